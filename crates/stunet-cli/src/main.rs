@@ -1,0 +1,2 @@
+//! stunet
+fn main() {}
