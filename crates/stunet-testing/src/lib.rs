@@ -1,1 +1,13 @@
-//! stunet-testing
+//! What the tests of `stunet` share: the golden data, seeded weights, and comparisons with bounds.
+//!
+//! Never published; only dev-dependencies may name it.
+//!
+//! * [`oracle`] finds the golden data and reads it,
+//! * [`prng`] makes the seeded weights, inputs and labels the golden data were recorded with,
+//! * [`compare`] holds two arrays against each other by peak and by RMSE.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
+pub mod compare;
+pub mod oracle;
+pub mod prng;

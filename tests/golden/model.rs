@@ -1,0 +1,1 @@
+//! Oracle A: the network.
