@@ -1,0 +1,510 @@
+//! Which machine does the arithmetic: from the words of `--device` to a Burn [`Device`].
+//!
+//! Burn compiles in one backend per Cargo feature and takes the device at run time. *Compiled in*
+//! is not *usable*: a binary built with `cuda` also starts where there is no NVIDIA driver. This
+//! module is the only place that knows both, and the only one with `cfg(feature = "cuda")`.
+//!
+//! ```
+//! let device = stunet::device::parse("cpu")?;
+//! assert!(stunet::device::parse("abacus").is_err());
+//! # let _ = device;
+//! # Ok::<(), stunet::device::DeviceError>(())
+//! ```
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use burn::prelude::Device;
+use burn::tensor::Tensor;
+
+/// What the user can write after `--device`, for help texts and error messages.
+pub const SYNTAX: &str = "auto|cpu|cuda[:N]|vulkan[:N]|wgpu[:N]|metal[:N]|ndarray";
+
+/// A way to compute, named as on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Pure Rust on the processor (Burn's `flex`; not CubeCL's `cpu`).
+    Cpu,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// Any GPU with a Vulkan driver, through SPIR-V.
+    Vulkan,
+    /// Any GPU that wgpu reaches, through whichever graphics interface it settles on.
+    Wgpu,
+    /// Apple GPUs.
+    Metal,
+    /// The older pure-Rust backend on the processor; deprecated in Burn.
+    NdArray,
+}
+
+impl Backend {
+    /// Every backend, in the order in which `auto` prefers them.
+    pub const ALL: [Self; 6] = [
+        Self::Cuda,
+        Self::Metal,
+        Self::Vulkan,
+        Self::Wgpu,
+        Self::Cpu,
+        Self::NdArray,
+    ];
+
+    /// Its word on the command line, which is also the Cargo feature that compiles it in.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+            Self::Metal => "metal",
+            Self::NdArray => "ndarray",
+        }
+    }
+
+    /// Whether this binary was built with it.
+    #[must_use]
+    pub const fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Cpu => cfg!(feature = "cpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::NdArray => cfg!(feature = "ndarray"),
+        }
+    }
+
+    /// Whether it computes on a GPU, of which there may be several.
+    #[must_use]
+    pub const fn is_gpu(self) -> bool {
+        !matches!(self, Self::Cpu | Self::NdArray)
+    }
+
+    /// What a machine needs for this backend to find a device.
+    const fn requirement(self) -> &'static str {
+        match self {
+            Self::Cuda => "an NVIDIA GPU and its driver (libcuda)",
+            Self::Vulkan => "a GPU with a Vulkan driver",
+            Self::Wgpu => "a GPU with a Vulkan, Metal or DirectX 12 driver",
+            Self::Metal => "an Apple GPU",
+            Self::Cpu | Self::NdArray => "a processor",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A device as the user asked for it: checked for spelling only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRequest {
+    /// The first usable GPU, else the processor.
+    Auto,
+    /// One device of one backend.
+    Named {
+        /// The backend.
+        backend: Backend,
+        /// Which of its devices, in the order of [`list`].
+        index: usize,
+    },
+}
+
+impl FromStr for DeviceRequest {
+    type Err = DeviceError;
+
+    /// # Errors
+    ///
+    /// [`DeviceError::Syntax`] for anything but [`SYNTAX`].
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let syntax = || DeviceError::Syntax {
+            found: text.to_owned(),
+        };
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let (word, index) = match text.split_once(':') {
+            Some((word, index)) => (word, Some(index)),
+            None => (text, None),
+        };
+        let backend = Backend::ALL
+            .into_iter()
+            .find(|backend| backend.name() == word)
+            .ok_or_else(syntax)?;
+        let index = match index {
+            None => 0,
+            // `cpu:0` would promise a choice that does not exist.
+            Some(_) if !backend.is_gpu() => return Err(syntax()),
+            Some(index) => index.parse().map_err(|_| syntax())?,
+        };
+        Ok(Self::Named { backend, index })
+    }
+}
+
+/// A device that has computed something, under the name it is asked for by.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// `cpu`, `cuda:0`, …
+    pub name: String,
+    /// Burn's handle.
+    pub device: Device,
+}
+
+/// One backend as seen by `stunet devices`.
+#[derive(Clone, Debug)]
+pub struct BackendStatus {
+    /// The backend.
+    pub backend: Backend,
+    /// Whether this binary was built with it.
+    pub compiled_in: bool,
+    /// The devices it finds here; empty when not compiled in.
+    pub devices: Vec<FoundDevice>,
+}
+
+/// A device that a backend lists on this machine.
+#[derive(Clone, Debug)]
+pub struct FoundDevice {
+    /// The name to ask for it by, e.g. `cuda:0`.
+    pub name: String,
+    /// A processor posing as a GPU (lavapipe, WARP): usable when named, never chosen by `auto`.
+    pub software: bool,
+    /// Whether it computed; otherwise why not, in one line.
+    pub usable: Result<(), String>,
+}
+
+/// Why there is no device. Every message is one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// Not a device's name at all.
+    #[error("--device: expected {SYNTAX}, found {found:?}")]
+    Syntax {
+        /// What was written.
+        found: String,
+    },
+    /// A known backend that this binary lacks.
+    #[error(
+        "device {backend}: not compiled into this binary; build with `--features {backend}` (compiled in: {compiled})"
+    )]
+    NotCompiledIn {
+        /// The backend that was asked for.
+        backend: Backend,
+        /// Those that are there.
+        compiled: String,
+    },
+    /// A backend without any device on this machine.
+    #[error("device {backend}: none found on this machine; it needs {}", backend.requirement())]
+    NoDevice {
+        /// The backend that was asked for.
+        backend: Backend,
+    },
+    /// An index past the last device.
+    #[error("device {backend}:{index}: not there, expected one of {available}")]
+    NoSuchIndex {
+        /// The backend that was asked for.
+        backend: Backend,
+        /// The index that was asked for.
+        index: usize,
+        /// The names that would have been right.
+        available: String,
+    },
+    /// Listed by its driver, but it cannot compute.
+    #[error("device {name}: found but not usable: {reason}")]
+    NotUsable {
+        /// The device.
+        name: String,
+        /// The driver's own words, cut to one line.
+        reason: String,
+    },
+}
+
+/// The device that `text` asks for; see [`choose`].
+///
+/// # Errors
+///
+/// As [`choose`].
+pub fn parse(text: &str) -> Result<Device, DeviceError> {
+    Ok(choose(text)?.device)
+}
+
+/// The device that `text` (as in [`SYNTAX`]) asks for, after it has computed something.
+///
+/// `auto` is the first GPU that computes, in the order of [`Backend::ALL`], else the processor.
+/// Without an index a backend's first device is meant.
+///
+/// # Errors
+///
+/// A [`DeviceError`] of one line when the word is none of [`SYNTAX`], when the backend is not
+/// compiled in, and when there is no such device or it does not run. A driver's panic becomes an
+/// error as well.
+pub fn choose(text: &str) -> Result<Chosen, DeviceError> {
+    match text.parse()? {
+        DeviceRequest::Auto => choose_auto(),
+        DeviceRequest::Named { backend, index } => choose_named(backend, index),
+    }
+}
+
+/// Every backend, whether it is compiled in, and the devices it finds.
+///
+/// Opens each device for a trial, so it may take seconds on a machine with several GPUs.
+#[must_use]
+pub fn list() -> Vec<BackendStatus> {
+    Backend::ALL
+        .into_iter()
+        .map(|backend| BackendStatus {
+            backend,
+            compiled_in: backend.is_compiled_in(),
+            devices: devices_of(backend)
+                .into_iter()
+                .enumerate()
+                .map(|(index, found)| FoundDevice {
+                    name: device_name(backend, index),
+                    software: found.software,
+                    usable: try_out(&found.device),
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+fn choose_auto() -> Result<Chosen, DeviceError> {
+    for backend in Backend::ALL.into_iter().filter(|backend| backend.is_gpu()) {
+        for (index, found) in devices_of(backend).into_iter().enumerate() {
+            if !found.software && try_out(&found.device).is_ok() {
+                return Ok(Chosen {
+                    name: device_name(backend, index),
+                    device: found.device,
+                });
+            }
+        }
+    }
+    let processor = if Backend::Cpu.is_compiled_in() || !Backend::NdArray.is_compiled_in() {
+        Backend::Cpu
+    } else {
+        Backend::NdArray
+    };
+    choose_named(processor, 0)
+}
+
+fn choose_named(backend: Backend, index: usize) -> Result<Chosen, DeviceError> {
+    if !backend.is_compiled_in() {
+        let compiled: Vec<_> = Backend::ALL
+            .into_iter()
+            .filter(|backend| backend.is_compiled_in())
+            .map(Backend::name)
+            .collect();
+        return Err(DeviceError::NotCompiledIn {
+            backend,
+            compiled: compiled.join(", "),
+        });
+    }
+    let mut found = devices_of(backend);
+    if found.is_empty() {
+        return Err(DeviceError::NoDevice { backend });
+    }
+    if index >= found.len() {
+        let names: Vec<_> = (0..found.len())
+            .map(|index| device_name(backend, index))
+            .collect();
+        return Err(DeviceError::NoSuchIndex {
+            backend,
+            index,
+            available: names.join(", "),
+        });
+    }
+    let name = device_name(backend, index);
+    let device = found.swap_remove(index).device;
+    match try_out(&device) {
+        Ok(()) => Ok(Chosen { name, device }),
+        Err(reason) => Err(DeviceError::NotUsable { name, reason }),
+    }
+}
+
+fn device_name(backend: Backend, index: usize) -> String {
+    if backend.is_gpu() {
+        format!("{backend}:{index}")
+    } else {
+        backend.to_string()
+    }
+}
+
+struct Listed {
+    device: Device,
+    software: bool,
+}
+
+/// What the backend lists, true GPUs before software ones; nothing when it is not compiled in.
+fn devices_of(backend: Backend) -> Vec<Listed> {
+    let hardware = |device| Listed {
+        device,
+        software: false,
+    };
+    let listed = silently(|| match backend {
+        #[cfg(feature = "cpu")]
+        Backend::Cpu => vec![hardware(Device::flex())],
+        #[cfg(feature = "ndarray")]
+        #[allow(deprecated, reason = "kept because users ask for it")]
+        Backend::NdArray => vec![hardware(Device::ndarray())],
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => Device::enumerate(burn::tensor::DeviceType::Cuda)
+            .into_iter()
+            .map(hardware)
+            .collect(),
+        #[cfg(feature = "wgpu")]
+        Backend::Wgpu => mark_software(
+            burn::tensor::DeviceType::Wgpu,
+            &Device::wgpu(SOFTWARE_ADAPTER),
+        ),
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => mark_software(
+            burn::tensor::DeviceType::Vulkan,
+            &Device::vulkan(SOFTWARE_ADAPTER),
+        ),
+        #[cfg(feature = "metal")]
+        Backend::Metal => mark_software(
+            burn::tensor::DeviceType::Metal,
+            &Device::metal(SOFTWARE_ADAPTER),
+        ),
+        #[allow(unreachable_patterns, reason = "reached unless every feature is on")]
+        _ => {
+            let _ = &hardware;
+            Vec::new()
+        }
+    });
+    // A driver that panics while it is being asked offers no device.
+    let mut listed = listed.unwrap_or_default();
+    listed.sort_by_key(|found| found.software);
+    listed
+}
+
+/// wgpu gives all software adapters this one kind.
+#[cfg(feature = "wgpu")]
+const SOFTWARE_ADAPTER: burn::tensor::DeviceKind = burn::tensor::DeviceKind::Cpu;
+
+#[cfg(feature = "wgpu")]
+fn mark_software(kind: burn::tensor::DeviceType, software: &Device) -> Vec<Listed> {
+    Device::enumerate(kind)
+        .into_iter()
+        .map(|device| Listed {
+            software: device == *software,
+            device,
+        })
+        .collect()
+}
+
+/// Computes a handful of numbers: an old driver or a full GPU is found here, not in mid-prediction.
+fn try_out(device: &Device) -> Result<(), String> {
+    let sum = silently(|| {
+        let three = Tensor::<1>::ones([4], device).add_scalar(2.0);
+        three.into_data().iter::<f32>().sum::<f32>()
+    })?;
+    if sum == 12.0 {
+        Ok(())
+    } else {
+        Err(format!("a trial sum gave {sum}, expected 12"))
+    }
+}
+
+/// Runs `probe`; a panic becomes its first line, and nothing is printed.
+///
+/// Drivers' libraries report a missing driver by panicking. The panic hook is one per process, so
+/// probes take turns.
+fn silently<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let outcome = catch_unwind(AssertUnwindSafe(probe));
+    set_hook(hook);
+    outcome.map_err(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("the driver gave no reason");
+        text.lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or(text)
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<DeviceRequest>) {
+        assert_eq!(text.parse::<DeviceRequest>().ok(), expected, "{text:?}");
+    }
+
+    fn named(backend: Backend, index: usize) -> Option<DeviceRequest> {
+        Some(DeviceRequest::Named { backend, index })
+    }
+
+    #[test]
+    fn requests() {
+        check("auto", Some(DeviceRequest::Auto));
+        check("cpu", named(Backend::Cpu, 0));
+        check("ndarray", named(Backend::NdArray, 0));
+        check("cuda", named(Backend::Cuda, 0));
+        check("cuda:3", named(Backend::Cuda, 3));
+        check("vulkan:1", named(Backend::Vulkan, 1));
+        check("wgpu:0", named(Backend::Wgpu, 0));
+        check("metal", named(Backend::Metal, 0));
+        for wrong in [
+            "", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cpu:0", " cpu",
+        ] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn errors_are_one_line_and_say_what_to_do() {
+        for backend in Backend::ALL {
+            if backend.is_compiled_in() {
+                continue;
+            }
+            let message = choose(backend.name()).unwrap_err().to_string();
+            assert_eq!(message.lines().count(), 1);
+            assert!(
+                message.contains(&format!("--features {backend}")),
+                "{message}"
+            );
+        }
+        let message = choose("abacus").unwrap_err().to_string();
+        assert!(
+            message.contains(SYNTAX) && message.contains("abacus"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_one_line() {
+        for backend in Backend::ALL
+            .into_iter()
+            .filter(|b| b.is_gpu() && b.is_compiled_in())
+        {
+            let message = choose(&format!("{backend}:4096")).unwrap_err().to_string();
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_panicking_driver_becomes_a_reason() {
+        let reason = silently(|| -> () { panic!("\n  no driver\nbacktrace") }).unwrap_err();
+        assert_eq!(reason, "no driver");
+    }
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn auto_never_fails_with_a_processor() {
+        assert!(choose("auto").is_ok());
+        assert_eq!(choose("cpu").unwrap().name, "cpu");
+        assert_eq!(list().len(), Backend::ALL.len());
+    }
+}
