@@ -1,1 +1,42 @@
-//! stunet-kernels
+//! The 3-D operators of STU-Net on Burn.
+//!
+//! Every convolution, norm, activation and upsampling of the network goes through a function of
+//! this crate, so that a faster operator replaces a slower one without touching the model. Each
+//! operator is a folder; its `reference.rs` is a composition of Burn's own operators: the truth the
+//! fast ones are held against, and the fallback where none is written for a device.
+//!
+//! Tensors are `[N, C, Z, Y, X]`. Nothing here knows parameters, files or plans.
+//!
+//! | operator | what it computes |
+//! |---|---|
+//! | [`conv3d`] | cross-correlation with bias |
+//! | [`instance_norm`] | normalisation over space, per sample and channel |
+//! | [`leaky_relu`] | `x` where positive, else `slope * x` |
+//! | [`norm_activation`] | norm, then activation |
+//! | [`norm_residual_activation`] | norm, plus a residual, then activation |
+//! | [`upsample_nearest`] | repetition by whole factors |
+//! | [`concat_channels`] | two tensors along the channel axis |
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod concat_channels;
+mod conv3d;
+mod instance_norm;
+mod leaky_relu;
+mod upsample_nearest;
+
+pub use concat_channels::concat_channels;
+pub use conv3d::conv3d;
+pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
+pub use leaky_relu::leaky_relu;
+pub use upsample_nearest::upsample_nearest;
+
+/// The plain compositions of Burn operators every faster operator is held against.
+pub mod reference {
+    pub use crate::conv3d::reference::conv3d;
+    pub use crate::instance_norm::reference::{
+        instance_norm, norm_activation, norm_residual_activation,
+    };
+    pub use crate::leaky_relu::reference::leaky_relu;
+    pub use crate::upsample_nearest::reference::upsample_nearest;
+}

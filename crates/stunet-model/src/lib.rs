@@ -1,1 +1,41 @@
-//! stunet-model
+//! STU-Net, the scalable 3-D U-Net, for Burn: tensors `[N, C, Z, Y, X]` in, logits out.
+//!
+//! A tour, in reading order:
+//!
+//! * [`StuNetSize`] and [`StuNetConfig`]: the family as one table, checked once,
+//! * [`ResidualBlock`], [`Encoder`], [`Decoder`], [`StuNet`]: the network,
+//! * [`ParameterSource`]: where parameters come from; initialisation and import are both sources,
+//! * [`cost`]: parameters, multiply-adds and activation memory per stage.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use stunet_model::{Initialisation, StuNet, StuNetConfig};
+//!
+//! let device = Device::flex();
+//! let config = StuNetConfig { width: [2, 2, 4, 4, 8, 8], ..StuNetConfig::small(1, 3) };
+//! let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &device)?;
+//! let logits = network.forward(Tensor::ones([1, 1, 16, 16, 64], &device));
+//! assert_eq!(logits.dims(), [1, 3, 16, 16, 64]);
+//! # Ok::<(), stunet_model::ModelError>(())
+//! ```
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod block;
+mod config;
+pub mod cost;
+mod decoder;
+mod encoder;
+mod error;
+mod init;
+mod parameter;
+mod stunet;
+
+pub use block::{Conv, InstanceNorm, ResidualBlock};
+pub use config::{NUM_STAGES, NUM_UPSAMPLINGS, StuNetConfig, StuNetSize};
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use error::ModelError;
+pub use init::Initialisation;
+pub use parameter::{ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
+pub use stunet::StuNet;

@@ -1,0 +1,74 @@
+//! Convolution in three dimensions.
+
+pub(crate) mod reference;
+
+use burn::tensor::Tensor;
+
+/// Convolves (cross-correlates, as every deep-learning library does) with an odd cubic kernel.
+///
+/// The padding is half the kernel, so that stride 1 keeps the spatial size and stride `s` gives
+/// `ceil(size / s)`.
+///
+/// # Shapes
+/// `x` is `[N, Cin, Z, Y, X]`, `weight` `[Cout, Cin, K, K, K]` with odd `K`, `bias` `[Cout]`;
+/// the result is `[N, Cout, ceil(Z / sz), ceil(Y / sy), ceil(X / sx)]`.
+///
+/// # Panics
+/// When the channel counts disagree or a stride is zero.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// let device = Device::flex();
+/// let x = Tensor::<5>::ones([1, 1, 4, 4, 6], &device);
+/// let weight = Tensor::<5>::ones([2, 1, 3, 3, 3], &device);
+/// let bias = Tensor::<1>::zeros([2], &device);
+/// assert_eq!(stunet_kernels::conv3d(x, weight, bias, [1, 2, 2]).dims(), [1, 2, 4, 2, 3]);
+/// ```
+pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
+    reference::conv3d(x, weight, bias, stride)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData, Tolerance};
+
+    /// Sum over a 3-neighbourhood, by hand, on an asymmetric volume.
+    #[test]
+    fn matches_hand_computed_sums() {
+        let device = Device::flex();
+        let [z, y, x] = [3usize, 4, 5];
+        let values: Vec<f32> = (0..z * y * x).map(|i| (i * i % 17) as f32).collect();
+        let at = |k: i64, j: i64, i: i64| -> f32 {
+            let inside = |v: i64, n: usize| (0..n as i64).contains(&v);
+            if inside(k, z) && inside(j, y) && inside(i, x) {
+                values[((k as usize) * y + j as usize) * x + i as usize]
+            } else {
+                0.0
+            }
+        };
+        let mut expected: Vec<f32> = Vec::new();
+        for k in 0..z as i64 {
+            for j in (0..y as i64).step_by(2) {
+                for i in (0..x as i64).step_by(2) {
+                    let mut sum = 0.5;
+                    for n in 0..27 {
+                        sum += at(k + n / 9 - 1, j + n / 3 % 3 - 1, i + n % 3 - 1) * (n + 1) as f32;
+                    }
+                    expected.push(sum);
+                }
+            }
+        }
+        let weight: Vec<f32> = (1..=27).map(|v| v as f32).collect();
+        let found = conv3d(
+            Tensor::from_data(TensorData::new(values.clone(), [1, 1, z, y, x]), &device),
+            Tensor::from_data(TensorData::new(weight, [1, 1, 3, 3, 3]), &device),
+            Tensor::from_data([0.5f32], &device),
+            [1, 2, 2],
+        );
+        let expected = TensorData::new(expected, [1, 1, 3, 2, 3]);
+        found
+            .into_data()
+            .assert_approx_eq::<f32>(&expected, Tolerance::default());
+    }
+}

@@ -1,0 +1,108 @@
+//! Instance normalisation, alone and together with what follows it in a residual block.
+
+pub(crate) mod reference;
+
+use burn::tensor::Tensor;
+
+/// The learned scale and shift of a norm, with its epsilon.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Scale, `[C]`.
+    pub weight: Tensor<1>,
+    /// Shift, `[C]`.
+    pub bias: Tensor<1>,
+    /// Added to the variance under the root.
+    pub epsilon: f64,
+}
+
+/// Normalises each channel of each sample over space, then scales and shifts:
+/// `(x - mean) / sqrt(variance + epsilon) * weight + bias`, with the biased variance.
+///
+/// # Shapes
+/// `[N, C, Z, Y, X]` in and out.
+///
+/// # Panics
+/// When there is a single voxel: its variance is 0 and its information would be lost. PyTorch
+/// refuses it as well.
+///
+/// # Source
+/// `torch.nn.InstanceNorm3d(affine=True)` without running statistics.
+pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
+    assert_more_than_one_voxel(&x);
+    reference::instance_norm(x, norm)
+}
+
+/// [`instance_norm`], then [`leaky_relu`](crate::leaky_relu).
+///
+/// # Shapes
+/// `[N, C, Z, Y, X]` in and out.
+///
+/// # Panics
+/// As [`instance_norm`].
+pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
+    assert_more_than_one_voxel(&x);
+    reference::norm_activation(x, norm, slope)
+}
+
+/// [`instance_norm`], plus `residual`, then [`leaky_relu`](crate::leaky_relu).
+///
+/// # Shapes
+/// `[N, C, Z, Y, X]` in both arguments and out.
+///
+/// # Panics
+/// As [`instance_norm`], and when the shapes differ.
+pub fn norm_residual_activation(
+    x: Tensor<5>,
+    norm: Norm,
+    residual: Tensor<5>,
+    slope: f64,
+) -> Tensor<5> {
+    assert_more_than_one_voxel(&x);
+    assert_eq!(
+        x.dims(),
+        residual.dims(),
+        "the residual must have the shape of the input"
+    );
+    reference::norm_residual_activation(x, norm, residual, slope)
+}
+
+fn assert_more_than_one_voxel(x: &Tensor<5>) {
+    let [_, _, z, y, x] = x.dims();
+    assert!(
+        z * y * x > 1,
+        "instance norm needs more than one voxel per channel, found {z}x{y}x{x}: \
+         the patch is too small for the strides"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData, Tolerance};
+
+    fn norm(device: &Device) -> Norm {
+        Norm {
+            weight: Tensor::from_data([2f32, 0.5], device),
+            bias: Tensor::from_data([1f32, -1.0], device),
+            epsilon: 1e-5,
+        }
+    }
+
+    #[test]
+    fn matches_hand_computed_statistics() {
+        let device = Device::flex();
+        // Channel 0: mean 2, variance 1; channel 1: constant.
+        let x = TensorData::new(vec![1f32, 3.0, 7.0, 7.0], [1, 2, 1, 1, 2]);
+        let found = instance_norm(Tensor::from_data(x, &device), norm(&device)).into_data();
+        let s = 2.0 / (1.0f32 + 1e-5).sqrt();
+        let expected = TensorData::new(vec![1.0 - s, 1.0 + s, -1.0, -1.0], [1, 2, 1, 1, 2]);
+        found.assert_approx_eq::<f32>(&expected, Tolerance::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "more than one voxel")]
+    fn refuses_a_single_voxel() {
+        let device = Device::flex();
+        instance_norm(Tensor::ones([1, 2, 1, 1, 1], &device), norm(&device));
+    }
+}

@@ -1,0 +1,37 @@
+use super::Norm;
+use crate::leaky_relu::reference::leaky_relu;
+use burn::tensor::{DType, Tensor};
+
+/// Two passes for the statistics, as PyTorch computes them; half precision is widened to f32.
+pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
+    let dtype = x.dtype();
+    let half = matches!(dtype, DType::F16 | DType::BF16);
+    let x = if half { x.cast(DType::F32) } else { x };
+    let [n, c, d, h, w] = x.dims();
+    let per_channel = |t: Tensor<1>| {
+        let t = if half { t.cast(DType::F32) } else { t };
+        t.reshape([1, c, 1])
+    };
+
+    let x = x.reshape([n, c, d * h * w]);
+    let centred = x.clone() - x.mean_dim(2);
+    let variance = centred.clone().square().mean_dim(2);
+    let scale = per_channel(norm.weight) / (variance + norm.epsilon).sqrt();
+    let y = (centred * scale + per_channel(norm.bias)).reshape([n, c, d, h, w]);
+    if half { y.cast(dtype) } else { y }
+}
+
+/// The norm, then the activation.
+pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
+    leaky_relu(instance_norm(x, norm), slope)
+}
+
+/// The norm plus the residual, then the activation.
+pub fn norm_residual_activation(
+    x: Tensor<5>,
+    norm: Norm,
+    residual: Tensor<5>,
+    slope: f64,
+) -> Tensor<5> {
+    leaky_relu(instance_norm(x, norm) + residual, slope)
+}

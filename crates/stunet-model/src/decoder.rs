@@ -1,0 +1,68 @@
+//! The expanding half.
+
+use crate::NUM_UPSAMPLINGS;
+use crate::block::{Conv, ResidualBlock, forward_stage};
+use burn::module::Module;
+use burn::tensor::Tensor;
+use stunet_kernels as kernels;
+
+/// Five upsampling stages, each with its blocks and its segmentation head, coarsest first.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// 1×1×1 convolution of each upsampling.
+    pub upsample: Vec<Conv>,
+    /// Residual blocks of each stage.
+    pub stages: Vec<Vec<ResidualBlock>>,
+    /// Segmentation head of each stage.
+    pub heads: Vec<Conv>,
+    /// Upsampling factor of each stage.
+    #[module(skip)]
+    pub factors: [[usize; 3]; NUM_UPSAMPLINGS],
+}
+
+impl Decoder {
+    /// Climbs from the bottleneck, calling `visit` with the features of each stage and its head.
+    ///
+    /// # Deviations
+    /// The 1×1×1 convolution runs before the nearest upsampling, not after: it acts on each voxel
+    /// alone, so the values are the same for an eighth of the work.
+    fn climb(&self, mut features: Vec<Tensor<5>>, mut visit: impl FnMut(usize, &Tensor<5>)) {
+        let mut x = features.pop().expect("an encoder has stages");
+        let stages = self.upsample.iter().zip(&self.stages).zip(self.factors);
+        for (index, ((conv, blocks), factor)) in stages.enumerate() {
+            let skip = features.pop().expect("one skip per upsampling");
+            let up = kernels::upsample_nearest(conv.forward(x, [1; 3]), factor);
+            x = forward_stage(blocks, kernels::concat_channels(up, skip), [1; 3]);
+            visit(index, &x);
+        }
+    }
+
+    /// Logits at full resolution.
+    ///
+    /// # Shapes
+    /// The features of [`Encoder::forward`](crate::Encoder::forward) give `[N, classes, Z, Y, X]`.
+    pub fn forward(&self, features: Vec<Tensor<5>>) -> Tensor<5> {
+        let last = self.heads.len() - 1;
+        let mut finest = None;
+        self.climb(features, |index, x| {
+            if index == last {
+                finest = Some(self.heads[index].forward(x.clone(), [1; 3]));
+            }
+        });
+        finest.expect("a decoder has stages")
+    }
+
+    /// Logits at every resolution, finest first.
+    ///
+    /// # Shapes
+    /// The features of [`Encoder::forward`](crate::Encoder::forward) give five tensors
+    /// `[N, classes, ..]`.
+    pub fn forward_deep(&self, features: Vec<Tensor<5>>) -> Vec<Tensor<5>> {
+        let mut logits = Vec::with_capacity(self.heads.len());
+        self.climb(features, |index, x| {
+            logits.push(self.heads[index].forward(x.clone(), [1; 3]));
+        });
+        logits.reverse();
+        logits
+    }
+}
