@@ -1,0 +1,394 @@
+//! Keeps the "Architecture invariant" lines of `docs/ARCHITECTURE.md` true.
+//!
+//! Reads the manifests through `cargo metadata`, the lock file, and the sources; builds nothing and
+//! needs no network.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The arrows of the house: a crate, and the crates of this workspace it may be built from.
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("stunet-kernels", &[]),
+    ("stunet-data", &[]),
+    ("stunet-testing", &[]),
+    ("stunet-model", &["stunet-kernels"]),
+    ("stunet-train", &["stunet-data", "stunet-model"]),
+    ("stunet-infer", &["stunet-data", "stunet-model"]),
+    (
+        "stunet",
+        &[
+            "stunet-data",
+            "stunet-infer",
+            "stunet-kernels",
+            "stunet-model",
+            "stunet-train",
+        ],
+    ),
+    (
+        "stunet-cli",
+        &[
+            "stunet",
+            "stunet-data",
+            "stunet-infer",
+            "stunet-kernels",
+            "stunet-model",
+            "stunet-train",
+        ],
+    ),
+];
+
+/// Files outside `stunet-kernels` that may hold `unsafe`: the memory maps.
+const MEMORY_MAPS: [&str; 2] = [
+    "crates/stunet-data/src/store.rs",
+    "crates/stunet-model/src/weights/folder.rs",
+];
+
+/// Burn's features that choose a backend: for the packages at the top only.
+const BACKENDS: [&str; 12] = [
+    "cpu", "cuda", "flex", "fusion", "autotune", "metal", "ndarray", "rocm", "tch", "vulkan",
+    "webgpu", "wgpu",
+];
+
+/// Crates that would open a connection.
+const NETWORK: [&str; 8] = [
+    "curl",
+    "hyper",
+    "iroh",
+    "isahc",
+    "reqwest",
+    "tokio-tungstenite",
+    "tungstenite",
+    "ureq",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn packages() -> Vec<serde_json::Value> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// (crate, dependency, declaration) for every dependency of the given kind in the workspace.
+fn dependencies(kind: Option<&str>) -> Vec<(String, String, serde_json::Value)> {
+    let mut found = Vec::new();
+    for package in packages() {
+        for dependency in package["dependencies"].as_array().unwrap() {
+            if dependency["kind"].as_str() == kind {
+                let name = |value: &serde_json::Value| value["name"].as_str().unwrap().to_owned();
+                found.push((name(&package), name(dependency), dependency.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// The lock file as a graph: names of packages to names of what they are built from.
+fn locked() -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for block in text.split("[[package]]").skip(1) {
+        let name = block
+            .lines()
+            .find_map(|line| line.strip_prefix("name = "))
+            .unwrap();
+        let edges = graph.entry(name.trim_matches('"').to_owned()).or_default();
+        for line in block.lines().filter(|line| line.starts_with(" \"")) {
+            // `"name"`, or `"name version"` where several versions are locked
+            let entry = line.trim().trim_matches(|c| c == '"' || c == ',');
+            edges.insert(entry.split([' ', '"']).next().unwrap().to_owned());
+        }
+    }
+    graph
+}
+
+/// Everything `from` is built from, itself included; `without` is not followed.
+fn reachable(from: &str, without: &[&str]) -> BTreeSet<String> {
+    let mut graph = locked();
+    graph.retain(|name, _| !without.contains(&name.as_str()));
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from.to_owned()];
+    while let Some(name) = open.pop() {
+        if seen.insert(name.clone()) {
+            open.extend(graph.get(&name).into_iter().flatten().cloned());
+        }
+    }
+    seen
+}
+
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// (file, line number, line) of the libraries' code: without comments, without tests at the foot.
+fn library_code() -> Vec<(String, usize, String)> {
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    for (name, _) in ARROWS {
+        if !matches!(name, "stunet" | "stunet-cli" | "stunet-testing") {
+            rust_files(&root().join("crates").join(name).join("src"), &mut files);
+        }
+    }
+    files.sort();
+    let mut lines = Vec::new();
+    for file in files {
+        let name = file
+            .strip_prefix(root())
+            .unwrap()
+            .to_string_lossy()
+            .replace('\\', "/");
+        if name.ends_with("/tests.rs") || name.contains("/tests/") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        for (index, line) in code.lines().enumerate() {
+            if !line.trim_start().starts_with("//") {
+                lines.push((name.clone(), index + 1, line.to_owned()));
+            }
+        }
+    }
+    assert!(lines.len() > 50, "the sources were not found");
+    lines
+}
+
+/// Fails for every line of library code that `offends`.
+fn check_code(rule: &str, offends: impl Fn(&str, &str) -> bool) {
+    let found: Vec<_> = library_code()
+        .into_iter()
+        .filter(|(file, _, line)| offends(file, line))
+        .map(|(file, number, line)| format!("{file}:{number}: {}", line.trim()))
+        .collect();
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+/// Whether `line` uses the word by itself, not as a part of another.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part)
+    })
+}
+
+#[test]
+fn arrows_point_down_only() {
+    let allowed: BTreeMap<_, _> = ARROWS.into_iter().collect();
+    let names: BTreeSet<_> = packages()
+        .iter()
+        .map(|package| package["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect()
+    );
+    for (from, to, _) in dependencies(None) {
+        assert!(
+            !names.contains(&to) || allowed[from.as_str()].contains(&to.as_str()),
+            "{from} must not depend on {to}"
+        );
+    }
+}
+
+#[test]
+fn data_has_no_burn() {
+    let burn: Vec<_> = reachable("stunet-data", &[])
+        .into_iter()
+        .filter(|name| name.starts_with("burn") || name.starts_with("cubecl"))
+        .collect();
+    assert!(burn.is_empty(), "stunet-data reaches {burn:?}");
+}
+
+#[test]
+fn training_and_inference_do_not_know_each_other() {
+    assert!(!reachable("stunet-train", &[]).contains("stunet-infer"));
+    assert!(!reachable("stunet-infer", &[]).contains("stunet-train"));
+}
+
+#[test]
+fn testing_is_a_dev_dependency_only() {
+    for kind in [None, Some("build")] {
+        for (from, to, _) in dependencies(kind) {
+            assert_ne!(to, "stunet-testing", "{from} builds from stunet-testing");
+        }
+    }
+    for package in packages() {
+        if package["name"] == "stunet-testing" {
+            assert_eq!(
+                package["publish"],
+                serde_json::json!([]),
+                "stunet-testing is not published"
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_choose_no_backend() {
+    for (from, to, declaration) in dependencies(None) {
+        if to != "burn" {
+            continue;
+        }
+        assert_eq!(declaration["req"], "=0.22.1", "{from}: Burn is pinned");
+        assert_eq!(
+            declaration["uses_default_features"], false,
+            "{from}: Burn's default features"
+        );
+        for feature in declaration["features"].as_array().unwrap() {
+            let feature = feature.as_str().unwrap();
+            assert!(
+                !BACKENDS.contains(&feature),
+                "{from} chooses Burn's {feature}"
+            );
+        }
+    }
+}
+
+#[test]
+fn anyhow_lives_in_the_binary() {
+    for (from, to, _) in dependencies(None) {
+        assert!(
+            to != "anyhow" || from == "stunet-cli",
+            "{from} depends on anyhow"
+        );
+    }
+}
+
+#[test]
+fn nothing_opens_a_connection() {
+    // The build script of the `cuda` feature fetches LLVM with it; the binary does not hold it.
+    let reached = reachable("stunet-cli", &["tracel-llvm-bundler"]);
+    let found: Vec<_> = NETWORK
+        .into_iter()
+        .filter(|name| reached.contains(*name))
+        .collect();
+    assert!(
+        found.is_empty(),
+        "the binary could open a connection through {found:?}"
+    );
+}
+
+#[test]
+fn every_crate_inherits_the_lints() {
+    for package in packages() {
+        let manifest = PathBuf::from(package["manifest_path"].as_str().unwrap());
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(
+            text.contains("[lints]\nworkspace = true"),
+            "{}",
+            manifest.display()
+        );
+    }
+}
+
+#[test]
+fn unsafe_stays_in_its_rooms() {
+    check_code(
+        "`unsafe` outside stunet-kernels and the memory maps",
+        |file, line| {
+            !file.starts_with("crates/stunet-kernels/")
+                && !MEMORY_MAPS.contains(&file)
+                && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
+        },
+    );
+}
+
+#[test]
+fn libraries_print_nothing() {
+    check_code("a library prints", |_, line| {
+        ["println!", "eprintln!", "print!", "eprint!", "dbg!"]
+            .into_iter()
+            .any(|name| has_word(line, name))
+            || line.contains("io::stdout")
+            || line.contains("io::stderr")
+    });
+}
+
+#[test]
+fn libraries_read_no_environment() {
+    check_code("a library reads the environment", |_, line| {
+        [
+            "env::var",
+            "env::args",
+            "env::set_var",
+            "env::home_dir",
+            "env::current_dir",
+        ]
+        .into_iter()
+        .any(|name| line.contains(name))
+    });
+}
+
+#[test]
+fn libraries_own_no_global_generator() {
+    check_code("a global random generator", |_, line| {
+        [
+            "thread_rng",
+            "rand::rng(",
+            "rand::random",
+            "from_os_rng",
+            "from_entropy",
+        ]
+        .into_iter()
+        .any(|name| line.contains(name))
+    });
+}
+
+#[test]
+fn the_references_names_live_in_one_table() {
+    check_code(
+        "names of the reference outside the key map",
+        |file, line| {
+            file != "crates/stunet-model/src/weights/key_map.rs"
+                && [
+                    "conv_blocks_context",
+                    "conv_blocks_localization",
+                    "seg_outputs",
+                ]
+                .into_iter()
+                .any(|name| line.contains(name))
+        },
+    );
+}
+
+#[test]
+fn backends_are_chosen_in_one_file() {
+    check_code(
+        "a backend's feature outside the device module",
+        |file, line| {
+            file != "src/device.rs"
+                && line.contains("cfg")
+                && BACKENDS
+                    .into_iter()
+                    .any(|name| line.contains(&format!("feature = \"{name}\"")))
+        },
+    );
+}
