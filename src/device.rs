@@ -41,14 +41,8 @@ pub enum Backend {
 
 impl Backend {
     /// Every backend, in the order in which `auto` prefers them.
-    pub const ALL: [Self; 6] = [
-        Self::Cuda,
-        Self::Metal,
-        Self::Vulkan,
-        Self::Wgpu,
-        Self::Cpu,
-        Self::NdArray,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Cuda, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Cpu, Self::NdArray];
 
     /// Its word on the command line, which is also the Cargo feature that compiles it in.
     #[must_use]
@@ -121,9 +115,7 @@ impl FromStr for DeviceRequest {
     ///
     /// [`DeviceError::Syntax`] for anything but [`SYNTAX`].
     fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let syntax = || DeviceError::Syntax {
-            found: text.to_owned(),
-        };
+        let syntax = || DeviceError::Syntax { found: text.to_owned() };
         if text == "auto" {
             return Ok(Self::Auto);
         }
@@ -131,10 +123,8 @@ impl FromStr for DeviceRequest {
             Some((word, index)) => (word, Some(index)),
             None => (text, None),
         };
-        let backend = Backend::ALL
-            .into_iter()
-            .find(|backend| backend.name() == word)
-            .ok_or_else(syntax)?;
+        let backend =
+            Backend::ALL.into_iter().find(|backend| backend.name() == word).ok_or_else(syntax)?;
         let index = match index {
             None => 0,
             // `cpu:0` would promise a choice that does not exist.
@@ -275,10 +265,7 @@ fn choose_auto() -> Result<Chosen, DeviceError> {
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_gpu()) {
         for (index, found) in devices_of(backend).into_iter().enumerate() {
             if !found.software && try_out(&found.device).is_ok() {
-                return Ok(Chosen {
-                    name: device_name(backend, index),
-                    device: found.device,
-                });
+                return Ok(Chosen { name: device_name(backend, index), device: found.device });
             }
         }
     }
@@ -297,24 +284,15 @@ fn choose_named(backend: Backend, index: usize) -> Result<Chosen, DeviceError> {
             .filter(|backend| backend.is_compiled_in())
             .map(Backend::name)
             .collect();
-        return Err(DeviceError::NotCompiledIn {
-            backend,
-            compiled: compiled.join(", "),
-        });
+        return Err(DeviceError::NotCompiledIn { backend, compiled: compiled.join(", ") });
     }
     let mut found = devices_of(backend);
     if found.is_empty() {
         return Err(DeviceError::NoDevice { backend });
     }
     if index >= found.len() {
-        let names: Vec<_> = (0..found.len())
-            .map(|index| device_name(backend, index))
-            .collect();
-        return Err(DeviceError::NoSuchIndex {
-            backend,
-            index,
-            available: names.join(", "),
-        });
+        let names: Vec<_> = (0..found.len()).map(|index| device_name(backend, index)).collect();
+        return Err(DeviceError::NoSuchIndex { backend, index, available: names.join(", ") });
     }
     let name = device_name(backend, index);
     let device = found.swap_remove(index).device;
@@ -325,11 +303,7 @@ fn choose_named(backend: Backend, index: usize) -> Result<Chosen, DeviceError> {
 }
 
 fn device_name(backend: Backend, index: usize) -> String {
-    if backend.is_gpu() {
-        format!("{backend}:{index}")
-    } else {
-        backend.to_string()
-    }
+    if backend.is_gpu() { format!("{backend}:{index}") } else { backend.to_string() }
 }
 
 struct Listed {
@@ -339,10 +313,7 @@ struct Listed {
 
 /// What the backend lists, true GPUs before software ones; nothing when it is not compiled in.
 fn devices_of(backend: Backend) -> Vec<Listed> {
-    let hardware = |device| Listed {
-        device,
-        software: false,
-    };
+    let hardware = |device| Listed { device, software: false };
     let listed = silently(|| match backend {
         #[cfg(feature = "cpu")]
         Backend::Cpu => vec![hardware(Device::flex())],
@@ -350,25 +321,21 @@ fn devices_of(backend: Backend) -> Vec<Listed> {
         #[allow(deprecated, reason = "kept because users ask for it")]
         Backend::NdArray => vec![hardware(Device::ndarray())],
         #[cfg(feature = "cuda")]
-        Backend::Cuda => Device::enumerate(burn::tensor::DeviceType::Cuda)
-            .into_iter()
-            .map(hardware)
-            .collect(),
+        Backend::Cuda => {
+            Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().map(hardware).collect()
+        }
         #[cfg(feature = "wgpu")]
-        Backend::Wgpu => mark_software(
-            burn::tensor::DeviceType::Wgpu,
-            &Device::wgpu(SOFTWARE_ADAPTER),
-        ),
+        Backend::Wgpu => {
+            mark_software(burn::tensor::DeviceType::Wgpu, &Device::wgpu(SOFTWARE_ADAPTER))
+        }
         #[cfg(feature = "vulkan")]
-        Backend::Vulkan => mark_software(
-            burn::tensor::DeviceType::Vulkan,
-            &Device::vulkan(SOFTWARE_ADAPTER),
-        ),
+        Backend::Vulkan => {
+            mark_software(burn::tensor::DeviceType::Vulkan, &Device::vulkan(SOFTWARE_ADAPTER))
+        }
         #[cfg(feature = "metal")]
-        Backend::Metal => mark_software(
-            burn::tensor::DeviceType::Metal,
-            &Device::metal(SOFTWARE_ADAPTER),
-        ),
+        Backend::Metal => {
+            mark_software(burn::tensor::DeviceType::Metal, &Device::metal(SOFTWARE_ADAPTER))
+        }
         #[allow(unreachable_patterns, reason = "reached unless every feature is on")]
         _ => {
             let _ = &hardware;
@@ -389,10 +356,7 @@ const SOFTWARE_ADAPTER: burn::tensor::DeviceKind = burn::tensor::DeviceKind::Cpu
 fn mark_software(kind: burn::tensor::DeviceType, software: &Device) -> Vec<Listed> {
     Device::enumerate(kind)
         .into_iter()
-        .map(|device| Listed {
-            software: device == *software,
-            device,
-        })
+        .map(|device| Listed { software: device == *software, device })
         .collect()
 }
 
@@ -402,11 +366,7 @@ fn try_out(device: &Device) -> Result<(), String> {
         let three = Tensor::<1>::ones([4], device).add_scalar(2.0);
         three.into_data().iter::<f32>().sum::<f32>()
     })?;
-    if sum == 12.0 {
-        Ok(())
-    } else {
-        Err(format!("a trial sum gave {sum}, expected 12"))
-    }
+    if sum == 12.0 { Ok(()) } else { Err(format!("a trial sum gave {sum}, expected 12")) }
 }
 
 /// Runs `probe`; a panic becomes its first line, and nothing is printed.
@@ -426,11 +386,7 @@ fn silently<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("the driver gave no reason");
-        text.lines()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .unwrap_or(text)
-            .to_owned()
+        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(text).to_owned()
     })
 }
 
@@ -456,9 +412,8 @@ mod tests {
         check("vulkan:1", named(Backend::Vulkan, 1));
         check("wgpu:0", named(Backend::Wgpu, 0));
         check("metal", named(Backend::Metal, 0));
-        for wrong in [
-            "", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cpu:0", " cpu",
-        ] {
+        for wrong in ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:x", "cuda:0:1", "cpu:0", " cpu"]
+        {
             check(wrong, None);
         }
     }
@@ -471,24 +426,15 @@ mod tests {
             }
             let message = choose(backend.name()).unwrap_err().to_string();
             assert_eq!(message.lines().count(), 1);
-            assert!(
-                message.contains(&format!("--features {backend}")),
-                "{message}"
-            );
+            assert!(message.contains(&format!("--features {backend}")), "{message}");
         }
         let message = choose("abacus").unwrap_err().to_string();
-        assert!(
-            message.contains(SYNTAX) && message.contains("abacus"),
-            "{message}"
-        );
+        assert!(message.contains(SYNTAX) && message.contains("abacus"), "{message}");
     }
 
     #[test]
     fn a_gpu_that_is_not_there_is_one_line() {
-        for backend in Backend::ALL
-            .into_iter()
-            .filter(|b| b.is_gpu() && b.is_compiled_in())
-        {
+        for backend in Backend::ALL.into_iter().filter(|b| b.is_gpu() && b.is_compiled_in()) {
             let message = choose(&format!("{backend}:4096")).unwrap_err().to_string();
             assert_eq!(message.lines().count(), 1, "{message}");
         }

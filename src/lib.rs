@@ -3,3 +3,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod device;
+
+pub use stunet_data as data;
+pub use stunet_infer as infer;
+pub use stunet_kernels as kernels;
+pub use stunet_model as model;
+pub use stunet_train as train;

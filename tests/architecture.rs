@@ -17,16 +17,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("stunet-model", &["stunet-kernels"]),
     ("stunet-train", &["stunet-data", "stunet-model"]),
     ("stunet-infer", &["stunet-data", "stunet-model"]),
-    (
-        "stunet",
-        &[
-            "stunet-data",
-            "stunet-infer",
-            "stunet-kernels",
-            "stunet-model",
-            "stunet-train",
-        ],
-    ),
+    ("stunet", &["stunet-data", "stunet-infer", "stunet-kernels", "stunet-model", "stunet-train"]),
     (
         "stunet-cli",
         &[
@@ -41,10 +32,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files outside `stunet-kernels` that may hold `unsafe`: the memory maps.
-const MEMORY_MAPS: [&str; 2] = [
-    "crates/stunet-data/src/store.rs",
-    "crates/stunet-model/src/weights/folder.rs",
-];
+const MEMORY_MAPS: [&str; 2] =
+    ["crates/stunet-data/src/store.rs", "crates/stunet-model/src/weights/folder.rs"];
 
 /// Burn's features that choose a backend: for the packages at the top only.
 const BACKENDS: [&str; 12] = [
@@ -53,16 +42,8 @@ const BACKENDS: [&str; 12] = [
 ];
 
 /// Crates that would open a connection.
-const NETWORK: [&str; 8] = [
-    "curl",
-    "hyper",
-    "iroh",
-    "isahc",
-    "reqwest",
-    "tokio-tungstenite",
-    "tungstenite",
-    "ureq",
-];
+const NETWORK: [&str; 8] =
+    ["curl", "hyper", "iroh", "isahc", "reqwest", "tokio-tungstenite", "tungstenite", "ureq"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -70,21 +51,11 @@ fn root() -> &'static Path {
 
 fn packages() -> Vec<serde_json::Value> {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -108,10 +79,7 @@ fn locked() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for block in text.split("[[package]]").skip(1) {
-        let name = block
-            .lines()
-            .find_map(|line| line.strip_prefix("name = "))
-            .unwrap();
+        let name = block.lines().find_map(|line| line.strip_prefix("name = ")).unwrap();
         let edges = graph.entry(name.trim_matches('"').to_owned()).or_default();
         for line in block.lines().filter(|line| line.starts_with(" \"")) {
             // `"name"`, or `"name version"` where several versions are locked
@@ -161,11 +129,7 @@ fn library_code() -> Vec<(String, usize, String)> {
     files.sort();
     let mut lines = Vec::new();
     for file in files {
-        let name = file
-            .strip_prefix(root())
-            .unwrap()
-            .to_string_lossy()
-            .replace('\\', "/");
+        let name = file.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
         if name.ends_with("/tests.rs") || name.contains("/tests/") {
             continue;
         }
@@ -202,14 +166,9 @@ fn has_word(line: &str, word: &str) -> bool {
 #[test]
 fn arrows_point_down_only() {
     let allowed: BTreeMap<_, _> = ARROWS.into_iter().collect();
-    let names: BTreeSet<_> = packages()
-        .iter()
-        .map(|package| package["name"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(
-        names,
-        ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect()
-    );
+    let names: BTreeSet<_> =
+        packages().iter().map(|package| package["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect());
     for (from, to, _) in dependencies(None) {
         assert!(
             !names.contains(&to) || allowed[from.as_str()].contains(&to.as_str()),
@@ -258,16 +217,10 @@ fn libraries_choose_no_backend() {
             continue;
         }
         assert_eq!(declaration["req"], "=0.22.1", "{from}: Burn is pinned");
-        assert_eq!(
-            declaration["uses_default_features"], false,
-            "{from}: Burn's default features"
-        );
+        assert_eq!(declaration["uses_default_features"], false, "{from}: Burn's default features");
         for feature in declaration["features"].as_array().unwrap() {
             let feature = feature.as_str().unwrap();
-            assert!(
-                !BACKENDS.contains(&feature),
-                "{from} chooses Burn's {feature}"
-            );
+            assert!(!BACKENDS.contains(&feature), "{from} chooses Burn's {feature}");
         }
     }
 }
@@ -275,10 +228,7 @@ fn libraries_choose_no_backend() {
 #[test]
 fn anyhow_lives_in_the_binary() {
     for (from, to, _) in dependencies(None) {
-        assert!(
-            to != "anyhow" || from == "stunet-cli",
-            "{from} depends on anyhow"
-        );
+        assert!(to != "anyhow" || from == "stunet-cli", "{from} depends on anyhow");
     }
 }
 
@@ -287,14 +237,8 @@ fn nothing_opens_a_connection() {
     // The build script of the `cuda` feature fetches LLVM through the first; the second is locked
     // by an option of Burn that no feature of ours turns on. The binary holds neither.
     let reached = reachable("stunet-cli", &["tracel-llvm-bundler", "torch-sys"]);
-    let found: Vec<_> = NETWORK
-        .into_iter()
-        .filter(|name| reached.contains(*name))
-        .collect();
-    assert!(
-        found.is_empty(),
-        "the binary could open a connection through {found:?}"
-    );
+    let found: Vec<_> = NETWORK.into_iter().filter(|name| reached.contains(*name)).collect();
+    assert!(found.is_empty(), "the binary could open a connection through {found:?}");
 }
 
 #[test]
@@ -302,24 +246,17 @@ fn every_crate_inherits_the_lints() {
     for package in packages() {
         let manifest = PathBuf::from(package["manifest_path"].as_str().unwrap());
         let text = fs::read_to_string(&manifest).unwrap();
-        assert!(
-            text.contains("[lints]\nworkspace = true"),
-            "{}",
-            manifest.display()
-        );
+        assert!(text.contains("[lints]\nworkspace = true"), "{}", manifest.display());
     }
 }
 
 #[test]
 fn unsafe_stays_in_its_rooms() {
-    check_code(
-        "`unsafe` outside stunet-kernels and the memory maps",
-        |file, line| {
-            !file.starts_with("crates/stunet-kernels/")
-                && !MEMORY_MAPS.contains(&file)
-                && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
-        },
-    );
+    check_code("`unsafe` outside stunet-kernels and the memory maps", |file, line| {
+        !file.starts_with("crates/stunet-kernels/")
+            && !MEMORY_MAPS.contains(&file)
+            && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
+    });
 }
 
 #[test]
@@ -336,60 +273,36 @@ fn libraries_print_nothing() {
 #[test]
 fn libraries_read_no_environment() {
     check_code("a library reads the environment", |_, line| {
-        [
-            "env::var",
-            "env::args",
-            "env::set_var",
-            "env::home_dir",
-            "env::current_dir",
-        ]
-        .into_iter()
-        .any(|name| line.contains(name))
+        ["env::var", "env::args", "env::set_var", "env::home_dir", "env::current_dir"]
+            .into_iter()
+            .any(|name| line.contains(name))
     });
 }
 
 #[test]
 fn libraries_own_no_global_generator() {
     check_code("a global random generator", |_, line| {
-        [
-            "thread_rng",
-            "rand::rng(",
-            "rand::random",
-            "from_os_rng",
-            "from_entropy",
-        ]
-        .into_iter()
-        .any(|name| line.contains(name))
+        ["thread_rng", "rand::rng(", "rand::random", "from_os_rng", "from_entropy"]
+            .into_iter()
+            .any(|name| line.contains(name))
     });
 }
 
 #[test]
 fn the_references_names_live_in_one_table() {
-    check_code(
-        "names of the reference outside the key map",
-        |file, line| {
-            file != "crates/stunet-model/src/weights/key_map.rs"
-                && [
-                    "conv_blocks_context",
-                    "conv_blocks_localization",
-                    "seg_outputs",
-                ]
+    check_code("names of the reference outside the key map", |file, line| {
+        file != "crates/stunet-model/src/weights/key_map.rs"
+            && ["conv_blocks_context", "conv_blocks_localization", "seg_outputs"]
                 .into_iter()
                 .any(|name| line.contains(name))
-        },
-    );
+    });
 }
 
 #[test]
 fn backends_are_chosen_in_one_file() {
-    check_code(
-        "a backend's feature outside the device module",
-        |file, line| {
-            file != "src/device.rs"
-                && line.contains("cfg")
-                && BACKENDS
-                    .into_iter()
-                    .any(|name| line.contains(&format!("feature = \"{name}\"")))
-        },
-    );
+    check_code("a backend's feature outside the device module", |file, line| {
+        file != "src/device.rs"
+            && line.contains("cfg")
+            && BACKENDS.into_iter().any(|name| line.contains(&format!("feature = \"{name}\"")))
+    });
 }

@@ -1,1 +1,300 @@
-//! Oracle A: the network.
+//! Oracle A: the network's logits at every scale, the gradient of every parameter, its cost.
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig, StuNetSize, cost};
+use stunet_testing::compare::{assert_close, difference};
+use stunet_testing::oracle::{self, Npz};
+use stunet_testing::prng::{self, Role, StateHash};
+
+/// One recorded network.
+struct Case {
+    name: String,
+    config: StuNetConfig,
+    /// Keys of the reference's state dict, in order.
+    keys: Vec<String>,
+    json: Value,
+    arrays: Npz,
+}
+
+impl Case {
+    fn network(&self, device: &Device) -> StuNet {
+        let seed = self.json["seed_weights"].as_u64().unwrap();
+        let gain = self.json["seg_gain"].as_f64().unwrap_or(1.0);
+        let mut index = 0;
+        let mut source = |spec: &ParameterSpec| {
+            let role = Role::of(&spec.name);
+            let values = prng::parameter(seed, index, role, &spec.shape, gain);
+            index += 1;
+            Ok(TensorData::new(values, spec.shape.clone()))
+        };
+        StuNet::from_source(&self.config, &mut source, device).unwrap()
+    }
+
+    fn tensor(&self, name: &str, device: &Device) -> Tensor<5> {
+        let array = self.arrays.f32(name);
+        let shape = array.shape().to_vec();
+        let values = array.into_raw_vec_and_offset().0;
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let Some(folder) = oracle::folder("A_model") else {
+        return Vec::new();
+    };
+    let all = oracle::json(&folder.join("cases.json"));
+    all.as_object().unwrap().iter().map(|(name, json)| case(&folder, name, json)).collect()
+}
+
+fn case(folder: &Path, name: &str, json: &Value) -> Case {
+    fn parse<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+        serde_json::from_value(value.clone()).unwrap()
+    }
+    let mut strides: Vec<[usize; 3]> = parse(&json["pool_op_kernel_sizes"]);
+    strides.resize(5, [1; 3]);
+    let config = StuNetConfig {
+        in_channels: parse(&json["input_channels"]),
+        num_classes: parse(&json["num_classes"]),
+        width: parse(&json["dims"]),
+        depth: parse(&json["depth"]),
+        strides: strides.try_into().unwrap(),
+    };
+    let specs = config.parameter_specs();
+    let own_keys = || specs.iter().map(|s| (reference_key(&s.name), s.shape.clone())).collect();
+    let keys: Option<Vec<(String, Vec<usize>)>> = parse(&json["keys"]);
+    let keys = keys.unwrap_or_else(own_keys);
+    assert_eq!(own_keys(), keys, "{name}: parameters in the order of the state dict");
+    Case {
+        name: name.to_owned(),
+        config,
+        keys: keys.into_iter().map(|(key, _)| key).collect(),
+        json: json.clone(),
+        arrays: Npz::open(&folder.join(format!("{name}.npz"))),
+    }
+}
+
+/// The reference's key of one of our parameters.
+fn reference_key(name: &str) -> String {
+    let (part, rest) = name.split_once('.').unwrap();
+    match part {
+        "encoder" => format!("conv_blocks_context.{rest}").replace(".skip.", ".conv3."),
+        "decoder" => format!("conv_blocks_localization.{rest}").replace(".skip.", ".conv3."),
+        "heads" => format!("seg_outputs.{rest}"),
+        "upsample" => format!("upsample_layers.{}", rest.replacen('.', ".conv.", 1)),
+        other => panic!("unknown part {other}"),
+    }
+}
+
+/// The device under test; the processor unless `STUNET_TEST_DEVICE` names another.
+fn device() -> Device {
+    let name = std::env::var("STUNET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    stunet::device::parse(&name).unwrap()
+}
+
+/// Every n-th value, as the recording kept them.
+fn sample(values: &[f32], most: usize) -> Vec<f32> {
+    values.iter().step_by(values.len().div_ceil(most).max(1)).copied().collect()
+}
+
+/// The sample a recording of `length` values kept: its limit was some power of two.
+fn sample_like(values: &[f32], length: usize) -> Vec<f32> {
+    let limits = (0..usize::BITS - 1).map(|bit| 1 << bit).filter(|&most| most >= length);
+    let mut samples = limits.map(|most| sample(values, most));
+    samples.find(|s| s.len() == length).expect("a recorded sample of the gradient")
+}
+
+#[test]
+fn seeded_weights_hash_as_recorded() {
+    for case in cases() {
+        let mut hash = StateHash::default();
+        let mut index = 0;
+        case.network(&Device::flex()).for_each_parameter(&mut |_, parameter| {
+            let values = parameter.to_data().try_to_vec::<f32>().unwrap();
+            hash.update(&case.keys[index], &values);
+            index += 1;
+        });
+        assert_eq!(hash.finish(), case.json["weights_sha256"].as_str().unwrap(), "{}", case.name);
+    }
+}
+
+#[test]
+fn logits_at_every_scale() {
+    let device = device();
+    for case in cases() {
+        let network = case.network(&device);
+        let input = case.tensor("input", &device);
+        let finest = network.forward(input.clone()).into_data().try_to_vec::<f32>().unwrap();
+        for (scale, logits) in network.forward_deep(input).into_iter().enumerate() {
+            let own = case.json["f64_maxdiff"][scale].as_f64().unwrap();
+            let (peak, rmse) = ((3.0 * own).max(5e-4), 5e-5);
+            let found = logits.into_data().try_to_vec::<f32>().unwrap();
+            if scale == 0 {
+                assert_eq!(found, finest, "{}: one head or five, the same logits", case.name);
+            }
+            let what = format!("{} out{scale}", case.name);
+            let sampled = format!("out{scale}_sampled");
+            if case.arrays.has(&sampled) {
+                let expected = case.arrays.f32(&sampled);
+                let found = sample(&found, expected.len());
+                assert_close(&what, &found, expected.as_slice().unwrap(), peak, rmse);
+            } else {
+                let expected = case.arrays.f32(&format!("out{scale}"));
+                assert_close(&what, &found, expected.as_slice().unwrap(), peak, rmse);
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_the_linear_loss() {
+    check_gradients("grad_linear", "loss_linear", |case, device, outputs| {
+        let seed = case.json["seed_linear"].as_u64().unwrap();
+        let terms = outputs.into_iter().enumerate().map(|(i, out)| {
+            let shape = out.dims();
+            let values = prng::uniform(seed, i as u64, shape.iter().product());
+            let weight = Tensor::<5>::from_data(TensorData::new(values, shape), device);
+            (out * weight).mean() * (i + 1) as f32
+        });
+        terms.reduce(|a, b| a + b).unwrap()
+    });
+}
+
+#[test]
+fn gradients_of_the_training_loss() {
+    check_gradients("grad_v1ds", "loss_v1_ds", |case, device, outputs| {
+        let weights = case.arrays.f64("ds_weights");
+        let terms = outputs.into_iter().zip(weights.iter()).enumerate();
+        let terms = terms.filter(|(_, (_, weight))| **weight != 0.0).map(|(i, (out, &weight))| {
+            let target = case.tensor(&format!("target{i}"), device);
+            dice_and_cross_entropy(out, target) * weight as f32
+        });
+        terms.reduce(|a, b| a + b).unwrap()
+    });
+}
+
+/// nnU-Net v1's loss with batch dice, as a plain composition; the real one is `stunet-train`'s.
+fn dice_and_cross_entropy(logits: Tensor<5>, target: Tensor<5>) -> Tensor<1> {
+    let classes = logits.dims()[1];
+    let one_hot = |class: usize| target.clone().equal_elem(class as f32).float();
+    let one_hot = Tensor::cat((0..classes).map(one_hot).collect(), 1);
+    let log_p = activation::log_softmax(logits.clone(), 1);
+    let p = activation::softmax(logits, 1);
+    let voxels = target.dims().iter().product::<usize>() as f32;
+    let cross_entropy = (log_p * one_hot.clone()).sum() / -voxels;
+
+    let per_class = |t: Tensor<5>| t.swap_dims(0, 1).flatten::<2>(1, 4).sum_dim(1).squeeze_dim(1);
+    let overlap: Tensor<1> = per_class(p.clone() * one_hot.clone());
+    let total: Tensor<1> = per_class(p) + per_class(one_hot);
+    let smooth = 1e-5;
+    let dice = (overlap * 2.0 + smooth) / (total + smooth + 1e-8);
+    let foreground = Tensor::<1, Int>::arange(1..classes as i64, &dice.device());
+    cross_entropy - dice.select(0, foreground).mean()
+}
+
+/// Holds loss and gradients against the recording. Relative error of each parameter ≤ 1e-3 in L2;
+/// biases before a norm have no effect, so that their gradient is rounding noise and is held
+/// absolutely.
+fn check_gradients(
+    prefix: &str,
+    loss_name: &str,
+    loss: impl Fn(&Case, &Device, Vec<Tensor<5>>) -> Tensor<1>,
+) {
+    let device = device().autodiff();
+    for case in cases() {
+        if !case.arrays.names().iter().any(|n| n.starts_with(prefix)) {
+            println!("{}: no {prefix} recorded", case.name);
+            continue;
+        }
+        let network = case.network(&device);
+        let outputs = network.forward_deep(case.tensor("input", &device));
+        let loss = loss(&case, &device, outputs);
+        let found = loss.clone().into_data().try_to_vec::<f32>().unwrap()[0];
+        let expected = case.arrays.f64(loss_name).iter().copied().next().unwrap();
+        let error = (f64::from(found) - expected).abs();
+        println!("{} {loss_name}: {found} instead of {expected}", case.name);
+        assert!(error <= 1e-4 * expected.abs().max(1.0));
+
+        let grads = loss.backward();
+        let mut all = BTreeMap::new();
+        network.for_each_parameter(&mut |spec, parameter| {
+            let grad = match parameter {
+                ParameterRef::Vector(p) => p.grad(&grads).map(Tensor::into_data),
+                ParameterRef::Kernel(p) => p.grad(&grads).map(Tensor::into_data),
+            };
+            all.insert(spec.name.clone(), grad.map(|g| g.try_to_vec::<f32>().unwrap()));
+        });
+        compare_gradients(&case, prefix, &all);
+    }
+}
+
+fn compare_gradients(case: &Case, prefix: &str, all: &BTreeMap<String, Option<Vec<f32>>>) {
+    let mut worst = (0.0, String::new());
+    let specs = case.config.parameter_specs();
+    for (spec, key) in specs.iter().zip(&case.keys) {
+        let name = format!("{prefix}/{key}");
+        let Some(found) = &all[&spec.name] else {
+            assert!(!case.arrays.has(&name), "{}: {key} has no gradient", case.name);
+            continue;
+        };
+        if !case.arrays.has(&name) {
+            assert!(found.iter().all(|&v| v == 0.0), "{}: {key} has a gradient", case.name);
+            continue;
+        }
+        let expected = case.arrays.f32(&name);
+        let expected: Vec<f32> = expected.iter().copied().collect();
+        let norm = found.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let found = sample_like(found, expected.len());
+        let d = difference(&found, &expected);
+        let before_norm = spec.name.ends_with("conv1.bias") || spec.name.ends_with("conv2.bias");
+        if before_norm {
+            assert!(d.peak <= 1e-4, "{}: {key} is not zero: {d:?}", case.name);
+        } else {
+            assert!(d.relative_l2 <= 1e-3, "{}: {key}: {d:?}", case.name);
+            let statistics = format!("{name}#stat");
+            if case.arrays.has(&statistics) {
+                let recorded = case.arrays.f64(&statistics)[2];
+                assert!((norm - recorded).abs() <= 1e-3 * recorded, "{}: {key}: norm", case.name);
+            }
+            if d.relative_l2 > worst.0 {
+                worst = (d.relative_l2, key.clone());
+            }
+        }
+    }
+    println!("{} {prefix}: worst relative L2 {:.2e} at {}", case.name, worst.0, worst.1);
+}
+
+#[test]
+fn costs_as_recorded() {
+    let Some(folder) = oracle::folder("A_model") else {
+        return;
+    };
+    let recorded = oracle::json(&folder.join("params_macs_105cls_128.json"));
+    let mut seen = 0;
+    for (name, values) in recorded.as_object().unwrap() {
+        let Some((letter, pools)) = name.split_once('_') else {
+            continue;
+        };
+        let size = StuNetSize::ALL
+            .into_iter()
+            .find(|s| s.name().starts_with(&letter.to_lowercase()) && letter.len() == 1);
+        let Some(size) = size else { continue };
+        let mut config = StuNetConfig::new(size, 1, 105);
+        if pools == "iso" {
+            config.strides = [[2; 3]; 5];
+        }
+        let cost = cost::cost(&config, [128; 3]);
+        let expected = |key: &str| values[key].as_u64().unwrap();
+        assert_eq!(cost.parameters, expected("params"), "{name}");
+        assert_eq!(cost.conv_macs, expected("macs_total_all_heads"), "{name}");
+        assert_eq!(cost.conv_macs_main_head, expected("macs_total_main_head"), "{name}");
+        let style = &recorded["torchinfo_style_mult_adds_incl_bias_and_norm"][name];
+        assert_eq!(cost.macs, style.as_u64().unwrap(), "{name}");
+        let sizes: Vec<[usize; 3]> = serde_json::from_value(values["shapes"].clone()).unwrap();
+        assert_eq!(config.stage_sizes([128; 3]).to_vec(), sizes, "{name}");
+        seen += 1;
+    }
+    assert!(seen > 0, "no recorded size was recognised");
+}

@@ -67,8 +67,6 @@ mod tests {
             [1, 2, 2],
         );
         let expected = TensorData::new(expected, [1, 1, 3, 2, 3]);
-        found
-            .into_data()
-            .assert_approx_eq::<f32>(&expected, Tolerance::default());
+        found.into_data().assert_approx_eq::<f32>(&expected, Tolerance::default());
     }
 }

@@ -58,11 +58,7 @@ pub fn norm_residual_activation(
     slope: f64,
 ) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
-    assert_eq!(
-        x.dims(),
-        residual.dims(),
-        "the residual must have the shape of the input"
-    );
+    assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
     reference::norm_residual_activation(x, norm, residual, slope)
 }
 

@@ -39,11 +39,7 @@ pub struct InstanceNorm {
 
 impl InstanceNorm {
     fn norm(&self) -> kernels::Norm {
-        kernels::Norm {
-            weight: self.weight.val(),
-            bias: self.bias.val(),
-            epsilon: NORM_EPSILON,
-        }
+        kernels::Norm { weight: self.weight.val(), bias: self.bias.val(), epsilon: NORM_EPSILON }
     }
 }
 

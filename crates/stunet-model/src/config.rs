@@ -152,11 +152,7 @@ impl StuNetConfig {
     pub fn validate_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         let total = self.total_stride();
         if (0..3).any(|axis| patch[axis] == 0 || patch[axis] % total[axis] != 0) {
-            return Err(ModelError::config(
-                "patch size",
-                format!("multiples of {total:?}"),
-                patch,
-            ));
+            return Err(ModelError::config("patch size", format!("multiples of {total:?}"), patch));
         }
         let bottleneck = self.stage_sizes(patch)[NUM_STAGES - 1];
         if bottleneck.iter().product::<usize>() < 2 {
@@ -187,41 +183,11 @@ mod tests {
         };
         let good = StuNetConfig::small(1, 2);
         good.validate().unwrap();
-        check(
-            StuNetConfig {
-                in_channels: 0,
-                ..good.clone()
-            },
-            "in_channels",
-        );
-        check(
-            StuNetConfig {
-                num_classes: 0,
-                ..good.clone()
-            },
-            "num_classes",
-        );
-        check(
-            StuNetConfig {
-                width: [0; 6],
-                ..good.clone()
-            },
-            "width",
-        );
-        check(
-            StuNetConfig {
-                depth: [0; 6],
-                ..good.clone()
-            },
-            "depth",
-        );
-        check(
-            StuNetConfig {
-                strides: [[0, 1, 1]; 5],
-                ..good.clone()
-            },
-            "strides",
-        );
+        check(StuNetConfig { in_channels: 0, ..good.clone() }, "in_channels");
+        check(StuNetConfig { num_classes: 0, ..good.clone() }, "num_classes");
+        check(StuNetConfig { width: [0; 6], ..good.clone() }, "width");
+        check(StuNetConfig { depth: [0; 6], ..good.clone() }, "depth");
+        check(StuNetConfig { strides: [[0, 1, 1]; 5], ..good.clone() }, "strides");
         assert!(good.validate_patch([32; 3]).is_ok());
         assert!(good.validate_patch([16, 16, 32]).is_err());
         assert!(good.validate_patch([32, 32, 48]).is_err());

@@ -47,11 +47,7 @@ pub struct Cost {
 
 /// Number of parameters.
 pub fn num_parameters(config: &StuNetConfig) -> u64 {
-    config
-        .parameter_specs()
-        .iter()
-        .map(|s| s.shape.iter().product::<usize>() as u64)
-        .sum()
+    config.parameter_specs().iter().map(|s| s.shape.iter().product::<usize>() as u64).sum()
 }
 
 /// The cost of a network on one sample of size `input`, `[z, y, x]`.
@@ -77,10 +73,7 @@ pub fn cost(config: &StuNetConfig, input: [usize; 3]) -> Cost {
         });
     };
     let specs = config.parameter_specs();
-    let weights: u64 = specs
-        .iter()
-        .map(|s| tally.torchinfo(s, config, &voxels))
-        .sum();
+    let weights: u64 = specs.iter().map(|s| tally.torchinfo(s, config, &voxels)).sum();
 
     let mut channels = config.in_channels as u64;
     for level in 0..NUM_STAGES {
@@ -146,15 +139,8 @@ impl Tally {
         let values = spec.shape.iter().product::<usize>() as u64;
         let mut path = spec.name.split('.');
         let part = path.next().unwrap_or_default();
-        let index = path
-            .next()
-            .and_then(|s| s.parse::<usize>().ok())
-            .unwrap_or(0);
-        let level = if part == "encoder" {
-            index
-        } else {
-            config.upsamplings()[index].1
-        };
+        let index = path.next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0);
+        let level = if part == "encoder" { index } else { config.upsamplings()[index].1 };
         match spec.kind {
             ParameterKind::ConvWeight | ParameterKind::ConvBias { .. } => values * voxels[level],
             ParameterKind::NormWeight | ParameterKind::NormBias => values,
@@ -223,10 +209,7 @@ mod tests {
     #[test]
     fn published_macs() {
         let tera = |size| {
-            let config = StuNetConfig {
-                strides: [[2; 3]; 5],
-                ..StuNetConfig::new(size, 1, 105)
-            };
+            let config = StuNetConfig { strides: [[2; 3]; 5], ..StuNetConfig::new(size, 1, 105) };
             format!("{:.2}", cost(&config, [128; 3]).macs as f64 / 1e12)
         };
         assert_eq!(StuNetSize::ALL.map(tera), ["0.13", "0.51", "3.81", "12.60"]);

@@ -32,10 +32,6 @@ impl ModelError {
         expected: impl Into<String>,
         found: impl std::fmt::Debug,
     ) -> Self {
-        Self::Config {
-            what,
-            expected: expected.into(),
-            found: format!("{found:?}"),
-        }
+        Self::Config { what, expected: expected.into(), found: format!("{found:?}") }
     }
 }

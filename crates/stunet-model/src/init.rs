@@ -21,10 +21,7 @@ pub(crate) struct Initialiser {
 
 impl Initialiser {
     pub(crate) fn new(initialisation: Initialisation, seed: u64) -> Self {
-        Self {
-            initialisation,
-            random: SplitMix(seed),
-        }
+        Self { initialisation, random: SplitMix(seed) }
     }
 }
 
@@ -86,64 +83,31 @@ mod tests {
     use super::*;
 
     fn values(initialisation: Initialisation, kind: ParameterKind, seed: u64) -> Vec<f32> {
-        let shape = if kind == ParameterKind::ConvWeight {
-            vec![64, 8, 3, 3, 3]
-        } else {
-            vec![4096]
-        };
-        let spec = ParameterSpec {
-            name: "x".into(),
-            shape,
-            kind,
-        };
-        let data = Initialiser::new(initialisation, seed)
-            .parameter(&spec)
-            .unwrap();
+        let shape =
+            if kind == ParameterKind::ConvWeight { vec![64, 8, 3, 3, 3] } else { vec![4096] };
+        let spec = ParameterSpec { name: "x".into(), shape, kind };
+        let data = Initialiser::new(initialisation, seed).parameter(&spec).unwrap();
         data.try_to_vec().unwrap()
     }
 
     fn std(values: &[f32]) -> f64 {
         let n = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        (values
-            .iter()
-            .map(|&v| (f64::from(v) - mean).powi(2))
-            .sum::<f64>()
-            / n)
-            .sqrt()
+        (values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt()
     }
 
     #[test]
     fn spread_is_the_references() {
         let check = |initialisation, kind, expected: f64| {
             let found = std(&values(initialisation, kind, 3));
-            assert!(
-                (found / expected - 1.0).abs() < 0.03,
-                "{found} instead of {expected}"
-            );
+            assert!((found / expected - 1.0).abs() < 0.03, "{found} instead of {expected}");
         };
         let bias = ParameterKind::ConvBias { fan_in: 216 };
-        check(
-            Initialisation::NnUNetV1,
-            ParameterKind::ConvWeight,
-            (2.0f64 / 216.0).sqrt(),
-        );
+        check(Initialisation::NnUNetV1, ParameterKind::ConvWeight, (2.0f64 / 216.0).sqrt());
         // A uniform spread has a third of its squared bound as variance.
-        check(
-            Initialisation::PyTorchDefault,
-            ParameterKind::ConvWeight,
-            (1.0f64 / 648.0).sqrt(),
-        );
-        check(
-            Initialisation::PyTorchDefault,
-            bias,
-            (1.0f64 / 648.0).sqrt(),
-        );
-        assert!(
-            values(Initialisation::NnUNetV1, bias, 3)
-                .iter()
-                .all(|&v| v == 0.0)
-        );
+        check(Initialisation::PyTorchDefault, ParameterKind::ConvWeight, (1.0f64 / 648.0).sqrt());
+        check(Initialisation::PyTorchDefault, bias, (1.0f64 / 648.0).sqrt());
+        assert!(values(Initialisation::NnUNetV1, bias, 3).iter().all(|&v| v == 0.0));
     }
 
     #[test]

@@ -85,12 +85,7 @@ impl StuNetConfig {
             channels = self.width[stage];
         }
         for (u, (coarse, fine)) in self.upsamplings().into_iter().enumerate() {
-            specs.conv(
-                &format!("upsample.{u}"),
-                self.width[coarse],
-                self.width[fine],
-                1,
-            );
+            specs.conv(&format!("upsample.{u}"), self.width[coarse], self.width[fine], 1);
         }
         for (u, (_, fine)) in self.upsamplings().into_iter().enumerate() {
             let width = self.width[fine];
@@ -120,24 +115,12 @@ impl Specs {
         let shape = vec![output, input, kernel, kernel, kernel];
         let fan_in = input * kernel.pow(3);
         self.push(format!("{prefix}.weight"), shape, ParameterKind::ConvWeight);
-        self.push(
-            format!("{prefix}.bias"),
-            vec![output],
-            ParameterKind::ConvBias { fan_in },
-        );
+        self.push(format!("{prefix}.bias"), vec![output], ParameterKind::ConvBias { fan_in });
     }
 
     fn norm(&mut self, prefix: &str, channels: usize) {
-        self.push(
-            format!("{prefix}.weight"),
-            vec![channels],
-            ParameterKind::NormWeight,
-        );
-        self.push(
-            format!("{prefix}.bias"),
-            vec![channels],
-            ParameterKind::NormBias,
-        );
+        self.push(format!("{prefix}.weight"), vec![channels], ParameterKind::NormWeight);
+        self.push(format!("{prefix}.bias"), vec![channels], ParameterKind::NormBias);
     }
 
     /// The blocks of one stage: only the first changes the width and has a skip convolution.

@@ -46,46 +46,25 @@ impl StuNet {
     ) -> Result<Self, ModelError> {
         config.validate()?;
         let specs = config.parameter_specs();
-        let mut build = Builder {
-            specs: specs.iter(),
-            source,
-            device,
-        };
+        let mut build = Builder { specs: specs.iter(), source, device };
         let upsamplings = config.upsamplings();
 
         let encoder = (0..NUM_STAGES)
             .map(|stage| build.blocks(config.depth[stage]))
             .collect::<Result<_, _>>()?;
-        let upsample = upsamplings
-            .iter()
-            .map(|_| build.conv())
-            .collect::<Result<_, _>>()?;
+        let upsample = upsamplings.iter().map(|_| build.conv()).collect::<Result<_, _>>()?;
         let decoder = upsamplings
             .iter()
             .map(|&(_, fine)| build.blocks(config.depth[fine]))
             .collect::<Result<_, _>>()?;
-        let heads = upsamplings
-            .iter()
-            .map(|_| build.conv())
-            .collect::<Result<_, _>>()?;
-        debug_assert!(
-            build.specs.next().is_none(),
-            "the builder asks for every parameter"
-        );
+        let heads = upsamplings.iter().map(|_| build.conv()).collect::<Result<_, _>>()?;
+        debug_assert!(build.specs.next().is_none(), "the builder asks for every parameter");
 
         let mut factors = config.strides;
         factors.reverse();
         Ok(Self {
-            encoder: Encoder {
-                stages: encoder,
-                strides: config.strides,
-            },
-            decoder: Decoder {
-                upsample,
-                stages: decoder,
-                heads,
-                factors,
-            },
+            encoder: Encoder { stages: encoder, strides: config.strides },
+            decoder: Decoder { upsample, stages: decoder, heads, factors },
         })
     }
 
@@ -140,26 +119,17 @@ impl StuNet {
         let mut all = Vec::new();
         let encoder = self.encoder.stages.iter().flatten();
         encoder.for_each(|block| push_block(&mut all, block));
-        self.decoder
-            .upsample
-            .iter()
-            .for_each(|conv| push_conv(&mut all, conv));
+        self.decoder.upsample.iter().for_each(|conv| push_conv(&mut all, conv));
         let decoder = self.decoder.stages.iter().flatten();
         decoder.for_each(|block| push_block(&mut all, block));
-        self.decoder
-            .heads
-            .iter()
-            .for_each(|conv| push_conv(&mut all, conv));
+        self.decoder.heads.iter().for_each(|conv| push_conv(&mut all, conv));
         all
     }
 
     fn assert_input(&self, x: &Tensor<5>) {
         let config = self.config();
         let [_, channels, z, y, x] = x.dims();
-        assert_eq!(
-            channels, config.in_channels,
-            "input channels differ from the network's"
-        );
+        assert_eq!(channels, config.in_channels, "input channels differ from the network's");
         if let Err(error) = config.validate_patch([z, y, x]) {
             panic!("{error}");
         }
@@ -205,24 +175,15 @@ impl Builder<'_> {
     }
 
     fn conv(&mut self) -> Result<Conv, ModelError> {
-        Ok(Conv {
-            weight: self.parameter()?,
-            bias: self.parameter()?,
-        })
+        Ok(Conv { weight: self.parameter()?, bias: self.parameter()? })
     }
 
     fn norm(&mut self) -> Result<InstanceNorm, ModelError> {
-        Ok(InstanceNorm {
-            weight: self.parameter()?,
-            bias: self.parameter()?,
-        })
+        Ok(InstanceNorm { weight: self.parameter()?, bias: self.parameter()? })
     }
 
     fn parameter<const D: usize>(&mut self) -> Result<Param<Tensor<D>>, ModelError> {
-        let spec = self
-            .specs
-            .next()
-            .expect("specs and modules are built by the same rule");
+        let spec = self.specs.next().expect("specs and modules are built by the same rule");
         let data: TensorData = self.source.parameter(spec)?;
         if data.shape().as_slice() != spec.shape {
             return Err(ModelError::Shape {
@@ -232,11 +193,7 @@ impl Builder<'_> {
             });
         }
         let tensor = Tensor::<D>::from_data(data, (self.device, DType::F32));
-        let tensor = if self.device.is_autodiff() {
-            tensor.require_grad()
-        } else {
-            tensor
-        };
+        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
         Ok(Param::initialized(ParamId::new(), tensor))
     }
 }

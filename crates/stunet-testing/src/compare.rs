@@ -25,22 +25,14 @@ where
     for (&a, &b) in found.iter().zip(expected) {
         let (a, b): (f64, f64) = (a.into(), b.into());
         let d = (a - b).abs();
-        let d = if d.is_nan() && !(a.is_nan() && b.is_nan()) {
-            f64::INFINITY
-        } else {
-            d
-        };
+        let d = if d.is_nan() && !(a.is_nan() && b.is_nan()) { f64::INFINITY } else { d };
         peak = peak.max(d);
         squares += d * d;
         norm += b * b;
     }
     let rmse = (squares / found.len().max(1) as f64).sqrt();
     let relative_l2 = squares.sqrt() / norm.sqrt().max(f64::MIN_POSITIVE);
-    Difference {
-        peak,
-        rmse,
-        relative_l2,
-    }
+    Difference { peak, rmse, relative_l2 }
 }
 
 /// Prints the difference of one named case and holds it to a bound on peak and on RMSE.

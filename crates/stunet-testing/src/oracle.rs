@@ -47,10 +47,7 @@ pub fn cases() -> Option<PathBuf> {
 /// When `found` is none under `STUNET_ORACLE_REQUIRED=1`.
 pub fn or_skip<T>(found: Option<T>, what: &str) -> Option<T> {
     if found.is_none() {
-        assert!(
-            !required(),
-            "{what} is missing and STUNET_ORACLE_REQUIRED=1"
-        );
+        assert!(!required(), "{what} is missing and STUNET_ORACLE_REQUIRED=1");
         eprintln!("SKIPPED: {what} is missing (set STUNET_ORACLE)");
     }
     found
@@ -88,11 +85,7 @@ impl Npz {
             .into_iter()
             .map(|n| n.strip_suffix(".npy").map(str::to_owned).unwrap_or(n))
             .collect();
-        Self {
-            reader: reader.into(),
-            names,
-            path: path.to_owned(),
-        }
+        Self { reader: reader.into(), names, path: path.to_owned() }
     }
 
     /// The names of the arrays.
@@ -136,10 +129,8 @@ impl Npz {
 
     fn cast<T: ReadableElement>(&self, name: &str, to: impl Fn(T) -> f64) -> Option<ArrayD<f64>> {
         let key = format!("{name}.npy");
-        let read: Result<ArrayD<T>, ReadNpzError> = self
-            .reader
-            .borrow_mut()
-            .by_name::<ndarray::OwnedRepr<T>, IxDyn>(&key);
+        let read: Result<ArrayD<T>, ReadNpzError> =
+            self.reader.borrow_mut().by_name::<ndarray::OwnedRepr<T>, IxDyn>(&key);
         Some(read.ok()?.map_to(to))
     }
 
@@ -148,10 +139,7 @@ impl Npz {
         use std::io::Read;
         let mut zip = zip::ZipArchive::new(File::open(&self.path).ok()?).ok()?;
         let mut bytes = Vec::new();
-        zip.by_name(&format!("{name}.npy"))
-            .ok()?
-            .read_to_end(&mut bytes)
-            .ok()?;
+        zip.by_name(&format!("{name}.npy")).ok()?.read_to_end(&mut bytes).ok()?;
         let length = usize::from(u16::from_le_bytes([*bytes.get(8)?, *bytes.get(9)?]));
         let header = std::str::from_utf8(bytes.get(10..10 + length)?).ok()?;
         if !header.contains("'<f2'") || header.contains("'fortran_order': True") {

@@ -10,9 +10,8 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The raw 64-bit stream of tensor `tensor_id` under `seed`.
 pub fn bits(seed: u64, tensor_id: u64, count: usize) -> impl Iterator<Item = u64> {
-    let base = seed
-        .wrapping_mul(GOLDEN)
-        .wrapping_add(tensor_id.wrapping_mul(0xBF58_476D_1CE4_E5B9));
+    let base =
+        seed.wrapping_mul(GOLDEN).wrapping_add(tensor_id.wrapping_mul(0xBF58_476D_1CE4_E5B9));
     (1..=count as u64).map(move |i| {
         let mut z = base.wrapping_add(i.wrapping_mul(GOLDEN));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -23,16 +22,12 @@ pub fn bits(seed: u64, tensor_id: u64, count: usize) -> impl Iterator<Item = u64
 
 /// Values uniform in [-1, 1), exact in f32.
 pub fn uniform(seed: u64, tensor_id: u64, count: usize) -> Vec<f32> {
-    bits(seed, tensor_id, count)
-        .map(|z| 2.0 * ((z >> 40) as f32 * 2f32.powi(-24)) - 1.0)
-        .collect()
+    bits(seed, tensor_id, count).map(|z| 2.0 * ((z >> 40) as f32 * 2f32.powi(-24)) - 1.0).collect()
 }
 
 /// Integers uniform in [0, `high`).
 pub fn integers(seed: u64, tensor_id: u64, count: usize, high: u64) -> Vec<u64> {
-    bits(seed, tensor_id, count)
-        .map(|z| (z >> 33) % high)
-        .collect()
+    bits(seed, tensor_id, count).map(|z| (z >> 33) % high).collect()
 }
 
 /// What a parameter is, as far as its seeded values depend on it.
@@ -58,17 +53,9 @@ impl Role {
     pub fn of(name: &str) -> Self {
         let weight = name.ends_with("weight");
         if name.contains("norm") {
-            if weight {
-                Self::NormWeight
-            } else {
-                Self::NormBias
-            }
+            if weight { Self::NormWeight } else { Self::NormBias }
         } else if name.starts_with("seg_outputs") || name.starts_with("heads") {
-            if weight {
-                Self::HeadWeight
-            } else {
-                Self::HeadBias
-            }
+            if weight { Self::HeadWeight } else { Self::HeadBias }
         } else if weight {
             Self::Weight
         } else {
@@ -114,11 +101,7 @@ impl StateHash {
 
     /// The hash in hexadecimal.
     pub fn finish(self) -> String {
-        self.0
-            .finalize()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect()
+        self.0.finalize().iter().map(|b| format!("{b:02x}")).collect()
     }
 }
 
