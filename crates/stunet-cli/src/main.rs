@@ -1,2 +1,33 @@
-//! stunet
-fn main() {}
+//! The `stunet` binary: parse, call the libraries, print.
+//!
+//! [`args`] is what was typed, [`commands`] what it means. Nothing else lives here but manners:
+//! one line per error, no backtraces, a Ctrl-C that leaves nothing half-written.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod commands;
+mod failure;
+mod interrupt;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{LowArgs, LowCommand};
+
+fn main() -> ExitCode {
+    let args = LowArgs::parse_from(std::env::args_os().map(args::spell_out));
+    failure::quiet_panics();
+    let outcome = failure::shielded(|| match args.command {
+        LowCommand::Predict(args) => commands::predict::run(args),
+        LowCommand::Info(args) => commands::info::run(&args),
+        LowCommand::Convert(args) => commands::convert::run(&args),
+        LowCommand::Labels(args) => commands::labels::run(&args),
+        LowCommand::Devices(args) => commands::devices::run(&args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

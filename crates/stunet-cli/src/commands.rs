@@ -1,0 +1,7 @@
+//! One file per subcommand: what its arguments mean, and the calls that do it.
+
+pub mod convert;
+pub mod devices;
+pub mod info;
+pub mod labels;
+pub mod predict;

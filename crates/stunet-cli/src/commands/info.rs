@@ -1,0 +1,93 @@
+//! `stunet info`: what a network is and costs.
+
+use anyhow::Context;
+use serde::Serialize;
+use stunet::model::cost::{self, Cost};
+use stunet::model::{StuNetConfig, StuNetSize};
+
+use crate::args::{InfoArgs, Size};
+use crate::output::{self, bytes, grouped};
+
+/// The window of the published models.
+const PUBLISHED_PATCH: [usize; 3] = [128; 3];
+
+#[derive(Serialize)]
+struct Info {
+    /// `small`, `base`, `large`, `huge`, or none for other shapes.
+    size: Option<StuNetSize>,
+    network: StuNetConfig,
+    #[serde(flatten)]
+    cost: Cost,
+}
+
+/// Prints the costs of a published size or of a model.
+pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
+    let (network, patch) = match (&args.model, args.size) {
+        (None, Some(size)) => {
+            (StuNetConfig::new(size.into(), args.channels, args.classes), PUBLISHED_PATCH)
+        }
+        (_, _) => anyhow::bail!("info of a model: not there yet"),
+    };
+    let patch = match &args.patch {
+        Some(patch) => patch.as_slice().try_into().context("--patch: expected Z Y X")?,
+        None => patch,
+    };
+    network.validate()?;
+    network.validate_patch(patch)?;
+    let info = Info { size: network.size(), cost: cost::cost(&network, patch), network };
+    if args.json {
+        return output::json(&info);
+    }
+    print(&info)
+}
+
+fn print(info: &Info) -> anyhow::Result<()> {
+    let Info { size, network, cost } = info;
+    let [z, y, x] = cost.input;
+    let name = size.map_or("custom", StuNetSize::name);
+    output::line(&format!(
+        "STU-Net {name}: {} channel(s) in, {} classes out, one window of {z} × {y} × {x} voxels",
+        network.in_channels, network.num_classes
+    ))?;
+    output::line("")?;
+    let row = |what: &str, value: String| output::line(&format!("{what:<28}{value:>20}"));
+    row("parameters", grouped(cost.parameters))?;
+    row("  in f32", bytes(cost.parameters * 4))?;
+    row("multiply-adds, all heads", tera(cost.macs))?;
+    row("multiply-adds, predicting", tera(cost.conv_macs_predict))?;
+    row("activations written", bytes(cost.activation_bytes))?;
+    output::line("")?;
+    output::line(&format!(
+        "{:<11} {:>13} {:>6} {:>15} {:>14} {:>12}",
+        "stage", "z × y × x", "width", "parameters", "multiply-adds", "activations"
+    ))?;
+    for stage in &cost.stages {
+        let [z, y, x] = stage.size;
+        output::line(&format!(
+            "{:<11} {:>13} {:>6} {:>15} {:>14} {:>12}",
+            stage.name,
+            format!("{z}×{y}×{x}"),
+            stage.width,
+            grouped(stage.parameters),
+            tera(stage.macs),
+            bytes(stage.activation_bytes),
+        ))?;
+    }
+    Ok(())
+}
+
+fn tera(macs: u64) -> String {
+    let macs = macs as f64;
+    if macs >= 1e12 { format!("{:.2} T", macs / 1e12) } else { format!("{:.2} G", macs / 1e9) }
+}
+
+impl From<Size> for StuNetSize {
+    fn from(size: Size) -> Self {
+        match size {
+            Size::Small => Self::Small,
+            Size::Base => Self::Base,
+            Size::Large => Self::Large,
+            Size::Huge => Self::Huge,
+        }
+    }
+}

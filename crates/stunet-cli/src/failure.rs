@@ -1,0 +1,120 @@
+//! Errors and panics as one line on the terminal, and the exit codes.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use crate::interrupt::INTERRUPTED;
+
+/// The first panic of any thread: later ones are its consequences.
+static FIRST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Every failure has been told already; only the exit code is left to set.
+#[derive(Debug)]
+pub struct Told;
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("some cases failed")
+    }
+}
+
+impl std::error::Error for Told {}
+
+/// The user pressed Ctrl-C.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Notes the first panic instead of printing it: [`shielded`] tells it in one line.
+///
+/// A driver's library panics in threads of its own as well, so the hook has to be everyone's.
+pub fn quiet_panics() {
+    panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        let place = info.location().map(|at| format!(" ({}:{})", file_name(at.file()), at.line()));
+        let line = one_line(message) + place.as_deref().unwrap_or_default();
+        FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(line);
+    }));
+}
+
+/// Runs `work`; a panic becomes an error with the first panic's message.
+pub fn shielded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let noted = FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let noted = noted.unwrap_or_else(|| "no reason given".to_owned());
+        Err(anyhow::anyhow!("internal error, please report it: {noted}"))
+    })
+}
+
+/// Says why, unless it has been said, and chooses the exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return ExitCode::from(INTERRUPTED);
+    }
+    if !error.is::<Told>() {
+        eprintln!("stunet: {}", describe(error));
+    }
+    ExitCode::FAILURE
+}
+
+/// The error and its causes as one line.
+///
+/// A cause that the line above it quotes already is left out.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = one_line(&cause.to_string());
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The place without the folders of the machine that built the binary.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn one_line_whatever_happens() {
+        let inner: anyhow::Result<()> = Err(anyhow::anyhow!("first\n   second"));
+        let error = inner.context("outer").unwrap_err();
+        assert_eq!(describe(&error), "outer: first second");
+        let error = anyhow::anyhow!("full: inner").context("full: inner, told above");
+        assert_eq!(describe(&error), "full: inner, told above");
+    }
+
+    #[test]
+    fn panics_become_errors() {
+        quiet_panics();
+        let error = shielded(|| -> anyhow::Result<()> { panic!("no\n driver") }).unwrap_err();
+        let line = describe(&error);
+        assert!(line.contains("no driver") && line.contains("failure.rs"), "{line}");
+    }
+}

@@ -1,0 +1,29 @@
+//! Ctrl-C: the first one asks the work to stop, the second ends the program.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The exit code of a program ended by Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Catches Ctrl-C and termination from here on.
+///
+/// Work stops between two windows, where files under construction are removed. Whoever cannot wait
+/// for a window presses again.
+pub fn watch(quiet: bool) -> anyhow::Result<()> {
+    ctrlc::set_handler(move || {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        if !quiet {
+            eprintln!("\nstunet: stopping after this window; again to stop at once");
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether the user has asked to stop.
+pub fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
