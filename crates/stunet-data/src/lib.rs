@@ -1,1 +1,34 @@
-//! stunet-data
+//! Medical volumes for STU-Net: files, geometry, and nnU-Net's preprocessing with its way back.
+//!
+//! The ground floor of the house: no tensors and no networks, only arrays `[C, Z, Y, X]` and
+//! millimetres `[z, y, x]`.
+//!
+//! 1. [`nifti`] reads an [`image::Image`]: voxels on a [`geometry::Geometry`].
+//! 2. [`plans::Plans`] say what a model wants to see; [`dataset`] and [`labels::LabelSet`] say
+//!    which files make a case and what label values mean.
+//! 3. [`preprocess::preprocess`] crops, transposes, resamples and normalises, in the order of the
+//!    implementation the model was trained with, and returns a [`preprocess::Trace`].
+//! 4. The trace takes labels back to the file's grid, and [`nifti::write_labelmap`] writes them
+//!    with exactly the geometry of the input.
+//!
+//! ```no_run
+//! use stunet_data::{nifti, plans::Plans, preprocess::preprocess};
+//! let image = nifti::read_image(&["ct_0000.nii.gz"])?;
+//! let prepared = preprocess(&image, &Plans::totalsegmentator())?;
+//! println!("the network sees {:?}", prepared.image.shape());
+//! # Ok::<(), stunet_data::DataError>(())
+//! ```
+//!
+//! Results never depend on the number of threads.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod dataset;
+pub mod error;
+pub mod geometry;
+pub mod image;
+pub mod labels;
+pub mod nifti;
+pub mod plans;
+pub mod preprocess;
+
+pub use error::{DataError, Result};

@@ -1,0 +1,204 @@
+//! Everything that can be wrong with the data a user hands in.
+
+use std::path::{Path, PathBuf};
+
+/// Result of reading, checking, preparing or writing data.
+pub type Result<T, E = DataError> = std::result::Result<T, E>;
+
+/// What is wrong with a file, a volume or a plan: expected, found, where; the path comes last.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Another error, with the file it happened in.
+    #[error("{source}: {}", path.display())]
+    InFile {
+        /// What went wrong.
+        source: Box<DataError>,
+        /// The file; it may identify a patient, so it is printed last and only here.
+        path: PathBuf,
+    },
+    /// There is no such file or folder.
+    #[error("no such file or folder")]
+    NotFound,
+    /// The operating system refused: permissions, a full disk, a broken device.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried, such as `read` or `write`.
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The file ends before its voxels do.
+    #[error("file is truncated: expected {expected} bytes of voxels, found {found}")]
+    Truncated {
+        /// Bytes the header asks for.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// The compressed stream is damaged or ends early.
+    #[error("gzip stream is damaged or truncated ({reason})")]
+    BadGzip {
+        /// What the decoder said.
+        reason: String,
+    },
+    /// The file is no NIfTI file.
+    #[error("not a NIfTI file: expected {expected}, found {found}")]
+    NotNifti {
+        /// What a NIfTI file has there.
+        expected: &'static str,
+        /// What this file has there.
+        found: String,
+    },
+    /// A NIfTI file of a kind that is not read here.
+    #[error("unsupported NIfTI file: {what}")]
+    UnsupportedNifti {
+        /// Which feature.
+        what: String,
+    },
+    /// Dimensions that no volume has.
+    #[error("bad dimensions in the header: expected {expected}, found {found:?}")]
+    BadDimensions {
+        /// What would be right.
+        expected: &'static str,
+        /// The header's dimensions, fastest axis first.
+        found: Vec<i64>,
+    },
+    /// Voxels that are NaN or infinite.
+    #[error(
+        "voxels must be finite: found {count} NaN or infinite, \
+         the first at channel {}, z {}, y {}, x {}",
+        first[0], first[1], first[2], first[3]
+    )]
+    NonFiniteVoxels {
+        /// How many.
+        count: usize,
+        /// The first one, `[c, z, y, x]`.
+        first: [usize; 4],
+    },
+    /// Voxels of a labelmap that are no label values.
+    #[error("labels must be whole numbers from 0 to 65535: found {found}")]
+    NotALabel {
+        /// The offending value.
+        found: f64,
+    },
+    /// The affine cannot be inverted.
+    #[error("affine is singular: expected three independent axes, found determinant {determinant}")]
+    SingularAffine {
+        /// Determinant of the axes.
+        determinant: f64,
+    },
+    /// The affine is sheared and no orthonormal one stands beside it.
+    #[error("affine is sheared: expected orthonormal axes (as ITK does), found skew {skew:.2e}")]
+    ShearedAffine {
+        /// Largest deviation of the normalised axes from orthonormality.
+        skew: f64,
+    },
+    /// A spacing that is zero, negative or not finite.
+    #[error("spacing must be finite and above 0: found {found:?} mm (z, y, x)")]
+    BadSpacing {
+        /// The spacing found, `[z, y, x]`.
+        found: [f64; 3],
+    },
+    /// Geometry with a value that is not finite.
+    #[error("{what} must be finite")]
+    NonFiniteGeometry {
+        /// Which part.
+        what: &'static str,
+    },
+    /// Two arrays or files that should share one grid do not.
+    #[error("{what} differs: expected {expected}, found {found}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// The value of the first.
+        expected: String,
+        /// The value of this one.
+        found: String,
+    },
+    /// The image has another number of channels than the model.
+    #[error("expected {expected} channel(s), found {found}")]
+    ChannelCount {
+        /// What the plans ask for.
+        expected: usize,
+        /// What the image has.
+        found: usize,
+    },
+    /// A channel file of a case is missing.
+    #[error("case {case}: expected channel file _{missing:04}, found only {found} channel file(s)")]
+    MissingChannel {
+        /// The case.
+        case: String,
+        /// The channel that is missing.
+        missing: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A folder holds no case in nnU-Net's naming.
+    #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
+    NoCases,
+    /// Every voxel is exactly 0: there is nothing to crop to.
+    #[error("image is empty: every voxel is 0")]
+    EmptyImage,
+    /// The volume would grow beyond reason at the model's spacing: the header's spacing is wrong.
+    #[error(
+        "volume would become {shape:?} voxels at the model's spacing; check the file's spacing"
+    )]
+    ResampledTooLarge {
+        /// The shape asked for, in the network's frame.
+        shape: [f64; 3],
+    },
+    /// A plan, dataset description or label table that cannot be used.
+    #[error("{file}: {key}: expected {expected}, found {found}")]
+    Invalid {
+        /// Kind of file: `plans`, `labels`, `dataset.json`.
+        file: &'static str,
+        /// The entry.
+        key: String,
+        /// What would be right.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A JSON file that cannot be parsed.
+    #[error("cannot use JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl DataError {
+    /// The same error, with the file it happened in (kept if one is named already).
+    #[must_use]
+    pub fn at(self, path: &Path) -> Self {
+        match self {
+            Self::InFile { .. } => self,
+            source => Self::InFile {
+                source: Box::new(source),
+                path: path.to_owned(),
+            },
+        }
+    }
+
+    /// An operating system's error; a missing file is told apart.
+    pub(crate) fn io(action: &'static str, source: std::io::Error) -> Self {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Self::NotFound
+        } else {
+            Self::Io { action, source }
+        }
+    }
+}
+
+/// Shorthand for [`DataError::Invalid`].
+pub(crate) fn invalid(
+    file: &'static str,
+    key: impl Into<String>,
+    expected: impl Into<String>,
+    found: impl std::fmt::Display,
+) -> DataError {
+    DataError::Invalid {
+        file,
+        key: key.into(),
+        expected: expected.into(),
+        found: found.to_string(),
+    }
+}

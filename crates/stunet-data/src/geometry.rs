@@ -1,0 +1,271 @@
+//! Where the voxels lie: the only file, beside the readers, that says x, y, z.
+
+use crate::error::{DataError, Result};
+use serde::{Deserialize, Serialize};
+
+/// An affine map in homogeneous rows.
+pub type Affine = [[f64; 4]; 4];
+
+/// Grid of a volume: shape, spacing, origin and axis directions.
+///
+/// # Shapes
+/// Shape and spacing are `[z, y, x]`, as everywhere in this project.
+///
+/// # Units
+/// Millimetres. Origin and direction are in the frame ITK and DICOM use (LPS: x to the left, y to
+/// the back, z up), components in the order x, y, z; column `j` of the direction is the unit vector
+/// of voxel axis `j`, again in the order x, y, z.
+///
+/// ```
+/// use stunet_data::geometry::Geometry;
+/// let g = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.5])?;
+/// assert_eq!(g.spacing_mm(), [3.0, 1.0, 0.5]);
+/// // One step along x moves 0.5 mm to the left, which is -0.5 in NIfTI's world.
+/// assert_eq!(g.world_from_voxel()[0][0], -0.5);
+/// # Ok::<(), stunet_data::DataError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawGeometry", into = "RawGeometry")]
+pub struct Geometry {
+    shape: [usize; 3],
+    spacing_mm: [f64; 3],
+    origin_mm: [f64; 3],
+    direction: [[f64; 3]; 3],
+}
+
+impl Geometry {
+    /// A grid from its parts.
+    ///
+    /// # Errors
+    /// When the shape is empty, the spacing is not positive, or the direction is singular.
+    pub fn new(
+        shape: [usize; 3],
+        spacing_mm: [f64; 3],
+        origin_mm: [f64; 3],
+        direction: [[f64; 3]; 3],
+    ) -> Result<Self> {
+        if shape.contains(&0) {
+            return Err(DataError::BadDimensions {
+                expected: "at least one voxel along every axis",
+                found: shape.iter().rev().map(|&n| n as i64).collect(),
+            });
+        }
+        if spacing_mm.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+            return Err(DataError::BadSpacing { found: spacing_mm });
+        }
+        if origin_mm.iter().any(|v| !v.is_finite()) {
+            return Err(DataError::NonFiniteGeometry { what: "origin" });
+        }
+        if direction.iter().flatten().any(|v| !v.is_finite()) {
+            return Err(DataError::NonFiniteGeometry { what: "direction" });
+        }
+        let determinant = determinant(&direction);
+        if determinant.abs() < 1e-6 {
+            return Err(DataError::SingularAffine { determinant });
+        }
+        Ok(Self {
+            shape,
+            spacing_mm,
+            origin_mm,
+            direction,
+        })
+    }
+
+    /// A grid along ITK's axes with its first voxel at the origin.
+    ///
+    /// # Errors
+    /// As [`Geometry::new`].
+    pub fn axis_aligned(shape: [usize; 3], spacing_mm: [f64; 3]) -> Result<Self> {
+        Self::new(shape, spacing_mm, [0.0; 3], IDENTITY)
+    }
+
+    /// A grid from NIfTI's affine (RAS millimetres from voxel indices x, y, z).
+    ///
+    /// # Errors
+    /// When the affine is singular or not finite, or the shape is empty.
+    pub fn from_world_from_voxel(shape: [usize; 3], world_from_voxel: &Affine) -> Result<Self> {
+        let mut spacing_xyz = [0.0; 3];
+        let mut direction = [[0.0; 3]; 3];
+        for axis in 0..3 {
+            let column: [f64; 3] = std::array::from_fn(|row| world_from_voxel[row][axis]);
+            let length = column.iter().map(|v| v * v).sum::<f64>().sqrt();
+            if length == 0.0 {
+                return Err(DataError::SingularAffine { determinant: 0.0 });
+            }
+            spacing_xyz[axis] = length;
+            for row in 0..3 {
+                direction[row][axis] = LPS_FROM_RAS[row] * column[row] / length;
+            }
+        }
+        let [x, y, z] = spacing_xyz;
+        let origin = std::array::from_fn(|row| LPS_FROM_RAS[row] * world_from_voxel[row][3]);
+        Self::new(shape, [z, y, x], origin, direction)
+    }
+
+    /// NIfTI's affine: millimetres to the right, front and top (RAS) from voxel indices x, y, z.
+    pub fn world_from_voxel(&self) -> Affine {
+        let [dz, dy, dx] = self.spacing_mm;
+        let row = |r: usize| {
+            let [x, y, z] = self.direction[r];
+            [x * dx, y * dy, z * dz, self.origin_mm[r]].map(|v| LPS_FROM_RAS[r] * v)
+        };
+        [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
+    }
+
+    /// Number of voxels, `[z, y, x]`.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Distance between voxel centres, `[z, y, x]` in mm.
+    pub fn spacing_mm(&self) -> [f64; 3] {
+        self.spacing_mm
+    }
+
+    /// Centre of the first voxel, x, y, z in mm, LPS.
+    pub fn origin_mm(&self) -> [f64; 3] {
+        self.origin_mm
+    }
+
+    /// Unit vectors of the voxel axes x, y, z as columns, LPS.
+    pub fn direction(&self) -> [[f64; 3]; 3] {
+        self.direction
+    }
+
+    /// Volume of one voxel in mm³.
+    pub fn voxel_volume_mm3(&self) -> f64 {
+        self.spacing_mm.iter().product::<f64>() * determinant(&self.direction).abs()
+    }
+
+    /// Checks that another volume lies on the same grid; files store 32-bit numbers, so a
+    /// hundredth of a voxel is allowed.
+    ///
+    /// # Errors
+    /// Names the first property that differs.
+    pub fn check_same_grid(&self, other: &Self) -> Result<()> {
+        let differs = |what, expected: String, found: String| DataError::Mismatch {
+            what,
+            expected,
+            found,
+        };
+        let show = |v: &dyn std::fmt::Debug| format!("{v:?}");
+        if self.shape != other.shape {
+            return Err(differs("shape", show(&self.shape), show(&other.shape)));
+        }
+        let smallest = self.spacing_mm.iter().copied().fold(f64::MAX, f64::min);
+        if !close(&self.spacing_mm, &other.spacing_mm, 1e-3 * smallest) {
+            return Err(differs(
+                "spacing",
+                show(&self.spacing_mm),
+                show(&other.spacing_mm),
+            ));
+        }
+        if !close(&self.origin_mm, &other.origin_mm, 1e-2 * smallest) {
+            return Err(differs(
+                "origin",
+                show(&self.origin_mm),
+                show(&other.origin_mm),
+            ));
+        }
+        let (a, b) = (
+            self.direction.as_flattened(),
+            other.direction.as_flattened(),
+        );
+        if !close(a, b, 1e-3) {
+            return Err(differs(
+                "direction",
+                show(&self.direction),
+                show(&other.direction),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Signs that turn RAS into LPS and back.
+const LPS_FROM_RAS: [f64; 3] = [-1.0, -1.0, 1.0];
+const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+fn close(a: &[f64], b: &[f64], tolerance: f64) -> bool {
+    a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance)
+}
+
+pub(crate) fn determinant(m: &[[f64; 3]; 3]) -> f64 {
+    m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+        - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+        + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0])
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawGeometry {
+    shape: [usize; 3],
+    spacing_mm: [f64; 3],
+    origin_mm: [f64; 3],
+    direction: [[f64; 3]; 3],
+}
+
+impl TryFrom<RawGeometry> for Geometry {
+    type Error = DataError;
+
+    fn try_from(raw: RawGeometry) -> Result<Self> {
+        Self::new(raw.shape, raw.spacing_mm, raw.origin_mm, raw.direction)
+    }
+}
+
+impl From<Geometry> for RawGeometry {
+    fn from(g: Geometry) -> Self {
+        Self {
+            shape: g.shape,
+            spacing_mm: g.spacing_mm,
+            origin_mm: g.origin_mm,
+            direction: g.direction,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affine_round_trip() {
+        // Voxel x runs up, y to the left, z to the back; all spacings differ.
+        let affine = [
+            [0.0, -1.5, 0.0, 12.0],
+            [0.0, 0.0, -3.0, -7.0],
+            [0.5, 0.0, 0.0, 30.0],
+            [0.0, 0.0, 0.0, 1.0],
+        ];
+        let g = Geometry::from_world_from_voxel([5, 7, 11], &affine).unwrap();
+        assert_eq!(g.spacing_mm(), [3.0, 1.5, 0.5]);
+        assert_eq!(g.origin_mm(), [-12.0, 7.0, 30.0]);
+        assert_eq!(g.world_from_voxel(), affine);
+        assert_eq!(g.voxel_volume_mm3(), 2.25);
+        let json = serde_json::to_string(&g).unwrap();
+        assert_eq!(serde_json::from_str::<Geometry>(&json).unwrap(), g);
+    }
+
+    fn refused(shape: [usize; 3], spacing: [f64; 3], direction: [[f64; 3]; 3]) -> String {
+        Geometry::new(shape, spacing, [0.0; 3], direction)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn bad_grids_are_refused() {
+        assert!(refused([0, 1, 1], [1.0; 3], IDENTITY).contains("dimensions"));
+        assert!(refused([1; 3], [0.0, 1.0, 1.0], IDENTITY).contains("spacing"));
+        assert!(refused([1; 3], [f64::NAN, 1.0, 1.0], IDENTITY).contains("spacing"));
+        assert!(refused([1; 3], [1.0; 3], [[1.0; 3]; 3]).contains("singular"));
+        assert!(refused([1; 3], [1.0; 3], [[f64::NAN; 3]; 3]).contains("finite"));
+    }
+
+    #[test]
+    fn same_grid_names_the_difference() {
+        let g = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.5]).unwrap();
+        let other = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.6]).unwrap();
+        let message = g.check_same_grid(&other).unwrap_err().to_string();
+        assert!(message.starts_with("spacing differs"), "{message}");
+        g.check_same_grid(&g).unwrap();
+    }
+}

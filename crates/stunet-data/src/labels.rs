@@ -1,0 +1,333 @@
+//! Labelmaps, and what their values mean.
+
+use crate::error::{DataError, Result, invalid};
+use crate::geometry::Geometry;
+use ndarray::Array3;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// A volume of label values on a grid.
+///
+/// # Shapes
+/// `data` is `[Z, Y, X]`, the geometry's shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelMap {
+    /// Label values; 0 is background.
+    pub data: Array3<u16>,
+    /// The grid.
+    pub geometry: Geometry,
+}
+
+impl LabelMap {
+    /// A labelmap whose array fits its grid.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn new(data: Array3<u16>, geometry: Geometry) -> Result<Self> {
+        let (z, y, x) = data.dim();
+        if [z, y, x] != geometry.shape() {
+            return Err(DataError::Mismatch {
+                what: "shape of the labels",
+                expected: format!("{:?}", geometry.shape()),
+                found: format!("{:?}", [z, y, x]),
+            });
+        }
+        Ok(Self { data, geometry })
+    }
+}
+
+/// One name, with the label values it covers: one for a label, several for a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Name, such as `liver`.
+    pub name: String,
+    /// Values in the training labelmaps, as listed.
+    pub values: Vec<u16>,
+}
+
+/// The meaning of a model's outputs: labels or overlapping regions, and the ignore label.
+///
+/// Background (value 0) is always first and never a region of its own.
+///
+/// ```
+/// use stunet_data::labels::LabelSet;
+/// let labels = LabelSet::totalsegmentator();
+/// assert_eq!(labels.num_outputs(), 105);
+/// assert_eq!(labels.name_of(40), Some("liver"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawLabelSet", into = "RawLabelSet")]
+pub struct LabelSet {
+    labels: Vec<Label>,
+    ignore: Option<u16>,
+    region_order: Option<Vec<u16>>,
+}
+
+impl LabelSet {
+    /// Background and the 104 structures of the published models, in their (alphabetical) order.
+    ///
+    /// # Source
+    /// STU-Net's table of label values for the released TotalSegmentator weights. These are *not*
+    /// TotalSegmentator's own numbers.
+    pub fn totalsegmentator() -> Self {
+        let names = include_str!("labels/totalsegmentator.txt").lines();
+        Self::from_names(names).expect("the embedded table is valid")
+    }
+
+    /// Labels 0, 1, 2, ... with the given names.
+    ///
+    /// # Errors
+    /// When there are no names, a name is empty or appears twice.
+    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let labels = names
+            .into_iter()
+            .enumerate()
+            .map(|(value, name)| Label {
+                name: name.to_owned(),
+                values: vec![u16::try_from(value).unwrap_or(u16::MAX)],
+            })
+            .collect();
+        Self::new(labels, None, None)
+    }
+
+    /// Background and `label_1`, `label_2`, ... for models that come without names.
+    ///
+    /// # Errors
+    /// When `num_outputs` is 0 or above 65536.
+    pub fn numbered(num_outputs: usize) -> Result<Self> {
+        let names: Vec<String> = (0..num_outputs)
+            .map(|i| match i {
+                0 => "background".to_owned(),
+                i => format!("label_{i}"),
+            })
+            .collect();
+        Self::from_names(names.iter().map(String::as_str))
+    }
+
+    /// A checked set.
+    ///
+    /// # Errors
+    /// When background is missing, values or names collide, or regions lack an order.
+    pub fn new(
+        mut labels: Vec<Label>,
+        ignore: Option<u16>,
+        region_order: Option<Vec<u16>>,
+    ) -> Result<Self> {
+        let regions = labels.iter().any(|l| l.values.len() != 1);
+        if !regions {
+            labels.sort_by_key(|l| l.values[0]);
+        }
+        let background = labels
+            .iter()
+            .position(|l| l.values == [0])
+            .ok_or_else(|| invalid("labels", "background", "a label of value 0", "none"))?;
+        let first = labels.remove(background);
+        labels.insert(0, first);
+        let set = Self {
+            labels,
+            ignore,
+            region_order,
+        };
+        set.check(regions)?;
+        Ok(set)
+    }
+
+    fn check(&self, regions: bool) -> Result<()> {
+        for (i, label) in self.labels.iter().enumerate() {
+            if label.name.is_empty() || label.values.is_empty() {
+                return Err(invalid(
+                    "labels",
+                    "labels",
+                    "a name and a value",
+                    "an empty one",
+                ));
+            }
+            if self.labels[..i].iter().any(|l| l.name == label.name) {
+                return Err(invalid("labels", "labels", "unique names", &label.name));
+            }
+            if !regions && label.values[0] as usize != i {
+                let expected = format!("consecutive values, here {i}");
+                return Err(invalid("labels", &label.name, expected, label.values[0]));
+            }
+        }
+        let num_regions = self.labels.len() - 1;
+        match &self.region_order {
+            None if regions => Err(invalid(
+                "labels",
+                "regions_class_order",
+                format!("{num_regions} values, one per region"),
+                "none",
+            )),
+            Some(order) if regions && order.len() != num_regions => Err(invalid(
+                "labels",
+                "regions_class_order",
+                format!("{num_regions} values, one per region"),
+                order.len(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the `labels` of a `dataset.json`, of nnU-Net v2 (name to value or values) or v1
+    /// (value to name).
+    ///
+    /// # Errors
+    /// When the entry is missing or malformed.
+    pub fn from_dataset_json(dataset: &Value) -> Result<Self> {
+        let bad =
+            |expected: &str, found: &Value| invalid("dataset.json", "labels", expected, found);
+        let entries = dataset
+            .get("labels")
+            .and_then(Value::as_object)
+            .ok_or_else(|| bad("an object", dataset.get("labels").unwrap_or(&Value::Null)))?;
+        let v1 = entries.values().all(Value::is_string);
+        let mut labels = Vec::new();
+        let mut ignore = None;
+        for (key, value) in entries {
+            let (name, values) = if v1 {
+                let value: u16 = key
+                    .parse()
+                    .map_err(|_| bad("label values as keys", &Value::String(key.clone())))?;
+                (value_str(&entries[key]), vec![value])
+            } else {
+                (
+                    key.as_str(),
+                    values_of(value).ok_or_else(|| bad("values 0..65535", value))?,
+                )
+            };
+            if name == "ignore" && !v1 {
+                ignore = values.first().copied();
+            } else {
+                labels.push(Label {
+                    name: name.to_owned(),
+                    values,
+                });
+            }
+        }
+        let region_order = match dataset.get("regions_class_order") {
+            None | Some(Value::Null) => None,
+            Some(order) => Some(values_of(order).ok_or_else(|| {
+                invalid("dataset.json", "regions_class_order", "label values", order)
+            })?),
+        };
+        Self::new(labels, ignore, region_order)
+    }
+
+    /// Number of outputs of the network: labels with background, or regions without it.
+    pub fn num_outputs(&self) -> usize {
+        self.labels.len() - usize::from(self.has_regions())
+    }
+
+    /// True when outputs are regions (each decided on its own) and not labels (one of which wins).
+    pub fn has_regions(&self) -> bool {
+        self.labels.iter().any(|l| l.values.len() != 1)
+    }
+
+    /// Names and values, background first.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    /// The value written for each region, in the order they are painted; none without regions.
+    pub fn region_order(&self) -> Option<&[u16]> {
+        self.region_order.as_deref()
+    }
+
+    /// Value of voxels that carry no information in training, if any.
+    pub fn ignore(&self) -> Option<u16> {
+        self.ignore
+    }
+
+    /// Name of a label value; regions are skipped.
+    pub fn name_of(&self, value: u16) -> Option<&str> {
+        let found = self.labels.iter().find(|l| l.values == [value])?;
+        Some(&found.name)
+    }
+
+    /// Largest value a labelmap of this set can hold, the ignore label left out.
+    pub fn max_value(&self) -> u16 {
+        let values = self.labels.iter().flat_map(|l| &l.values);
+        let painted = self.region_order.iter().flatten();
+        values.chain(painted).copied().max().unwrap_or(0)
+    }
+
+    /// Reads `labels.json`.
+    ///
+    /// # Errors
+    /// When the file is missing or malformed.
+    pub fn load(path: &Path) -> Result<Self> {
+        crate::plans::load_json(path)
+    }
+
+    /// Writes `labels.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        crate::plans::save_json(path, self)
+    }
+}
+
+fn value_str(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn values_of(value: &Value) -> Option<Vec<u16>> {
+    let one = |v: &Value| v.as_u64().and_then(|v| u16::try_from(v).ok());
+    match value {
+        Value::Array(list) => list.iter().map(one).collect(),
+        value => Some(vec![one(value)?]),
+    }
+}
+
+const FORMAT: &str = "stunet-labels";
+
+#[derive(Serialize, Deserialize)]
+struct RawLabelSet {
+    format: String,
+    version: u32,
+    labels: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ignore: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    region_order: Option<Vec<u16>>,
+}
+
+impl TryFrom<RawLabelSet> for LabelSet {
+    type Error = DataError;
+
+    fn try_from(raw: RawLabelSet) -> Result<Self> {
+        crate::plans::check_format("labels", (&raw.format, raw.version), FORMAT)?;
+        let labels = raw
+            .labels
+            .into_iter()
+            .map(|(name, value)| {
+                let values = values_of(&value)
+                    .ok_or_else(|| invalid("labels", &name, "values 0..65535", &value))?;
+                Ok(Label { name, values })
+            })
+            .collect::<Result<_>>()?;
+        Self::new(labels, raw.ignore, raw.region_order)
+    }
+}
+
+impl From<LabelSet> for RawLabelSet {
+    fn from(set: LabelSet) -> Self {
+        let value = |values: Vec<u16>| match values[..] {
+            [one] => Value::from(one),
+            _ => Value::from(values),
+        };
+        Self {
+            format: FORMAT.to_owned(),
+            version: 1,
+            labels: set
+                .labels
+                .into_iter()
+                .map(|l| (l.name, value(l.values)))
+                .collect(),
+            ignore: set.ignore,
+            region_order: set.region_order,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! NIfTI-1 and NIfTI-2 files: volumes in, labelmaps out, with the geometry of the input.
+//!
+//! * One file (`.nii`, `.nii.gz`) or a header with its voxels (`.hdr` + `.img`),
+//! * integers and floats of 8 to 64 bits, either byte order, `scl_slope` and `scl_inter`,
+//! * 3-D, or 4-D with channels on the fourth axis, or one file per channel,
+//! * orientation by the rules of ITK 5, which nnU-Net reads with: see `nifti/orientation.rs`.
+//!
+//! Nothing is allocated on a header's word alone, and nothing half-written is left behind.
+
+mod header;
+mod orientation;
+mod read;
+mod write;
+
+pub(crate) use write::write_then_rename;
+pub use write::{write_image, write_labelmap};
+
+use crate::error::{DataError, Result};
+use crate::geometry::Geometry;
+use crate::image::Image;
+use crate::labels::LabelMap;
+use ndarray::{Array3, Array4};
+use std::path::{Path, PathBuf};
+
+/// Reads one 3-D or 4-D file, or the channel files of a case in channel order.
+///
+/// # Shapes
+/// `[C, Z, Y, X]`: channels of 4-D files and of several files follow each other.
+///
+/// # Errors
+/// When a file is missing, truncated, damaged or no NIfTI file, its affine is singular or sheared,
+/// its spacing zero, a voxel NaN or infinite, or the files do not share one grid.
+pub fn read_image<P: AsRef<Path>>(files: &[P]) -> Result<Image> {
+    let Some(first) = files.first() else {
+        return Err(DataError::NoCases);
+    };
+    let first = first.as_ref();
+    let mut volume = read::read_volume(first).map_err(|e| e.at(first))?;
+    for file in &files[1..] {
+        let file = file.as_ref();
+        let next = read::read_volume(file)
+            .and_then(|next| {
+                volume.geometry.check_same_grid(&next.geometry)?;
+                Ok(next)
+            })
+            .map_err(|e| e.at(file))?;
+        volume.num_channels += next.num_channels;
+        volume.voxels.extend_from_slice(&next.voxels);
+    }
+    let [z, y, x] = volume.geometry.shape();
+    let data = Array4::from_shape_vec((volume.num_channels, z, y, x), volume.voxels)
+        .expect("the reader returns as many voxels as the shape says");
+    Image::new(data, volume.geometry)
+}
+
+/// Reads a labelmap: whole numbers from 0 to 65535, one channel.
+///
+/// # Errors
+/// As [`read_image`], and when a voxel is no label.
+pub fn read_labelmap(file: &Path) -> Result<LabelMap> {
+    let volume = read::read_volume(file).map_err(|e| e.at(file))?;
+    let labels = to_labels(&volume).map_err(|e| e.at(file))?;
+    LabelMap::new(labels, volume.geometry)
+}
+
+/// Reads only the grid and the number of channels of a file.
+///
+/// # Errors
+/// As [`read_image`], as far as the header goes.
+pub fn read_geometry(file: &Path) -> Result<(Geometry, usize)> {
+    read::read_grid(file).map_err(|e| e.at(file))
+}
+
+fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
+    if volume.num_channels != 1 {
+        return Err(DataError::ChannelCount {
+            expected: 1,
+            found: volume.num_channels,
+        });
+    }
+    let bad = |v: &&f32| !(**v >= 0.0 && **v <= 65535.0 && v.fract() == 0.0);
+    if let Some(found) = volume.voxels.iter().find(bad) {
+        return Err(DataError::NotALabel {
+            found: f64::from(*found),
+        });
+    }
+    let values = volume.voxels.iter().map(|v| *v as u16).collect();
+    Ok(Array3::from_shape_vec(volume.geometry.shape(), values)
+        .expect("the reader returns as many voxels as the shape says"))
+}
+
+/// The voxel file of a two-file image.
+fn voxel_file(header: &Path) -> PathBuf {
+    let plain = header.with_extension("img");
+    let packed = header.with_extension("img.gz");
+    if !plain.exists() && packed.exists() {
+        packed
+    } else {
+        plain
+    }
+}

@@ -1,0 +1,245 @@
+//! The fixed part of a NIfTI file: 348 bytes (version 1) or 540 (version 2).
+
+use crate::error::{DataError, Result};
+
+/// Bytes of a version 1 header.
+pub(super) const SIZE_1: usize = 348;
+/// Bytes of a version 2 header.
+pub(super) const SIZE_2: usize = 540;
+
+/// The fields that matter here, axes in the file's order x, y, z.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Header {
+    pub version: u8,
+    pub little_endian: bool,
+    /// Voxels lie in a file of their own.
+    pub two_files: bool,
+    pub datatype: i16,
+    /// `dim[1..=dim[0]]`.
+    pub dims: Vec<i64>,
+    /// `pixdim[0..=3]`; the first holds the sign of the third axis of the qform.
+    pub pixdim: [f64; 4],
+    pub vox_offset: u64,
+    pub slope: f64,
+    pub intercept: f64,
+    pub units: i32,
+    pub qform_code: i32,
+    pub sform_code: i32,
+    pub quaternion: [f64; 3],
+    pub q_offset: [f64; 3],
+    pub sform: [[f64; 4]; 3],
+}
+
+/// Bytes read in the file's byte order.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    little: bool,
+}
+
+macro_rules! field {
+    ($name:ident, $type:ty) => {
+        fn $name(&self, at: usize) -> $type {
+            let raw = self.bytes[at..at + size_of::<$type>()]
+                .try_into()
+                .expect("the slice has the type's length");
+            if self.little {
+                <$type>::from_le_bytes(raw)
+            } else {
+                <$type>::from_be_bytes(raw)
+            }
+        }
+    };
+}
+
+impl Fields<'_> {
+    field!(i16, i16);
+    field!(i32, i32);
+    field!(i64, i64);
+    field!(f32, f32);
+    field!(f64, f64);
+
+    fn f32s<const N: usize>(&self, at: usize) -> [f64; N] {
+        std::array::from_fn(|i| f64::from(self.f32(at + 4 * i)))
+    }
+
+    fn f64s<const N: usize>(&self, at: usize) -> [f64; N] {
+        std::array::from_fn(|i| self.f64(at + 8 * i))
+    }
+}
+
+/// Length of the header that starts with these four bytes, and its byte order.
+pub(super) fn size_of_header(first: [u8; 4]) -> Result<(usize, bool)> {
+    for (size, version) in [(SIZE_1, 348), (SIZE_2, 540)] {
+        if i32::from_le_bytes(first) == version {
+            return Ok((size, true));
+        }
+        if i32::from_be_bytes(first) == version {
+            return Ok((size, false));
+        }
+    }
+    Err(DataError::NotNifti {
+        expected: "a header size of 348 or 540",
+        found: i32::from_le_bytes(first).to_string(),
+    })
+}
+
+/// Reads a header of either version.
+pub(super) fn parse(bytes: &[u8], little: bool) -> Result<Header> {
+    let fields = Fields { bytes, little };
+    let header = if bytes.len() == SIZE_1 {
+        parse_1(&fields)?
+    } else {
+        parse_2(&fields)?
+    };
+    let smallest = if header.two_files {
+        0
+    } else {
+        bytes.len() as u64
+    };
+    if header.vox_offset < smallest {
+        return Err(DataError::NotNifti {
+            expected: "voxels behind the header",
+            found: format!("voxel offset {}", header.vox_offset),
+        });
+    }
+    Ok(header)
+}
+
+fn parse_1(f: &Fields<'_>) -> Result<Header> {
+    let two_files = magic(&f.bytes[344..348], *b"n+1\0", *b"ni1\0")?;
+    let dims: Vec<i64> = (0..8).map(|i| f.i16(40 + 2 * i).into()).collect();
+    let offset = f.f32(108);
+    Ok(Header {
+        version: 1,
+        little_endian: f.little,
+        two_files,
+        datatype: f.i16(70),
+        dims: used_dims(&dims)?,
+        pixdim: f.f32s(76),
+        vox_offset: offset_or(f64::from(offset), two_files, SIZE_1),
+        slope: f.f32(112).into(),
+        intercept: f.f32(116).into(),
+        units: f.bytes[123].into(),
+        qform_code: f.i16(252).into(),
+        sform_code: f.i16(254).into(),
+        quaternion: f.f32s(256),
+        q_offset: f.f32s(268),
+        sform: [f.f32s(280), f.f32s(296), f.f32s(312)],
+    })
+}
+
+fn parse_2(f: &Fields<'_>) -> Result<Header> {
+    let two_files = magic(&f.bytes[4..8], *b"n+2\0", *b"ni2\0")?;
+    let dims: Vec<i64> = (0..8).map(|i| f.i64(16 + 8 * i)).collect();
+    Ok(Header {
+        version: 2,
+        little_endian: f.little,
+        two_files,
+        datatype: f.i16(12),
+        dims: used_dims(&dims)?,
+        pixdim: f.f64s(104),
+        vox_offset: offset_or(f.i64(168) as f64, two_files, SIZE_2),
+        slope: f.f64(176),
+        intercept: f.f64(184),
+        units: f.i32(500),
+        qform_code: f.i32(344),
+        sform_code: f.i32(348),
+        quaternion: f.f64s(352),
+        q_offset: f.f64s(376),
+        sform: [f.f64s(400), f.f64s(432), f.f64s(464)],
+    })
+}
+
+fn magic(found: &[u8], one_file: [u8; 4], two_files: [u8; 4]) -> Result<bool> {
+    if found == one_file || found == two_files {
+        return Ok(found == two_files);
+    }
+    Err(DataError::NotNifti {
+        expected: "the magic bytes n+1, ni1, n+2 or ni2",
+        found: found.escape_ascii().to_string(),
+    })
+}
+
+/// An offset of 0 in a single file means right behind the header and its four extension bytes.
+fn offset_or(offset: f64, two_files: bool, header: usize) -> u64 {
+    if !two_files && offset == 0.0 {
+        header as u64 + 4
+    } else {
+        // Saturates: NaN and negative offsets become 0, which is refused for single files.
+        offset as u64
+    }
+}
+
+fn used_dims(dims: &[i64]) -> Result<Vec<i64>> {
+    let bad = |expected| DataError::BadDimensions {
+        expected,
+        found: dims.to_vec(),
+    };
+    let count = usize::try_from(dims[0]).unwrap_or(0);
+    if !(1..=7).contains(&count) {
+        return Err(bad("1 to 7 dimensions"));
+    }
+    let used = dims[1..=count].to_vec();
+    if used.iter().any(|n| *n < 1) {
+        return Err(bad("at least one voxel along every axis"));
+    }
+    Ok(used)
+}
+
+impl Header {
+    /// Number of channels and shape `[z, y, x]`.
+    pub fn shape(&self) -> Result<(usize, [usize; 3])> {
+        let at = |i: usize| self.dims.get(i).copied().unwrap_or(1);
+        // Vectors are stored on the fifth axis, time and channels on the fourth.
+        let channels = at(3).checked_mul(at(4));
+        let total = (0..7).try_fold(1i64, |n, i| n.checked_mul(at(i)));
+        let bad = |expected| DataError::BadDimensions {
+            expected,
+            found: self.dims.clone(),
+        };
+        if at(5) != 1 || at(6) != 1 || (at(3) != 1 && at(4) != 1) {
+            return Err(bad("three spatial axes and one of channels"));
+        }
+        let fits = total.and_then(|n| n.checked_mul(8)).is_some();
+        match (channels, fits) {
+            (Some(channels), true) => {
+                Ok((channels as usize, [at(2), at(1), at(0)].map(|n| n as usize)))
+            }
+            _ => Err(bad("a volume that fits into memory")),
+        }
+    }
+
+    /// Bytes per voxel.
+    pub fn bytes_per_voxel(&self) -> Result<usize> {
+        let name = match self.datatype {
+            2 | 256 => return Ok(1),
+            4 | 512 => return Ok(2),
+            8 | 16 | 768 => return Ok(4),
+            64 | 1024 | 1280 => return Ok(8),
+            1 => "bits (1)".to_owned(),
+            32 | 1792 | 2048 => format!("complex numbers ({})", self.datatype),
+            128 | 2304 => format!("colours ({})", self.datatype),
+            1536 => "128-bit floats (1536)".to_owned(),
+            other => format!("code {other}"),
+        };
+        Err(DataError::UnsupportedNifti {
+            what: format!("expected integers or floats of 8 to 64 bits, found data type {name}"),
+        })
+    }
+
+    /// Slope and intercept, where they change anything.
+    ///
+    /// # Source
+    /// `itkNiftiImageIO.cxx`: values that are not finite count as 0, and a slope of 0 as 1.
+    pub fn scaling(&self) -> Option<(f64, f64)> {
+        let finite = |v: f64| if v.is_finite() { v } else { 0.0 };
+        let (slope, intercept) = (finite(self.slope), finite(self.intercept));
+        let slope = if slope.abs() < f64::EPSILON {
+            1.0
+        } else {
+            slope
+        };
+        let changes = (slope - 1.0).abs() > f64::EPSILON || intercept.abs() > f64::EPSILON;
+        changes.then_some((slope, intercept))
+    }
+}

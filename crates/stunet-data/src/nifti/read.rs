@@ -1,0 +1,241 @@
+//! Bytes to voxels, in one pass and in pieces.
+
+use super::header::{self, Header};
+use super::orientation;
+use crate::error::{DataError, Result};
+use crate::geometry::Geometry;
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::path::Path;
+
+/// A file's voxels as the file means them, x fastest, channels slowest.
+pub(super) struct Volume {
+    pub voxels: Vec<f32>,
+    pub num_channels: usize,
+    pub geometry: Geometry,
+}
+
+/// Bytes converted at a time; a multiple of every voxel size.
+const PIECE: usize = 1 << 18;
+/// Deflate cannot pack more than 1032 bytes into one; a little is added for headers.
+const MAX_RATIO: u64 = 1100;
+
+/// Reads the header only.
+pub(super) fn read_grid(path: &Path) -> Result<(Geometry, usize)> {
+    let header = Source::open(path)?.header()?;
+    let (channels, shape) = header.shape()?;
+    Ok((orientation::geometry(&header, shape)?, channels))
+}
+
+/// Reads and checks everything.
+pub(super) fn read_volume(path: &Path) -> Result<Volume> {
+    let mut source = Source::open(path)?;
+    let header = source.header()?;
+    let (num_channels, shape) = header.shape()?;
+    let size = header.bytes_per_voxel()?;
+    let geometry = orientation::geometry(&header, shape)?;
+    if header.two_files {
+        source = Source::open(&super::voxel_file(path))?;
+    }
+    source.skip_to(header.vox_offset)?;
+    let num_voxels = num_channels * shape.iter().product::<usize>();
+    let voxels = source.voxels(&header, num_voxels, size)?;
+    source.finish()?;
+    check_finite(&voxels, shape)?;
+    Ok(Volume {
+        voxels,
+        num_channels,
+        geometry,
+    })
+}
+
+/// A plain or compressed file, told apart by its first bytes.
+struct Source {
+    reader: Box<dyn Read>,
+    compressed: bool,
+    file_size: u64,
+    position: u64,
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        let read = |e| DataError::io("read", e);
+        let file = File::open(path).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        if metadata.is_dir() {
+            return Err(DataError::NotNifti {
+                expected: "a file",
+                found: "a folder".to_owned(),
+            });
+        }
+        let mut reader = BufReader::with_capacity(PIECE, file);
+        let start = reader.fill_buf().map_err(read)?;
+        let compressed = start.starts_with(&[0x1f, 0x8b]);
+        Ok(Self {
+            reader: match compressed {
+                true => Box::new(MultiGzDecoder::new(reader)),
+                false => Box::new(reader),
+            },
+            compressed,
+            file_size: metadata.len(),
+            position: 0,
+        })
+    }
+
+    /// Fills as much of `buffer` as there is.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.broken(e)),
+            }
+        }
+        self.position += filled as u64;
+        Ok(filled)
+    }
+
+    fn broken(&self, error: std::io::Error) -> DataError {
+        use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof if self.compressed => DataError::BadGzip {
+                reason: "the file ends early".to_owned(),
+            },
+            InvalidData | InvalidInput if self.compressed => DataError::BadGzip {
+                reason: error.to_string(),
+            },
+            _ => DataError::io("read", error),
+        }
+    }
+
+    fn header(&mut self) -> Result<Header> {
+        let short = |found: usize| DataError::NotNifti {
+            expected: "a header of 348 or 540 bytes",
+            found: format!("{found} bytes"),
+        };
+        let mut bytes = [0; header::SIZE_2];
+        let found = self.fill(&mut bytes[..4])?;
+        if found < 4 {
+            return Err(short(found));
+        }
+        let first = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        let (size, little) = header::size_of_header(first)?;
+        let found = 4 + self.fill(&mut bytes[4..size])?;
+        if found < size {
+            return Err(short(found));
+        }
+        header::parse(&bytes[..size], little)
+    }
+
+    fn skip_to(&mut self, offset: u64) -> Result<()> {
+        let gap = offset - self.position.min(offset);
+        let skipped = std::io::copy(&mut (&mut self.reader).take(gap), &mut std::io::sink())
+            .map_err(|e| self.broken(e))?;
+        self.position += skipped;
+        if skipped < gap {
+            return Err(DataError::Truncated {
+                expected: offset,
+                found: self.position,
+            });
+        }
+        Ok(())
+    }
+
+    fn voxels(&mut self, header: &Header, count: usize, size: usize) -> Result<Vec<f32>> {
+        let expected = count as u64 * size as u64;
+        let at_most = match self.compressed {
+            true => self.file_size.saturating_mul(MAX_RATIO),
+            false => self.file_size.saturating_sub(self.position),
+        };
+        if expected > at_most {
+            return Err(DataError::Truncated {
+                expected,
+                found: if self.compressed { 0 } else { at_most },
+            });
+        }
+        let mut voxels = Vec::new();
+        voxels
+            .try_reserve_exact(count)
+            .map_err(|_| DataError::BadDimensions {
+                expected: "a volume that fits into memory",
+                found: header.dims.clone(),
+            })?;
+        let scaling = header.scaling();
+        let mut piece = vec![0; PIECE.min(count * size)];
+        while voxels.len() < count {
+            let want = piece.len().min((count - voxels.len()) * size);
+            let found = self.fill(&mut piece[..want])?;
+            convert(header, &piece[..found - found % size], scaling, &mut voxels);
+            if found < want {
+                return Err(DataError::Truncated {
+                    expected,
+                    found: voxels.len() as u64 * size as u64 + (found % size) as u64,
+                });
+            }
+        }
+        Ok(voxels)
+    }
+
+    /// Reads a compressed file to its end, where its checksum stands.
+    fn finish(mut self) -> Result<()> {
+        let mut rest = vec![0; PIECE];
+        while self.compressed {
+            match self.fill(&mut rest) {
+                Ok(0) => break,
+                // Padding behind the last member is harmless; a wrong checksum is not.
+                Err(DataError::BadGzip { reason }) if reason.contains("header") => break,
+                result => result?,
+            };
+        }
+        Ok(())
+    }
+}
+
+fn convert(header: &Header, bytes: &[u8], scaling: Option<(f64, f64)>, to: &mut Vec<f32>) {
+    macro_rules! push {
+        ($type:ty) => {{
+            let values = bytes.chunks_exact(size_of::<$type>()).map(|raw| {
+                let raw = raw.try_into().expect("pieces have the type's length");
+                match header.little_endian {
+                    true => <$type>::from_le_bytes(raw),
+                    false => <$type>::from_be_bytes(raw),
+                }
+            });
+            match scaling {
+                // As ITK: in double precision, then cut to single.
+                Some((slope, inter)) => {
+                    to.extend(values.map(|v| (v as f64 * slope + inter) as f32))
+                }
+                None => to.extend(values.map(|v| v as f32)),
+            }
+        }};
+    }
+    match header.datatype {
+        2 => push!(u8),
+        256 => push!(i8),
+        4 => push!(i16),
+        512 => push!(u16),
+        8 => push!(i32),
+        768 => push!(u32),
+        16 => push!(f32),
+        64 => push!(f64),
+        1024 => push!(i64),
+        1280 => push!(u64),
+        _ => unreachable!("bytes_per_voxel refuses other types"),
+    }
+}
+
+fn check_finite(voxels: &[f32], shape: [usize; 3]) -> Result<()> {
+    let bad = |v: &f32| !v.is_finite();
+    let Some(at) = voxels.iter().position(bad) else {
+        return Ok(());
+    };
+    let [z, y, x] = shape;
+    Err(DataError::NonFiniteVoxels {
+        count: voxels.iter().filter(|v| bad(v)).count(),
+        first: [at / (z * y * x), at / (y * x) % z, at / x % y, at % x],
+    })
+}

@@ -1,0 +1,242 @@
+//! Voxels to bytes. A file appears under its name only once it is complete.
+
+use super::header::{SIZE_1, SIZE_2};
+use super::orientation;
+use crate::error::{DataError, Result};
+use crate::geometry::Geometry;
+use crate::image::Image;
+use crate::labels::LabelMap;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Writes a labelmap with exactly its geometry, as u8, or u16 where `max_label` needs it.
+///
+/// `max_label` is the largest value the label set knows, so that all files of a model have one
+/// type; larger values in the map widen the type as well. The ending decides: `.nii` or `.nii.gz`.
+///
+/// # Errors
+/// When the folder is missing or not writable, the disk is full, or the ending is another one.
+/// Nothing is left under `path` then.
+pub fn write_labelmap(path: &Path, labels: &LabelMap, max_label: u16) -> Result<()> {
+    let largest = labels
+        .data
+        .iter()
+        .copied()
+        .max()
+        .unwrap_or(0)
+        .max(max_label);
+    let values = labels.data.as_standard_layout();
+    let values = values.as_slice().expect("standard layout is contiguous");
+    let geometry = &labels.geometry;
+    if largest <= u16::from(u8::MAX) {
+        write(path, geometry, 1, DataType::U8, values, |v| [*v as u8])
+    } else {
+        write(path, geometry, 1, DataType::U16, values, |v| {
+            v.to_le_bytes()
+        })
+    }
+}
+
+/// Writes an image as 32-bit floats, channels on the fourth axis.
+///
+/// # Errors
+/// As [`write_labelmap`].
+pub fn write_image(path: &Path, image: &Image) -> Result<()> {
+    let values = image.data.as_standard_layout();
+    let values = values.as_slice().expect("standard layout is contiguous");
+    let channels = image.num_channels();
+    write(
+        path,
+        &image.geometry,
+        channels,
+        DataType::F32,
+        values,
+        |v| v.to_le_bytes(),
+    )
+}
+
+/// NIfTI's code and the size in bits.
+#[derive(Clone, Copy)]
+enum DataType {
+    U8,
+    U16,
+    F32,
+}
+
+impl DataType {
+    fn code_and_bits(self) -> (i16, i16) {
+        match self {
+            Self::U8 => (2, 8),
+            Self::U16 => (512, 16),
+            Self::F32 => (16, 32),
+        }
+    }
+}
+
+fn write<T, const N: usize>(
+    path: &Path,
+    geometry: &Geometry,
+    channels: usize,
+    datatype: DataType,
+    values: &[T],
+    to_bytes: impl Fn(&T) -> [u8; N],
+) -> Result<()> {
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default();
+    let compress = name.ends_with(".nii.gz");
+    if !compress && !name.ends_with(".nii") {
+        return Err(DataError::UnsupportedNifti {
+            what: "expected a file name ending in .nii or .nii.gz".to_owned(),
+        }
+        .at(path));
+    }
+    let header = header(geometry, channels, datatype);
+    let body = |out: &mut dyn Write| -> std::io::Result<()> {
+        out.write_all(&header)?;
+        let mut piece = Vec::with_capacity(N << 16);
+        for chunk in values.chunks(1 << 16) {
+            piece.clear();
+            chunk
+                .iter()
+                .for_each(|v| piece.extend_from_slice(&to_bytes(v)));
+            out.write_all(&piece)?;
+        }
+        Ok(())
+    };
+    write_then_rename(path, |file| {
+        let written = if compress {
+            let mut encoder = GzEncoder::new(file, Compression::default());
+            body(&mut encoder).and_then(|()| encoder.finish().map(drop))
+        } else {
+            body(file)
+        };
+        written.map_err(|e| DataError::io("write", e))
+    })
+}
+
+/// Runs `body` on a temporary file in the same folder and gives it its name at the end.
+pub(crate) fn write_then_rename(
+    path: &Path,
+    body: impl FnOnce(&mut BufWriter<&File>) -> Result<()>,
+) -> Result<()> {
+    let at = |e: std::io::Error| DataError::io("write", e).at(path);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".stunet-").suffix(".tmp");
+    // Temporary files are private by default, results should not be: the user's mask decides.
+    #[cfg(unix)]
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    #[cfg(unix)]
+    builder.permissions(mode);
+    let temporary = builder.tempfile_in(folder).map_err(at)?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    body(&mut writer).map_err(|e| e.at(path))?;
+    writer.flush().map_err(at)?;
+    drop(writer);
+    temporary.persist(path).map_err(|e| at(e.error))?;
+    Ok(())
+}
+
+/// A version 1 header, or version 2 where an axis is too long for it.
+fn header(geometry: &Geometry, channels: usize, datatype: DataType) -> Vec<u8> {
+    let [z, y, x] = geometry.shape();
+    let dims = [x, y, z, channels];
+    let num_dims = if channels == 1 { 3 } else { 4 };
+    if dims.iter().any(|n| *n > i16::MAX as usize) {
+        header_2(geometry, num_dims, dims, datatype)
+    } else {
+        header_1(geometry, num_dims, dims, datatype)
+    }
+}
+
+/// Quaternion, offset and rows of the affine.
+struct Forms {
+    pixdim: [f64; 5],
+    quaternion: [f64; 3],
+    offset: [f64; 3],
+    sform: [[f64; 4]; 3],
+}
+
+fn forms(geometry: &Geometry) -> Forms {
+    let affine = geometry.world_from_voxel();
+    let [dz, dy, dx] = geometry.spacing_mm();
+    let axes = std::array::from_fn(|r| std::array::from_fn(|c| affine[r][c] / [dx, dy, dz][c]));
+    let (quaternion, qfac) = orientation::quaternion(&axes);
+    Forms {
+        pixdim: [qfac, dx, dy, dz, 1.0],
+        quaternion,
+        offset: std::array::from_fn(|r| affine[r][3]),
+        sform: [affine[0], affine[1], affine[2]],
+    }
+}
+
+const XFORM_SCANNER: i16 = 1;
+const UNITS_MM: u8 = 2;
+
+fn header_1(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -> Vec<u8> {
+    let mut bytes = vec![0; SIZE_1 + 4];
+    let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
+    let forms = forms(g);
+    let (code, bits) = datatype.code_and_bits();
+    put(0, &(SIZE_1 as i32).to_le_bytes());
+    put(38, b"r");
+    put(40, &num_dims.to_le_bytes());
+    for axis in 0..7 {
+        let n = dims.get(axis).map_or(1, |n| *n as i16);
+        put(42 + 2 * axis, &n.to_le_bytes());
+    }
+    put(70, &code.to_le_bytes());
+    put(72, &bits.to_le_bytes());
+    let f32s = |values: &[f64]| -> Vec<u8> {
+        values
+            .iter()
+            .flat_map(|v| (*v as f32).to_le_bytes())
+            .collect()
+    };
+    put(76, &f32s(&forms.pixdim));
+    put(108, &f32s(&[(SIZE_1 + 4) as f64, 1.0, 0.0]));
+    put(123, &[UNITS_MM]);
+    put(252, &XFORM_SCANNER.to_le_bytes());
+    put(254, &XFORM_SCANNER.to_le_bytes());
+    put(256, &f32s(&forms.quaternion));
+    put(268, &f32s(&forms.offset));
+    put(280, &f32s(forms.sform.as_flattened()));
+    put(344, b"n+1\0");
+    bytes
+}
+
+fn header_2(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -> Vec<u8> {
+    let mut bytes = vec![0; SIZE_2 + 4];
+    let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
+    let forms = forms(g);
+    let (code, bits) = datatype.code_and_bits();
+    put(0, &(SIZE_2 as i32).to_le_bytes());
+    put(4, b"n+2\0\r\n\x1a\n");
+    put(12, &code.to_le_bytes());
+    put(14, &bits.to_le_bytes());
+    put(16, &i64::from(num_dims).to_le_bytes());
+    for axis in 0..7 {
+        let n = dims.get(axis).map_or(1, |n| *n as i64);
+        put(24 + 8 * axis, &n.to_le_bytes());
+    }
+    let f64s =
+        |values: &[f64]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+    put(104, &f64s(&forms.pixdim));
+    put(168, &((SIZE_2 + 4) as i64).to_le_bytes());
+    put(176, &f64s(&[1.0, 0.0]));
+    put(344, &i32::from(XFORM_SCANNER).to_le_bytes());
+    put(348, &i32::from(XFORM_SCANNER).to_le_bytes());
+    put(352, &f64s(&forms.quaternion));
+    put(376, &f64s(&forms.offset));
+    put(400, &f64s(forms.sform.as_flattened()));
+    put(500, &i32::from(UNITS_MM).to_le_bytes());
+    bytes
+}

@@ -1,0 +1,167 @@
+//! Plans of nnU-Net 2: `plans.json` with flat keys (2.2) or a nested architecture (2.8).
+
+use super::{
+    Accumulation, ChannelPlan, Entry, Intensity, Normalization, Plans, Reference, five_strides,
+    invalid,
+};
+use crate::error::Result;
+use crate::labels::LabelSet;
+use serde_json::{Map, Value};
+
+pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Result<Plans> {
+    let root = Entry::root("plans", plans);
+    let merged = Value::Object(inherited(&root, configuration, 0)?);
+    let config = Entry {
+        file: "plans",
+        value: &merged,
+        path: format!("configurations.{configuration}"),
+    };
+    if config.find("previous_stage").is_some() {
+        return Err(config
+            .get("previous_stage")?
+            .bad("no cascade (not supported)"));
+    }
+    let (strides, reference) = strides(&config)?;
+    let mut notes = Vec::new();
+    Ok(Plans {
+        reference,
+        accumulation: Accumulation::F16,
+        configuration: configuration.to_owned(),
+        patch_size: config.get("patch_size")?.parse("three lengths (3-D)")?,
+        spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,
+        transpose_forward: root
+            .get("transpose_forward")?
+            .parse("an order of 0, 1, 2")?,
+        strides: five_strides(strides, &mut notes),
+        channels: channels(&root, &config, dataset)?,
+        mirror_axes: vec![0, 1, 2],
+        force_separate_z: force_separate_z(&config)?,
+        batch_size: config.get("batch_size")?.parse("a count")?,
+        num_outputs: Some(LabelSet::from_dataset_json(dataset)?.num_outputs()),
+        notes,
+    })
+}
+
+/// The entries of a configuration over those of the one it inherits from.
+fn inherited(root: &Entry<'_>, name: &str, depth: usize) -> Result<Map<String, Value>> {
+    let entry = root.get("configurations")?.get(name)?;
+    let own = entry
+        .value
+        .as_object()
+        .ok_or_else(|| entry.bad("an object"))?;
+    let Some(parent) = entry.find("inherits_from") else {
+        return Ok(own.clone());
+    };
+    if depth > 8 {
+        return Err(parent.bad("a configuration that does not inherit from itself"));
+    }
+    let mut merged = inherited(root, &parent.parse::<String>("a name")?, depth + 1)?;
+    merged.extend(own.clone());
+    Ok(merged)
+}
+
+/// The first stage's stride is not a pooling and is left out.
+fn strides(config: &Entry<'_>) -> Result<(Vec<[usize; 3]>, Reference)> {
+    let (entry, reference) = match config.find("architecture") {
+        Some(architecture) => {
+            let arguments = architecture.get("arch_kwargs")?;
+            (arguments.get("strides")?, Reference::NnUNetV28)
+        }
+        None => (config.get("pool_op_kernel_sizes")?, Reference::NnUNetV22),
+    };
+    let all: Vec<[usize; 3]> = entry.parse("a list of triples (3-D)")?;
+    match all.split_first() {
+        Some(([1, 1, 1], rest)) => Ok((rest.to_vec(), reference)),
+        _ => Err(entry.bad("a list that starts with [1, 1, 1]")),
+    }
+}
+
+fn channels(root: &Entry<'_>, config: &Entry<'_>, dataset: &Value) -> Result<Vec<ChannelPlan>> {
+    let schemes: Vec<String> = config
+        .get("normalization_schemes")?
+        .parse("a list of names")?;
+    let masks: Vec<bool> = config
+        .get("use_mask_for_norm")?
+        .parse("a list of true or false")?;
+    let entry = Entry::root("dataset.json", dataset);
+    let names = entry
+        .find("channel_names")
+        .or_else(|| entry.find("modality"));
+    let properties = root.find("foreground_intensity_properties_per_channel");
+    if masks.len() != schemes.len() {
+        let expected = format!("{} entries", schemes.len());
+        return Err(invalid("plans", "use_mask_for_norm", expected, masks.len()));
+    }
+    schemes
+        .iter()
+        .zip(masks)
+        .enumerate()
+        .map(|(c, (scheme, use_mask))| {
+            let key = c.to_string();
+            let scheme = normalization(scheme)?;
+            let name = names.as_ref().and_then(|n| n.find(&key)?.value.as_str());
+            let needs = scheme == Normalization::Ct;
+            let intensity = match properties.as_ref().and_then(|p| p.find(&key)) {
+                // Other schemes may come with null or NaN statistics: nobody reads them.
+                Some(entry) if needs => Some(intensity(&entry)?),
+                _ => None,
+            };
+            Ok(ChannelPlan {
+                name: name.map_or_else(|| format!("channel {c}"), str::to_owned),
+                scheme,
+                use_mask,
+                intensity,
+            })
+        })
+        .collect()
+}
+
+fn normalization(name: &str) -> Result<Normalization> {
+    Ok(match name {
+        "CTNormalization" => Normalization::Ct,
+        "ZScoreNormalization" => Normalization::ZScore,
+        "NoNormalization" => Normalization::None,
+        "RescaleTo01Normalization" => Normalization::RescaleZeroToOne,
+        "RGBTo01Normalization" => Normalization::RgbToZeroOne,
+        other => {
+            let expected = "one of nnU-Net 2's five schemes";
+            return Err(invalid("plans", "normalization_schemes", expected, other));
+        }
+    })
+}
+
+fn intensity(entry: &Entry<'_>) -> Result<Intensity> {
+    let number = |key| entry.get(key)?.parse("a number");
+    Ok(Intensity {
+        mean: number("mean")?,
+        std: number("std")?,
+        percentile_00_5: number("percentile_00_5")?,
+        percentile_99_5: number("percentile_99_5")?,
+    })
+}
+
+/// The standard resampling is the only one reproduced; anything else is refused by name.
+fn force_separate_z(config: &Entry<'_>) -> Result<Option<bool>> {
+    let mut forced = None;
+    for (what, order) in [("data", 3), ("seg", 1), ("probabilities", 1)] {
+        if let Some(function) = config.find(&format!("resampling_fn_{what}"))
+            && function.value != "resample_data_or_seg_to_shape"
+        {
+            return Err(function.bad("resample_data_or_seg_to_shape"));
+        }
+        let Some(arguments) = config.find(&format!("resampling_fn_{what}_kwargs")) else {
+            continue;
+        };
+        for (key, expected) in [("order", order), ("order_z", 0)] {
+            if let Some(found) = arguments.find(key)
+                && found.value != expected
+            {
+                return Err(found.bad(&expected.to_string()));
+            }
+        }
+        if let Some(force) = arguments.find("force_separate_z") {
+            forced = Some(force.parse("true, false or null")?);
+        }
+    }
+    Ok(forced)
+}

@@ -1,0 +1,152 @@
+//! Intensities to network units.
+
+use crate::plans::{ChannelPlan, Normalization, Reference};
+use ndarray::{Array3, ArrayView3};
+use rayon::prelude::*;
+
+/// Normalises one channel in place.
+///
+/// `inside` is the nonzero region where the plan asks for masked statistics.
+///
+/// # Source
+/// nnU-Net 1's `GenericPreprocessor.resample_and_normalize`; nnU-Net 2's
+/// `default_normalization_schemes.py`.
+///
+/// # Deviations
+/// Means and deviations are summed in double precision (about 1e-6 from NumPy's single precision).
+///
+/// # Panics
+/// When the shapes of channel and mask differ.
+pub(super) fn normalize(
+    channel: &mut Array3<f32>,
+    inside: Option<ArrayView3<'_, bool>>,
+    plan: &ChannelPlan,
+    reference: Reference,
+) {
+    let inside = inside.filter(|_| plan.use_mask);
+    match plan.scheme {
+        Normalization::None => {}
+        Normalization::Ct | Normalization::CtPerVolume => ct(channel, inside, plan, reference),
+        Normalization::ZScore => z_score(channel, inside, reference),
+        Normalization::RescaleZeroToOne => {
+            let lowest = fold(channel, f32::INFINITY, f32::min);
+            map(channel, |v| v - lowest);
+            let highest = fold(channel, f32::NEG_INFINITY, f32::max).max(1e-8);
+            map(channel, |v| v / highest);
+        }
+        Normalization::RgbToZeroOne => map(channel, |v| v / 255.0),
+    }
+}
+
+fn ct(
+    channel: &mut Array3<f32>,
+    inside: Option<ArrayView3<'_, bool>>,
+    plan: &ChannelPlan,
+    reference: Reference,
+) {
+    let i = plan
+        .intensity
+        .expect("checked plans have statistics for CT");
+    let (low, high) = (i.percentile_00_5 as f32, i.percentile_99_5 as f32);
+    let (mean, std) = if plan.scheme == Normalization::CtPerVolume {
+        moments(channel, |_, v| v > low && v < high)
+    } else {
+        (i.mean, i.std)
+    };
+    let std = match reference {
+        Reference::NnUNetV1 => std,
+        _ => std.max(1e-8),
+    };
+    let (mean, std) = (mean as f32, std as f32);
+    // Not clamp(), which panics for bounds in the wrong order.
+    map(channel, |v| (v.max(low).min(high) - mean) / std);
+    if let (Some(inside), Reference::NnUNetV1) = (inside, reference) {
+        zero_outside(channel, inside);
+    }
+}
+
+fn z_score(channel: &mut Array3<f32>, inside: Option<ArrayView3<'_, bool>>, reference: Reference) {
+    let (mean, std) = match inside {
+        Some(inside) => {
+            let inside = inside
+                .as_slice()
+                .expect("masks are made in standard layout");
+            moments(channel, |i, _| inside[i])
+        }
+        None => moments(channel, |_, _| true),
+    };
+    let std = match reference {
+        Reference::NnUNetV1 => std + 1e-8,
+        _ => std.max(1e-8),
+    };
+    let (mean, std) = (mean as f32, std as f32);
+    let Some(inside) = inside else {
+        return map(channel, |v| (v - mean) / std);
+    };
+    // Version 2 leaves what lies outside as it is.
+    ndarray::Zip::from(&mut *channel)
+        .and(&inside)
+        .par_for_each(|v, inside| {
+            if *inside {
+                *v = (*v - mean) / std;
+            }
+        });
+    if reference.is_v1() {
+        zero_outside(channel, inside);
+    }
+}
+
+fn zero_outside(channel: &mut Array3<f32>, inside: ArrayView3<'_, bool>) {
+    ndarray::Zip::from(channel)
+        .and(&inside)
+        .par_for_each(|v, inside| {
+            if !*inside {
+                *v = 0.0;
+            }
+        });
+}
+
+/// Voxels summed at a time: fixed, so that sums do not depend on the number of threads.
+const PIECE: usize = 1 << 16;
+
+fn slice(channel: &Array3<f32>) -> &[f32] {
+    channel
+        .as_slice()
+        .expect("channels are made in standard layout")
+}
+
+fn map(channel: &mut Array3<f32>, f: impl Fn(f32) -> f32 + Sync + Send) {
+    channel.par_mapv_inplace(f);
+}
+
+fn fold(channel: &Array3<f32>, start: f32, f: impl Fn(f32, f32) -> f32 + Sync) -> f32 {
+    let pieces = slice(channel).par_chunks(PIECE);
+    pieces
+        .map(|piece| piece.iter().copied().fold(start, &f))
+        .reduce(|| start, &f)
+}
+
+/// Mean and (population) standard deviation of the chosen voxels; (0, 0) where there are none.
+fn moments(channel: &Array3<f32>, chosen: impl Fn(usize, f32) -> bool + Sync) -> (f64, f64) {
+    let sums = |f: &(dyn Fn(f64) -> f64 + Sync)| -> (f64, usize) {
+        let pieces: Vec<(f64, usize)> = slice(channel)
+            .par_chunks(PIECE)
+            .enumerate()
+            .map(|(p, piece)| {
+                let values = piece.iter().enumerate();
+                let values = values.filter(|(i, v)| chosen(p * PIECE + i, **v));
+                values.fold((0.0, 0), |(sum, n), (_, v)| (sum + f(f64::from(*v)), n + 1))
+            })
+            .collect();
+        pieces
+            .iter()
+            .fold((0.0, 0), |(s, n), (ps, pn)| (s + ps, n + pn))
+    };
+    let (sum, count) = sums(&|v| v);
+    if count == 0 {
+        return (0.0, 0.0);
+    }
+    let mean = sum / count as f64;
+    let (squares, _) = sums(&|v| (v - mean) * (v - mean));
+    (mean, (squares / count as f64).sqrt())
+}

@@ -1,0 +1,260 @@
+//! Splines along one axis after the other, in double precision, on blocks of lines.
+//!
+//! A line is the voxels along the axis at hand. `LANES` of them are laid side by side, so that the
+//! recursive prefilter, which cannot be vectorised along a line, is vectorised across lines. Every
+//! line is computed alone: the result depends neither on the number of threads nor on the blocks.
+
+use super::{Order, Voxel, taps};
+use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
+use rayon::prelude::*;
+
+/// Lines computed side by side.
+const LANES: usize = 32;
+type Row = [f64; LANES];
+
+/// Copies of the edge voxel before the cubic prefilter, on either side.
+const PADDING: usize = 12;
+
+/// Resizes the axes whose lengths differ; the result is clipped to `range`.
+pub(super) fn resize_axes<T: Voxel>(
+    input: ArrayView3<'_, T>,
+    shape: [usize; 3],
+    order: Order,
+    range: (f64, f64),
+) -> Array3<T> {
+    let n: [usize; 3] = std::array::from_fn(|axis| input.shape()[axis]);
+    let planes_change = n[1..] != shape[1..];
+    if n[0] == shape[0] {
+        return planes(input, shape, order, range);
+    }
+    if !planes_change {
+        return across(input, shape[0], order, range);
+    }
+    // Shrink first: the less is left for the second pass, the better.
+    let growth = |axis: usize| shape[axis] as f64 / n[axis] as f64;
+    let free = (f64::NEG_INFINITY, f64::INFINITY);
+    if growth(0) <= growth(1) * growth(2) {
+        let middle: Array3<f64> = across(input, shape[0], order, free);
+        planes(middle.view(), shape, order, range)
+    } else {
+        let middle: Array3<f64> = planes(input, [n[0], shape[1], shape[2]], order, free);
+        across(middle.view(), shape[0], order, range)
+    }
+}
+
+/// Resizes axes 1 and 2, plane by plane.
+fn planes<T: Voxel, U: Voxel>(
+    input: ArrayView3<'_, T>,
+    shape: [usize; 3],
+    order: Order,
+    range: (f64, f64),
+) -> Array3<U> {
+    let (n1, n2) = (input.shape()[1], input.shape()[2]);
+    let (m1, m2) = (shape[1], shape[2]);
+    let free = (f64::NEG_INFINITY, f64::INFINITY);
+    let along = [Line::new(n1, m1, order), Line::new(n2, m2, order)];
+    let rows_first = m1 as f64 / n1 as f64 <= m2 as f64 / n2 as f64;
+    let mut output = Array3::default((input.shape()[0], m1, m2));
+    let targets: Vec<_> = output.axis_iter_mut(Axis(0)).collect();
+    targets
+        .into_par_iter()
+        .zip(input.axis_iter(Axis(0)).into_par_iter())
+        .for_each_init(Vec::new, |scratch, (target, source)| {
+            let [first, second] = &along;
+            if n2 == m2 {
+                first.run(source, target, range, scratch);
+            } else if n1 == m1 {
+                second.run(
+                    source.reversed_axes(),
+                    target.reversed_axes(),
+                    range,
+                    scratch,
+                );
+            } else if rows_first {
+                let mut middle = ndarray::Array2::<f64>::zeros((m1, n2));
+                first.run(source, middle.view_mut(), free, scratch);
+                let middle = middle.view().reversed_axes();
+                second.run(middle, target.reversed_axes(), range, scratch);
+            } else {
+                let mut middle = ndarray::Array2::<f64>::zeros((n1, m2));
+                let columns = middle.view_mut().reversed_axes();
+                second.run(source.reversed_axes(), columns, free, scratch);
+                first.run(middle.view(), target, range, scratch);
+            }
+        });
+    output
+}
+
+/// Resizes axis 0.
+fn across<T: Voxel, U: Voxel>(
+    input: ArrayView3<'_, T>,
+    m: usize,
+    order: Order,
+    range: (f64, f64),
+) -> Array3<U> {
+    let (n, n1, n2) = input.dim();
+    let line = Line::new(n, m, order);
+    let mut output = Array3::default((m, n1, n2));
+    let targets: Vec<_> = output.axis_iter_mut(Axis(1)).collect();
+    targets
+        .into_par_iter()
+        .zip(input.axis_iter(Axis(1)).into_par_iter())
+        .for_each_init(Vec::new, |scratch, (target, source)| {
+            line.run(source, target, range, scratch);
+        });
+    output
+}
+
+/// Everything about one axis that all its lines share.
+struct Line {
+    n: usize,
+    padding: usize,
+    filter: bool,
+    /// First row and weights of each output; rows beyond the end repeat the last.
+    taps: Vec<(usize, [f64; 4])>,
+    num_taps: usize,
+}
+
+impl Line {
+    fn new(n: usize, m: usize, order: Order) -> Self {
+        let weights = |i: usize| match order {
+            Order::Nearest => (taps::nearest(n, m)[i], [1.0, 0.0, 0.0, 0.0]),
+            Order::Linear => {
+                let position = taps::position(i, n, m).clamp(0.0, (n - 1) as f64);
+                let t = position - position.floor();
+                (position.floor() as usize, [1.0 - t, t, 0.0, 0.0])
+            }
+            Order::Cubic => cubic(taps::position(i, n, m) + PADDING as f64),
+        };
+        Self {
+            n,
+            padding: if order == Order::Cubic { PADDING } else { 0 },
+            filter: order == Order::Cubic,
+            taps: (0..m).map(weights).collect(),
+            num_taps: match order {
+                Order::Nearest => 1,
+                Order::Linear => 2,
+                Order::Cubic => 4,
+            },
+        }
+    }
+
+    /// Resizes all lines along axis 0 of a plane.
+    fn run<T: Voxel, U: Voxel>(
+        &self,
+        input: ArrayView2<'_, T>,
+        mut output: ArrayViewMut2<'_, U>,
+        range: (f64, f64),
+        scratch: &mut Vec<Row>,
+    ) {
+        let num_lines = input.ncols();
+        scratch.resize(self.n + 2 * self.padding, [0.0; LANES]);
+        for start in (0..num_lines).step_by(LANES) {
+            let block = ndarray::Slice::from(start..(start + LANES).min(num_lines));
+            self.load(input.slice_axis(Axis(1), block), scratch);
+            if self.filter {
+                prefilter(scratch);
+            }
+            self.store(scratch, output.slice_axis_mut(Axis(1), block), range);
+        }
+    }
+
+    fn load<T: Voxel>(&self, block: ArrayView2<'_, T>, scratch: &mut [Row]) {
+        let rows = &mut scratch[self.padding..self.padding + self.n];
+        if block.strides()[1].abs() <= block.strides()[0].abs() {
+            for (row, values) in rows.iter_mut().zip(block.rows()) {
+                row.iter_mut()
+                    .zip(values)
+                    .for_each(|(r, v)| *r = v.to_f64());
+            }
+        } else {
+            for (lane, values) in block.columns().into_iter().enumerate() {
+                rows.iter_mut()
+                    .zip(values)
+                    .for_each(|(r, v)| r[lane] = v.to_f64());
+            }
+        }
+        let (first, last) = (scratch[self.padding], scratch[self.padding + self.n - 1]);
+        scratch[..self.padding].fill(first);
+        scratch[self.padding + self.n..].fill(last);
+    }
+
+    fn store<U: Voxel>(
+        &self,
+        rows: &[Row],
+        mut block: ArrayViewMut2<'_, U>,
+        (low, high): (f64, f64),
+    ) {
+        let last = rows.len() - 1;
+        for (i, (start, weights)) in self.taps.iter().enumerate() {
+            let mut sum = [0.0; LANES];
+            for (k, w) in weights[..self.num_taps].iter().enumerate() {
+                let row = &rows[(start + k).min(last)];
+                sum.iter_mut().zip(row).for_each(|(s, v)| *s += w * v);
+            }
+            // Not clamp(), which panics for the empty range of an all-NaN input.
+            sum.iter_mut().for_each(|s| *s = s.max(low).min(high));
+            let target = block.row_mut(i);
+            target
+                .into_iter()
+                .zip(&sum)
+                .for_each(|(t, s)| *t = U::from_f64(*s));
+        }
+    }
+}
+
+/// First index and weights of a cubic B-spline.
+fn cubic(position: f64) -> (usize, [f64; 4]) {
+    let t = position - position.floor();
+    let s = 1.0 - t;
+    let weights = [
+        s * s * s / 6.0,
+        (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0,
+        (4.0 - 6.0 * s * s + 3.0 * s * s * s) / 6.0,
+        t * t * t / 6.0,
+    ];
+    // The padding keeps positions above 11, so this does not go below 0.
+    (position.floor() as usize - 1, weights)
+}
+
+/// Turns samples into coefficients of a cubic B-spline, lines mirrored about their outer edges
+/// (d c b a | a b c d | d c b a).
+fn prefilter(rows: &mut [Row]) {
+    let pole = 3f64.sqrt() - 2.0;
+    let n = rows.len();
+    for value in rows.as_flattened_mut() {
+        *value *= 6.0;
+    }
+    let pole_n = pole.powi(n as i32);
+    let first = rows[0];
+    let mut sum = first;
+    add_scaled(&mut sum, &rows[n - 1], pole_n);
+    let mut power = pole;
+    // Further terms are below the last bit of a double.
+    for i in 1..n.min(64) {
+        add_scaled(&mut sum, &rows[i], power);
+        add_scaled(&mut sum, &rows[n - 1 - i], power * pole_n);
+        power *= pole;
+    }
+    let scale = pole / (1.0 - pole_n * pole_n);
+    for (row, (s, f)) in rows[0].iter_mut().zip(sum.iter().zip(&first)) {
+        *row = s * scale + f;
+    }
+    for i in 1..n {
+        let (done, rest) = rows.split_at_mut(i);
+        add_scaled(&mut rest[0], &done[i - 1], pole);
+    }
+    rows[n - 1]
+        .iter_mut()
+        .for_each(|v| *v *= pole / (pole - 1.0));
+    for i in (0..n - 1).rev() {
+        let (done, rest) = rows.split_at_mut(i + 1);
+        for (v, next) in done[i].iter_mut().zip(&rest[0]) {
+            *v = pole * (next - *v);
+        }
+    }
+}
+
+fn add_scaled(to: &mut Row, from: &Row, factor: f64) {
+    to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
+}
