@@ -5,3 +5,4 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod model;
+mod sliding_window;

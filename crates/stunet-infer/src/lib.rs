@@ -1,1 +1,33 @@
-//! stunet-infer
+//! Sliding-window prediction of STU-Net, and export in bounded memory.
+//!
+//! A tour, in reading order:
+//!
+//! * [`Model`] opens any of the three kinds of model: nnU-Net v1, nnU-Net v2, or a model folder,
+//! * [`predict()`] turns an image into a labelmap: preprocess, slide, restore,
+//! * [`windows`], [`importance`], [`mirror`]: pure functions that say where windows lie, how much
+//!   their voxels count, and which flips are averaged, for each reference implementation,
+//! * [`sliding_window`] runs the network, [`slab`] holds the sums of windows that still overlap,
+//! * [`export`] restores finished planes to the image's resolution and decides labels;
+//!   [`probabilities`] stores what was decided on.
+//!
+//! Architecture invariant: memory does not grow with classes × volume, and results do not depend on
+//! the number of threads. Nothing here prints, and nothing trains.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod blend;
+mod error;
+pub mod export;
+pub mod importance;
+pub mod mirror;
+pub mod model;
+pub mod predict;
+pub mod probabilities;
+pub mod slab;
+pub mod sliding_window;
+pub mod windows;
+
+pub use blend::Averaging;
+pub use error::InferError;
+pub use model::{Folds, Model, ModelKind, OpenOptions};
+pub use predict::{Event, Mode, PredictOptions, PredictReport, Prediction, Stage, Timings, predict};

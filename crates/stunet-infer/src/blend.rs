@@ -1,0 +1,280 @@
+//! One forward pass added to the running sum: softmax, mirroring undone, importance.
+//!
+//! The logits of a published window are 105 volumes of 128³: 880 MB that are read once here,
+//! in blocks small enough for the cache, by all threads.
+
+use crate::slab::{PlaneSum, Slab};
+use rayon::prelude::*;
+
+/// Voxels treated at once; times the classes this fits in a core's cache.
+const BLOCK_VOXELS: usize = 256;
+
+/// How the passes over one window become one prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Averaging {
+    /// v1: each pass is turned into probabilities, weighted by one over their number, and summed.
+    Probabilities,
+    /// v2: logits are summed, then divided by their number.
+    Logits,
+}
+
+/// One forward pass over a window.
+pub(crate) struct Pass<'a> {
+    /// `[C, z, y, x]`.
+    pub logits: &'a [f32],
+    /// Axes along which the window was mirrored.
+    pub flips: [bool; 3],
+    /// Index among the passes over this window.
+    pub index: usize,
+    /// Passes over this window.
+    pub count: usize,
+}
+
+/// Adds windows to a slab.
+pub(crate) struct Blender {
+    pub averaging: Averaging,
+    pub num_classes: usize,
+    pub window: [usize; 3],
+    /// `[z, y, x]`; none where every voxel counts alike.
+    pub importance: Option<Vec<f32>>,
+    /// Sum over the passes, `[z, C, y, x]`; empty without mirroring.
+    sum: Vec<f32>,
+}
+
+impl Blender {
+    pub fn new(
+        averaging: Averaging,
+        num_classes: usize,
+        window: [usize; 3],
+        importance: Option<Vec<f32>>,
+        num_passes: usize,
+    ) -> Self {
+        let voxels = if num_passes > 1 { num_classes * window.iter().product::<usize>() } else { 0 };
+        Self {
+            averaging,
+            num_classes,
+            window,
+            importance,
+            sum: vec![0.0; voxels],
+        }
+    }
+
+    /// Bytes held for the sum over mirrored passes.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.sum.as_slice())
+    }
+
+    /// Takes one pass; the last of a window is added to the slab.
+    pub fn add(&mut self, pass: &Pass<'_>, slab: &mut Slab, fold: usize, start: [usize; 3]) {
+        let length = self.num_classes * self.window[1] * self.window[2];
+        let last = pass.index + 1 == pass.count;
+        let mut sum = std::mem::take(&mut self.sum);
+        let this = &*self;
+        if pass.count == 1 {
+            slab.planes(fold, start[0]).enumerate().for_each_init(Scratch::default, |s, (z, mut target)| {
+                this.plane(pass, z, None, Some((&mut target, start)), s);
+            });
+        } else if last {
+            let planes = slab.planes(fold, start[0]).zip(sum.par_chunks_exact_mut(length));
+            planes.enumerate().for_each_init(Scratch::default, |s, (z, (mut target, sum))| {
+                this.plane(pass, z, Some(sum), Some((&mut target, start)), s);
+            });
+        } else {
+            let planes = sum.par_chunks_exact_mut(length);
+            planes.enumerate().for_each_init(Scratch::default, |s, (z, sum)| {
+                this.plane(pass, z, Some(sum), None, s);
+            });
+        }
+        self.sum = sum;
+    }
+
+    /// One plane of the window, block by block of whole rows.
+    fn plane(
+        &self,
+        pass: &Pass<'_>,
+        z: usize,
+        mut sum: Option<&mut [f32]>,
+        mut target: Option<(&mut PlaneSum<'_>, [usize; 3])>,
+        scratch: &mut Scratch,
+    ) {
+        let [_, height, width] = self.window;
+        let num_rows = (BLOCK_VOXELS / width).clamp(1, height);
+        for y in (0..height).step_by(num_rows) {
+            let rows = y..(y + num_rows).min(height);
+            let voxels = rows.len() * width;
+            self.gather(pass, z, rows.clone(), &mut scratch.block);
+            if self.averaging == Averaging::Probabilities {
+                softmax(&mut scratch.block, voxels, &mut scratch.extremes, &mut scratch.sums);
+            }
+            if let Some(sum) = sum.as_deref_mut() {
+                self.add_to_sum(pass, sum, y * width, voxels, &mut scratch.block);
+            }
+            if let Some((target, start)) = target.as_mut() {
+                for (class, block) in scratch.block.chunks_exact(voxels).enumerate() {
+                    for (y, values) in rows.clone().zip(block.chunks_exact(width)) {
+                        let from = (z * height + y) * width;
+                        let importance = self.importance.as_ref().map(|m| &m[from..from + width]);
+                        let at = [start[1] + y, start[2]];
+                        target.add_row(class, at, values, importance, &mut scratch.row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies rows of all classes into `block` `[C, rows * x]`, mirroring undone.
+    fn gather(&self, pass: &Pass<'_>, z: usize, rows: std::ops::Range<usize>, block: &mut Vec<f32>) {
+        let [depth, height, width] = self.window;
+        let [flip_z, flip_y, flip_x] = pass.flips;
+        let z = if flip_z { depth - 1 - z } else { z };
+        block.clear();
+        for class in 0..self.num_classes {
+            let plane = &pass.logits[(class * depth + z) * height * width..][..height * width];
+            if !flip_y && !flip_x {
+                block.extend_from_slice(&plane[rows.start * width..rows.end * width]);
+                continue;
+            }
+            for y in rows.clone() {
+                let y = if flip_y { height - 1 - y } else { y };
+                let row = &plane[y * width..(y + 1) * width];
+                if flip_x {
+                    block.extend(row.iter().rev());
+                } else {
+                    block.extend_from_slice(row);
+                }
+            }
+        }
+    }
+
+    /// Adds `block` to the sum over passes; after the last pass `block` holds their average.
+    fn add_to_sum(
+        &self,
+        pass: &Pass<'_>,
+        sum: &mut [f32],
+        at: usize,
+        voxels: usize,
+        block: &mut [f32],
+    ) {
+        let plane = self.window[1] * self.window[2];
+        let last = pass.index + 1 == pass.count;
+        // v1 multiplies by 1/n before summing, v2 divides the sum by n: not the same in f32.
+        let (factor, divisor) = match self.averaging {
+            Averaging::Probabilities => (1.0 / pass.count as f32, 1.0),
+            Averaging::Logits => (1.0, pass.count as f32),
+        };
+        for (sum, block) in sum.chunks_exact_mut(plane).zip(block.chunks_exact_mut(voxels)) {
+            let sum = &mut sum[at..at + voxels];
+            match (pass.index == 0, last) {
+                (true, _) => sum.iter_mut().zip(block).for_each(|(s, b)| *s = *b * factor),
+                (_, false) => sum.iter_mut().zip(block).for_each(|(s, b)| *s += *b * factor),
+                (_, true) => {
+                    let terms = sum.iter().zip(block);
+                    terms.for_each(|(s, b)| *b = (s + *b * factor) / divisor);
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    block: Vec<f32>,
+    extremes: Vec<f32>,
+    sums: Vec<f32>,
+    row: Vec<f32>,
+}
+
+/// Softmax over the classes of `block` `[C, voxels]`, in place.
+///
+/// A voxel with a logit that is not finite becomes NaN in every class, so that it is noticed when
+/// its plane is closed.
+pub(crate) fn softmax(
+    block: &mut [f32],
+    voxels: usize,
+    extremes: &mut Vec<f32>,
+    sums: &mut Vec<f32>,
+) {
+    extremes.clear();
+    extremes.resize(voxels, f32::NEG_INFINITY);
+    sums.clear();
+    sums.resize(voxels, 0.0);
+    for values in block.chunks_exact(voxels) {
+        for ((most, sum), v) in extremes.iter_mut().zip(sums.iter_mut()).zip(values) {
+            *most = if *v > *most { *v } else { *most };
+            // 0 for every finite value, NaN for all others.
+            *sum += *v * 0.0;
+        }
+    }
+    for values in block.chunks_exact_mut(voxels) {
+        for ((v, most), sum) in values.iter_mut().zip(extremes.iter()).zip(sums.iter_mut()) {
+            *v = exp_of_negative(*v - *most);
+            *sum += *v;
+        }
+    }
+    for values in block.chunks_exact_mut(voxels) {
+        values.iter_mut().zip(sums.iter()).for_each(|(v, sum)| *v /= sum);
+    }
+}
+
+/// `exp(x)` for `x <= 0` to one unit in the last place, free of branches so that it vectorises.
+///
+/// Range reduction by the nearest multiple of ln 2 (split in two, so that the product is exact),
+/// then a polynomial of degree 6; below -87 the result stays at the smallest normal number.
+#[inline(always)]
+fn exp_of_negative(x: f32) -> f32 {
+    /// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x > -87.0 { x } else { -87.0 };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4f32;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    let value = p * r * r + r + 1.0;
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    value * f32::from_bits(exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_good_to_the_last_place() {
+        let mut worst = 0f64;
+        for i in 0..870_000 {
+            let x = -(i as f32) * 1e-4;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp_of_negative(x)) / exact - 1.0).abs());
+        }
+        assert!(worst < 1.5e-7, "{worst}");
+        assert_eq!(exp_of_negative(0.0), 1.0);
+    }
+
+    #[test]
+    fn softmax_by_hand() {
+        let mut block = vec![0.0, 1.0, 2f32.ln(), 1.0, 5f32.ln(), 1.0];
+        softmax(&mut block, 2, &mut Vec::new(), &mut Vec::new());
+        let expected = [0.125, 1.0 / 3.0, 0.25, 1.0 / 3.0, 0.625, 1.0 / 3.0];
+        let differ = block.iter().zip(expected).any(|(a, b): (&f32, f32)| (a - b).abs() > 1e-6);
+        assert!(!differ, "{block:?}");
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_show() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut block = vec![0.0, 1.0, bad, 2.0];
+            softmax(&mut block, 2, &mut Vec::new(), &mut Vec::new());
+            assert!(block[0].is_nan() && block[2].is_nan(), "{bad}");
+            assert!(block[1].is_finite() && block[3].is_finite());
+        }
+    }
+}

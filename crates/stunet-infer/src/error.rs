@@ -1,0 +1,108 @@
+//! The one error type of the crate.
+
+use std::path::PathBuf;
+use stunet_data::DataError;
+use stunet_model::ModelError;
+
+/// What can go wrong between a model's path and a labelmap.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InferError {
+    /// The callback asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// Images, plans, labels, preprocessing.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Weights and network configurations.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A path that holds none of the three kinds of model.
+    #[error("model: expected {expected}, found {found}: {}", path.display())]
+    NotAModel {
+        /// What would have been accepted there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// Two parts of a model that contradict each other.
+    #[error("model: {what}: expected {expected}, found {found}: {}", path.display())]
+    Mismatch {
+        /// What is compared.
+        what: &'static str,
+        /// The number one part implies, and which part.
+        expected: String,
+        /// The number the other part has.
+        found: String,
+        /// The model.
+        path: PathBuf,
+    },
+    /// An image with another number of channels than the model takes.
+    #[error("image: expected {expected} channels (as the model's plans), found {found}")]
+    Channels {
+        /// Channels of the plans.
+        expected: usize,
+        /// Channels of the image.
+        found: usize,
+    },
+    /// A step between windows that is no fraction of a window.
+    #[error("step size: expected more than 0 and at most 1, found {found}")]
+    StepSize {
+        /// What was given.
+        found: f64,
+    },
+    /// A volume or window without voxels.
+    #[error("window: expected at least one voxel per axis, found volume {shape:?}, window {window:?}")]
+    EmptyVolume {
+        /// Shape of the volume `[z, y, x]`.
+        shape: [usize; 3],
+        /// Shape of the window `[z, y, x]`.
+        window: [usize; 3],
+    },
+    /// Half-precision sums that left the range of f16.
+    #[error(
+        "the sums in half precision overflowed in plane {plane} (logits too large for the \
+         reference's f16 accumulators): predict with f32 accumulation (`--accumulation f32`, or \
+         \"accumulation\": \"f32\" in plans.json)"
+    )]
+    HalfPrecisionOverflow {
+        /// Network-resolution plane.
+        plane: usize,
+    },
+    /// A prediction with NaN or infinite values.
+    #[error("the network's output is not finite in plane {plane}: the weights are damaged or not of this model")]
+    NotFinite {
+        /// Network-resolution plane.
+        plane: usize,
+    },
+    /// An option the chosen combination does not have.
+    #[error("{option}: {reason}")]
+    Unsupported {
+        /// The option.
+        option: &'static str,
+        /// Why, and what to do instead.
+        reason: &'static str,
+    },
+    /// A file that could not be read or written.
+    #[error("{action}: {source}: {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+impl InferError {
+    pub(crate) fn io(
+        action: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, source, path }
+    }
+}

@@ -1,0 +1,525 @@
+//! Windows through the network, blended into planes that are handed out as they become final.
+
+use crate::blend::{Averaging, Blender, Pass};
+use crate::error::InferError;
+use crate::importance::importance;
+use crate::mirror;
+use crate::slab::Slab;
+use crate::windows::Windows;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use ndarray::{Array4, ArrayView4};
+use std::ops::ControlFlow;
+use std::time::Instant;
+use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_model::StuNet;
+
+/// How a volume is predicted: what the plans say and what the caller chose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Window size `[z, y, x]` in voxels.
+    pub window: [usize; 3],
+    /// Largest step between windows, in windows.
+    pub step_size: f64,
+    /// Axes of `[z, y, x]` along which windows are also predicted mirrored; none switches
+    /// mirroring off.
+    pub mirror_axes: Vec<usize>,
+    /// Whose arithmetic.
+    pub reference: Reference,
+    /// Precision of the sums; v1 always sums in f32.
+    pub accumulation: Accumulation,
+}
+
+impl Recipe {
+    /// The recipe of `plans` at a step of half a window, mirrored along every axis the plans allow.
+    pub fn new(plans: &Plans) -> Self {
+        Self {
+            window: plans.patch_size,
+            step_size: 0.5,
+            mirror_axes: plans.mirror_axes.clone(),
+            reference: plans.reference,
+            accumulation: plans.accumulation,
+        }
+    }
+
+    /// Whether the planes handed out are probabilities (v1) or logits (v2).
+    pub fn averaging(&self) -> Averaging {
+        match self.reference {
+            Reference::NnUNetV1 => Averaging::Probabilities,
+            _ => Averaging::Logits,
+        }
+    }
+
+    /// Precision of the sums: v1 knows only f32.
+    pub(crate) fn effective_accumulation(&self) -> Accumulation {
+        match self.reference {
+            Reference::NnUNetV1 => Accumulation::F32,
+            _ => self.accumulation,
+        }
+    }
+
+    /// The importance map; v1 has none where a single window covers the volume.
+    fn importance(&self, num_windows: usize) -> Option<Vec<f32>> {
+        if self.reference == Reference::NnUNetV1 && num_windows == 1 {
+            return None;
+        }
+        let map = importance(self.reference, self.effective_accumulation(), self.window);
+        Some(map.into_raw_vec_and_offset().0)
+    }
+}
+
+/// What turns one window into logits.
+pub trait Network {
+    /// Classes of the logits.
+    fn num_classes(&self) -> usize;
+
+    /// Logits of one window, read back to the host.
+    ///
+    /// # Shapes
+    /// `[Cin, z, y, x]` gives f32 values `[C, z, y, x]`.
+    fn logits(&self, window: Array4<f32>) -> TensorData;
+}
+
+impl Network for StuNet {
+    fn num_classes(&self) -> usize {
+        self.config().num_classes
+    }
+
+    fn logits(&self, window: Array4<f32>) -> TensorData {
+        let device = device_of(self);
+        let (channels, z, y, x) = window.dim();
+        let (values, _) = window.into_raw_vec_and_offset();
+        let data = TensorData::new(values, [1, channels, z, y, x]);
+        let input = Tensor::<5>::from_data(data, (&device, DType::F32));
+        self.forward(input).into_data().convert::<f32>()
+    }
+}
+
+fn device_of(network: &StuNet) -> Device {
+    network.encoder.stages[0][0].conv1.weight.val().device()
+}
+
+/// Takes the planes of a prediction as they become final, lowest first.
+pub trait PlaneSink {
+    /// Plane `z` of the unpadded volume at the network's resolution.
+    ///
+    /// The sink may take the buffer by swapping it for one of the same length.
+    ///
+    /// # Shapes
+    /// `plane` is `[C, Y, X]`: probabilities (v1) or logits (v2).
+    ///
+    /// # Errors
+    /// Whatever the sink meets; the prediction stops there.
+    fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError>;
+}
+
+/// What [`slide`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SlideReport {
+    /// Number of windows.
+    pub num_windows: usize,
+    /// Forward passes over each window: mirrored ones times folds.
+    pub num_passes: usize,
+    /// Seconds from the first window to the last plane.
+    pub windows_secs: f64,
+    /// Of those, seconds in [`Network::logits`].
+    pub network_secs: f64,
+}
+
+/// Predicts a preprocessed volume window by window, averaging over `networks` (folds), and hands
+/// each plane to `sink`.
+///
+/// `progress` is called with (windows done, windows in all) before the first and after every
+/// window; its `Break` stops the prediction.
+///
+/// # Shapes
+/// `image` `[Cin, Z, Y, X]` in the network's frame and resolution.
+///
+/// # Errors
+/// A step size out of range, sums that overflow, a sink that fails, [`InferError::Interrupted`].
+///
+/// # Panics
+/// When `networks` is empty or they differ in their number of classes.
+///
+/// # Source
+/// nnU-Net 1.7.1 `neural_network.py::_internal_predict_3D_3Dconv_tiled`; nnU-Net 2.2 and 2.8
+/// `predict_from_raw_data.py::predict_sliding_window_return_logits`.
+///
+/// # Deviations
+/// The sums live in a [`Slab`] instead of two arrays of classes × volume; the values are the same,
+/// except that with several folds f32 sums are formed over all folds at once.
+pub fn slide(
+    networks: &[&dyn Network],
+    image: ArrayView4<'_, f32>,
+    recipe: &Recipe,
+    sink: &mut dyn PlaneSink,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<SlideReport, InferError> {
+    let clock = Instant::now();
+    let num_classes = networks[0].num_classes();
+    assert!(networks.iter().all(|n| n.num_classes() == num_classes), "folds of one model");
+    let (_, z, y, x) = image.dim();
+    let windows = Windows::new([z, y, x], recipe.window, recipe.step_size)?;
+    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes);
+    let mut run = Run::new(networks.len(), num_classes, &windows, recipe, passes.len());
+    let mut report = SlideReport {
+        num_windows: windows.len(),
+        num_passes: passes.len() * networks.len(),
+        ..SlideReport::default()
+    };
+    let mut step = |done| match progress(done, windows.len()) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(InferError::Interrupted),
+    };
+
+    step(0)?;
+    for (done, start) in windows.iter().enumerate() {
+        run.close_below(start[0], sink)?;
+        for (fold, network) in networks.iter().enumerate() {
+            for (index, &flips) in passes.iter().enumerate() {
+                let window = windows.cut(image, start, flips);
+                let forward = Instant::now();
+                let logits = network.logits(window);
+                report.network_secs += forward.elapsed().as_secs_f64();
+                let logits = logits.as_slice::<f32>().expect("a Network answers in f32");
+                let count = passes.len();
+                let pass = Pass { logits, flips, index, count };
+                run.blender.add(&pass, &mut run.slab, fold, start);
+                // Mirrored windows take minutes on a CPU: ask between them as well.
+                if index + 1 < count {
+                    step(done)?;
+                }
+            }
+        }
+        run.slab.add_weights(start, recipe.window, run.blender.importance.as_deref());
+        step(done + 1)?;
+    }
+    run.close_below(windows.padded_shape()[0], sink)?;
+    report.windows_secs = clock.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Bytes [`slide`] holds for its sums, whatever the height of the volume.
+///
+/// # Shapes
+/// `volume` is `[z, y, x]` at the network's resolution.
+///
+/// # Errors
+/// A step size out of range.
+pub fn accumulator_bytes(
+    num_classes: usize,
+    num_folds: usize,
+    volume: [usize; 3],
+    recipe: &Recipe,
+) -> Result<usize, InferError> {
+    let padded = Windows::new(volume, recipe.window, recipe.step_size)?.padded_shape();
+    let (plane, window) = (padded[1] * padded[2], recipe.window.iter().product::<usize>());
+    let lanes = match recipe.effective_accumulation() {
+        Accumulation::F32 => 4,
+        Accumulation::F16 => 2 * num_folds,
+    };
+    let ring = (num_classes * lanes + 4) * recipe.window[0] * plane;
+    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
+    let mirrored = if passes > 1 { num_classes * window * 4 } else { 0 };
+    let handed_out = num_classes * volume[1] * volume[2] * 4;
+    Ok(ring + mirrored + handed_out)
+}
+
+/// The state of one prediction.
+struct Run<'a> {
+    windows: &'a Windows,
+    slab: Slab,
+    blender: Blender,
+    plane: Vec<f32>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        num_folds: usize,
+        num_classes: usize,
+        windows: &'a Windows,
+        recipe: &Recipe,
+        num_passes: usize,
+    ) -> Self {
+        let [depth, ..] = windows.window_shape();
+        let [_, height, width] = windows.padded_shape();
+        let [_, y, x] = windows.volume_shape();
+        let accumulation = recipe.effective_accumulation();
+        Self {
+            windows,
+            slab: Slab::new(num_classes, depth, [height, width], num_folds, accumulation),
+            blender: Blender::new(
+                recipe.averaging(),
+                num_classes,
+                recipe.window,
+                recipe.importance(windows.len()),
+                num_passes,
+            ),
+            plane: vec![0.0; num_classes * y * x],
+        }
+    }
+
+    /// Hands out every open plane below `z` of the padded volume.
+    fn close_below(&mut self, z: usize, sink: &mut dyn PlaneSink) -> Result<(), InferError> {
+        let [below, top, left] = self.windows.padding_below();
+        let [depth, height, width] = self.windows.volume_shape();
+        while self.slab.first_open() < z {
+            let at = self.slab.first_open();
+            self.slab.close_plane(top..top + height, left..left + width, &mut self.plane)?;
+            if (below..below + depth).contains(&at) {
+                sink.plane(at - below, &mut self.plane)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.slab.bytes() + self.blender.bytes() + size_of_val(self.plane.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use proptest::prelude::*;
+
+    /// A network whose logits depend on the voxel, its place in the window and the class.
+    pub(crate) struct Fake {
+        pub classes: usize,
+        pub gain: f32,
+    }
+
+    impl Network for Fake {
+        fn num_classes(&self) -> usize {
+            self.classes
+        }
+
+        fn logits(&self, window: Array4<f32>) -> TensorData {
+            let (_, z, y, x) = window.dim();
+            let logits = Array4::from_shape_fn((self.classes, z, y, x), |(c, z, y, x)| {
+                let place = (c * 11 + z * 3 + y * 5 + x * 7) as f32;
+                self.gain * (window[[0, z, y, x]] * (c as f32 - 1.0) + place.sin())
+            });
+            TensorData::new(logits.into_raw_vec_and_offset().0, [self.classes, z, y, x])
+        }
+    }
+
+    /// Collects all planes.
+    #[derive(Default)]
+    struct Collect(Vec<Vec<f32>>);
+
+    impl PlaneSink for Collect {
+        fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError> {
+            assert_eq!(z, self.0.len(), "planes come in order");
+            self.0.push(plane.clone());
+            Ok(())
+        }
+    }
+
+    fn image(shape: [usize; 3]) -> Array4<f32> {
+        Array4::from_shape_fn((1, shape[0], shape[1], shape[2]), |(_, z, y, x)| {
+            ((z * 31 + y * 17 + x * 13) % 23) as f32 / 11.0 - 1.0
+        })
+    }
+
+    fn recipe(reference: Reference, accumulation: Accumulation, axes: &[usize]) -> Recipe {
+        Recipe {
+            window: [4, 6, 8],
+            step_size: 0.5,
+            mirror_axes: axes.to_vec(),
+            reference,
+            accumulation,
+        }
+    }
+
+    fn run(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+        let networks: Vec<&dyn Network> = fakes.iter().map(|f| f as &dyn Network).collect();
+        let mut sink = Collect::default();
+        let image = image(shape);
+        slide(&networks, image.view(), recipe, &mut sink, &mut |_, _| ControlFlow::Continue(()))
+            .unwrap();
+        sink.0
+    }
+
+    /// What the references do: arrays of classes × volume, fold after fold.
+    fn whole_volume(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+        let windows = Windows::new(shape, recipe.window, recipe.step_size).unwrap();
+        let half = recipe.effective_accumulation() == Accumulation::F16;
+        let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };
+        let v1 = recipe.reference.is_v1();
+        let [z, y, x] = windows.padded_shape();
+        let classes = fakes[0].classes;
+        let image = image(shape);
+        let passes = mirror::passes(recipe.reference, &recipe.mirror_axes);
+        let count = passes.len() as f32;
+        let importance = recipe.importance(windows.len());
+        let mut mean = Array4::<f32>::zeros((classes, z, y, x));
+        for fake in fakes {
+            let mut sums = Array4::<f32>::zeros((classes, z, y, x));
+            let mut weights = ndarray::Array3::<f32>::zeros((z, y, x));
+            for start in windows.iter() {
+                let [d, h, w] = recipe.window;
+                let mut prediction = Array4::<f32>::zeros((classes, d, h, w));
+                for &flips in &passes {
+                    let logits = fake.logits(windows.cut(image.view(), start, flips));
+                    let values = logits.as_slice::<f32>().unwrap().to_vec();
+                    let logits = Array4::from_shape_vec((classes, d, h, w), values).unwrap();
+                    let mut pass = mirror::mirrored(logits, flips);
+                    if v1 {
+                        for mut voxel in pass.lanes_mut(ndarray::Axis(0)) {
+                            let mut block = voxel.to_vec();
+                            crate::blend::softmax(&mut block, 1, &mut vec![], &mut vec![]);
+                            voxel.assign(&ndarray::Array1::from(block));
+                        }
+                        prediction = prediction + pass * (1.0 / count);
+                    } else {
+                        prediction += &pass;
+                    }
+                }
+                for ((c, k, j, i), v) in prediction.indexed_iter() {
+                    let v = if v1 { *v } else { v / count };
+                    let at = [start[0] + k, start[1] + j, start[2] + i];
+                    let weight = importance.as_ref().map_or(1.0, |m| m[(k * h + j) * w + i]);
+                    let sum = &mut sums[[c, at[0], at[1], at[2]]];
+                    *sum = round(*sum + v * weight);
+                    if c == 0 {
+                        weights[at] = round(weights[at] + weight);
+                    }
+                }
+            }
+            for (at, v) in sums.indexed_iter() {
+                mean[at] = round(mean[at] + round(v / weights[[at.1, at.2, at.3]]));
+            }
+        }
+        let mean = mean.mapv(|v| if fakes.len() > 1 { round(v / fakes.len() as f32) } else { v });
+        let [b0, b1, b2] = windows.padding_below();
+        let cropped = mean.slice_move(ndarray::s![
+            ..,
+            b0..b0 + shape[0],
+            b1..b1 + shape[1],
+            b2..b2 + shape[2]
+        ]);
+        cropped.axis_iter(ndarray::Axis(1)).map(|p| p.iter().copied().collect()).collect()
+    }
+
+    const ALL: [(Reference, Accumulation); 5] = [
+        (Reference::NnUNetV1, Accumulation::F32),
+        (Reference::NnUNetV22, Accumulation::F16),
+        (Reference::NnUNetV22, Accumulation::F32),
+        (Reference::NnUNetV28, Accumulation::F16),
+        (Reference::NnUNetV28, Accumulation::F32),
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn slab_equals_whole_volume(
+            shape in [1usize..14, 1..14, 1..14],
+            which in 0usize..5,
+            axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+        ) {
+            let (reference, accumulation) = ALL[which];
+            let recipe = recipe(reference, accumulation, &axes);
+            let fakes = [Fake { classes: 3, gain: 1.0 }];
+            prop_assert_eq!(run(&fakes, shape, &recipe), whole_volume(&fakes, shape, &recipe));
+        }
+    }
+
+    #[test]
+    fn folds_are_averaged() {
+        let fakes = [Fake { classes: 3, gain: 1.0 }, Fake { classes: 3, gain: 0.3 }];
+        for (reference, accumulation) in ALL {
+            let recipe = recipe(reference, accumulation, &[2]);
+            let found = run(&fakes, [7, 9, 11], &recipe).concat();
+            let expected = whole_volume(&fakes, [7, 9, 11], &recipe).concat();
+            let bound = if accumulation == Accumulation::F16 { 0.0 } else { 2e-6 };
+            let differ = found.iter().zip(&expected).any(|(a, b)| (a - b).abs() > bound);
+            assert!(!differ, "{reference:?} {accumulation:?}");
+        }
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let fakes = [Fake { classes: 5, gain: 1.0 }];
+        for (reference, accumulation) in ALL {
+            let recipe = recipe(reference, accumulation, &[0, 1, 2]);
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| run(&fakes, [9, 10, 11], &recipe))
+            };
+            assert_eq!(on(1), on(3), "{reference:?} {accumulation:?}");
+        }
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_height_of_the_volume() {
+        for (reference, accumulation) in ALL {
+            for axes in [&[][..], &[0, 2]] {
+                for folds in [1, 3] {
+                    let recipe = recipe(reference, accumulation, axes);
+                    let bytes = |height| {
+                        let volume = [height, 10, 20];
+                        let windows = Windows::new(volume, recipe.window, 0.5).unwrap();
+                        let passes = mirror::passes(reference, axes).len();
+                        let held = Run::new(folds, 7, &windows, &recipe, passes).bytes();
+                        assert_eq!(held, accumulator_bytes(7, folds, volume, &recipe).unwrap());
+                        held
+                    };
+                    assert_eq!(bytes(5), bytes(5000));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn overflow_of_half_precision_names_the_remedy() {
+        let fake = Fake { classes: 3, gain: 1e4 };
+        for reference in [Reference::NnUNetV22, Reference::NnUNetV28] {
+            let slide_with = |accumulation| {
+                let recipe = recipe(reference, accumulation, &[]);
+                let mut sink = Collect::default();
+                let image = image([8, 9, 10]);
+                let networks: [&dyn Network; 1] = [&fake];
+                slide(&networks, image.view(), &recipe, &mut sink, &mut |_, _| {
+                    ControlFlow::Continue(())
+                })
+            };
+            let message = slide_with(Accumulation::F16).unwrap_err().to_string();
+            assert!(message.contains("f32 accumulation"), "{message}");
+            slide_with(Accumulation::F32).unwrap();
+        }
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_noticed() {
+        let fake = Fake { classes: 2, gain: f32::INFINITY };
+        for (reference, accumulation) in ALL {
+            let recipe = recipe(reference, accumulation, &[]);
+            let networks: [&dyn Network; 1] = [&fake];
+            let mut sink = Collect::default();
+            let image = image([8, 9, 10]);
+            let result = slide(&networks, image.view(), &recipe, &mut sink, &mut |_, _| {
+                ControlFlow::Continue(())
+            });
+            assert!(result.is_err(), "{reference:?}");
+        }
+    }
+
+    #[test]
+    fn a_break_interrupts() {
+        let fake = Fake { classes: 2, gain: 1.0 };
+        let recipe = recipe(Reference::NnUNetV1, Accumulation::F32, &[]);
+        let networks: [&dyn Network; 1] = [&fake];
+        let mut heard = Vec::new();
+        let image = image([8, 9, 10]);
+        let result =
+            slide(&networks, image.view(), &recipe, &mut Collect::default(), &mut |done, total| {
+                heard.push((done, total));
+                if done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        assert!(matches!(result, Err(InferError::Interrupted)));
+        assert_eq!(heard, [(0, 12), (1, 12), (2, 12)]);
+    }
+}

@@ -1,0 +1,203 @@
+//! Where the windows lie: padding to the window size, and the starts along each axis.
+//!
+//! # Source
+//! nnU-Net 1.7.1 `neural_network.py::_compute_steps_for_sliding_window` and batchgenerators'
+//! `pad_nd_image`; nnU-Net 2.2 and 2.8 compute the same.
+
+use crate::error::InferError;
+use ndarray::{Array4, ArrayView4, s};
+
+/// The windows of one volume, in the order the reference visits them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    window: [usize; 3],
+    shape: [usize; 3],
+    padded: [usize; 3],
+    below: [usize; 3],
+    starts: [Vec<usize>; 3],
+}
+
+impl Windows {
+    /// Lays windows of size `window` over a volume of `shape`, each step at most `step` of a
+    /// window.
+    ///
+    /// An axis shorter than the window is padded: half of what is missing (rounded down) below,
+    /// the rest above.
+    ///
+    /// # Shapes
+    /// `shape` and `window` are `[z, y, x]` in voxels.
+    ///
+    /// # Errors
+    /// When `step` is not in (0, 1], or an axis of either has no voxel.
+    ///
+    /// ```
+    /// use stunet_infer::windows::Windows;
+    /// let windows = Windows::new([80, 150, 170], [128, 128, 128], 0.5)?;
+    /// assert_eq!(windows.len(), 4);
+    /// assert_eq!(windows.padded_shape(), [128, 150, 170]);
+    /// assert_eq!(windows.iter().last(), Some([0, 22, 42]));
+    /// # Ok::<(), stunet_infer::InferError>(())
+    /// ```
+    pub fn new(shape: [usize; 3], window: [usize; 3], step: f64) -> Result<Self, InferError> {
+        if !(step > 0.0 && step <= 1.0) {
+            return Err(InferError::StepSize { found: step });
+        }
+        if shape.contains(&0) || window.contains(&0) {
+            return Err(InferError::EmptyVolume { shape, window });
+        }
+        let padded = [0, 1, 2].map(|a| shape[a].max(window[a]));
+        Ok(Self {
+            window,
+            shape,
+            padded,
+            below: [0, 1, 2].map(|a| (padded[a] - shape[a]) / 2),
+            starts: [0, 1, 2].map(|a| axis_starts(padded[a], window[a], step)),
+        })
+    }
+
+    /// Size of a window `[z, y, x]`.
+    pub fn window_shape(&self) -> [usize; 3] {
+        self.window
+    }
+
+    /// Shape of the volume before padding.
+    pub fn volume_shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Shape of the volume after padding.
+    pub fn padded_shape(&self) -> [usize; 3] {
+        self.padded
+    }
+
+    /// Voxels added below the first one of each axis.
+    pub fn padding_below(&self) -> [usize; 3] {
+        self.below
+    }
+
+    /// Starts along each axis, in the padded volume, ascending.
+    pub fn starts(&self) -> &[Vec<usize>; 3] {
+        &self.starts
+    }
+
+    /// Number of windows.
+    pub fn len(&self) -> usize {
+        self.starts.iter().map(Vec::len).product()
+    }
+
+    /// Never: a volume has at least one window.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The starts of all windows: z outermost, x innermost, as the reference nests its loops.
+    pub fn iter(&self) -> impl Iterator<Item = [usize; 3]> + '_ {
+        let [z, y, x] = &self.starts;
+        z.iter()
+            .flat_map(move |&z| y.iter().map(move |&y| (z, y)))
+            .flat_map(move |(z, y)| x.iter().map(move |&x| [z, y, x]))
+    }
+
+    /// Cuts the window at `start` out of `volume`, mirrored along the axes where `flips` is set;
+    /// voxels of the padding are 0.
+    ///
+    /// # Shapes
+    /// `volume` `[C, Z, Y, X]` unpadded, the result `[C, z, y, x]` of the window's size.
+    ///
+    /// # Panics
+    /// When `volume` is not of [`Self::volume_shape`].
+    pub fn cut(&self, volume: ArrayView4<f32>, start: [usize; 3], flips: [bool; 3]) -> Array4<f32> {
+        let [channels, z, y, x] = volume.dim().into();
+        assert_eq!([z, y, x], self.shape, "the volume these windows were made for");
+        let [dz, dy, dx] = self.window;
+        let mut cut = Array4::zeros((channels, dz, dy, dx));
+        // Overlap of window and volume, in the volume's and in the window's coordinates.
+        let from = [0, 1, 2].map(|a| start[a].saturating_sub(self.below[a]));
+        let to = [0, 1, 2]
+            .map(|a| (start[a] + self.window[a]).saturating_sub(self.below[a]).min(self.shape[a]));
+        let at = [0, 1, 2].map(|a| from[a] + self.below[a] - start[a]);
+        if (0..3).all(|a| from[a] < to[a]) {
+            let length = [0, 1, 2].map(|a| to[a] - from[a]);
+            cut.slice_mut(s![
+                ..,
+                at[0]..at[0] + length[0],
+                at[1]..at[1] + length[1],
+                at[2]..at[2] + length[2]
+            ])
+            .assign(&volume.slice(s![.., from[0]..to[0], from[1]..to[1], from[2]..to[2]]));
+        }
+        crate::mirror::mirrored(cut, flips)
+    }
+}
+
+/// Starts along one axis: the fewest equal steps of at most `step` windows, rounded half to even.
+fn axis_starts(size: usize, window: usize, step: f64) -> Vec<usize> {
+    let free = (size - window) as f64;
+    let num_steps = (free / (window as f64 * step)).ceil() as usize;
+    let actual = free / num_steps.max(1) as f64;
+    (0..=num_steps)
+        .map(|i| (actual * i as f64).round_ties_even() as usize)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(shape: [usize; 3], window: [usize; 3], step: f64, expected: [&[usize]; 3]) {
+        let windows = Windows::new(shape, window, step).unwrap();
+        assert_eq!(windows.starts(), &expected.map(<[usize]>::to_vec));
+    }
+
+    #[test]
+    fn starts_by_hand() {
+        check([5, 7, 11], [5, 7, 11], 0.5, [&[0], &[0], &[0]]);
+        check([25, 42, 50], [32, 32, 32], 0.5, [&[0], &[0, 10], &[0, 9, 18]]);
+        // 2.5 rounds to 2, 7.5 to 8: half to even.
+        check([20, 10, 10], [10, 10, 10], 0.25, [&[0, 2, 5, 8, 10], &[0], &[0]]);
+        check([224, 202, 244], [128, 128, 128], 0.5, [&[0, 48, 96], &[0, 37, 74], &[0, 58, 116]]);
+    }
+
+    #[test]
+    fn wrong_steps_are_refused() {
+        for step in [0.0, -0.5, 1.01, f64::NAN] {
+            assert!(Windows::new([9; 3], [4; 3], step).is_err(), "{step}");
+        }
+        assert!(Windows::new([9, 0, 9], [4; 3], 0.5).is_err());
+    }
+
+    #[test]
+    fn padding_lies_below_by_half_rounded_down() {
+        let windows = Windows::new([25, 3, 32], [32, 4, 32], 0.5).unwrap();
+        assert_eq!(windows.padding_below(), [3, 0, 0]);
+        let volume = Array4::from_elem((2, 25, 3, 32), 1.0f32);
+        let cut = windows.cut(volume.view(), [0, 0, 0], [false; 3]);
+        assert_eq!(cut.dim(), (2, 32, 4, 32));
+        assert_eq!(cut.sum(), volume.sum());
+        assert_eq!(cut[[1, 2, 0, 0]], 0.0);
+        assert_eq!(cut[[1, 3, 2, 31]], 1.0);
+        assert_eq!(cut[[1, 27, 3, 0]], 0.0);
+    }
+
+    fn sizes() -> impl Strategy<Value = ([usize; 3], [usize; 3], f64)> {
+        ([1usize..60, 1..60, 1..60], [1usize..24, 1..24, 1..24], 0.1f64..=1.0)
+    }
+
+    proptest! {
+        #[test]
+        fn windows_cover_every_voxel_and_stay_inside((shape, window, step) in sizes()) {
+            let windows = Windows::new(shape, window, step).unwrap();
+            for axis in 0..3 {
+                let starts = &windows.starts()[axis];
+                let size = windows.padded_shape()[axis];
+                prop_assert_eq!(starts[0], 0);
+                prop_assert_eq!(starts[starts.len() - 1] + window[axis], size);
+                // A gap would open where two starts are more than a window apart. Steps below one voxel
+                // repeat a start, as the reference does.
+                prop_assert!(starts.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= window[axis]));
+            }
+            prop_assert_eq!(windows.iter().count(), windows.len());
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Oracle E: window starts, padding, importance maps, and predictions of a narrow network.
+
+use burn::tensor::{Device, TensorData};
+use ndarray::{Array1, Array4, ArrayD, Axis, Ix4};
+use serde_json::Value;
+use std::ops::ControlFlow;
+use std::path::Path;
+use stunet::data::plans::{Accumulation, Reference};
+use stunet::infer::InferError;
+use stunet::infer::importance::importance;
+use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
+use stunet::infer::windows::Windows;
+use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
+use stunet_testing::compare::assert_close;
+use stunet_testing::oracle::{self, Npz};
+use stunet_testing::prng::{self, Role};
+
+const FOLDER: &str = "E_sliding";
+
+fn parse<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn starts_as_recorded() {
+    let Some(folder) = oracle::folder(FOLDER) else { return };
+    let recorded = oracle::json(&folder.join("steps_pads.json"));
+    let cases = recorded["steps"].as_array().unwrap();
+    for case in cases {
+        let (image, patch) = (parse(&case["image"]), parse(&case["patch"]));
+        let windows = Windows::new(image, patch, parse(&case["step_size"])).unwrap();
+        let expected: [Vec<usize>; 3] = parse(&case["steps"]);
+        assert_eq!(windows.starts(), &expected, "{case}");
+    }
+    println!("{} sets of starts", cases.len());
+}
+
+#[test]
+fn padding_as_recorded() {
+    let Some(folder) = oracle::folder(FOLDER) else { return };
+    let recorded = oracle::json(&folder.join("steps_pads.json"));
+    let cases = recorded["pads"].as_array().unwrap();
+    for case in cases {
+        let image: [usize; 3] = parse(&case["image"]);
+        let windows = Windows::new(image, parse(&case["patch"]), 0.5).unwrap();
+        assert_eq!(windows.padded_shape(), parse::<[usize; 3]>(&case["out"]), "{case}");
+        let inside: [[usize; 2]; 3] = parse(&case["slicer"]);
+        let below = windows.padding_below();
+        assert_eq!([0, 1, 2].map(|a| [below[a], below[a] + image[a]]), inside, "{case}");
+    }
+    println!("{} paddings", cases.len());
+}
+
+#[test]
+fn importance_of_v1() {
+    let Some(folder) = oracle::folder(FOLDER) else { return };
+    let arrays = Npz::open(&folder.join("gaussian_v1.npz"));
+    for name in arrays.names() {
+        let expected = arrays.f32(name);
+        // `v1_gauss_16x24x32` is a whole map; `v1_gauss64x192x160_line0` and `_diag` are parts.
+        let rest = name.trim_start_matches("v1_gauss").trim_start_matches('_');
+        let (size, part) = rest.split_once('_').map_or((rest, ""), |(s, p)| (s, p));
+        let map = importance(Reference::NnUNetV1, Accumulation::F32, size_of(size));
+        check_map(name, &map, part, &expected, 2e-7);
+    }
+}
+
+#[test]
+fn importance_of_v2() {
+    let Some(folder) = oracle::folder(FOLDER) else { return };
+    for (version, reference) in [("2.2", Reference::NnUNetV22), ("2.8", Reference::NnUNetV28)] {
+        let arrays = Npz::open(&folder.join(format!("gaussian_v2_{version}.npz")));
+        for name in arrays.names() {
+            let expected = arrays.f32(name);
+            let rest = name.trim_start_matches("gauss").trim_start_matches('_');
+            let (accumulation, rest) = match rest.split_once('_') {
+                Some(("f32", rest)) => (Accumulation::F32, rest),
+                Some(("f16", rest)) => (Accumulation::F16, rest),
+                _ => (Accumulation::F16, rest),
+            };
+            let (size, part) = rest.split_once('_').map_or((rest, ""), |(s, p)| (s, p));
+            let map = importance(reference, accumulation, size_of(size));
+            // Half-precision maps are equal bit by bit.
+            let bound = if accumulation == Accumulation::F16 { 0.0 } else { 2e-7 };
+            check_map(&format!("{version} {name}"), &map, part, &expected, bound);
+        }
+    }
+}
+
+fn size_of(text: &str) -> [usize; 3] {
+    let sizes: Vec<usize> = text.split('x').map(|n| n.parse().unwrap()).collect();
+    match sizes[..] {
+        [n] => [n; 3],
+        [z, y, x] => [z, y, x],
+        _ => panic!("{text}"),
+    }
+}
+
+/// Holds a map, or the recorded part of it, to a bound relative to its peak.
+fn check_map(
+    name: &str,
+    map: &ndarray::Array3<f32>,
+    part: &str,
+    expected: &ArrayD<f32>,
+    bound: f64,
+) {
+    let shape = [map.dim().0, map.dim().1, map.dim().2];
+    let centre = shape.map(|n| n / 2);
+    let line = |axis: usize| -> Vec<f32> {
+        let mut at = centre;
+        (0..shape[axis])
+            .map(|i| {
+                at[axis] = i;
+                map[at]
+            })
+            .collect()
+    };
+    let smallest = map.iter().copied().fold(f32::INFINITY, f32::min);
+    let peak = map.iter().copied().fold(0f32, f32::max);
+    let found: Vec<f64> = match part {
+        "" => map.iter().map(|v| f64::from(*v)).collect(),
+        "diag" => {
+            let length = *shape.iter().min().unwrap();
+            (0..length).map(|i| map[[i, i, i]].into()).collect()
+        }
+        "min" => {
+            let count = map.iter().filter(|v| **v == smallest).count();
+            vec![smallest.into(), count as f64]
+        }
+        "min_max_sum" => {
+            let sum = map.iter().map(|v| f64::from(*v)).sum();
+            vec![smallest.into(), peak.into(), sum]
+        }
+        "line1" => line(1).into_iter().map(f64::from).collect(),
+        _ => line(0).into_iter().map(f64::from).collect(),
+    };
+    let expected: Vec<f64> = expected.iter().map(|v| f64::from(*v)).collect();
+    if part == "min" {
+        // The count depends on the last digits of an underflow: the value does not.
+        assert!((found[0] / expected[0] - 1.0).abs() < 1e-3, "{name}: {found:?} {expected:?}");
+        return;
+    }
+    if part == "min_max_sum" {
+        for (f, e) in found.iter().zip(&expected) {
+            assert!((f / e - 1.0).abs() < 1e-5, "{name}: {found:?} {expected:?}");
+        }
+        return;
+    }
+    let bound = bound * f64::from(peak);
+    assert_close(name, &found, &expected, bound, bound);
+}
+
+/// Collects every plane into `[C, Z, Y, X]`.
+pub(crate) struct Collect(pub Array4<f32>);
+
+impl PlaneSink for Collect {
+    fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError> {
+        let mut target = self.0.index_axis_mut(Axis(1), z);
+        let shape = target.raw_dim();
+        let plane = ndarray::ArrayView3::from_shape(shape, plane).unwrap();
+        target.assign(&plane);
+        Ok(())
+    }
+}
+
+/// The seeded network of a recording.
+pub(crate) fn seeded(config: &StuNetConfig, json: &Value, device: &Device) -> StuNet {
+    let seed = json["seed"].as_u64().unwrap();
+    let gain = json["seg_gain"].as_f64().unwrap();
+    let mut index = 0;
+    let mut source = |spec: &ParameterSpec| {
+        let values = prng::parameter(seed, index, Role::of(&spec.name), &spec.shape, gain);
+        index += 1;
+        Ok(TensorData::new(values, spec.shape.clone()))
+    };
+    StuNet::from_source(config, &mut source, device).unwrap()
+}
+
+/// The recordings of v2 leave out what they share with that of v1.
+fn described(folder: &Path, file: &str) -> Value {
+    let mut json = oracle::json(&folder.join("predict_v1.json"));
+    let own = oracle::json(&folder.join(file));
+    for (key, value) in own.as_object().unwrap() {
+        json[key] = value.clone();
+    }
+    json
+}
+
+struct Subject {
+    network: StuNet,
+    data: Array4<f32>,
+    window: [usize; 3],
+}
+
+fn subject(folder: &Path, file: &str) -> Subject {
+    let json = described(folder, file);
+    let config = StuNetConfig {
+        in_channels: 1,
+        num_classes: parse(&json["num_classes"]),
+        width: parse(&json["dims"]),
+        depth: [1; 6],
+        strides: parse(&json["pools"]),
+    };
+    let data = Npz::open(&folder.join("predict_v1.npz")).f32("data");
+    Subject {
+        network: seeded(&config, &json, &Device::flex()),
+        data: data.into_dimensionality::<Ix4>().unwrap(),
+        window: parse(&json["patch"]),
+    }
+}
+
+impl Subject {
+    fn predict(&self, name: &str, reference: Reference, accumulation: Accumulation) -> Array4<f32> {
+        let (_, z, y, x) = self.data.dim();
+        let recipe = Recipe {
+            window: self.window,
+            step_size: number_after(name, "step").unwrap_or(0.5),
+            mirror_axes: axes(name),
+            reference,
+            accumulation,
+        };
+        let classes = self.network.config().num_classes;
+        let mut sink = Collect(Array4::zeros((classes, z, y, x)));
+        slide(&[&self.network], self.data.view(), &recipe, &mut sink, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        sink.0
+    }
+}
+
+fn number_after(name: &str, word: &str) -> Option<f64> {
+    let part = name.split('_').find_map(|part| part.strip_prefix(word))?;
+    part.parse().ok()
+}
+
+/// `mirror0`: none; `mirror1`: all, or those of `axes02`.
+fn axes(name: &str) -> Vec<usize> {
+    if name.contains("mirror0") {
+        return Vec::new();
+    }
+    let listed = name.split('_').find_map(|part| part.strip_prefix("axes"));
+    let listed = listed.unwrap_or("012");
+    listed.chars().map(|c| c.to_digit(10).unwrap() as usize).collect()
+}
+
+/// Index of the first largest value over the classes.
+fn argmax(values: &Array4<f32>) -> Vec<usize> {
+    let first = |voxel: ndarray::ArrayView1<'_, f32>| {
+        let start = (0, f32::NEG_INFINITY);
+        let step = |(best, most), (c, v): (usize, &f32)| if *v > most { (c, *v) } else { (best, most) };
+        voxel.iter().enumerate().fold(start, step).0
+    };
+    values.lanes(Axis(0)).into_iter().map(first).collect()
+}
+
+#[test]
+fn probabilities_of_v1() {
+    let Some(folder) = oracle::folder(FOLDER) else { return };
+    let subject = subject(&folder, "predict_v1.json");
+    let arrays = Npz::open(&folder.join("predict_v1.npz"));
+    for name in arrays.names().iter().filter(|n| n.starts_with("v1_softmax")) {
+        let expected = arrays.f32(name);
+        let found = subject.predict(name, Reference::NnUNetV1, Accumulation::F32);
+        assert_close(name, flat(&found), expected.as_slice().unwrap(), 1e-4, 1e-5);
+
+        let labels = arrays.i64(&name.replace("softmax", "seg"));
+        let pairs = argmax(&found).into_iter().zip(labels.iter());
+        let differ = pairs.filter(|(f, e)| *f as i64 != **e).count();
+        println!("{name}: {differ} of {} labels differ", labels.len());
+        assert!(differ * 10_000 <= labels.len(), "{name}: {differ} labels differ");
+    }
+}
+
+#[test]
+fn logits_of_v2() {
+    let Some(folder) = oracle::folder(FOLDER) else { return };
+    for (version, reference) in [("2.2", Reference::NnUNetV22), ("2.8", Reference::NnUNetV28)] {
+        let subject = subject(&folder, &format!("predict_v2_{version}.json"));
+        let arrays = Npz::open(&folder.join(format!("predict_v2_{version}.npz")));
+        for name in arrays.names() {
+            let expected = arrays.f32(name);
+            let expected = expected.as_slice().unwrap();
+            let what = format!("{version} {name}");
+            if name.contains("f32acc") {
+                let found = subject.predict(name, reference, Accumulation::F32);
+                assert_close(&what, flat(&found), expected, 2e-3, 2e-4);
+            } else {
+                let found = subject.predict(name, reference, Accumulation::F16);
+                check_half(&what, flat(&found), expected);
+            }
+        }
+    }
+}
+
+/// Half-precision sums: a logit that differs in the last digit of f32 can round the other way at
+/// every window, so a voxel may be a few units in the last place off, but hardly ever more.
+fn check_half(what: &str, found: &[f32], expected: &[f32]) {
+    let unit = |v: f32| {
+        let exponent = v.abs().max(6.2e-5).log2().floor();
+        (exponent - 10.0).exp2()
+    };
+    let steps: Array1<f32> =
+        found.iter().zip(expected).map(|(f, e)| (f - e).abs() / unit(f.abs().max(e.abs()))).collect();
+    let share = |most: f32| {
+        let within = steps.iter().filter(|s| **s <= most).count();
+        within as f64 / steps.len() as f64
+    };
+    let worst = steps.iter().copied().fold(0.0, f32::max);
+    println!(
+        "{what}: equal {:.4} %, within one unit {:.4} %, within four {:.4} %, worst {worst} units",
+        100.0 * share(0.0),
+        100.0 * share(1.0),
+        100.0 * share(4.0),
+    );
+    assert!(share(1.0) >= 0.999, "{what}: more than 0.1 % off by more than one unit of f16");
+}
+
+fn flat(values: &Array4<f32>) -> &[f32] {
+    values.as_slice().unwrap()
+}
