@@ -249,7 +249,8 @@ fn axes(name: &str) -> Vec<usize> {
 fn argmax(values: &Array4<f32>) -> Vec<usize> {
     let first = |voxel: ndarray::ArrayView1<'_, f32>| {
         let start = (0, f32::NEG_INFINITY);
-        let step = |(best, most), (c, v): (usize, &f32)| if *v > most { (c, *v) } else { (best, most) };
+        let step =
+            |(best, most), (c, v): (usize, &f32)| if *v > most { (c, *v) } else { (best, most) };
         voxel.iter().enumerate().fold(start, step).0
     };
     values.lanes(Axis(0)).into_iter().map(first).collect()
@@ -299,8 +300,11 @@ fn logits_of_v2() {
 /// (they are differences of larger terms).
 fn check_half(what: &str, found: &[f32], expected: &[f32]) {
     let unit = |v: f32| (v.abs().max(1.0).log2().floor() - 10.0).exp2();
-    let steps: Vec<f32> =
-        found.iter().zip(expected).map(|(f, e)| (f - e).abs() / unit(f.abs().max(e.abs()))).collect();
+    let steps: Vec<f32> = found
+        .iter()
+        .zip(expected)
+        .map(|(f, e)| (f - e).abs() / unit(f.abs().max(e.abs())))
+        .collect();
     let share = |most: f32| {
         let within = steps.iter().filter(|s| **s <= most).count();
         within as f64 / steps.len() as f64

@@ -49,14 +49,9 @@ impl Blender {
         importance: Option<Vec<f32>>,
         num_passes: usize,
     ) -> Self {
-        let voxels = if num_passes > 1 { num_classes * window.iter().product::<usize>() } else { 0 };
-        Self {
-            averaging,
-            num_classes,
-            window,
-            importance,
-            sum: vec![0.0; voxels],
-        }
+        let voxels =
+            if num_passes > 1 { num_classes * window.iter().product::<usize>() } else { 0 };
+        Self { averaging, num_classes, window, importance, sum: vec![0.0; voxels] }
     }
 
     /// Bytes held for the sum over mirrored passes.
@@ -72,9 +67,12 @@ impl Blender {
         let mut sum = std::mem::take(&mut self.sum);
         let this = &*self;
         if pass.count == 1 {
-            slab.planes(fold, start[0]).enumerate().for_each_init(Scratch::default, |s, (z, mut target)| {
-                this.plane(pass, z, None, Some((&mut target, start)), s);
-            });
+            slab.planes(fold, start[0]).enumerate().for_each_init(
+                Scratch::default,
+                |s, (z, mut target)| {
+                    this.plane(pass, z, None, Some((&mut target, start)), s);
+                },
+            );
         } else if last {
             let planes = slab.planes(fold, start[0]).zip(sum.par_chunks_exact_mut(length));
             planes.enumerate().for_each_init(Scratch::default, |s, (z, (mut target, sum))| {
@@ -124,7 +122,13 @@ impl Blender {
     }
 
     /// Copies rows of all classes into `block` `[C, rows * x]`, mirroring undone.
-    fn gather(&self, pass: &Pass<'_>, z: usize, rows: std::ops::Range<usize>, block: &mut Vec<f32>) {
+    fn gather(
+        &self,
+        pass: &Pass<'_>,
+        z: usize,
+        rows: std::ops::Range<usize>,
+        block: &mut Vec<f32>,
+    ) {
         let [depth, height, width] = self.window;
         let [flip_z, flip_y, flip_x] = pass.flips;
         let z = if flip_z { depth - 1 - z } else { z };

@@ -54,7 +54,9 @@ pub enum InferError {
         found: f64,
     },
     /// A volume or window without voxels.
-    #[error("window: expected at least one voxel per axis, found volume {shape:?}, window {window:?}")]
+    #[error(
+        "window: expected at least one voxel per axis, found volume {shape:?}, window {window:?}"
+    )]
     EmptyVolume {
         /// Shape of the volume `[z, y, x]`.
         shape: [usize; 3],
@@ -72,7 +74,9 @@ pub enum InferError {
         plane: usize,
     },
     /// A prediction with NaN or infinite values.
-    #[error("the network's output is not finite in plane {plane}: the weights are damaged or not of this model")]
+    #[error(
+        "the network's output is not finite in plane {plane}: the weights are damaged or not of this model"
+    )]
     NotFinite {
         /// Network-resolution plane.
         plane: usize,

@@ -151,7 +151,13 @@ impl Restore {
         (self.labels, self.probabilities)
     }
 
-    fn restore_plane(&mut self, z: usize, lower: &[f32], upper: &[f32], weight: f64) -> Result<(), InferError> {
+    fn restore_plane(
+        &mut self,
+        z: usize,
+        lower: &[f32],
+        upper: &[f32],
+        weight: f64,
+    ) -> Result<(), InferError> {
         let [_, taps_y, taps_x] = &self.taps;
         let width = taps_x.len();
         let source = Source { lower, upper, weight, plane: self.network_plane, half: self.half };
@@ -279,13 +285,13 @@ impl Source<'_> {
             (false, true) => {
                 line.extend(a.iter().zip(c).map(|(a, c)| mix((*a).into(), (*c).into(), z)));
             }
-            (false, false) => line.extend(a.iter().zip(b).zip(c.iter().zip(d)).map(
-                |((a, b), (c, d))| {
+            (false, false) => {
+                line.extend(a.iter().zip(b).zip(c.iter().zip(d)).map(|((a, b), (c, d))| {
                     let low = mix((*a).into(), (*c).into(), z);
                     let high = mix((*b).into(), (*d).into(), z);
                     mix(low, high, y)
-                },
-            )),
+                }))
+            }
         }
     }
 }
@@ -367,7 +373,8 @@ mod tests {
             for c in 0..classes {
                 let mut sum = 0.0;
                 for (k, wz) in [(tz.lower, 1.0 - tz.weight_upper), (tz.upper, tz.weight_upper)] {
-                    for (j, wy) in [(ty.lower, 1.0 - ty.weight_upper), (ty.upper, ty.weight_upper)] {
+                    for (j, wy) in [(ty.lower, 1.0 - ty.weight_upper), (ty.upper, ty.weight_upper)]
+                    {
                         for (i, wx) in
                             [(tx.lower, 1.0 - tx.weight_upper), (tx.upper, tx.weight_upper)]
                         {

@@ -47,11 +47,7 @@ pub fn importance(
         }
         _ => raw.mapv(|v| cast(v / (peak / 10.0))),
     };
-    let smallest = map
-        .iter()
-        .copied()
-        .filter(|v| *v > 0.0)
-        .fold(f32::INFINITY, f32::min);
+    let smallest = map.iter().copied().filter(|v| *v > 0.0).fold(f32::INFINITY, f32::min);
     map.mapv(|v| if v > 0.0 { v } else { smallest })
 }
 

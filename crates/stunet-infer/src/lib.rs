@@ -30,4 +30,6 @@ pub mod windows;
 pub use blend::Averaging;
 pub use error::InferError;
 pub use model::{Folds, Model, ModelKind, OpenOptions};
-pub use predict::{Event, Mode, PredictOptions, PredictReport, Prediction, Stage, Timings, predict};
+pub use predict::{
+    Event, Mode, PredictOptions, PredictReport, Prediction, Stage, Timings, predict,
+};

@@ -27,26 +27,10 @@ pub fn passes(reference: Reference, axes: &[usize]) -> Vec<[bool; 3]> {
     const Y: bool = true;
     const X: bool = true;
     const O: bool = false;
-    const V1: [[bool; 3]; 8] = [
-        [O, O, O],
-        [O, O, X],
-        [O, Y, O],
-        [O, Y, X],
-        [Z, O, O],
-        [Z, O, X],
-        [Z, Y, O],
-        [Z, Y, X],
-    ];
-    const V2: [[bool; 3]; 8] = [
-        [O, O, O],
-        [Z, O, O],
-        [O, Y, O],
-        [O, O, X],
-        [Z, Y, O],
-        [Z, O, X],
-        [O, Y, X],
-        [Z, Y, X],
-    ];
+    const V1: [[bool; 3]; 8] =
+        [[O, O, O], [O, O, X], [O, Y, O], [O, Y, X], [Z, O, O], [Z, O, X], [Z, Y, O], [Z, Y, X]];
+    const V2: [[bool; 3]; 8] =
+        [[O, O, O], [Z, O, O], [O, Y, O], [O, O, X], [Z, Y, O], [Z, O, X], [O, Y, X], [Z, Y, X]];
     let order = match reference {
         Reference::NnUNetV1 => V1,
         _ => V2,
@@ -106,7 +90,8 @@ mod tests {
 
     #[test]
     fn each_axis_turns_its_own_axis() {
-        let array = Array4::from_shape_fn((1, 2, 3, 4), |(_, z, y, x)| (z * 100 + y * 10 + x) as f32);
+        let array =
+            Array4::from_shape_fn((1, 2, 3, 4), |(_, z, y, x)| (z * 100 + y * 10 + x) as f32);
         assert_eq!(mirrored(array.clone(), [true, false, false])[[0, 0, 2, 1]], 121.0);
         assert_eq!(mirrored(array.clone(), [false, true, false])[[0, 1, 0, 1]], 121.0);
         assert_eq!(mirrored(array, [false, false, true])[[0, 1, 2, 2]], 121.0);

@@ -69,12 +69,7 @@ pub struct OpenOptions {
 impl OpenOptions {
     /// Every fold's final checkpoint on `device`.
     pub fn new(device: &Device) -> Self {
-        Self {
-            device: device.clone(),
-            folds: Folds::Found,
-            checkpoint: None,
-            reference: None,
-        }
+        Self { device: device.clone(), folds: Folds::Found, checkpoint: None, reference: None }
     }
 }
 

@@ -211,10 +211,7 @@ fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError>
     Ok(recipe)
 }
 
-fn tell(
-    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    event: Event,
-) -> Result<(), InferError> {
+fn tell(events: &mut dyn FnMut(Event) -> ControlFlow<()>, event: Event) -> Result<(), InferError> {
     match events(event) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(InferError::Interrupted),

@@ -232,7 +232,8 @@ mod tests {
         let (classes, shape) = (2, [2, 3, 5]);
         let mut file =
             ProbabilityFile::create(&target, ProbabilityKind::AsTheyAre, classes, shape).unwrap();
-        let value = |c: usize, z: usize, y: usize, x: usize| (c * 1000 + z * 100 + y * 10 + x) as f32;
+        let value =
+            |c: usize, z: usize, y: usize, x: usize| (c * 1000 + z * 100 + y * 10 + x) as f32;
         for z in 0..2 {
             for (y, row) in file.plane.chunks_exact_mut(classes * 5).enumerate() {
                 for (i, v) in row.iter_mut().enumerate() {
@@ -244,7 +245,11 @@ mod tests {
         // Stored axes (a, b, c) are the network's (x, z, y), one voxel of margin below a.
         let frame = Frame { transpose_backward: [2, 0, 1], shape: [6, 2, 3], lower: [1, 0, 0] };
         let path = file.finish(&frame).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are gone");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "temporary files are gone"
+        );
 
         let array = stunet_testing::oracle::Npz::open(&path).f32("softmax");
         assert_eq!(array.shape(), [2, 6, 2, 3]);

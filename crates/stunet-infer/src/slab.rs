@@ -54,9 +54,9 @@ impl Slab {
         let voxels = window_depth * plane[0] * plane[1];
         let lanes = match accumulation {
             Accumulation::F32 => vec![Lane::Single(vec![0.0; num_classes * voxels])],
-            Accumulation::F16 => (0..num_folds)
-                .map(|_| Lane::Half(vec![f16::ZERO; num_classes * voxels]))
-                .collect(),
+            Accumulation::F16 => {
+                (0..num_folds).map(|_| Lane::Half(vec![f16::ZERO; num_classes * voxels])).collect()
+            }
         };
         Self {
             num_classes,

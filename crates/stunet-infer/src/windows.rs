@@ -124,7 +124,12 @@ impl Windows {
                 at[1]..at[1] + length[1],
                 at[2]..at[2] + length[2]
             ])
-            .assign(&volume.slice(s![.., from[0]..to[0], from[1]..to[1], from[2]..to[2]]));
+            .assign(&volume.slice(s![
+                ..,
+                from[0]..to[0],
+                from[1]..to[1],
+                from[2]..to[2]
+            ]));
         }
         crate::mirror::mirrored(cut, flips)
     }
@@ -135,9 +140,7 @@ fn axis_starts(size: usize, window: usize, step: f64) -> Vec<usize> {
     let free = (size - window) as f64;
     let num_steps = (free / (window as f64 * step)).ceil() as usize;
     let actual = free / num_steps.max(1) as f64;
-    (0..=num_steps)
-        .map(|i| (actual * i as f64).round_ties_even() as usize)
-        .collect()
+    (0..=num_steps).map(|i| (actual * i as f64).round_ties_even() as usize).collect()
 }
 
 #[cfg(test)]
@@ -188,14 +191,13 @@ mod tests {
         #[test]
         fn windows_cover_every_voxel_and_stay_inside((shape, window, step) in sizes()) {
             let windows = Windows::new(shape, window, step).unwrap();
-            for axis in 0..3 {
-                let starts = &windows.starts()[axis];
-                let size = windows.padded_shape()[axis];
+            let axes = windows.starts().iter().zip(windows.padded_shape()).zip(window);
+            for ((starts, size), window) in axes {
                 prop_assert_eq!(starts[0], 0);
-                prop_assert_eq!(starts[starts.len() - 1] + window[axis], size);
+                prop_assert_eq!(starts[starts.len() - 1] + window, size);
                 // A gap would open where two starts are more than a window apart. Steps below one voxel
                 // repeat a start, as the reference does.
-                prop_assert!(starts.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= window[axis]));
+                prop_assert!(starts.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= window));
             }
             prop_assert_eq!(windows.iter().count(), windows.len());
         }
