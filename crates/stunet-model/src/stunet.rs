@@ -35,7 +35,7 @@ impl StuNet {
     }
 
     /// A network whose parameters a source supplies, one at a time, in the order of
-    /// [`StuNetConfig::parameter_specs`].
+    /// [`StuNetConfig::parameter_specs`]. They become f32, unless the source gives f64.
     ///
     /// # Errors
     /// When the configuration describes no network, the source fails, or a shape differs.
@@ -192,7 +192,9 @@ impl Builder<'_> {
                 found: data.shape().to_vec(),
             });
         }
-        let tensor = Tensor::<D>::from_data(data, (self.device, DType::F32));
+        // Double precision is kept: tests compute the truth with it. All else becomes f32.
+        let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let tensor = Tensor::<D>::from_data(data, (self.device, dtype));
         let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
         Ok(Param::initialized(ParamId::new(), tensor))
     }
