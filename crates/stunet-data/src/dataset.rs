@@ -28,10 +28,7 @@ impl Case {
         if let [file] = files {
             let stem = stem(file).unwrap_or_default();
             let name = split_channel(stem).map_or(stem, |(name, _)| name);
-            return Ok(Self {
-                name: name.to_owned(),
-                files: vec![file.clone()],
-            });
+            return Ok(Self { name: name.to_owned(), files: vec![file.clone()] });
         }
         let cases = group(files.iter().cloned())?;
         match <[Self; 1]>::try_from(cases) {
@@ -54,9 +51,7 @@ pub fn list_cases(folder: &Path) -> Result<Vec<Case>> {
     let entries = std::fs::read_dir(folder).map_err(|e| DataError::io("read", e).at(folder))?;
     let mut files = Vec::new();
     for entry in entries {
-        let path = entry
-            .map_err(|e| DataError::io("read", e).at(folder))?
-            .path();
+        let path = entry.map_err(|e| DataError::io("read", e).at(folder))?.path();
         if path.is_file() {
             files.push(path);
         }
@@ -72,10 +67,7 @@ fn group(files: impl Iterator<Item = PathBuf>) -> Result<Vec<Case>> {
     let mut cases: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
     for file in files {
         if let Some((name, channel)) = stem(&file).and_then(split_channel) {
-            let previous = cases
-                .entry(name.to_owned())
-                .or_default()
-                .insert(channel, file.clone());
+            let previous = cases.entry(name.to_owned()).or_default().insert(channel, file.clone());
             if previous.is_some() {
                 return Err(DataError::Mismatch {
                     what: "number of files for one channel",
@@ -91,15 +83,8 @@ fn group(files: impl Iterator<Item = PathBuf>) -> Result<Vec<Case>> {
         .map(|(case, channels)| {
             let found = channels.len();
             match (0..found).find(|c| !channels.contains_key(c)) {
-                Some(missing) => Err(DataError::MissingChannel {
-                    case,
-                    missing,
-                    found,
-                }),
-                None => Ok(Case {
-                    name: case,
-                    files: channels.into_values().collect(),
-                }),
+                Some(missing) => Err(DataError::MissingChannel { case, missing, found }),
+                None => Ok(Case { name: case, files: channels.into_values().collect() }),
             }
         })
         .collect()
@@ -108,8 +93,7 @@ fn group(files: impl Iterator<Item = PathBuf>) -> Result<Vec<Case>> {
 /// File name without `.nii` or `.nii.gz`; none for other files.
 pub fn stem(file: &Path) -> Option<&str> {
     let name = file.file_name()?.to_str()?;
-    name.strip_suffix(".nii.gz")
-        .or_else(|| name.strip_suffix(".nii"))
+    name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))
 }
 
 fn split_channel(stem: &str) -> Option<(&str, usize)> {
@@ -173,20 +157,11 @@ mod tests {
     #[test]
     fn cases_of_a_folder() {
         let folder = tempfile::tempdir().unwrap();
-        for name in [
-            "b_0000.nii.gz",
-            "a_0001.nii.gz",
-            "a_0000.nii.gz",
-            "notes.txt",
-            "c.nii.gz",
-        ] {
+        for name in ["b_0000.nii.gz", "a_0001.nii.gz", "a_0000.nii.gz", "notes.txt", "c.nii.gz"] {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
         let cases = list_cases(folder.path()).unwrap();
-        let found: Vec<_> = cases
-            .iter()
-            .map(|c| (c.name.as_str(), c.files.len()))
-            .collect();
+        let found: Vec<_> = cases.iter().map(|c| (c.name.as_str(), c.files.len())).collect();
         assert_eq!(found, [("a", 2), ("b", 1)]);
         assert_eq!(Case::from_files(&cases[0].files).unwrap(), cases[0]);
         let lone = Case::from_files(&[folder.path().join("c.nii.gz")]).unwrap();
@@ -207,10 +182,7 @@ mod tests {
         let message = list_cases(folder.path()).unwrap_err().to_string();
         assert!(message.contains("CASE_0000.nii.gz"), "{message}");
         assert!(
-            list_cases(&folder.path().join("absent"))
-                .unwrap_err()
-                .to_string()
-                .contains("no such")
+            list_cases(&folder.path().join("absent")).unwrap_err().to_string().contains("no such")
         );
     }
 }

@@ -171,10 +171,7 @@ impl DataError {
     pub fn at(self, path: &Path) -> Self {
         match self {
             Self::InFile { .. } => self,
-            source => Self::InFile {
-                source: Box::new(source),
-                path: path.to_owned(),
-            },
+            source => Self::InFile { source: Box::new(source), path: path.to_owned() },
         }
     }
 

@@ -63,12 +63,7 @@ impl Geometry {
         if determinant.abs() < 1e-6 {
             return Err(DataError::SingularAffine { determinant });
         }
-        Ok(Self {
-            shape,
-            spacing_mm,
-            origin_mm,
-            direction,
-        })
+        Ok(Self { shape, spacing_mm, origin_mm, direction })
     }
 
     /// A grid along ITK's axes with its first voxel at the origin.
@@ -143,40 +138,22 @@ impl Geometry {
     /// # Errors
     /// Names the first property that differs.
     pub fn check_same_grid(&self, other: &Self) -> Result<()> {
-        let differs = |what, expected: String, found: String| DataError::Mismatch {
-            what,
-            expected,
-            found,
-        };
+        let differs =
+            |what, expected: String, found: String| DataError::Mismatch { what, expected, found };
         let show = |v: &dyn std::fmt::Debug| format!("{v:?}");
         if self.shape != other.shape {
             return Err(differs("shape", show(&self.shape), show(&other.shape)));
         }
         let smallest = self.spacing_mm.iter().copied().fold(f64::MAX, f64::min);
         if !close(&self.spacing_mm, &other.spacing_mm, 1e-3 * smallest) {
-            return Err(differs(
-                "spacing",
-                show(&self.spacing_mm),
-                show(&other.spacing_mm),
-            ));
+            return Err(differs("spacing", show(&self.spacing_mm), show(&other.spacing_mm)));
         }
         if !close(&self.origin_mm, &other.origin_mm, 1e-2 * smallest) {
-            return Err(differs(
-                "origin",
-                show(&self.origin_mm),
-                show(&other.origin_mm),
-            ));
+            return Err(differs("origin", show(&self.origin_mm), show(&other.origin_mm)));
         }
-        let (a, b) = (
-            self.direction.as_flattened(),
-            other.direction.as_flattened(),
-        );
+        let (a, b) = (self.direction.as_flattened(), other.direction.as_flattened());
         if !close(a, b, 1e-3) {
-            return Err(differs(
-                "direction",
-                show(&self.direction),
-                show(&other.direction),
-            ));
+            return Err(differs("direction", show(&self.direction), show(&other.direction)));
         }
         Ok(())
     }
@@ -246,9 +223,7 @@ mod tests {
     }
 
     fn refused(shape: [usize; 3], spacing: [f64; 3], direction: [[f64; 3]; 3]) -> String {
-        Geometry::new(shape, spacing, [0.0; 3], direction)
-            .unwrap_err()
-            .to_string()
+        Geometry::new(shape, spacing, [0.0; 3], direction).unwrap_err().to_string()
     }
 
     #[test]

@@ -31,10 +31,7 @@ impl Image {
             });
         }
         if channels == 0 {
-            return Err(DataError::ChannelCount {
-                expected: 1,
-                found: 0,
-            });
+            return Err(DataError::ChannelCount { expected: 1, found: 0 });
         }
         Ok(Self { data, geometry })
     }

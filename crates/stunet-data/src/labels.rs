@@ -124,11 +124,7 @@ impl LabelSet {
             .ok_or_else(|| invalid("labels", "background", "a label of value 0", "none"))?;
         let first = labels.remove(background);
         labels.insert(0, first);
-        let set = Self {
-            labels,
-            ignore,
-            region_order,
-        };
+        let set = Self { labels, ignore, region_order };
         set.check(regions)?;
         Ok(set)
     }
@@ -136,12 +132,7 @@ impl LabelSet {
     fn check(&self, regions: bool) -> Result<()> {
         for (i, label) in self.labels.iter().enumerate() {
             if label.name.is_empty() || label.values.is_empty() {
-                return Err(invalid(
-                    "labels",
-                    "labels",
-                    "a name and a value",
-                    "an empty one",
-                ));
+                return Err(invalid("labels", "labels", "a name and a value", "an empty one"));
             }
             if self.labels[..i].iter().any(|l| l.name == label.name) {
                 return Err(invalid("labels", "labels", "unique names", &label.name));
@@ -191,18 +182,12 @@ impl LabelSet {
                     .map_err(|_| bad("label values as keys", &Value::String(key.clone())))?;
                 (value_str(&entries[key]), vec![value])
             } else {
-                (
-                    key.as_str(),
-                    values_of(value).ok_or_else(|| bad("values 0..65535", value))?,
-                )
+                (key.as_str(), values_of(value).ok_or_else(|| bad("values 0..65535", value))?)
             };
             if name == "ignore" && !v1 {
                 ignore = values.first().copied();
             } else {
-                labels.push(Label {
-                    name: name.to_owned(),
-                    values,
-                });
+                labels.push(Label { name: name.to_owned(), values });
             }
         }
         let region_order = match dataset.get("regions_class_order") {
@@ -321,11 +306,7 @@ impl From<LabelSet> for RawLabelSet {
         Self {
             format: FORMAT.to_owned(),
             version: 1,
-            labels: set
-                .labels
-                .into_iter()
-                .map(|l| (l.name, value(l.values)))
-                .collect(),
+            labels: set.labels.into_iter().map(|l| (l.name, value(l.values))).collect(),
             ignore: set.ignore,
             region_order: set.region_order,
         }

@@ -73,16 +73,11 @@ pub fn read_geometry(file: &Path) -> Result<(Geometry, usize)> {
 
 fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
     if volume.num_channels != 1 {
-        return Err(DataError::ChannelCount {
-            expected: 1,
-            found: volume.num_channels,
-        });
+        return Err(DataError::ChannelCount { expected: 1, found: volume.num_channels });
     }
     let bad = |v: &&f32| !(**v >= 0.0 && **v <= 65535.0 && v.fract() == 0.0);
     if let Some(found) = volume.voxels.iter().find(bad) {
-        return Err(DataError::NotALabel {
-            found: f64::from(*found),
-        });
+        return Err(DataError::NotALabel { found: f64::from(*found) });
     }
     let values = volume.voxels.iter().map(|v| *v as u16).collect();
     Ok(Array3::from_shape_vec(volume.geometry.shape(), values)
@@ -93,9 +88,5 @@ fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
 fn voxel_file(header: &Path) -> PathBuf {
     let plain = header.with_extension("img");
     let packed = header.with_extension("img.gz");
-    if !plain.exists() && packed.exists() {
-        packed
-    } else {
-        plain
-    }
+    if !plain.exists() && packed.exists() { packed } else { plain }
 }

@@ -210,11 +210,7 @@ impl Plans {
         let mut axes = self.transpose_forward;
         axes.sort_unstable();
         if axes != [0, 1, 2] {
-            return bad(
-                "transpose_forward",
-                "an order of 0, 1, 2",
-                &self.transpose_forward,
-            );
+            return bad("transpose_forward", "an order of 0, 1, 2", &self.transpose_forward);
         }
         if self.strides.len() != NUM_STRIDES
             || self.strides.iter().flatten().any(|s| !(1..=16).contains(s))
@@ -236,11 +232,7 @@ impl Plans {
         }
         let sorted = self.mirror_axes.windows(2).all(|w| w[0] < w[1]);
         if !sorted || self.mirror_axes.iter().any(|a| *a > 2) {
-            return bad(
-                "mirror_axes",
-                "ascending axes of 0, 1, 2",
-                &self.mirror_axes,
-            );
+            return bad("mirror_axes", "ascending axes of 0, 1, 2", &self.mirror_axes);
         }
         Ok(self)
     }
@@ -301,9 +293,8 @@ fn five_strides(mut strides: Vec<[usize; 3]>, notes: &mut Vec<String>) -> Vec<[u
         } else {
             "filled up with [1, 1, 1]"
         };
-        notes.push(format!(
-            "the plan has {found} pooling stages, STU-Net has {NUM_STRIDES}: {how}"
-        ));
+        notes
+            .push(format!("the plan has {found} pooling stages, STU-Net has {NUM_STRIDES}: {how}"));
         strides.resize(NUM_STRIDES, [1, 1, 1]);
     }
     strides
@@ -326,11 +317,7 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn root(file: &'static str, value: &'a Value) -> Self {
-        Self {
-            file,
-            value,
-            path: String::new(),
-        }
+        Self { file, value, path: String::new() }
     }
 
     fn find(&self, key: &str) -> Option<Entry<'a>> {
@@ -339,22 +326,13 @@ impl<'a> Entry<'a> {
             "" => key.to_owned(),
             path => format!("{path}.{key}"),
         };
-        Some(Entry {
-            file: self.file,
-            value,
-            path,
-        })
+        Some(Entry { file: self.file, value, path })
     }
 
     fn get(&self, key: &str) -> Result<Entry<'a>> {
         let missing = || {
             let path = format!("{}.{key}", self.path);
-            invalid(
-                self.file,
-                path.trim_start_matches('.'),
-                "an entry",
-                "nothing",
-            )
+            invalid(self.file, path.trim_start_matches('.'), "an entry", "nothing")
         };
         self.find(key).ok_or_else(missing)
     }

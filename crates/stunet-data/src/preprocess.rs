@@ -90,10 +90,9 @@ fn run(
     let labels = match labels {
         Labels::Outside { needed: false } => None,
         Labels::Outside { needed: true } => Some(mark_outside(cropped, None)?),
-        Labels::Given(map) => Some(mark_outside(
-            cropped,
-            Some(map.data.slice(ndarray::s![z, y, x])),
-        )?),
+        Labels::Given(map) => {
+            Some(mark_outside(cropped, Some(map.data.slice(ndarray::s![z, y, x])))?)
+        }
     };
     let labels = labels.map(|l| l.permuted_axes(plans.transpose_forward));
     let [a, b, c] = plans.transpose_forward.map(|axis| axis + 1);
@@ -115,19 +114,16 @@ fn resample_then_normalize(
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LastAboveHalf, separate));
     let inside = inside(labels.as_ref(), plans);
-    let channels = data
-        .axis_iter(Axis(0))
-        .zip(&plans.channels)
-        .map(|(channel, plan)| {
-            // This version alone takes NaN for 0.
-            let cleaned = channel.iter().any(|v| v.is_nan());
-            let cleaned = cleaned.then(|| channel.mapv(|v| if v.is_nan() { 0.0 } else { v }));
-            let channel = cleaned.as_ref().map_or(channel, |c| c.view());
-            let mut resized = resize_separately(channel, shape, Order::Cubic, separate);
-            let inside = inside.as_ref().map(|a| a.view());
-            normalize::normalize(&mut resized, inside, plan, plans.reference);
-            resized
-        });
+    let channels = data.axis_iter(Axis(0)).zip(&plans.channels).map(|(channel, plan)| {
+        // This version alone takes NaN for 0.
+        let cleaned = channel.iter().any(|v| v.is_nan());
+        let cleaned = cleaned.then(|| channel.mapv(|v| if v.is_nan() { 0.0 } else { v }));
+        let channel = cleaned.as_ref().map_or(channel, |c| c.view());
+        let mut resized = resize_separately(channel, shape, Order::Cubic, separate);
+        let inside = inside.as_ref().map(|a| a.view());
+        normalize::normalize(&mut resized, inside, plan, plans.reference);
+        resized
+    });
     (stack(channels.collect()), labels)
 }
 
@@ -140,18 +136,15 @@ fn normalize_then_resample(
 ) -> (Array4<f32>, Option<Array3<i16>>) {
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let inside = inside(labels.as_ref(), plans);
-    let channels = data
-        .axis_iter(Axis(0))
-        .zip(&plans.channels)
-        .map(|(channel, plan)| {
-            let mut channel = resample::owned(channel);
-            let inside = inside.as_ref().map(|a| a.view());
-            normalize::normalize(&mut channel, inside, plan, plans.reference);
-            if channel.shape() == shape {
-                return channel;
-            }
-            resize_separately(channel.view(), shape, Order::Cubic, separate)
-        });
+    let channels = data.axis_iter(Axis(0)).zip(&plans.channels).map(|(channel, plan)| {
+        let mut channel = resample::owned(channel);
+        let inside = inside.as_ref().map(|a| a.view());
+        normalize::normalize(&mut channel, inside, plan, plans.reference);
+        if channel.shape() == shape {
+            return channel;
+        }
+        resize_separately(channel.view(), shape, Order::Cubic, separate)
+    });
     let image = stack(channels.collect());
     let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LargestShare, separate));
     (image, labels)
@@ -169,16 +162,12 @@ fn mark_outside(
         return Ok(mask.mapv(outside));
     };
     if let Some(found) = labels.iter().find(|l| **l > i16::MAX as u16) {
-        return Err(DataError::NotALabel {
-            found: f64::from(*found),
-        });
+        return Err(DataError::NotALabel { found: f64::from(*found) });
     }
-    Ok(ndarray::Zip::from(&labels)
-        .and(&mask)
-        .par_map_collect(|l, inside| match *l {
-            0 => outside(*inside),
-            label => label as i16,
-        }))
+    Ok(ndarray::Zip::from(&labels).and(&mask).par_map_collect(|l, inside| match *l {
+        0 => outside(*inside),
+        label => label as i16,
+    }))
 }
 
 fn inside(labels: Option<&Array3<i16>>, plans: &Plans) -> Option<Array3<bool>> {

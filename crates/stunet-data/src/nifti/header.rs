@@ -42,11 +42,7 @@ macro_rules! field {
             let raw = self.bytes[at..at + size_of::<$type>()]
                 .try_into()
                 .expect("the slice has the type's length");
-            if self.little {
-                <$type>::from_le_bytes(raw)
-            } else {
-                <$type>::from_be_bytes(raw)
-            }
+            if self.little { <$type>::from_le_bytes(raw) } else { <$type>::from_be_bytes(raw) }
         }
     };
 }
@@ -86,16 +82,8 @@ pub(super) fn size_of_header(first: [u8; 4]) -> Result<(usize, bool)> {
 /// Reads a header of either version.
 pub(super) fn parse(bytes: &[u8], little: bool) -> Result<Header> {
     let fields = Fields { bytes, little };
-    let header = if bytes.len() == SIZE_1 {
-        parse_1(&fields)?
-    } else {
-        parse_2(&fields)?
-    };
-    let smallest = if header.two_files {
-        0
-    } else {
-        bytes.len() as u64
-    };
+    let header = if bytes.len() == SIZE_1 { parse_1(&fields)? } else { parse_2(&fields)? };
+    let smallest = if header.two_files { 0 } else { bytes.len() as u64 };
     if header.vox_offset < smallest {
         return Err(DataError::NotNifti {
             expected: "voxels behind the header",
@@ -171,10 +159,7 @@ fn offset_or(offset: f64, two_files: bool, header: usize) -> u64 {
 }
 
 fn used_dims(dims: &[i64]) -> Result<Vec<i64>> {
-    let bad = |expected| DataError::BadDimensions {
-        expected,
-        found: dims.to_vec(),
-    };
+    let bad = |expected| DataError::BadDimensions { expected, found: dims.to_vec() };
     let count = usize::try_from(dims[0]).unwrap_or(0);
     if !(1..=7).contains(&count) {
         return Err(bad("1 to 7 dimensions"));
@@ -193,10 +178,7 @@ impl Header {
         // Vectors are stored on the fifth axis, time and channels on the fourth.
         let channels = at(3).checked_mul(at(4));
         let total = (0..7).try_fold(1i64, |n, i| n.checked_mul(at(i)));
-        let bad = |expected| DataError::BadDimensions {
-            expected,
-            found: self.dims.clone(),
-        };
+        let bad = |expected| DataError::BadDimensions { expected, found: self.dims.clone() };
         if at(5) != 1 || at(6) != 1 || (at(3) != 1 && at(4) != 1) {
             return Err(bad("three spatial axes and one of channels"));
         }
@@ -234,11 +216,7 @@ impl Header {
     pub fn scaling(&self) -> Option<(f64, f64)> {
         let finite = |v: f64| if v.is_finite() { v } else { 0.0 };
         let (slope, intercept) = (finite(self.slope), finite(self.intercept));
-        let slope = if slope.abs() < f64::EPSILON {
-            1.0
-        } else {
-            slope
-        };
+        let slope = if slope.abs() < f64::EPSILON { 1.0 } else { slope };
         let changes = (slope - 1.0).abs() > f64::EPSILON || intercept.abs() > f64::EPSILON;
         changes.then_some((slope, intercept))
     }

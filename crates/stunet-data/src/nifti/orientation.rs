@@ -41,9 +41,7 @@ pub(super) fn geometry(header: &Header, shape: [usize; 3]) -> Result<Geometry> {
     });
     let spacing = [dz, dy, dx].map(f64::abs);
     if spacing.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
-        return Err(DataError::BadSpacing {
-            found: [dz, dy, dx],
-        });
+        return Err(DataError::BadSpacing { found: [dz, dy, dx] });
     }
     let Some(form) = choose(header)? else {
         return Geometry::axis_aligned(shape, spacing);
@@ -86,9 +84,7 @@ fn choose(header: &Header) -> Result<Option<Form>> {
         None if sform.axes.iter().flatten().any(|v| !v.is_finite()) => {
             DataError::NonFiniteGeometry { what: "sform" }
         }
-        None => DataError::SingularAffine {
-            determinant: determinant(&sform.axes),
-        },
+        None => DataError::SingularAffine { determinant: determinant(&sform.axes) },
     })
 }
 
@@ -105,21 +101,9 @@ fn qform(header: &Header) -> Form {
         rest.sqrt()
     };
     let mut axes = [
-        [
-            a * a + b * b - c * c - d * d,
-            2.0 * (b * c - a * d),
-            2.0 * (b * d + a * c),
-        ],
-        [
-            2.0 * (b * c + a * d),
-            a * a + c * c - b * b - d * d,
-            2.0 * (c * d - a * b),
-        ],
-        [
-            2.0 * (b * d - a * c),
-            2.0 * (c * d + a * b),
-            a * a + d * d - c * c - b * b,
-        ],
+        [a * a + b * b - c * c - d * d, 2.0 * (b * c - a * d), 2.0 * (b * d + a * c)],
+        [2.0 * (b * c + a * d), a * a + c * c - b * b - d * d, 2.0 * (c * d - a * b)],
+        [2.0 * (b * d - a * c), 2.0 * (c * d + a * b), a * a + d * d - c * c - b * b],
     ];
     let qfac = if header.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
     for row in &mut axes {
@@ -129,10 +113,7 @@ fn qform(header: &Header) -> Form {
         }
         row[2] *= qfac;
     }
-    Form {
-        axes,
-        origin: header.q_offset,
-    }
+    Form { axes, origin: header.q_offset }
 }
 
 /// Largest deviation of the normalised axes from orthonormality; none if they are singular.
@@ -178,36 +159,13 @@ pub(super) fn quaternion(axes: &Matrix) -> ([f64; 3], f64) {
         1.0 - m[0][0] + m[1][1] - m[2][2],
         1.0 - m[0][0] - m[1][1] + m[2][2],
     ];
-    let largest = (0..4).fold(
-        0,
-        |best, i| if squares[i] > squares[best] { i } else { best },
-    );
+    let largest = (0..4).fold(0, |best, i| if squares[i] > squares[best] { i } else { best });
     let s = 2.0 * squares[largest].sqrt();
     let [a, b, c, d] = match largest {
-        0 => [
-            s / 4.0,
-            (m[2][1] - m[1][2]) / s,
-            (m[0][2] - m[2][0]) / s,
-            (m[1][0] - m[0][1]) / s,
-        ],
-        1 => [
-            (m[2][1] - m[1][2]) / s,
-            s / 4.0,
-            (m[0][1] + m[1][0]) / s,
-            (m[0][2] + m[2][0]) / s,
-        ],
-        2 => [
-            (m[0][2] - m[2][0]) / s,
-            (m[0][1] + m[1][0]) / s,
-            s / 4.0,
-            (m[1][2] + m[2][1]) / s,
-        ],
-        _ => [
-            (m[1][0] - m[0][1]) / s,
-            (m[0][2] + m[2][0]) / s,
-            (m[1][2] + m[2][1]) / s,
-            s / 4.0,
-        ],
+        0 => [s / 4.0, (m[2][1] - m[1][2]) / s, (m[0][2] - m[2][0]) / s, (m[1][0] - m[0][1]) / s],
+        1 => [(m[2][1] - m[1][2]) / s, s / 4.0, (m[0][1] + m[1][0]) / s, (m[0][2] + m[2][0]) / s],
+        2 => [(m[0][2] - m[2][0]) / s, (m[0][1] + m[1][0]) / s, s / 4.0, (m[1][2] + m[2][1]) / s],
+        _ => [(m[1][0] - m[0][1]) / s, (m[0][2] + m[2][0]) / s, (m[1][2] + m[2][1]) / s, s / 4.0],
     };
     // The file stores b, c, d only: a is taken as not negative.
     let sign = if a < 0.0 { -1.0 } else { 1.0 };

@@ -43,11 +43,7 @@ pub(super) fn read_volume(path: &Path) -> Result<Volume> {
     let voxels = source.voxels(&header, num_voxels, size)?;
     source.finish()?;
     check_finite(&voxels, shape)?;
-    Ok(Volume {
-        voxels,
-        num_channels,
-        geometry,
-    })
+    Ok(Volume { voxels, num_channels, geometry })
 }
 
 /// A plain or compressed file, told apart by its first bytes.
@@ -64,10 +60,7 @@ impl Source {
         let file = File::open(path).map_err(read)?;
         let metadata = file.metadata().map_err(read)?;
         if metadata.is_dir() {
-            return Err(DataError::NotNifti {
-                expected: "a file",
-                found: "a folder".to_owned(),
-            });
+            return Err(DataError::NotNifti { expected: "a file", found: "a folder".to_owned() });
         }
         let mut reader = BufReader::with_capacity(PIECE, file);
         let start = reader.fill_buf().map_err(read)?;
@@ -101,12 +94,12 @@ impl Source {
     fn broken(&self, error: std::io::Error) -> DataError {
         use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match error.kind() {
-            UnexpectedEof if self.compressed => DataError::BadGzip {
-                reason: "the file ends early".to_owned(),
-            },
-            InvalidData | InvalidInput if self.compressed => DataError::BadGzip {
-                reason: error.to_string(),
-            },
+            UnexpectedEof if self.compressed => {
+                DataError::BadGzip { reason: "the file ends early".to_owned() }
+            }
+            InvalidData | InvalidInput if self.compressed => {
+                DataError::BadGzip { reason: error.to_string() }
+            }
             _ => DataError::io("read", error),
         }
     }
@@ -136,10 +129,7 @@ impl Source {
             .map_err(|e| self.broken(e))?;
         self.position += skipped;
         if skipped < gap {
-            return Err(DataError::Truncated {
-                expected: offset,
-                found: self.position,
-            });
+            return Err(DataError::Truncated { expected: offset, found: self.position });
         }
         Ok(())
     }
@@ -157,12 +147,10 @@ impl Source {
             });
         }
         let mut voxels = Vec::new();
-        voxels
-            .try_reserve_exact(count)
-            .map_err(|_| DataError::BadDimensions {
-                expected: "a volume that fits into memory",
-                found: header.dims.clone(),
-            })?;
+        voxels.try_reserve_exact(count).map_err(|_| DataError::BadDimensions {
+            expected: "a volume that fits into memory",
+            found: header.dims.clone(),
+        })?;
         let scaling = header.scaling();
         let mut piece = vec![0; PIECE.min(count * size)];
         while voxels.len() < count {

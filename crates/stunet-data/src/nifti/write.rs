@@ -21,22 +21,14 @@ use std::path::Path;
 /// When the folder is missing or not writable, the disk is full, or the ending is another one.
 /// Nothing is left under `path` then.
 pub fn write_labelmap(path: &Path, labels: &LabelMap, max_label: u16) -> Result<()> {
-    let largest = labels
-        .data
-        .iter()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(max_label);
+    let largest = labels.data.iter().copied().max().unwrap_or(0).max(max_label);
     let values = labels.data.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     let geometry = &labels.geometry;
     if largest <= u16::from(u8::MAX) {
         write(path, geometry, 1, DataType::U8, values, |v| [*v as u8])
     } else {
-        write(path, geometry, 1, DataType::U16, values, |v| {
-            v.to_le_bytes()
-        })
+        write(path, geometry, 1, DataType::U16, values, |v| v.to_le_bytes())
     }
 }
 
@@ -48,14 +40,7 @@ pub fn write_image(path: &Path, image: &Image) -> Result<()> {
     let values = image.data.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     let channels = image.num_channels();
-    write(
-        path,
-        &image.geometry,
-        channels,
-        DataType::F32,
-        values,
-        |v| v.to_le_bytes(),
-    )
+    write(path, &image.geometry, channels, DataType::F32, values, |v| v.to_le_bytes())
 }
 
 /// NIfTI's code and the size in bits.
@@ -84,10 +69,7 @@ fn write<T, const N: usize>(
     values: &[T],
     to_bytes: impl Fn(&T) -> [u8; N],
 ) -> Result<()> {
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let compress = name.ends_with(".nii.gz");
     if !compress && !name.ends_with(".nii") {
         return Err(DataError::UnsupportedNifti {
@@ -101,9 +83,7 @@ fn write<T, const N: usize>(
         let mut piece = Vec::with_capacity(N << 16);
         for chunk in values.chunks(1 << 16) {
             piece.clear();
-            chunk
-                .iter()
-                .for_each(|v| piece.extend_from_slice(&to_bytes(v)));
+            chunk.iter().for_each(|v| piece.extend_from_slice(&to_bytes(v)));
             out.write_all(&piece)?;
         }
         Ok(())
@@ -196,10 +176,7 @@ fn header_1(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -
     put(70, &code.to_le_bytes());
     put(72, &bits.to_le_bytes());
     let f32s = |values: &[f64]| -> Vec<u8> {
-        values
-            .iter()
-            .flat_map(|v| (*v as f32).to_le_bytes())
-            .collect()
+        values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()
     };
     put(76, &f32s(&forms.pixdim));
     put(108, &f32s(&[(SIZE_1 + 4) as f64, 1.0, 0.0]));

@@ -12,9 +12,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
     let plans = root.find("plans").unwrap_or(Entry::root("plans", value));
     let stage = stage(&root, &plans)?;
     let mut notes = Vec::new();
-    let strides = stage
-        .get("pool_op_kernel_sizes")?
-        .parse("a list of triples")?;
+    let strides = stage.get("pool_op_kernel_sizes")?.parse("a list of triples")?;
     let num_classes: Option<usize> = match plans.find("num_classes") {
         Some(entry) => Some(entry.parse("a count")?),
         None => None,
@@ -55,9 +53,7 @@ fn stage<'a>(root: &Entry<'a>, plans: &Entry<'a>) -> Result<Entry<'a>> {
 fn channels(plans: &Entry<'_>) -> Result<Vec<ChannelPlan>> {
     let schemes = plans.get("normalization_schemes")?;
     let count: usize = plans.get("num_modalities")?.parse("a count")?;
-    let properties = plans
-        .find("dataset_properties")
-        .and_then(|p| p.find("intensityproperties"));
+    let properties = plans.find("dataset_properties").and_then(|p| p.find("intensityproperties"));
     (0..count)
         .map(|c| {
             let key = c.to_string();
@@ -81,12 +77,7 @@ fn channels(plans: &Entry<'_>) -> Result<Vec<ChannelPlan>> {
                 Some(entry) => Some(intensity(&entry)?),
                 None => None,
             };
-            Ok(ChannelPlan {
-                name,
-                scheme,
-                use_mask,
-                intensity,
-            })
+            Ok(ChannelPlan { name, scheme, use_mask, intensity })
         })
         .collect::<Result<Vec<_>>>()
         .and_then(|channels| match channels.len() {

@@ -11,15 +11,10 @@ use serde_json::{Map, Value};
 pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Result<Plans> {
     let root = Entry::root("plans", plans);
     let merged = Value::Object(inherited(&root, configuration, 0)?);
-    let config = Entry {
-        file: "plans",
-        value: &merged,
-        path: format!("configurations.{configuration}"),
-    };
+    let config =
+        Entry { file: "plans", value: &merged, path: format!("configurations.{configuration}") };
     if config.find("previous_stage").is_some() {
-        return Err(config
-            .get("previous_stage")?
-            .bad("no cascade (not supported)"));
+        return Err(config.get("previous_stage")?.bad("no cascade (not supported)"));
     }
     let (strides, reference) = strides(&config)?;
     let mut notes = Vec::new();
@@ -29,9 +24,7 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
         configuration: configuration.to_owned(),
         patch_size: config.get("patch_size")?.parse("three lengths (3-D)")?,
         spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,
-        transpose_forward: root
-            .get("transpose_forward")?
-            .parse("an order of 0, 1, 2")?,
+        transpose_forward: root.get("transpose_forward")?.parse("an order of 0, 1, 2")?,
         strides: five_strides(strides, &mut notes),
         channels: channels(&root, &config, dataset)?,
         mirror_axes: vec![0, 1, 2],
@@ -45,10 +38,7 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
 /// The entries of a configuration over those of the one it inherits from.
 fn inherited(root: &Entry<'_>, name: &str, depth: usize) -> Result<Map<String, Value>> {
     let entry = root.get("configurations")?.get(name)?;
-    let own = entry
-        .value
-        .as_object()
-        .ok_or_else(|| entry.bad("an object"))?;
+    let own = entry.value.as_object().ok_or_else(|| entry.bad("an object"))?;
     let Some(parent) = entry.find("inherits_from") else {
         return Ok(own.clone());
     };
@@ -77,16 +67,10 @@ fn strides(config: &Entry<'_>) -> Result<(Vec<[usize; 3]>, Reference)> {
 }
 
 fn channels(root: &Entry<'_>, config: &Entry<'_>, dataset: &Value) -> Result<Vec<ChannelPlan>> {
-    let schemes: Vec<String> = config
-        .get("normalization_schemes")?
-        .parse("a list of names")?;
-    let masks: Vec<bool> = config
-        .get("use_mask_for_norm")?
-        .parse("a list of true or false")?;
+    let schemes: Vec<String> = config.get("normalization_schemes")?.parse("a list of names")?;
+    let masks: Vec<bool> = config.get("use_mask_for_norm")?.parse("a list of true or false")?;
     let entry = Entry::root("dataset.json", dataset);
-    let names = entry
-        .find("channel_names")
-        .or_else(|| entry.find("modality"));
+    let names = entry.find("channel_names").or_else(|| entry.find("modality"));
     let properties = root.find("foreground_intensity_properties_per_channel");
     if masks.len() != schemes.len() {
         let expected = format!("{} entries", schemes.len());

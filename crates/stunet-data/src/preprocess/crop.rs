@@ -15,16 +15,9 @@ pub type BoundingBox = [[usize; 2]; 3];
 /// When there is no such voxel.
 pub fn bounding_box(image: ArrayView4<'_, f32>) -> Result<BoundingBox> {
     let depth = image.dim().1;
-    let planes: Vec<Option<[[usize; 2]; 2]>> = (0..depth)
-        .into_par_iter()
-        .map(|z| plane_box(image, z))
-        .collect();
-    let used = || {
-        planes
-            .iter()
-            .enumerate()
-            .filter_map(|(z, p)| Some((z, (*p)?)))
-    };
+    let planes: Vec<Option<[[usize; 2]; 2]>> =
+        (0..depth).into_par_iter().map(|z| plane_box(image, z)).collect();
+    let used = || planes.iter().enumerate().filter_map(|(z, p)| Some((z, (*p)?)));
     let mut bounds: Option<BoundingBox> = None;
     for (z, [y, x]) in used() {
         let b = bounds.get_or_insert([[z, z + 1], y, x]);
@@ -39,12 +32,7 @@ pub fn bounding_box(image: ArrayView4<'_, f32>) -> Result<BoundingBox> {
 fn plane_box(image: ArrayView4<'_, f32>, z: usize) -> Option<[[usize; 2]; 2]> {
     let mut found: Option<[[usize; 2]; 2]> = None;
     for channel in image.axis_iter(Axis(0)) {
-        for (y, row) in channel
-            .index_axis(Axis(0), z)
-            .rows()
-            .into_iter()
-            .enumerate()
-        {
+        for (y, row) in channel.index_axis(Axis(0), z).rows().into_iter().enumerate() {
             // NaN differs from 0 too, here as in the reference.
             let Some(first) = row.iter().position(|v| *v != 0.0) else {
                 continue;
@@ -67,9 +55,7 @@ pub fn nonzero_mask(image: ArrayView4<'_, f32>) -> Array3<bool> {
     let (_, depth, height, width) = image.dim();
     let mut mask = Array3::from_elem((depth, height, width), false);
     for channel in image.axis_iter(Axis(0)) {
-        ndarray::Zip::from(&mut mask)
-            .and(&channel)
-            .par_for_each(|m, v| *m |= *v != 0.0);
+        ndarray::Zip::from(&mut mask).and(&channel).par_for_each(|m, v| *m |= *v != 0.0);
     }
     fill_holes(&mut mask);
     mask
@@ -108,19 +94,11 @@ fn fill_holes(mask: &mut Array3<bool>) {
             }
         }
         if y > 0 {
-            join_touching(
-                (runs, offsets[row]),
-                (&rows[row - 1], offsets[row - 1]),
-                &mut sets,
-            );
+            join_touching((runs, offsets[row]), (&rows[row - 1], offsets[row - 1]), &mut sets);
         }
         if z > 0 {
             let above = row - height;
-            join_touching(
-                (runs, offsets[row]),
-                (&rows[above], offsets[above]),
-                &mut sets,
-            );
+            join_touching((runs, offsets[row]), (&rows[above], offsets[above]), &mut sets);
         }
     }
     let outside = sets.root(0);
@@ -140,10 +118,7 @@ fn background_runs(row: ndarray::ArrayView1<'_, bool>) -> Vec<Run> {
         match runs.last_mut() {
             _ if *inside => {}
             Some(run) if run.end == x => run.end += 1,
-            _ => runs.push(Run {
-                start: x,
-                end: x + 1,
-            }),
+            _ => runs.push(Run { start: x, end: x + 1 }),
         }
     }
     runs
@@ -171,9 +146,7 @@ struct DisjointSets {
 impl DisjointSets {
     fn new(count: usize) -> Self {
         let count = u32::try_from(count).expect("a volume has fewer than 2^32 runs");
-        Self {
-            parent: (0..count).collect(),
-        }
+        Self { parent: (0..count).collect() }
     }
 
     fn root(&mut self, mut of: usize) -> usize {
@@ -210,16 +183,10 @@ mod tests {
         let mut image = shell();
         let filled = nonzero_mask(image.view());
         assert_eq!(filled.iter().filter(|m| **m).count(), 4 * 5 * 7);
-        assert_eq!(
-            bounding_box(image.view()).unwrap(),
-            [[0, 4], [1, 6], [3, 10]]
-        );
+        assert_eq!(bounding_box(image.view()).unwrap(), [[0, 4], [1, 6], [3, 10]]);
         image[[0, 3, 3, 5]] = 0.0;
         let leaking = nonzero_mask(image.view());
-        assert_eq!(
-            leaking.iter().filter(|m| **m).count(),
-            4 * 5 * 7 - 2 * 3 * 5 - 1
-        );
+        assert_eq!(leaking.iter().filter(|m| **m).count(), 4 * 5 * 7 - 2 * 3 * 5 - 1);
     }
 
     #[test]
@@ -234,15 +201,9 @@ mod tests {
     #[test]
     fn any_channel_counts_and_none_is_an_error() {
         let mut image = Array4::zeros((2, 4, 5, 6));
-        assert!(matches!(
-            bounding_box(image.view()),
-            Err(DataError::EmptyImage)
-        ));
+        assert!(matches!(bounding_box(image.view()), Err(DataError::EmptyImage)));
         image[[0, 1, 2, 3]] = 1.0;
         image[[1, 3, 0, 5]] = f32::NAN;
-        assert_eq!(
-            bounding_box(image.view()).unwrap(),
-            [[1, 4], [0, 3], [3, 6]]
-        );
+        assert_eq!(bounding_box(image.view()).unwrap(), [[1, 4], [0, 3], [3, 6]]);
     }
 }

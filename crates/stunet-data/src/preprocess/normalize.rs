@@ -44,9 +44,7 @@ fn ct(
     plan: &ChannelPlan,
     reference: Reference,
 ) {
-    let i = plan
-        .intensity
-        .expect("checked plans have statistics for CT");
+    let i = plan.intensity.expect("checked plans have statistics for CT");
     let (low, high) = (i.percentile_00_5 as f32, i.percentile_99_5 as f32);
     let (mean, std) = if plan.scheme == Normalization::CtPerVolume {
         moments(channel, |_, v| v > low && v < high)
@@ -68,9 +66,7 @@ fn ct(
 fn z_score(channel: &mut Array3<f32>, inside: Option<ArrayView3<'_, bool>>, reference: Reference) {
     let (mean, std) = match inside {
         Some(inside) => {
-            let inside = inside
-                .as_slice()
-                .expect("masks are made in standard layout");
+            let inside = inside.as_slice().expect("masks are made in standard layout");
             moments(channel, |i, _| inside[i])
         }
         None => moments(channel, |_, _| true),
@@ -84,35 +80,29 @@ fn z_score(channel: &mut Array3<f32>, inside: Option<ArrayView3<'_, bool>>, refe
         return map(channel, |v| (v - mean) / std);
     };
     // Version 2 leaves what lies outside as it is.
-    ndarray::Zip::from(&mut *channel)
-        .and(&inside)
-        .par_for_each(|v, inside| {
-            if *inside {
-                *v = (*v - mean) / std;
-            }
-        });
+    ndarray::Zip::from(&mut *channel).and(&inside).par_for_each(|v, inside| {
+        if *inside {
+            *v = (*v - mean) / std;
+        }
+    });
     if reference.is_v1() {
         zero_outside(channel, inside);
     }
 }
 
 fn zero_outside(channel: &mut Array3<f32>, inside: ArrayView3<'_, bool>) {
-    ndarray::Zip::from(channel)
-        .and(&inside)
-        .par_for_each(|v, inside| {
-            if !*inside {
-                *v = 0.0;
-            }
-        });
+    ndarray::Zip::from(channel).and(&inside).par_for_each(|v, inside| {
+        if !*inside {
+            *v = 0.0;
+        }
+    });
 }
 
 /// Voxels summed at a time: fixed, so that sums do not depend on the number of threads.
 const PIECE: usize = 1 << 16;
 
 fn slice(channel: &Array3<f32>) -> &[f32] {
-    channel
-        .as_slice()
-        .expect("channels are made in standard layout")
+    channel.as_slice().expect("channels are made in standard layout")
 }
 
 fn map(channel: &mut Array3<f32>, f: impl Fn(f32) -> f32 + Sync + Send) {
@@ -121,9 +111,7 @@ fn map(channel: &mut Array3<f32>, f: impl Fn(f32) -> f32 + Sync + Send) {
 
 fn fold(channel: &Array3<f32>, start: f32, f: impl Fn(f32, f32) -> f32 + Sync) -> f32 {
     let pieces = slice(channel).par_chunks(PIECE);
-    pieces
-        .map(|piece| piece.iter().copied().fold(start, &f))
-        .reduce(|| start, &f)
+    pieces.map(|piece| piece.iter().copied().fold(start, &f)).reduce(|| start, &f)
 }
 
 /// Mean and (population) standard deviation of the chosen voxels; (0, 0) where there are none.
@@ -138,9 +126,7 @@ fn moments(channel: &Array3<f32>, chosen: impl Fn(usize, f32) -> bool + Sync) ->
                 values.fold((0.0, 0), |(sum, n), (_, v)| (sum + f(f64::from(*v)), n + 1))
             })
             .collect();
-        pieces
-            .iter()
-            .fold((0.0, 0), |(s, n), (ps, pn)| (s + ps, n + pn))
+        pieces.iter().fold((0.0, 0), |(s, n), (ps, pn)| (s + ps, n + pn))
     };
     let (sum, count) = sums(&|v| v);
     if count == 0 {

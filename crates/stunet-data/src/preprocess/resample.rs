@@ -109,16 +109,13 @@ pub fn resize_separately<T: Voxel>(
     let plane_shape = plane_shape(shape, axis);
     let mut output = Array3::default(shape);
     let slices: Vec<_> = output.axis_iter_mut(Axis(axis)).collect();
-    slices
-        .into_par_iter()
-        .zip(groups(&source))
-        .for_each(|(mut slice, group)| {
-            if let Some(from) = group {
-                let plane = input.index_axis(Axis(axis), from).insert_axis(Axis(0));
-                let resized = resize(plane, plane_shape, order);
-                slice.assign(&resized.index_axis(Axis(0), 0));
-            }
-        });
+    slices.into_par_iter().zip(groups(&source)).for_each(|(mut slice, group)| {
+        if let Some(from) = group {
+            let plane = input.index_axis(Axis(axis), from).insert_axis(Axis(0));
+            let resized = resize(plane, plane_shape, order);
+            slice.assign(&resized.index_axis(Axis(0), 0));
+        }
+    });
     copy_repeats(&mut output, axis, &source);
     output
 }
@@ -135,9 +132,7 @@ pub(crate) fn plane_shape(shape: [usize; 3], axis: usize) -> [usize; 3] {
 /// For every output slice the input slice to resize, or none where its predecessor has it already.
 pub(crate) fn groups(source: &[usize]) -> Vec<Option<usize>> {
     let repeats = |i: usize| i > 0 && source[i] == source[i - 1];
-    (0..source.len())
-        .map(|i| (!repeats(i)).then_some(source[i]))
-        .collect()
+    (0..source.len()).map(|i| (!repeats(i)).then_some(source[i])).collect()
 }
 
 /// Fills slices that repeat their predecessor.

@@ -82,10 +82,7 @@ impl Trace {
 
     /// Shape at the file's resolution, transposed and cropped.
     pub fn output_shape(&self) -> [usize; 3] {
-        transposed(
-            self.bounds.map(|[from, to]| to - from),
-            self.transpose_forward,
-        )
+        transposed(self.bounds.map(|[from, to]| to - from), self.transpose_forward)
     }
 
     /// Network axis that is resampled apart on the way in, if any.
@@ -126,9 +123,7 @@ impl Trace {
         let chosen = match self.force_separate_z {
             Some(false) => None,
             Some(true) => Some(spacings[0]),
-            None => spacings
-                .into_iter()
-                .find(|s| largest(s) / smallest(s) > 3.0),
+            None => spacings.into_iter().find(|s| largest(s) / smallest(s) > 3.0),
         }?;
         let coarse = |axis: &usize| largest(&chosen) / chosen[*axis] == 1.0;
         let mut coarsest = (0..3).filter(coarse);
@@ -154,11 +149,7 @@ impl Trace {
     /// # Panics
     /// When the array has another shape than [`Trace::output_shape`].
     pub fn paste(&self, labels: ArrayView3<'_, u16>) -> LabelMap {
-        assert_eq!(
-            labels.shape(),
-            self.output_shape(),
-            "labels of another shape than the output"
-        );
+        assert_eq!(labels.shape(), self.output_shape(), "labels of another shape than the output");
         self.paste_untransposed(labels.permuted_axes(inverse(self.transpose_forward)))
     }
 
@@ -166,10 +157,7 @@ impl Trace {
         let mut data = Array3::zeros(self.geometry.shape());
         let [z, y, x] = self.bounds.map(|[from, to]| ndarray::Slice::from(from..to));
         data.slice_mut(ndarray::s![z, y, x]).assign(&labels);
-        LabelMap {
-            data,
-            geometry: self.geometry.clone(),
-        }
+        LabelMap { data, geometry: self.geometry.clone() }
     }
 
     /// Brings labels at the network's resolution back to the file's grid.

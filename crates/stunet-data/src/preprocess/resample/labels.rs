@@ -52,16 +52,13 @@ where
     let plane_shape = plane_shape(shape, axis);
     let mut output = Array3::default(shape);
     let slices: Vec<_> = output.axis_iter_mut(Axis(axis)).collect();
-    slices
-        .into_par_iter()
-        .zip(groups(&source))
-        .for_each(|(mut slice, group)| {
-            if let Some(from) = group {
-                let plane = input.index_axis(Axis(axis), from).insert_axis(Axis(0));
-                let resized = resize_volume(plane, plane_shape, rule);
-                slice.assign(&resized.index_axis(Axis(0), 0));
-            }
-        });
+    slices.into_par_iter().zip(groups(&source)).for_each(|(mut slice, group)| {
+        if let Some(from) = group {
+            let plane = input.index_axis(Axis(axis), from).insert_axis(Axis(0));
+            let resized = resize_volume(plane, plane_shape, rule);
+            slice.assign(&resized.index_axis(Axis(0), 0));
+        }
+    });
     copy_repeats(&mut output, axis, &source);
     output
 }
@@ -75,27 +72,24 @@ where
     let nearest: [Vec<usize>; 3] = std::array::from_fn(|a| taps::nearest(n[a], shape[a]));
     let mut output = Array3::default(shape);
     let planes: Vec<_> = output.axis_iter_mut(Axis(0)).collect();
-    planes
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(z, mut plane)| {
-            for (y, mut row) in plane.rows_mut().into_iter().enumerate() {
-                for (x, out) in row.iter_mut().enumerate() {
-                    let near = || input[[nearest[0][z], nearest[1][y], nearest[2][x]]];
-                    *out = match rule {
-                        LabelRule::Nearest => near(),
-                        _ => {
-                            let (labels, weights) = gather(input, &linear, [z, y, x]);
-                            if labels.iter().all(|l| *l == labels[0]) {
-                                labels[0]
-                            } else {
-                                decide(&labels, &weights, rule, near)
-                            }
+    planes.into_par_iter().enumerate().for_each(|(z, mut plane)| {
+        for (y, mut row) in plane.rows_mut().into_iter().enumerate() {
+            for (x, out) in row.iter_mut().enumerate() {
+                let near = || input[[nearest[0][z], nearest[1][y], nearest[2][x]]];
+                *out = match rule {
+                    LabelRule::Nearest => near(),
+                    _ => {
+                        let (labels, weights) = gather(input, &linear, [z, y, x]);
+                        if labels.iter().all(|l| *l == labels[0]) {
+                            labels[0]
+                        } else {
+                            decide(&labels, &weights, rule, near)
                         }
-                    };
-                }
+                    }
+                };
             }
-        });
+        }
+    });
     output
 }
 
@@ -113,11 +107,7 @@ fn gather<T: Copy>(
     });
     let bit = |i: usize, axis: usize| i >> (2 - axis) & 1;
     let labels = std::array::from_fn(|i| {
-        input[[
-            index[0][bit(i, 0)],
-            index[1][bit(i, 1)],
-            index[2][bit(i, 2)],
-        ]]
+        input[[index[0][bit(i, 0)], index[1][bit(i, 1)], index[2][bit(i, 2)]]]
     });
     let weights =
         std::array::from_fn(|i| weight[0][bit(i, 0)] * weight[1][bit(i, 1)] * weight[2][bit(i, 2)]);

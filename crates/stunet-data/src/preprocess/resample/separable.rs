@@ -56,20 +56,14 @@ fn planes<T: Voxel, U: Voxel>(
     let rows_first = m1 as f64 / n1 as f64 <= m2 as f64 / n2 as f64;
     let mut output = Array3::default((input.shape()[0], m1, m2));
     let targets: Vec<_> = output.axis_iter_mut(Axis(0)).collect();
-    targets
-        .into_par_iter()
-        .zip(input.axis_iter(Axis(0)).into_par_iter())
-        .for_each_init(Vec::new, |scratch, (target, source)| {
+    targets.into_par_iter().zip(input.axis_iter(Axis(0)).into_par_iter()).for_each_init(
+        Vec::new,
+        |scratch, (target, source)| {
             let [first, second] = &along;
             if n2 == m2 {
                 first.run(source, target, range, scratch);
             } else if n1 == m1 {
-                second.run(
-                    source.reversed_axes(),
-                    target.reversed_axes(),
-                    range,
-                    scratch,
-                );
+                second.run(source.reversed_axes(), target.reversed_axes(), range, scratch);
             } else if rows_first {
                 let mut middle = ndarray::Array2::<f64>::zeros((m1, n2));
                 first.run(source, middle.view_mut(), free, scratch);
@@ -81,7 +75,8 @@ fn planes<T: Voxel, U: Voxel>(
                 second.run(source.reversed_axes(), columns, free, scratch);
                 first.run(middle.view(), target, range, scratch);
             }
-        });
+        },
+    );
     output
 }
 
@@ -96,12 +91,12 @@ fn across<T: Voxel, U: Voxel>(
     let line = Line::new(n, m, order);
     let mut output = Array3::default((m, n1, n2));
     let targets: Vec<_> = output.axis_iter_mut(Axis(1)).collect();
-    targets
-        .into_par_iter()
-        .zip(input.axis_iter(Axis(1)).into_par_iter())
-        .for_each_init(Vec::new, |scratch, (target, source)| {
+    targets.into_par_iter().zip(input.axis_iter(Axis(1)).into_par_iter()).for_each_init(
+        Vec::new,
+        |scratch, (target, source)| {
             line.run(source, target, range, scratch);
-        });
+        },
+    );
     output
 }
 
@@ -163,15 +158,11 @@ impl Line {
         let rows = &mut scratch[self.padding..self.padding + self.n];
         if block.strides()[1].abs() <= block.strides()[0].abs() {
             for (row, values) in rows.iter_mut().zip(block.rows()) {
-                row.iter_mut()
-                    .zip(values)
-                    .for_each(|(r, v)| *r = v.to_f64());
+                row.iter_mut().zip(values).for_each(|(r, v)| *r = v.to_f64());
             }
         } else {
             for (lane, values) in block.columns().into_iter().enumerate() {
-                rows.iter_mut()
-                    .zip(values)
-                    .for_each(|(r, v)| r[lane] = v.to_f64());
+                rows.iter_mut().zip(values).for_each(|(r, v)| r[lane] = v.to_f64());
             }
         }
         let (first, last) = (scratch[self.padding], scratch[self.padding + self.n - 1]);
@@ -195,10 +186,7 @@ impl Line {
             // Not clamp(), which panics for the empty range of an all-NaN input.
             sum.iter_mut().for_each(|s| *s = s.max(low).min(high));
             let target = block.row_mut(i);
-            target
-                .into_iter()
-                .zip(&sum)
-                .for_each(|(t, s)| *t = U::from_f64(*s));
+            target.into_iter().zip(&sum).for_each(|(t, s)| *t = U::from_f64(*s));
         }
     }
 }
@@ -244,9 +232,7 @@ fn prefilter(rows: &mut [Row]) {
         let (done, rest) = rows.split_at_mut(i);
         add_scaled(&mut rest[0], &done[i - 1], pole);
     }
-    rows[n - 1]
-        .iter_mut()
-        .for_each(|v| *v *= pole / (pole - 1.0));
+    rows[n - 1].iter_mut().for_each(|v| *v *= pole / (pole - 1.0));
     for i in (0..n - 1).rev() {
         let (done, rest) = rows.split_at_mut(i + 1);
         for (v, next) in done[i].iter_mut().zip(&rest[0]) {

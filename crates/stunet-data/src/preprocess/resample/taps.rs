@@ -16,23 +16,21 @@ pub struct AxisTaps {
 impl AxisTaps {
     /// Linear, `n` voxels to `m`.
     pub fn linear(n: usize, m: usize) -> Self {
-        let positions: Vec<f64> = (0..m).map(|i| clamped(i, n, m)).collect();
-        let lower: Vec<usize> = positions.iter().map(|p| p.floor() as usize).collect();
+        let positions: Vec<f64> = (0..m).map(|i| position(i, n, m)).collect();
+        // Indices are clamped, weights are not: at the edges both neighbours are one voxel, and the
+        // sum of its two shares is rounded as SciPy rounds it. Ties between labels hang on that.
+        let index = |p: f64| p.clamp(0.0, (n - 1) as f64) as usize;
         Self {
-            upper: lower.iter().map(|l| (l + 1).min(n - 1)).collect(),
+            lower: positions.iter().map(|p| index(p.floor())).collect(),
+            upper: positions.iter().map(|p| index(p.floor() + 1.0)).collect(),
             weight_upper: positions.iter().map(|p| p - p.floor()).collect(),
-            lower,
         }
     }
 
     /// The nearest voxel, `n` voxels to `m`.
     pub fn nearest(n: usize, m: usize) -> Self {
         let lower = nearest(n, m);
-        Self {
-            upper: lower.clone(),
-            weight_upper: vec![0.0; m],
-            lower,
-        }
+        Self { upper: lower.clone(), weight_upper: vec![0.0; m], lower }
     }
 
     /// Number of output voxels.
@@ -51,14 +49,10 @@ pub(super) fn position(i: usize, n: usize, m: usize) -> f64 {
     (i as f64 + 0.5) * (n as f64 / m as f64) - 0.5
 }
 
-fn clamped(i: usize, n: usize, m: usize) -> f64 {
-    position(i, n, m).clamp(0.0, (n - 1) as f64)
-}
-
 /// Index of the input voxel nearest to each output voxel; halves go up.
 pub(super) fn nearest(n: usize, m: usize) -> Vec<usize> {
-    let index = |i| (clamped(i, n, m) + 0.5).floor() as usize;
-    (0..m).map(|i| index(i).min(n - 1)).collect()
+    let index = |i| (position(i, n, m) + 0.5).floor().clamp(0.0, (n - 1) as f64);
+    (0..m).map(|i| index(i) as usize).collect()
 }
 
 #[cfg(test)]
