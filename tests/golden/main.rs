@@ -6,3 +6,4 @@
 
 mod model;
 mod sliding_window;
+mod preprocess;
