@@ -1,1 +1,8 @@
-//! stunet-train
+//! Training of STU-Net. So far the learning-rate schedule; loss, batches, the loop and checkpoints
+//! follow.
+//!
+//! Training and inference never know each other: they meet on disk, in a model folder.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod schedule;
