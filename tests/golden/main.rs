@@ -5,5 +5,5 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod model;
-mod sliding_window;
 mod preprocess;
+mod sliding_window;

@@ -151,13 +151,35 @@ pub(crate) fn owned<T: Copy>(input: ArrayView3<'_, T>) -> Array3<T> {
     input.as_standard_layout().into_owned()
 }
 
+/// Smallest and largest voxel.
 fn range<T: Voxel>(input: ArrayView3<'_, T>) -> (f64, f64) {
-    let widen = |(lo, hi): (f64, f64), v: &T| (lo.min(v.to_f64()), hi.max(v.to_f64()));
     let join = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
     let none = (f64::INFINITY, f64::NEG_INFINITY);
     input
         .axis_iter(Axis(0))
         .into_par_iter()
-        .map(|plane| plane.iter().fold(none, widen))
+        .map(|plane| {
+            plane.rows().into_iter().fold(none, |range, row| match row.to_slice() {
+                Some(values) => join(range, range_of_slice(values)),
+                None => row.iter().fold(range, |r, v| join(r, (v.to_f64(), v.to_f64()))),
+            })
+        })
         .reduce(|| none, join)
+}
+
+/// Several lanes and plain comparisons: this is what the compiler turns into vector code.
+fn range_of_slice<T: Voxel>(values: &[T]) -> (f64, f64) {
+    const LANES: usize = 16;
+    let Some(&first) = values.first() else {
+        return (f64::INFINITY, f64::NEG_INFINITY);
+    };
+    let (mut low, mut high) = ([first; LANES], [first; LANES]);
+    for piece in values.chunks(LANES) {
+        for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
+            *l = if *v < *l { *v } else { *l };
+            *h = if *v > *h { *v } else { *h };
+        }
+    }
+    let lowest = low.iter().fold(f64::INFINITY, |m, v| m.min(v.to_f64()));
+    (lowest, high.iter().fold(f64::NEG_INFINITY, |m, v| m.max(v.to_f64())))
 }

@@ -158,12 +158,13 @@ impl Line {
         let rows = &mut scratch[self.padding..self.padding + self.n];
         if block.strides()[1].abs() <= block.strides()[0].abs() {
             for (row, values) in rows.iter_mut().zip(block.rows()) {
-                row.iter_mut().zip(values).for_each(|(r, v)| *r = v.to_f64());
+                match values.to_slice() {
+                    Some(values) => row.iter_mut().zip(values).for_each(|(r, v)| *r = v.to_f64()),
+                    None => row.iter_mut().zip(values).for_each(|(r, v)| *r = v.to_f64()),
+                }
             }
         } else {
-            for (lane, values) in block.columns().into_iter().enumerate() {
-                rows.iter_mut().zip(values).for_each(|(r, v)| r[lane] = v.to_f64());
-            }
+            load_transposed(block, rows);
         }
         let (first, last) = (scratch[self.padding], scratch[self.padding + self.n - 1]);
         scratch[..self.padding].fill(first);
@@ -187,6 +188,19 @@ impl Line {
             sum.iter_mut().for_each(|s| *s = s.max(low).min(high));
             let target = block.row_mut(i);
             target.into_iter().zip(&sum).for_each(|(t, s)| *t = U::from_f64(*s));
+        }
+    }
+}
+
+/// Lays lines that are contiguous in memory side by side, a few voxels of each at a time, so that
+/// both sides stay in the nearest cache.
+fn load_transposed<T: Voxel>(block: ArrayView2<'_, T>, rows: &mut [Row]) {
+    const VOXELS: usize = 16;
+    for (piece, rows) in rows.chunks_mut(VOXELS).enumerate() {
+        let part = ndarray::Slice::from(piece * VOXELS..piece * VOXELS + rows.len());
+        for (lane, line) in block.columns().into_iter().enumerate() {
+            let line = line.slice_axis_move(Axis(0), part);
+            rows.iter_mut().zip(&line).for_each(|(row, v)| row[lane] = v.to_f64());
         }
     }
 }
