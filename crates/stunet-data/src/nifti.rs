@@ -90,3 +90,6 @@ fn voxel_file(header: &Path) -> PathBuf {
     let packed = header.with_extension("img.gz");
     if !plain.exists() && packed.exists() { packed } else { plain }
 }
+
+#[cfg(test)]
+mod tests;
