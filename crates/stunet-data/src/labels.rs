@@ -312,3 +312,76 @@ impl From<LabelSet> for RawLabelSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_published_order_is_alphabetical() {
+        let labels = LabelSet::totalsegmentator();
+        assert_eq!(labels.num_outputs(), 105);
+        assert_eq!(labels.max_value(), 104);
+        let names: Vec<&str> = labels.labels()[1..].iter().map(|l| l.name.as_str()).collect();
+        assert!(names.is_sorted_by_key(|name| {
+            // Digits sort as text (rib_left_1, rib_left_10), vertebrae by region.
+            name.strip_prefix("vertebrae_").map_or(*name, |_| "vertebrae")
+        }));
+        assert_eq!(labels.name_of(0), Some("background"));
+        assert_eq!(labels.name_of(50), Some("rib_left_10"));
+    }
+
+    #[test]
+    fn dataset_json_of_both_versions() {
+        let v2 = json!({"labels": {"background": 0, "tumour": 2, "liver": 1, "ignore": 3}});
+        let v2 = LabelSet::from_dataset_json(&v2).unwrap();
+        assert_eq!((v2.num_outputs(), v2.ignore(), v2.name_of(2)), (3, Some(3), Some("tumour")));
+        let v1 = json!({"labels": {"0": "background", "1": "liver", "2": "tumour"}});
+        let v1 = LabelSet::from_dataset_json(&v1).unwrap();
+        assert_eq!(v1.labels(), v2.labels());
+        assert!(!v1.has_regions());
+    }
+
+    #[test]
+    fn regions_are_outputs_without_background() {
+        let json = json!({
+            "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3},
+            "regions_class_order": [1, 2, 3]
+        });
+        let set = LabelSet::from_dataset_json(&json).unwrap();
+        assert!(set.has_regions());
+        assert_eq!((set.num_outputs(), set.region_order()), (3, Some(&[1, 2, 3][..])));
+        let text = serde_json::to_string(&set).unwrap();
+        assert_eq!(serde_json::from_str::<LabelSet>(&text).unwrap(), set);
+    }
+
+    fn refused(labels: Value, expected: &str) {
+        let message = LabelSet::from_dataset_json(&labels).unwrap_err().to_string();
+        assert!(message.contains(expected), "expected {expected:?}, found {message:?}");
+    }
+
+    #[test]
+    fn bad_tables_are_refused() {
+        refused(json!({}), "labels: expected an object");
+        refused(json!({"labels": {"liver": 1}}), "background");
+        refused(json!({"labels": {"background": 0, "liver": 2}}), "consecutive");
+        refused(json!({"labels": {"background": 0, "liver": -1}}), "values 0..65535");
+        refused(json!({"labels": {"background": 0, "liver": "one"}}), "values 0..65535");
+        refused(json!({"labels": {"background": 0, "all": [1, 2]}}), "regions_class_order");
+        assert!(LabelSet::from_names(["background", "a", "a"]).is_err());
+        assert!(LabelSet::numbered(0).is_err());
+        assert_eq!(LabelSet::numbered(3).unwrap().name_of(2), Some("label_2"));
+    }
+
+    #[test]
+    fn saved_and_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.json");
+        LabelSet::totalsegmentator().save(&path).unwrap();
+        assert_eq!(LabelSet::load(&path).unwrap(), LabelSet::totalsegmentator());
+        std::fs::write(&path, "{\"format\": \"other\", \"version\": 1, \"labels\": {}}").unwrap();
+        let message = LabelSet::load(&path).unwrap_err().to_string();
+        assert!(message.contains("stunet-labels version 1"), "{message}");
+    }
+}

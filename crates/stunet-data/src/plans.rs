@@ -455,3 +455,212 @@ impl From<Plans> for RawPlans {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn v1() -> Value {
+        json!({
+            "init": ["", 0, "", "", false, 0, true, false, true],
+            "plans": {
+                "num_modalities": 2,
+                "modalities": {"0": "CT", "1": "MR"},
+                "normalization_schemes": {"0": "CT", "1": "nonCT"},
+                "use_mask_for_norm": {"0": false, "1": true},
+                "num_classes": 3,
+                "transpose_forward": [2, 0, 1],
+                "dataset_properties": {"intensityproperties": {"0": {
+                    "mean": 33.5, "sd": 310.25, "percentile_00_5": -950.0, "percentile_99_5": 900.0
+                }}},
+                "plans_per_stage": {"0": {
+                    "batch_size": 2,
+                    "patch_size": [64, 96, 128],
+                    "current_spacing": [3.0, 1.0, 0.5],
+                    "pool_op_kernel_sizes": [[1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]]
+                }}
+            }
+        })
+    }
+
+    #[test]
+    fn v1_plans_from_a_model_pickle() {
+        let plans = Plans::from_v1_json(&v1()).unwrap();
+        assert_eq!(plans.reference, Reference::NnUNetV1);
+        assert_eq!(plans.patch_size, [64, 96, 128]);
+        assert_eq!(plans.spacing_mm, [3.0, 1.0, 0.5]);
+        assert_eq!(plans.transpose_backward(), [1, 2, 0]);
+        assert_eq!(plans.num_outputs, Some(4));
+        assert_eq!(plans.channels[0].scheme, Normalization::Ct);
+        assert_eq!(plans.channels[0].intensity.unwrap().std, 310.25);
+        assert_eq!(plans.channels[1].scheme, Normalization::ZScore);
+        assert!(plans.channels[1].use_mask);
+        // Four poolings become five, and that is said.
+        assert_eq!(plans.strides[4], [1, 1, 1]);
+        assert!(plans.notes[0].contains("4 pooling stages"), "{:?}", plans.notes);
+        let bare = &v1()["plans"];
+        assert_eq!(Plans::from_v1_json(bare).unwrap(), plans);
+    }
+
+    #[test]
+    fn too_many_poolings_are_cut() {
+        let mut json = v1();
+        json["plans"]["plans_per_stage"]["0"]["pool_op_kernel_sizes"] =
+            json!([[2, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2], [1, 1, 2]]);
+        let plans = Plans::from_v1_json(&json).unwrap();
+        assert_eq!(plans.strides.len(), 5);
+        assert_eq!(plans.strides[4], [1, 2, 2]);
+        assert!(plans.notes[0].contains("6 pooling stages"), "{:?}", plans.notes);
+    }
+
+    fn refused(edit: impl Fn(&mut Value), expected: &str) {
+        let mut json = v1();
+        edit(&mut json);
+        let message = Plans::from_v1_json(&json).unwrap_err().to_string();
+        assert!(message.contains(expected), "expected {expected:?}, found {message:?}");
+    }
+
+    #[test]
+    fn bad_v1_plans_are_refused_by_key() {
+        let stage = |json: &mut Value, key: &str, value: Value| {
+            json["plans"]["plans_per_stage"]["0"][key] = value;
+        };
+        refused(|j| j["plans"]["plans_per_stage"] = Value::Null, "plans_per_stage: expected");
+        refused(|j| j["init"][5] = json!(3), "plans_per_stage.3");
+        refused(|j| stage(j, "patch_size", json!([64, 96])), "plans_per_stage.0.patch_size");
+        refused(|j| stage(j, "patch_size", json!([64, 96, 100])), "a multiple of 16");
+        refused(|j| stage(j, "current_spacing", json!([0.0, 1.0, 1.0])), "spacing_mm");
+        refused(|j| j["plans"]["transpose_forward"] = json!([0, 0, 1]), "transpose_forward");
+        refused(|j| j["plans"]["num_modalities"] = json!(0), "num_modalities");
+        refused(|j| j["plans"]["dataset_properties"] = Value::Null, "CT normalisation");
+    }
+
+    fn v2(configuration: Value) -> Value {
+        json!({
+            "transpose_forward": [0, 1, 2],
+            "foreground_intensity_properties_per_channel": {"0": {
+                "mean": 33.5, "std": 310.25, "percentile_00_5": -950.0, "percentile_99_5": 900.0
+            }},
+            "configurations": {
+                "base": {
+                    "batch_size": 2,
+                    "patch_size": [32, 96, 112],
+                    "spacing": [4.5, 0.8, 0.8],
+                    "normalization_schemes": ["CTNormalization"],
+                    "use_mask_for_norm": [false],
+                    "resampling_fn_data_kwargs": {"order": 3, "order_z": 0, "force_separate_z": null}
+                },
+                "3d_fullres": configuration
+            }
+        })
+    }
+
+    fn dataset() -> Value {
+        json!({"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}})
+    }
+
+    #[test]
+    fn v2_plans_flat_and_nested() {
+        let pools = json!([[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2]]);
+        let flat = json!({"inherits_from": "base", "pool_op_kernel_sizes": pools});
+        let nested = json!({
+            "inherits_from": "base",
+            "architecture": {"arch_kwargs": {"strides": pools}}
+        });
+        let import = |c| Plans::from_v2_json(&v2(c), &dataset(), "3d_fullres").unwrap();
+        let (flat, nested) = (import(flat), import(nested));
+        assert_eq!(flat.reference, Reference::NnUNetV22);
+        assert_eq!(nested.reference, Reference::NnUNetV28);
+        assert_eq!(flat.accumulation, Accumulation::F16);
+        assert_eq!(flat.strides, [[1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 1]]);
+        assert_eq!(flat.num_outputs, Some(3));
+        assert_eq!(flat.channels[0].name, "CT");
+        assert_eq!(Plans { reference: Reference::NnUNetV28, ..flat }, nested);
+    }
+
+    #[test]
+    fn bad_v2_plans_are_refused_by_key() {
+        let check = |edit: Value, expected: &str| {
+            let mut c = json!({
+                "inherits_from": "base",
+                "pool_op_kernel_sizes": [[1, 1, 1], [2, 2, 2]]
+            });
+            c.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+            let found = Plans::from_v2_json(&v2(c), &dataset(), "3d_fullres");
+            let message = found.unwrap_err().to_string();
+            assert!(message.contains(expected), "expected {expected:?}, found {message:?}");
+        };
+        check(json!({"patch_size": [96, 112]}), "patch_size: expected three lengths");
+        check(json!({"previous_stage": "3d_lowres"}), "cascade");
+        check(json!({"inherits_from": "3d_fullres"}), "inherit");
+        check(json!({"inherits_from": "absent"}), "configurations.absent");
+        check(json!({"pool_op_kernel_sizes": [[2, 2, 2]]}), "starts with [1, 1, 1]");
+        check(json!({"normalization_schemes": ["Other"]}), "five schemes");
+        check(json!({"use_mask_for_norm": []}), "use_mask_for_norm");
+        check(json!({"resampling_fn_seg_kwargs": {"order": 0}}), "resampling_fn_seg_kwargs.order");
+        check(json!({"resampling_fn_data": "resample_torch"}), "resampling_fn_data");
+    }
+
+    #[test]
+    fn saved_and_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plans.json");
+        let plans = Plans::from_v1_json(&v1()).unwrap();
+        plans.save(&path).unwrap();
+        assert_eq!(Plans::load(&path).unwrap(), plans);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("[\n    64,", "[\n    63,")).unwrap();
+        let message = Plans::load(&path).unwrap_err().to_string();
+        assert!(message.contains("a multiple of"), "{message}");
+        assert!(message.ends_with("plans.json"), "{message}");
+    }
+
+    #[test]
+    fn recorded_plans_are_read() {
+        let Some(folder) = stunet_testing::oracle::folder("A_model") else { return };
+        let mut seen = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("planfile_") && name.ends_with(".model.pkl.json") {
+                let plans = Plans::from_v1_json(&stunet_testing::oracle::json(&path)).unwrap();
+                assert_eq!(plans, Plans::totalsegmentator());
+                seen += 1;
+            }
+        }
+        assert!(seen > 0);
+        let json = |name: &str| stunet_testing::oracle::json(&folder.join(name));
+        let message =
+            Plans::from_v1_json(&json("planfile_plans.pkl.json")).unwrap_err().to_string();
+        assert!(message.contains("plans_per_stage"), "{message}");
+        let (plans, dataset) =
+            (json("v2_tiny_model/plans.json"), json("v2_tiny_model/dataset.json"));
+        let tiny = Plans::from_v2_json(&plans, &dataset, "3d_fullres").unwrap();
+        assert_eq!((tiny.reference, tiny.patch_size), (Reference::NnUNetV22, [32; 3]));
+        assert_eq!(tiny.strides, Plans::totalsegmentator().strides);
+    }
+
+    #[test]
+    fn planned_datasets_are_read() {
+        let Some(folder) = stunet_testing::oracle::folder("I_plan") else { return };
+        let mut seen = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let Some(stem) = name.strip_suffix("_nnUNetPlans.json") else { continue };
+            let dataset =
+                stunet_testing::oracle::json(&folder.join(format!("{stem}_dataset.json")));
+            let json = stunet_testing::oracle::json(&path);
+            let plans = Plans::from_v2_json(&json, &dataset, "3d_fullres").unwrap();
+            let expected =
+                if name.starts_with("2.2") { Reference::NnUNetV22 } else { Reference::NnUNetV28 };
+            assert_eq!(plans.reference, expected);
+            assert_eq!(plans.strides.len(), 5);
+            let flat = Plans::from_v2_json(&json, &dataset, "2d");
+            assert!(flat.is_err(), "2-D configurations are refused");
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+}

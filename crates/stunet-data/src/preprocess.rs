@@ -184,3 +184,63 @@ fn stack(mut channels: Vec<Array3<f32>>) -> Array4<f32> {
     let views: Vec<_> = channels.iter().map(|a| a.view()).collect();
     ndarray::stack(Axis(0), &views).expect("all channels have one shape")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Geometry;
+
+    fn image(channels: usize) -> Image {
+        let count = channels * 5 * 7 * 11;
+        let values = stunet_testing::prng::uniform(5, 0, count);
+        let mut data = Array4::from_shape_vec((channels, 5, 7, 11), values).unwrap();
+        data.slice_mut(ndarray::s![.., 0, .., ..]).fill(0.0);
+        Image::new(data, Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.5]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_number_of_channels_must_fit() {
+        let error = preprocess(&image(2), &Plans::totalsegmentator()).unwrap_err();
+        assert_eq!(error.to_string(), "expected 1 channel(s), found 2");
+    }
+
+    #[test]
+    fn an_empty_image_is_refused() {
+        let mut image = image(1);
+        image.data.fill(0.0);
+        assert!(preprocess(&image, &Plans::totalsegmentator()).is_err());
+    }
+
+    #[test]
+    fn labels_on_another_grid_are_refused() {
+        let geometry = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.6]).unwrap();
+        let labels = LabelMap::new(Array3::zeros((5, 7, 11)), geometry).unwrap();
+        let plans = Plans::totalsegmentator();
+        let error = preprocess_with_labels(&image(1), Some(&labels), &plans).unwrap_err();
+        assert!(error.to_string().starts_with("spacing differs"), "{error}");
+    }
+
+    #[test]
+    fn nan_counts_as_0_in_version_1() {
+        let (mut with_nan, mut with_zero) = (image(1), image(1));
+        with_nan.data[[0, 2, 3, 4]] = f32::NAN;
+        with_zero.data[[0, 2, 3, 4]] = 0.0;
+        let plans = Plans::totalsegmentator();
+        let [a, b] = [with_nan, with_zero].map(|i| preprocess(&i, &plans).unwrap().image);
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let mut plans = Plans { transpose_forward: [2, 0, 1], ..Plans::totalsegmentator() };
+        for reference in [Reference::NnUNetV1, Reference::NnUNetV28] {
+            plans.reference = reference;
+            plans.channels[0].use_mask = true;
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| preprocess_with_labels(&image(1), None, &plans).unwrap())
+            };
+            assert_eq!(run(1), run(4));
+        }
+    }
+}

@@ -136,3 +136,64 @@ fn moments(channel: &Array3<f32>, chosen: impl Fn(usize, f32) -> bool + Sync) ->
     let (squares, _) = sums(&|v| (v - mean) * (v - mean));
     (mean, (squares / count as f64).sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::Intensity;
+
+    fn check(
+        scheme: Normalization,
+        reference: Reference,
+        masked: bool,
+        input: [f32; 4],
+        expected: [f32; 4],
+    ) {
+        let plan = ChannelPlan {
+            name: "a".to_owned(),
+            scheme,
+            use_mask: masked,
+            intensity: Some(Intensity {
+                mean: 10.0,
+                std: 2.0,
+                percentile_00_5: 0.0,
+                percentile_99_5: 20.0,
+            }),
+        };
+        let mut channel = Array3::from_shape_vec((1, 2, 2), input.to_vec()).unwrap();
+        let inside = Array3::from_shape_vec((1, 2, 2), vec![true, true, true, false]).unwrap();
+        normalize(&mut channel, Some(inside.view()), &plan, reference);
+        let found = channel.as_slice().unwrap();
+        let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(close, "{scheme:?} {reference:?}: {found:?}, expected {expected:?}");
+    }
+
+    #[test]
+    fn every_scheme_of_both_versions() {
+        use Normalization::*;
+        use Reference::{NnUNetV1 as V1, NnUNetV28 as V2};
+        let r = 1.5f32.sqrt();
+        check(Ct, V1, false, [-5.0, 10.0, 12.0, 90.0], [-5.0, 0.0, 1.0, 5.0]);
+        check(Ct, V1, true, [-5.0, 10.0, 12.0, 90.0], [-5.0, 0.0, 1.0, 0.0]);
+        check(Ct, V2, true, [-5.0, 10.0, 12.0, 90.0], [-5.0, 0.0, 1.0, 5.0]);
+        check(CtPerVolume, V1, false, [-5.0, 8.0, 12.0, 90.0], [-5.0, -1.0, 1.0, 5.0]);
+        check(ZScore, V1, false, [2.0, 4.0, 2.0, 4.0], [-1.0, 1.0, -1.0, 1.0]);
+        check(ZScore, V1, true, [1.0, 2.0, 3.0, 7.0], [-r, 0.0, r, 0.0]);
+        check(ZScore, V2, true, [1.0, 2.0, 3.0, 7.0], [-r, 0.0, r, 7.0]);
+        check(ZScore, V2, false, [3.0; 4], [0.0; 4]);
+        check(None, V2, true, [1.0, 2.0, 3.0, 7.0], [1.0, 2.0, 3.0, 7.0]);
+        check(RescaleZeroToOne, V2, false, [2.0, 4.0, 6.0, 10.0], [0.0, 0.25, 0.5, 1.0]);
+        check(RgbToZeroOne, V2, false, [0.0, 51.0, 255.0, 102.0], [0.0, 0.2, 1.0, 0.4]);
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_the_number_of_threads() {
+        let values = stunet_testing::prng::uniform(1, 2, 40 * 60 * 70);
+        let channel = Array3::from_shape_vec((40, 60, 70), values).unwrap();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| moments(&channel, |_, _| true))
+        };
+        assert_eq!(run(1), run(3));
+    }
+}

@@ -183,3 +183,84 @@ fn range_of_slice<T: Voxel>(values: &[T]) -> (f64, f64) {
     let lowest = low.iter().fold(f64::INFINITY, |m, v| m.min(v.to_f64()));
     (lowest, high.iter().fold(f64::NEG_INFINITY, |m, v| m.max(v.to_f64())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(shape: [usize; 3]) -> Array3<f32> {
+        let count = shape.iter().product();
+        let values = stunet_testing::prng::uniform(7, 1, count);
+        Array3::from_shape_vec(shape, values).unwrap()
+    }
+
+    const SHAPES: [[usize; 3]; 5] = [[5, 7, 11], [9, 13, 4], [3, 14, 11], [5, 7, 40], [1, 70, 3]];
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let input = noise([5, 70, 41]);
+        let labels = input.mapv(|v| (v * 3.0) as i16);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let cubic = SHAPES.map(|s| resize(input.view(), s, Order::Cubic));
+                let apart = resize_separately(input.view(), [9, 33, 50], Order::Cubic, Some(0));
+                let l = resize_labels(labels.view(), [9, 33, 50], LabelRule::LargestShare, None);
+                (cubic, apart, l)
+            })
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+    }
+
+    #[test]
+    fn strides_do_not_matter() {
+        let input = noise([5, 7, 11]);
+        for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]] {
+            let view = input.view().permuted_axes(order);
+            for to in SHAPES {
+                for o in [Order::Nearest, Order::Linear, Order::Cubic] {
+                    assert_eq!(resize(view, to, o), resize(owned(view).view(), to, o));
+                }
+                for axis in 0..3 {
+                    let apart = |v| resize_separately(v, to, Order::Cubic, Some(axis));
+                    assert_eq!(apart(view), apart(owned(view).view()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_range_is_kept_and_equal_shapes_are_copies() {
+        let input = noise([6, 9, 10]);
+        let (low, high) = range(input.view());
+        for to in SHAPES {
+            let output = resize(input.view(), to, Order::Cubic);
+            assert!(output.iter().all(|v| (low..=high).contains(&f64::from(*v))));
+        }
+        assert_eq!(resize(input.view(), [6, 9, 10], Order::Cubic), input);
+        let flat = Array3::from_elem([4, 5, 6], 3.5f32);
+        let resized = resize(flat.view(), [9, 3, 8], Order::Cubic);
+        assert!(resized.iter().all(|v| *v == 3.5));
+    }
+
+    #[test]
+    fn a_separate_axis_takes_whole_slices() {
+        let input = noise([4, 6, 7]);
+        let output = resize_separately(input.view(), [8, 9, 5], Order::Cubic, Some(0));
+        for (z, from) in taps::nearest(4, 8).into_iter().enumerate() {
+            let slice = input.slice(ndarray::s![from..=from, .., ..]);
+            let expected = resize(slice, [1, 9, 5], Order::Cubic);
+            assert_eq!(output.slice(ndarray::s![z..=z, .., ..]), expected);
+        }
+        // The same along the last axis, turned around.
+        let turned = resize_separately(
+            input.view().permuted_axes([1, 2, 0]),
+            [9, 5, 8],
+            Order::Cubic,
+            Some(2),
+        );
+        assert_eq!(turned.permuted_axes([2, 0, 1]), output);
+    }
+}

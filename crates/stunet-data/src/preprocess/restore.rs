@@ -208,3 +208,139 @@ fn largest(values: &[f64; 3]) -> f64 {
 fn smallest(values: &[f64; 3]) -> f64 {
     values.iter().copied().fold(f64::MAX, f64::min)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::preprocess::preprocess;
+    use ndarray::Array4;
+    use proptest::prelude::*;
+
+    fn trace(reference: Reference, spacing: [f64; 3], transpose: [usize; 3]) -> Trace {
+        let geometry = Geometry::axis_aligned([5, 7, 11], spacing).unwrap();
+        let plans = Plans {
+            reference,
+            spacing_mm: [1.5, 1.0, 2.0],
+            transpose_forward: transpose,
+            ..Plans::totalsegmentator()
+        };
+        Trace::new(&geometry, [[0, 5], [1, 7], [2, 9]], &plans).unwrap()
+    }
+
+    #[test]
+    fn frames() {
+        let t = trace(Reference::NnUNetV1, [3.0, 1.0, 0.5], [2, 0, 1]);
+        assert_eq!(t.output_shape(), [7, 5, 6]);
+        // 0.5 / 1.5 * 7 = 2.33, 3 / 1 * 5 = 15, 1 / 2 * 6 = 3.
+        assert_eq!(t.network_shape(), [2, 15, 3]);
+        let taps = t.taps();
+        assert_eq!([0, 1, 2].map(|axis| taps[axis].len()), t.output_shape());
+    }
+
+    #[test]
+    fn halves_are_rounded_to_even() {
+        let geometry = Geometry::axis_aligned([5, 7, 9], [0.5; 3]).unwrap();
+        let plans = Plans { spacing_mm: [1.0; 3], ..Plans::totalsegmentator() };
+        let t = Trace::new(&geometry, [[0, 5], [0, 7], [0, 9]], &plans).unwrap();
+        assert_eq!(t.network_shape(), [2, 4, 4]);
+    }
+
+    #[test]
+    fn the_coarse_axis_on_the_way_in() {
+        let apart = |spacing| trace(Reference::NnUNetV28, spacing, [0, 1, 2]).separate_axis();
+        assert_eq!(apart([5.0, 1.0, 1.0]), Some(0));
+        assert_eq!(apart([1.0, 1.0, 5.0]), Some(2));
+        assert_eq!(apart([3.0, 1.0, 1.0]), None, "three times is not enough");
+        assert_eq!(apart([5.0, 5.0, 1.0]), None, "two coarse axes");
+        let turned = trace(Reference::NnUNetV28, [5.0, 1.0, 1.0], [1, 2, 0]);
+        assert_eq!(turned.separate_axis(), Some(2));
+    }
+
+    /// The file's coarse axis is 0 (z), which the plan makes network axis 1.
+    #[test]
+    fn the_coarse_axis_on_the_way_out_by_version() {
+        let apart =
+            |reference| trace(reference, [5.0, 1.0, 1.0], [2, 0, 1]).separate_axis_of_restore();
+        assert_eq!(apart(Reference::NnUNetV1), Some(1));
+        assert_eq!(apart(Reference::NnUNetV22), Some(0), "2.2 forgets to transpose");
+        assert_eq!(apart(Reference::NnUNetV28), Some(1));
+        // A coarse plan axis 0: version 1 takes it for the file's axis 0, which is network axis 1.
+        let geometry = Geometry::axis_aligned([5, 7, 11], [1.0; 3]).unwrap();
+        let out = |reference| {
+            let plans = Plans {
+                reference,
+                spacing_mm: [6.0, 1.0, 1.0],
+                transpose_forward: [2, 0, 1],
+                ..Plans::totalsegmentator()
+            };
+            let t = Trace::new(&geometry, [[0, 5], [0, 7], [0, 11]], &plans).unwrap();
+            (t.separate_axis(), t.separate_axis_of_restore())
+        };
+        assert_eq!(out(Reference::NnUNetV1), (Some(0), Some(1)));
+        assert_eq!(out(Reference::NnUNetV22), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn a_wrong_spacing_is_refused_and_not_allocated() {
+        let geometry = Geometry::axis_aligned([5, 7, 11], [1e6; 3]).unwrap();
+        let plans = Plans::totalsegmentator();
+        let error = Trace::new(&geometry, [[0, 5], [0, 7], [0, 11]], &plans).unwrap_err();
+        assert!(error.to_string().contains("spacing"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        #[test]
+        fn restoring_keeps_geometry_and_places_labels(
+            shape in prop::array::uniform3(2usize..9),
+            spacing in prop::array::uniform3(0.4f64..7.0),
+            order in Just([0usize, 1, 2]).prop_shuffle(),
+            corner in prop::array::uniform3(0usize..2),
+            version in 0usize..3,
+        ) {
+            let geometry = Geometry::axis_aligned(shape, spacing).unwrap();
+            let mut data = Array4::zeros((1, shape[0], shape[1], shape[2]));
+            let [z, y, x] = corner;
+            data.slice_mut(ndarray::s![.., z.., y.., x..]).fill(1.0);
+            let image = Image::new(data, geometry.clone()).unwrap();
+            let plans = Plans {
+                reference: [Reference::NnUNetV1, Reference::NnUNetV22, Reference::NnUNetV28][version],
+                transpose_forward: order,
+                ..Plans::totalsegmentator()
+            };
+            let prepared = preprocess(&image, &plans).unwrap();
+            let trace = prepared.trace;
+            prop_assert_eq!(&prepared.image.shape()[1..], trace.network_shape());
+            let labels = Array3::from_elem(trace.network_shape(), 7u16);
+            for order in [RestoreOrder::Nearest, RestoreOrder::Linear] {
+                let restored = trace.restore_labels(labels.view(), order);
+                prop_assert_eq!(&restored.geometry, &geometry);
+                for (at, label) in restored.data.indexed_iter() {
+                    let inside = at.0 >= z && at.1 >= y && at.2 >= x;
+                    prop_assert_eq!(*label, if inside { 7 } else { 0 });
+                }
+            }
+            let pasted = trace.paste(Array3::from_elem(trace.output_shape(), 7).view());
+            prop_assert_eq!(pasted.data, trace.restore_labels(labels.view(), RestoreOrder::Nearest).data);
+        }
+
+        #[test]
+        fn what_is_pasted_comes_out_where_it_was_cropped(
+            order in Just([0usize, 1, 2]).prop_shuffle(),
+        ) {
+            let geometry = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.5]).unwrap();
+            let values = (0..385).map(|v| v as u16 + 1).collect();
+            let original = Array3::from_shape_vec((5, 7, 11), values).unwrap();
+            let plans = Plans { transpose_forward: order, ..Plans::totalsegmentator() };
+            let trace = Trace::new(&geometry, [[1, 4], [2, 7], [0, 9]], &plans).unwrap();
+            let cropped = original.slice(ndarray::s![1..4, 2..7, 0..9]).permuted_axes(order);
+            let pasted = trace.paste(cropped);
+            for (at, label) in pasted.data.indexed_iter() {
+                let inside = (1..4).contains(&at.0) && at.1 >= 2 && at.2 < 9;
+                prop_assert_eq!(*label, if inside { original[at] } else { 0 });
+            }
+        }
+    }
+}

@@ -138,3 +138,50 @@ fn decide<T: Copy + Ord + Default>(
     let winners = labels.iter().filter(|l| share(**l) == largest);
     winners.min().copied().unwrap_or(labels[0])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr3;
+
+    fn check(rule: LabelRule, input: &[i16], m: usize, expected: &[i16]) {
+        let input = Array3::from_shape_vec((1, 1, input.len()), input.to_vec()).unwrap();
+        let found = resize_labels(input.view(), [1, 1, m], rule, None);
+        assert_eq!(found.as_slice().unwrap(), expected, "{rule:?}");
+    }
+
+    #[test]
+    fn exact_halves() {
+        // Output 1 of 3 lies in the middle between the two voxels.
+        check(LabelRule::LastAboveHalf, &[5, 3], 1, &[5]);
+        check(LabelRule::LastAboveHalf, &[-1, 0], 1, &[0]);
+        check(LabelRule::LargestShare, &[5, 3], 1, &[3]);
+        check(LabelRule::LargestShare, &[3, 5], 1, &[5]);
+        check(LabelRule::Nearest, &[3, 5], 1, &[5]);
+    }
+
+    #[test]
+    fn where_nobody_has_half() {
+        let corners = arr3(&[[[1i16, 2], [3, 4]], [[1, 2], [3, 4]]]);
+        let one = |rule| resize_labels(corners.view(), [1, 1, 1], rule, None)[[0, 0, 0]];
+        assert_eq!(one(LabelRule::LastAboveHalf), 0);
+        // All four tie; the nearest voxel is the last of them.
+        assert_eq!(one(LabelRule::LargestShare), 4);
+        let lost = arr3(&[[[3i16, 1], [1, 1]], [[2, 2], [2, 3]]]);
+        let one = resize_labels(lost.view(), [1, 1, 1], LabelRule::LargestShare, None);
+        assert_eq!(one[[0, 0, 0]], 1, "the nearest voxel lost: the smallest of the tied wins");
+    }
+
+    #[test]
+    fn labels_are_never_invented() {
+        let count = 5 * 7 * 11;
+        let random = stunet_testing::prng::integers(3, 0, count, 4);
+        let values = random.iter().map(|v| [2i16, 9, 30, -1][*v as usize]).collect();
+        let input = Array3::from_shape_vec((5, 7, 11), values).unwrap();
+        for separate in [None, Some(0), Some(1), Some(2)] {
+            let rule = LabelRule::LargestShare;
+            let output = resize_labels(input.view(), [9, 4, 23], rule, separate);
+            assert!(output.iter().all(|l| [2, 9, 30, -1].contains(l)));
+        }
+    }
+}
