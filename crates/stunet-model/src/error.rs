@@ -1,5 +1,9 @@
 //! The one error type of the crate.
 
+use crate::weights::LoadReport;
+use crate::weights::pickle::PickleError;
+use std::path::{Path, PathBuf};
+
 /// What can go wrong with a configuration, a parameter or a checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +28,42 @@ pub enum ModelError {
         /// The source's shape.
         found: Vec<usize>,
     },
+    /// A pickle that is malformed or names something that is not allowed.
+    #[error("{problem}: {}", path.display())]
+    Pickle {
+        /// What is wrong, and where in the pickle.
+        problem: PickleError,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is no checkpoint or model folder, or a broken one.
+    #[error("expected {expected}, found {found}: {}", path.display())]
+    Checkpoint {
+        /// What the format asks for.
+        expected: String,
+        /// What the file holds.
+        found: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint that does not fit the network.
+    #[error("the checkpoint does not fit the network: {report}: {}", path.display())]
+    Load {
+        /// What was applied, and what not.
+        report: Box<LoadReport>,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that cannot be opened, read or written.
+    #[error("cannot {action}: {problem}: {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        problem: std::io::Error,
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl ModelError {
@@ -33,5 +73,21 @@ impl ModelError {
         found: impl std::fmt::Debug,
     ) -> Self {
         Self::Config { what, expected: expected.into(), found: format!("{found:?}") }
+    }
+
+    pub(crate) fn pickle(path: &Path, problem: PickleError) -> Self {
+        Self::Pickle { problem, path: path.to_owned() }
+    }
+
+    pub(crate) fn checkpoint(
+        path: &Path,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Checkpoint { expected: expected.into(), found: found.into(), path: path.to_owned() }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, problem: std::io::Error) -> Self {
+        Self::Io { action, problem, path: path.to_owned() }
     }
 }

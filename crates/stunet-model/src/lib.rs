@@ -5,6 +5,7 @@
 //! * [`StuNetSize`] and [`StuNetConfig`]: the family as one table, checked once,
 //! * [`ResidualBlock`], [`Encoder`], [`Decoder`], [`StuNet`]: the network,
 //! * [`ParameterSource`]: where parameters come from; initialisation and import are both sources,
+//! * [`weights`]: checkpoints of nnU-Net read and written, our own model folder,
 //! * [`cost`]: parameters, multiply-adds and activation memory per stage.
 //!
 //! ```
@@ -30,6 +31,7 @@ mod error;
 mod init;
 mod parameter;
 mod stunet;
+pub mod weights;
 
 pub use block::{Conv, InstanceNorm, ResidualBlock};
 pub use config::{NUM_STAGES, NUM_UPSAMPLINGS, StuNetConfig, StuNetSize};

@@ -115,7 +115,7 @@ impl StuNet {
         }
     }
 
-    fn parameters(&self) -> Vec<ParameterRef<'_>> {
+    pub(crate) fn parameters(&self) -> Vec<ParameterRef<'_>> {
         let mut all = Vec::new();
         let encoder = self.encoder.stages.iter().flatten();
         encoder.for_each(|block| push_block(&mut all, block));

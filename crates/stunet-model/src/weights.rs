@@ -1,0 +1,78 @@
+//! Weights: checkpoints of nnU-Net read and written, and our own model folder.
+//!
+//! * [`Checkpoint`] opens an nnU-Net v1 `.model` or v2 `.pth` file, reads the network's size off
+//!   its tensors and loads them, one at a time,
+//! * [`LoadReport`] says what was applied, missing, unused or of another shape,
+//! * [`folder`] is our own format: `network.json` beside a memory-mapped `weights.safetensors`,
+//! * [`writer`] makes checkpoints that nnU-Net and PyTorch load,
+//! * [`torch`] and [`pickle`] read the formats underneath without executing anything.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use stunet_model::StuNetConfig;
+//! use stunet_model::weights::{Checkpoint, LoadOptions};
+//!
+//! let checkpoint = Checkpoint::open("base_ep4k.model".as_ref())?;
+//! let strides = StuNetConfig::PUBLISHED_STRIDES;
+//! let (network, report) =
+//!     checkpoint.load(strides, &Device::flex(), &LoadOptions::default())?;
+//! println!("{report}: {:?}", network.config().size());
+//! # Ok::<(), stunet_model::ModelError>(())
+//! ```
+
+mod atomic;
+mod checkpoint;
+pub mod folder;
+mod key_map;
+pub mod pickle;
+mod report;
+mod tensor;
+pub mod torch;
+pub mod writer;
+
+pub use checkpoint::{Checkpoint, CheckpointKind, CheckpointSource, LoadOptions};
+pub use report::{LoadReport, Mismatch};
+pub use tensor::{Dtype, StorageRef, TensorRef};
+
+use crate::{ModelError, ParameterRef, ParameterSource, ParameterSpec, StuNet};
+use burn::tensor::{DType, TensorData};
+use std::collections::HashMap;
+
+/// The parameters of a network as a source: how one is saved or copied.
+pub struct NetworkSource<'a>(HashMap<String, ParameterRef<'a>>);
+
+impl StuNet {
+    /// This network's parameters as a source.
+    pub fn source(&self) -> NetworkSource<'_> {
+        let specs = self.config().parameter_specs();
+        NetworkSource(specs.into_iter().map(|s| s.name).zip(self.parameters()).collect())
+    }
+}
+
+impl ParameterSource for NetworkSource<'_> {
+    fn parameter(&mut self, spec: &ParameterSpec) -> Result<TensorData, ModelError> {
+        match self.0.get(&spec.name) {
+            Some(parameter) => Ok(parameter.to_data()),
+            None => Err(ModelError::config("parameter", spec.name.clone(), "none of that name")),
+        }
+    }
+}
+
+/// Asks a source for one parameter, checks its shape, and gives its values as `f32`.
+fn values(
+    source: &mut dyn ParameterSource,
+    spec: &ParameterSpec,
+) -> Result<TensorData, ModelError> {
+    let data = source.parameter(spec)?;
+    if data.shape().as_slice() != spec.shape {
+        return Err(ModelError::Shape {
+            name: spec.name.clone(),
+            expected: spec.shape.clone(),
+            found: data.shape().to_vec(),
+        });
+    }
+    Ok(data.convert_dtype(DType::F32))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! Checkpoints of nnU-Net: which tensors they hold, and loading them into a network.
+
+use super::key_map::{WITNESS, own_name};
+use super::pickle::{self, Value};
+use super::report::{LoadReport, Mismatch};
+use super::tensor::TensorRef;
+use super::torch::TorchFile;
+use crate::init::Initialiser;
+use crate::{
+    Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS, ParameterSource, ParameterSpec,
+    StuNet, StuNetConfig,
+};
+use burn::tensor::{Device, TensorData};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Which program wrote a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointKind {
+    /// nnU-Net v1: `*.model` with the weights under `state_dict`.
+    NnUNetV1,
+    /// nnU-Net v2: `checkpoint_*.pth` with the weights under `network_weights`.
+    NnUNetV2,
+}
+
+impl CheckpointKind {
+    const ALL: [Self; 2] = [Self::NnUNetV2, Self::NnUNetV1];
+
+    fn weights_key(self) -> &'static str {
+        match self {
+            Self::NnUNetV1 => "state_dict",
+            Self::NnUNetV2 => "network_weights",
+        }
+    }
+
+    /// Entries that hold tensors: never read, and no part of the metadata.
+    fn tensor_keys(self) -> [&'static str; 2] {
+        match self {
+            Self::NnUNetV1 => ["state_dict", "optimizer_state_dict"],
+            Self::NnUNetV2 => ["network_weights", "optimizer_state"],
+        }
+    }
+
+    /// The name used in provenance records: `nnunet-v1`, `nnunet-v2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NnUNetV1 => "nnunet-v1",
+            Self::NnUNetV2 => "nnunet-v2",
+        }
+    }
+}
+
+/// What loading tolerates. By default nothing: every tensor must find its place.
+///
+/// Parameters that are tolerated as missing or of another shape are initialised.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Parameters the checkpoint lacks are initialised instead of refused.
+    pub allow_missing: bool,
+    /// Tensors the network has no place for are ignored instead of refused.
+    pub allow_unused: bool,
+    /// Parameters of another shape are initialised instead of refused.
+    pub allow_mismatched: bool,
+    /// How parameters that the checkpoint does not supply begin.
+    pub initialisation: Initialisation,
+    /// Seed of that initialisation.
+    pub seed: u64,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            allow_missing: false,
+            allow_unused: false,
+            allow_mismatched: false,
+            initialisation: Initialisation::NnUNetV1,
+            seed: 0,
+        }
+    }
+}
+
+/// An open checkpoint: its tensors by our names, none of them read yet.
+#[derive(Debug)]
+pub struct Checkpoint {
+    kind: CheckpointKind,
+    file: TorchFile,
+    tensors: BTreeMap<String, TensorRef>,
+    unknown: Vec<String>,
+    plan_file: Option<Value>,
+}
+
+impl Checkpoint {
+    /// Opens a v1 `.model` or a v2 `.pth` file, whichever it is, and the `.pkl` beside it.
+    ///
+    /// # Errors
+    /// When the file is no torch file, is truncated or corrupt, holds no weights, or holds those of
+    /// another network; when its pickle names what is not on the allow-list.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let file = TorchFile::open(path)?;
+        let kind = CheckpointKind::ALL
+            .into_iter()
+            .find(|kind| file.root().get(kind.weights_key()).is_some());
+        let Some(kind) = kind else {
+            let expected = "`state_dict` (nnU-Net v1) or `network_weights` (v2)";
+            return Err(ModelError::checkpoint(path, expected, keys(file.root())));
+        };
+        let weights = file.root().get(kind.weights_key()).expect("it was found above");
+        let (tensors, unknown) = tensors(path, weights)?;
+        let plan_file = match beside(path) {
+            Some(pkl) if kind == CheckpointKind::NnUNetV1 => Some(pickle::read_file(&pkl)?),
+            _ => None,
+        };
+        Ok(Self { kind, tensors, unknown, plan_file, file })
+    }
+
+    /// Which program wrote it.
+    pub fn kind(&self) -> CheckpointKind {
+        self.kind
+    }
+
+    /// The checkpoint's path.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Epochs trained, if the checkpoint says so.
+    pub fn epoch(&self) -> Option<i64> {
+        let key = match self.kind {
+            CheckpointKind::NnUNetV1 => "epoch",
+            CheckpointKind::NnUNetV2 => "current_epoch",
+        };
+        self.file.root().get(key)?.as_i64()
+    }
+
+    /// The trainer's name, if it is recorded.
+    pub fn trainer(&self) -> Option<&str> {
+        match self.kind {
+            CheckpointKind::NnUNetV1 => self.plan_file.as_ref()?.get("name")?.as_str(),
+            CheckpointKind::NnUNetV2 => self.file.root().get("trainer_name")?.as_str(),
+        }
+    }
+
+    /// What the checkpoint holds beside tensors, as JSON: epoch, losses, for v2 `init_args` with
+    /// plans and dataset.
+    pub fn metadata(&self) -> serde_json::Map<String, serde_json::Value> {
+        let tensors = self.kind.tensor_keys();
+        let entries = self.file.root().as_dict().into_iter().flat_map(|dict| dict.iter_str());
+        entries
+            .filter(|(key, _)| !tensors.contains(key))
+            .map(|(key, value)| (key.to_owned(), value.to_json()))
+            .collect()
+    }
+
+    /// The contents of the `.model.pkl` beside a v1 checkpoint, as JSON: `init`, `name`, `plans`.
+    pub fn plan_file(&self) -> Option<serde_json::Value> {
+        self.plan_file.as_ref().map(Value::to_json)
+    }
+
+    /// The tensors, by our parameter names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorRef)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Reads one tensor as `f32`.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it cannot be read.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        match self.tensors.get(name) {
+            Some(tensor) => self.file.read_f32(tensor),
+            None => Err(ModelError::checkpoint(self.path(), name, "no tensor of that name")),
+        }
+    }
+
+    /// The configuration: channels, classes, width and depth are read off the shapes; strides leave
+    /// no trace in a checkpoint and come from the plans.
+    ///
+    /// # Errors
+    /// When a tensor that tells a size is missing, or the sizes describe no network.
+    pub fn config(
+        &self,
+        strides: [[usize; 3]; NUM_UPSAMPLINGS],
+    ) -> Result<StuNetConfig, ModelError> {
+        let mut width = [0; NUM_STAGES];
+        let mut depth = [0; NUM_STAGES];
+        for stage in 0..NUM_STAGES {
+            let name = format!("encoder.{stage}.0.conv1.weight");
+            width[stage] = self.length(&name, 0)?;
+            depth[stage] = self.depth(stage);
+        }
+        let config = StuNetConfig {
+            in_channels: self.length("encoder.0.0.conv1.weight", 1)?,
+            num_classes: self.length(&format!("heads.{}.weight", NUM_UPSAMPLINGS - 1), 0)?,
+            width,
+            depth,
+            strides,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn length(&self, name: &str, axis: usize) -> Result<usize, ModelError> {
+        let shape = self.tensors.get(name).map(|tensor| &tensor.shape[..]);
+        match shape {
+            Some(shape @ [_, _, _, _, _]) => Ok(shape[axis]),
+            Some(shape) => {
+                let expected = format!("{name} with five axes");
+                Err(ModelError::checkpoint(self.path(), expected, format!("shape {shape:?}")))
+            }
+            None => {
+                let expected = format!("tensor {name}");
+                Err(ModelError::checkpoint(self.path(), expected, "a checkpoint without it"))
+            }
+        }
+    }
+
+    /// Blocks of a stage: one more than the highest index that occurs.
+    fn depth(&self, stage: usize) -> usize {
+        let prefix = format!("encoder.{stage}.");
+        let blocks = self.tensors.range(prefix.clone()..).map_while(|(name, _)| {
+            let (block, _) = name.strip_prefix(&prefix)?.split_once('.')?;
+            block.parse::<usize>().ok()
+        });
+        blocks.max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// What loading into a network of this configuration would apply; reads no tensor.
+    pub fn compare(&self, config: &StuNetConfig) -> LoadReport {
+        let mut report = LoadReport { unused: self.unknown.clone(), ..Default::default() };
+        let specs = config.parameter_specs();
+        for spec in &specs {
+            match self.tensors.get(&spec.name) {
+                Some(tensor) if tensor.shape == spec.shape => {
+                    report.applied.push(spec.name.clone());
+                }
+                Some(tensor) => report.mismatched.push(Mismatch {
+                    name: spec.name.clone(),
+                    expected: spec.shape.clone(),
+                    found: tensor.shape.clone(),
+                }),
+                None => report.missing.push(spec.name.clone()),
+            }
+        }
+        let known: std::collections::HashSet<_> = specs.iter().map(|s| &s.name).collect();
+        let unused = self.tensors.keys().filter(|name| !known.contains(name));
+        report.unused.extend(unused.cloned());
+        report
+    }
+
+    /// Loads the network the checkpoint holds.
+    ///
+    /// # Errors
+    /// As [`config`](Self::config) and [`load_into`](Self::load_into).
+    pub fn load(
+        &self,
+        strides: [[usize; 3]; NUM_UPSAMPLINGS],
+        device: &Device,
+        options: &LoadOptions,
+    ) -> Result<(StuNet, LoadReport), ModelError> {
+        self.load_into(&self.config(strides)?, device, options)
+    }
+
+    /// Loads into a network of a given configuration, for instance with other classes.
+    ///
+    /// # Errors
+    /// When something is missing, unused or of another shape and `options` does not allow it; when
+    /// a tensor cannot be read.
+    pub fn load_into(
+        &self,
+        config: &StuNetConfig,
+        device: &Device,
+        options: &LoadOptions,
+    ) -> Result<(StuNet, LoadReport), ModelError> {
+        let (mut source, report) = self.source(config, options)?;
+        Ok((StuNet::from_source(config, &mut source, device)?, report))
+    }
+
+    /// The checkpoint as a source of parameters for a network of a given configuration.
+    ///
+    /// # Errors
+    /// When something is missing, unused or of another shape and `options` does not allow it.
+    pub fn source(
+        &self,
+        config: &StuNetConfig,
+        options: &LoadOptions,
+    ) -> Result<(CheckpointSource<'_>, LoadReport), ModelError> {
+        config.validate()?;
+        let report = self.compare(config);
+        let refused = (!report.missing.is_empty() && !options.allow_missing)
+            || (!report.unused.is_empty() && !options.allow_unused)
+            || (!report.mismatched.is_empty() && !options.allow_mismatched);
+        if refused {
+            let path = self.path().to_owned();
+            return Err(ModelError::Load { report: Box::new(report), path });
+        }
+        let initial = Initialiser::new(options.initialisation, options.seed);
+        Ok((CheckpointSource { checkpoint: self, initial }, report))
+    }
+}
+
+/// A checkpoint as a source of parameters: each is read when it is asked for.
+pub struct CheckpointSource<'a> {
+    checkpoint: &'a Checkpoint,
+    initial: Initialiser,
+}
+
+impl ParameterSource for CheckpointSource<'_> {
+    fn parameter(&mut self, spec: &ParameterSpec) -> Result<TensorData, ModelError> {
+        match self.checkpoint.tensors.get(&spec.name) {
+            Some(tensor) if tensor.shape == spec.shape => {
+                let values = self.checkpoint.file.read_f32(tensor)?;
+                Ok(TensorData::new(values, spec.shape.clone()))
+            }
+            _ => self.initial.parameter(spec),
+        }
+    }
+}
+
+/// Tensors by our names, and the keys that are none of ours.
+fn tensors(
+    path: &Path,
+    weights: &Value,
+) -> Result<(BTreeMap<String, TensorRef>, Vec<String>), ModelError> {
+    let Some(dict) = weights.as_dict() else {
+        return Err(ModelError::checkpoint(path, "a dict of weights", "another value"));
+    };
+    let (mut tensors, mut unknown) = (BTreeMap::new(), Vec::new());
+    for (key, value) in &dict.entries {
+        let (Value::Str(key), Value::Tensor(tensor)) = (key, value) else {
+            return Err(ModelError::checkpoint(path, "tensors by name", "another kind of entry"));
+        };
+        match own_name(key) {
+            Some(name) => {
+                if tensors.insert(name, tensor.clone()).is_some() {
+                    let found = format!("`{key:.80}` with and without a prefix");
+                    return Err(ModelError::checkpoint(path, "every tensor once", found));
+                }
+            }
+            None => unknown.push(key.clone()),
+        }
+    }
+    if tensors.is_empty() {
+        let first = unknown.first().map_or("none", String::as_str);
+        let found = format!("{} tensors, such as `{first:.80}`", unknown.len());
+        return Err(ModelError::checkpoint(path, format!("an STU-Net (`{WITNESS}`)"), found));
+    }
+    Ok((tensors, unknown))
+}
+
+/// The pickle that nnU-Net v1 keeps beside a checkpoint.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let mut name = path.file_name()?.to_owned();
+    name.push(".pkl");
+    let pkl = path.with_file_name(name);
+    pkl.is_file().then_some(pkl)
+}
+
+/// The keys of a pickle's root, for an error message.
+fn keys(root: &Value) -> String {
+    match root.as_dict() {
+        Some(dict) => {
+            let keys: Vec<_> = dict.iter_str().map(|(k, _)| format!("`{k:.40}`")).take(6).collect();
+            format!("a dict with {}", keys.join(", "))
+        }
+        None => "no dict".to_owned(),
+    }
+}

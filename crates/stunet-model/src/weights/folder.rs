@@ -1,0 +1,369 @@
+//! Our own model folder: `network.json` and `weights.safetensors`.
+//!
+//! `network.json` holds the configuration and where the weights came from; `weights.safetensors`
+//! every parameter under our names, in the network's order, as `f32` or `f16`, and nothing else.
+//! The weights are memory-mapped: on the CPU an `f32` network uses the file's pages as they are.
+//! Both files appear whole or not at all.
+
+use super::{atomic, values};
+use crate::weights::LoadReport;
+use crate::weights::report::Mismatch;
+use crate::{ModelError, ParameterSource, ParameterSpec, StuNet, StuNetConfig};
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, TensorData};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Name of the description.
+pub const NETWORK_FILE: &str = "network.json";
+/// Name of the weights.
+pub const WEIGHTS_FILE: &str = "weights.safetensors";
+
+const FORMAT: &str = "stunet-network";
+const VERSION: u32 = 1;
+/// Longest description that is read.
+const MAX_DESCRIPTION: u64 = 1 << 24;
+/// The data begins at a multiple of this: whole cache lines, and more than any element needs.
+const ALIGNMENT: usize = 64;
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to half precision: half the size.
+    F16,
+}
+
+impl Precision {
+    fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+        }
+    }
+}
+
+/// Where weights came from: free entries such as `source`, `kind`, `epoch`, `trainer`.
+pub type Provenance = serde_json::Map<String, serde_json::Value>;
+
+#[derive(Serialize, Deserialize)]
+struct Description {
+    format: String,
+    version: u32,
+    config: StuNetConfig,
+    weights: Weights,
+    #[serde(default)]
+    provenance: Provenance,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Weights {
+    file: String,
+    precision: Precision,
+    /// CRC-32 of the values, in hexadecimal.
+    crc32: String,
+}
+
+/// Writes a network's description and weights into a folder, which is created if need be.
+///
+/// Parameters are asked for and written one at a time.
+///
+/// # Errors
+/// When the source fails, or a file cannot be written.
+pub fn save(
+    folder: &Path,
+    config: &StuNetConfig,
+    source: &mut dyn ParameterSource,
+    precision: Precision,
+    provenance: Provenance,
+) -> Result<(), ModelError> {
+    config.validate()?;
+    std::fs::create_dir_all(folder).map_err(|e| ModelError::io("create", folder, e))?;
+    let crc32 = write_weights(&folder.join(WEIGHTS_FILE), config, source, precision)?;
+    let description = Description {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        config: config.clone(),
+        weights: Weights {
+            file: WEIGHTS_FILE.to_owned(),
+            precision,
+            crc32: format!("{crc32:08x}"),
+        },
+        provenance,
+    };
+    let path = folder.join(NETWORK_FILE);
+    atomic::write(&path, |out| {
+        let io = |e: std::io::Error| ModelError::io("write", &path, e);
+        serde_json::to_writer_pretty(&mut *out, &description).map_err(|e| io(e.into()))?;
+        out.write_all(b"\n").map_err(io)
+    })
+}
+
+fn write_weights(
+    path: &Path,
+    config: &StuNetConfig,
+    source: &mut dyn ParameterSource,
+    precision: Precision,
+) -> Result<u32, ModelError> {
+    let specs = config.parameter_specs();
+    let header = header(&specs, precision);
+    atomic::write(path, |out| {
+        let io = |e| ModelError::io("write", path, e);
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        out.write_all(&header).map_err(io)?;
+        let mut crc32 = crc32fast::Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            crc32.update(bytes);
+            out.write_all(bytes).map_err(io)
+        };
+        for spec in &specs {
+            let data = values(source, spec)?;
+            let floats = data.as_slice::<f32>().expect("the values were converted to f32");
+            match precision {
+                Precision::F32 if cfg!(target_endian = "little") => {
+                    put(bytemuck::cast_slice(floats))?;
+                }
+                Precision::F32 => floats.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
+                Precision::F16 => floats.chunks(1 << 16).try_for_each(|chunk| {
+                    let half = chunk.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes());
+                    put(&half.collect::<Vec<u8>>())
+                })?,
+            }
+        }
+        Ok(crc32.finalize())
+    })
+}
+
+/// The header of a safetensors file: names, types, shapes and ranges in the network's order.
+fn header(specs: &[ParameterSpec], precision: Precision) -> Vec<u8> {
+    let mut entries = serde_json::Map::new();
+    entries.insert("__metadata__".into(), serde_json::json!({ "format": FORMAT }));
+    let mut at = 0;
+    for spec in specs {
+        let end = at + spec.shape.iter().product::<usize>() * precision.size();
+        let entry = serde_json::json!({
+            "dtype": precision.dtype(), "shape": spec.shape, "data_offsets": [at, end]
+        });
+        entries.insert(spec.name.clone(), entry);
+        at = end;
+    }
+    let mut header = serde_json::Value::Object(entries).to_string().into_bytes();
+    // The length of the header itself takes eight bytes; the format pads with spaces.
+    header.resize((header.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
+    header
+}
+
+/// An open model folder: checked, mapped, no weight read yet.
+#[derive(Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    config: StuNetConfig,
+    precision: Precision,
+    crc32: String,
+    provenance: Provenance,
+    map: Arc<Mmap>,
+    /// Range of every parameter within the map.
+    ranges: BTreeMap<String, (Vec<usize>, std::ops::Range<usize>)>,
+}
+
+/// True when a folder holds a description: it is one of ours.
+pub fn is_model_folder(folder: &Path) -> bool {
+    folder.join(NETWORK_FILE).is_file()
+}
+
+/// Opens a model folder and checks that the weights are those of the described network.
+///
+/// # Errors
+/// When a file is missing, truncated or malformed, of a later version, or when the weights differ
+/// from the description in names, shapes or type.
+pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
+    let description = read_description(&folder.join(NETWORK_FILE))?;
+    let path = folder.join(WEIGHTS_FILE);
+    let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
+    let map = map(&file).map_err(|e| ModelError::io("map", &path, e))?;
+    let broken = |e: safetensors::SafeTensorError| {
+        ModelError::checkpoint(&path, "a complete safetensors file", format!("{e}"))
+    };
+    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
+    let precision = description.weights.precision;
+    let ranges = ranges(&path, &metadata, header + 8, precision)?;
+    let opened = ModelFolder {
+        path,
+        config: description.config,
+        precision,
+        crc32: description.weights.crc32,
+        provenance: description.provenance,
+        map: Arc::new(map),
+        ranges,
+    };
+    let report = opened.compare();
+    if !report.is_complete() {
+        return Err(ModelError::Load { report: Box::new(report), path: opened.path });
+    }
+    Ok(opened)
+}
+
+fn read_description(path: &Path) -> Result<Description, ModelError> {
+    use std::io::Read;
+    let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
+    let mut text = String::new();
+    let read = file.take(MAX_DESCRIPTION).read_to_string(&mut text);
+    read.map_err(|e| ModelError::io("read", path, e))?;
+    let refuse = |expected: &str, found: String| ModelError::checkpoint(path, expected, found);
+    // The tag is looked at first: another program's file deserves a clearer answer.
+    let json: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|e| refuse("a network description in JSON", e.to_string()))?;
+    if json["format"] != FORMAT {
+        let found = format!("{:.60}", json["format"].to_string());
+        return Err(refuse("format \"stunet-network\"", found));
+    }
+    if json["version"] != VERSION {
+        return Err(refuse("version 1", format!("{:.60}", json["version"].to_string())));
+    }
+    let description: Description =
+        serde_json::from_value(json).map_err(|e| refuse("a network description", e.to_string()))?;
+    if description.weights.file != WEIGHTS_FILE {
+        let found = format!("`{:.60}`", description.weights.file);
+        return Err(refuse("weights in `weights.safetensors`", found));
+    }
+    description.config.validate()?;
+    Ok(description)
+}
+
+/// Maps the weights.
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: a mapping is sound as long as nobody changes the bytes under it. The map is
+    // read-only, and this crate never writes into an existing weights file: it moves a new one over
+    // it, which leaves the mapped one as it was. As with every mapped file, another program that
+    // truncates it in place would end this one with a bus error; the values themselves are plain
+    // numbers, for which any bytes are valid.
+    unsafe { Mmap::map(file) }
+}
+
+fn ranges(
+    path: &Path,
+    metadata: &Metadata,
+    data: usize,
+    precision: Precision,
+) -> Result<BTreeMap<String, (Vec<usize>, std::ops::Range<usize>)>, ModelError> {
+    let mut ranges = BTreeMap::new();
+    for (name, info) in metadata.tensors() {
+        if info.dtype != precision.dtype() {
+            let expected = format!("{name:.80} as {:?}", precision.dtype());
+            return Err(ModelError::checkpoint(path, expected, format!("{:?}", info.dtype)));
+        }
+        let (start, end) = info.data_offsets;
+        ranges.insert(name, (info.shape.clone(), data + start..data + end));
+    }
+    Ok(ranges)
+}
+
+impl ModelFolder {
+    /// The network's configuration.
+    pub fn config(&self) -> &StuNetConfig {
+        &self.config
+    }
+
+    /// How the weights are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Where the weights came from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// Loads the network.
+    ///
+    /// # Errors
+    /// When the values do not match their checksum.
+    pub fn load(&self, device: &Device) -> Result<(StuNet, LoadReport), ModelError> {
+        let mut source = FolderSource { folder: self, crc32: crc32fast::Hasher::new() };
+        let network = StuNet::from_source(&self.config, &mut source, device)?;
+        let found = format!("{:08x}", source.crc32.finalize());
+        if found != self.crc32 {
+            let expected = format!("weights with checksum {:.8}", self.crc32);
+            return Err(ModelError::checkpoint(&self.path, expected, found + ": corrupt"));
+        }
+        Ok((network, self.compare()))
+    }
+
+    fn compare(&self) -> LoadReport {
+        let mut report = LoadReport::default();
+        let specs = self.config.parameter_specs();
+        for spec in &specs {
+            match self.ranges.get(&spec.name) {
+                Some((shape, _)) if *shape == spec.shape => report.applied.push(spec.name.clone()),
+                Some((shape, _)) => report.mismatched.push(Mismatch {
+                    name: spec.name.clone(),
+                    expected: spec.shape.clone(),
+                    found: shape.clone(),
+                }),
+                None => report.missing.push(spec.name.clone()),
+            }
+        }
+        let known: std::collections::HashSet<_> = specs.iter().map(|s| &s.name).collect();
+        let unused = self.ranges.keys().filter(|name| !known.contains(name));
+        report.unused.extend(unused.cloned());
+        report
+    }
+}
+
+/// Serves parameters in order and sums their checksum on the way.
+struct FolderSource<'a> {
+    folder: &'a ModelFolder,
+    crc32: crc32fast::Hasher,
+}
+
+impl ParameterSource for FolderSource<'_> {
+    fn parameter(&mut self, spec: &ParameterSpec) -> Result<TensorData, ModelError> {
+        let folder = self.folder;
+        let (shape, range) = folder.ranges.get(&spec.name).expect("opening checked every name");
+        let bytes = &folder.map[range.clone()];
+        self.crc32.update(bytes);
+        if folder.precision == Precision::F32 && cfg!(target_endian = "little") {
+            let pages = Pages { map: folder.map.clone(), range: range.clone() };
+            let bytes = bytes::Bytes::from_owner(pages);
+            let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+            return Ok(TensorData::from_bytes(bytes, shape.clone(), DType::F32));
+        }
+        let floats: Vec<f32> = match folder.precision {
+            Precision::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Precision::F16 => {
+                let halves = bytes.as_chunks().0.iter();
+                halves.map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()
+            }
+        };
+        Ok(TensorData::new(floats, shape.clone()))
+    }
+}
+
+/// A range of the map that keeps the map alive.
+struct Pages {
+    map: Arc<Mmap>,
+    range: std::ops::Range<usize>,
+}
+
+impl AsRef<[u8]> for Pages {
+    fn as_ref(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+}

@@ -1,0 +1,558 @@
+//! The stack machine that runs a pickle's operations.
+
+use super::error::{PickleError, PickleProblem, Step, unexpected};
+use super::globals::{self, Global, latin1};
+use super::node::{Id, Node, freeze};
+use super::{MAX_BYTES, MAX_DERIVED, MAX_NODES, Value};
+use std::collections::HashMap;
+use std::io::{BufRead, Read};
+use std::sync::Arc;
+
+/// Most axes of a tensor or an array.
+const MAX_AXES: usize = 32;
+
+/// Runs one pickle from the start of `input` to its STOP and not a byte further.
+///
+/// Returns its value and its length.
+pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), PickleError> {
+    let mut machine = Machine {
+        input,
+        torch,
+        position: 0,
+        nodes: Vec::new(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        derived: 0,
+    };
+    loop {
+        let start = machine.position;
+        match machine.step() {
+            Ok(None) => {}
+            Ok(Some(root)) => {
+                let value = freeze(&machine.nodes, root).map_err(|p| p.at(start))?;
+                return Ok((value, machine.position));
+            }
+            Err(problem) => return Err(problem.at(start)),
+        }
+    }
+}
+
+pub(super) struct Machine<'a> {
+    input: &'a mut dyn BufRead,
+    torch: bool,
+    position: u64,
+    nodes: Vec<Node>,
+    stack: Vec<Id>,
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+    derived: u64,
+}
+
+impl Machine<'_> {
+    /// One operation; the root's index at STOP.
+    fn step(&mut self) -> Step<Option<Id>> {
+        match self.byte("an operation")? {
+            b'.' => return self.pop().map(Some),
+            0x80 => self.protocol()?,
+            0x95 => self.array_of::<8>().map(drop)?,
+            b'N' => self.push(Node::None)?,
+            0x88 => self.push(Node::Bool(true))?,
+            0x89 => self.push(Node::Bool(false))?,
+            code @ (b'I' | b'L' | b'J' | b'K' | b'M' | 0x8a | 0x8b) => self.integer_op(code)?,
+            code @ (b'F' | b'G') => self.float_op(code)?,
+            code @ (b'S' | b'T' | b'U' | b'V' | b'X' | 0x8c | 0x8d) => self.text_op(code)?,
+            b'C' => self.bytes_op(1)?,
+            b'B' => self.bytes_op(4)?,
+            0x8e | 0x96 => self.bytes_op(8)?,
+            code @ (b'p' | b'q' | b'r' | 0x94 | b'g' | b'h' | b'j') => self.memo_op(code)?,
+            code @ (b'(' | b'0' | b'1' | b'2') => self.stack_op(code)?,
+            b')' => self.push(Node::Tuple(Vec::new()))?,
+            b']' => self.push(Node::List(Vec::new()))?,
+            b'}' => self.push(globals::empty_dict(false))?,
+            0x8f => self.push(Node::Set(Vec::new()))?,
+            code @ (b't' | 0x85 | 0x86 | 0x87 | b'l' | b'd' | 0x91) => self.collect_op(code)?,
+            code @ (b'a' | b'e' | 0x90) => self.append_op(code)?,
+            code @ (b's' | b'u') => self.set_items_op(code)?,
+            code => self.object_op(code)?,
+        }
+        Ok(None)
+    }
+
+    fn protocol(&mut self) -> Step<()> {
+        match self.byte("a protocol version")? {
+            0..=5 => Ok(()),
+            v => Err(unexpected("pickle protocol 0 to 5", v.to_string())),
+        }
+    }
+
+    fn integer_op(&mut self, code: u8) -> Step<()> {
+        let node = match code {
+            b'I' => match &*self.line()? {
+                "00" => Node::Bool(false),
+                "01" => Node::Bool(true),
+                digits => Node::Int(decimal(digits)?),
+            },
+            b'L' => {
+                let line = self.line()?;
+                Node::Int(decimal(line.strip_suffix('L').unwrap_or(&line))?)
+            }
+            b'J' => Node::Int(i32::from_le_bytes(self.array_of()?).into()),
+            b'K' => Node::Int(self.byte("a byte")?.into()),
+            b'M' => Node::Int(u16::from_le_bytes(self.array_of()?).into()),
+            0x8a => self.long(1)?,
+            _ => self.long(4)?,
+        };
+        self.push(node)
+    }
+
+    fn long(&mut self, width: usize) -> Step<Node> {
+        let bytes = self.counted(width)?;
+        if bytes.len() > 16 {
+            return Err(PickleProblem::TooLarge { what: "bytes in an integer", limit: 16 });
+        }
+        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+        let mut wide = [if negative { 0xff } else { 0 }; 16];
+        wide[..bytes.len()].copy_from_slice(&bytes);
+        Ok(Node::Int(i128::from_le_bytes(wide)))
+    }
+
+    fn float_op(&mut self, code: u8) -> Step<()> {
+        let value = match code {
+            b'G' => f64::from_be_bytes(self.array_of()?),
+            _ => {
+                let line = self.line()?;
+                line.parse().map_err(|_| unexpected("a float", format!("`{line:.32}`")))?
+            }
+        };
+        self.push(Node::Float(value))
+    }
+
+    fn text_op(&mut self, code: u8) -> Step<()> {
+        let text = match code {
+            b'S' => unquote(&self.line()?)?,
+            b'V' => unescape(&self.line()?)?,
+            b'T' => latin1_text(&self.counted(4)?),
+            b'U' => latin1_text(&self.counted(1)?),
+            b'X' => utf8(self.counted(4)?)?,
+            0x8c => utf8(self.counted(1)?)?,
+            _ => utf8(self.counted(8)?)?,
+        };
+        self.push(Node::Str(text.into()))
+    }
+
+    fn bytes_op(&mut self, width: usize) -> Step<()> {
+        let bytes = self.counted(width)?;
+        self.push(Node::Bytes(bytes.into()))
+    }
+
+    fn memo_op(&mut self, code: u8) -> Step<()> {
+        let key = match code {
+            b'p' | b'g' => {
+                let line = self.line()?;
+                u64::try_from(decimal(&line)?)
+                    .map_err(|_| unexpected("a memo index", format!("`{line:.32}`")))?
+            }
+            b'q' | b'h' => self.byte("a memo index")?.into(),
+            b'r' | b'j' => u32::from_le_bytes(self.array_of()?).into(),
+            _ => self.memo.len() as u64,
+        };
+        if matches!(code, b'g' | b'h' | b'j') {
+            let id = *self
+                .memo
+                .get(&key)
+                .ok_or_else(|| unexpected("a memoised object", format!("nothing under {key}")))?;
+            self.stack.push(id);
+        } else {
+            let id = self.top()?;
+            self.memo.insert(key, id);
+        }
+        Ok(())
+    }
+
+    fn stack_op(&mut self, code: u8) -> Step<()> {
+        match code {
+            b'(' => self.marks.push(self.stack.len()),
+            b'1' => drop(self.pop_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            // POP takes a mark off where nothing lies above it.
+            _ if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
+            _ => drop(self.pop()?),
+        }
+        Ok(())
+    }
+
+    fn collect_op(&mut self, code: u8) -> Step<()> {
+        let node = match code {
+            0x85 => Node::Tuple(self.pop_many(1)?),
+            0x86 => Node::Tuple(self.pop_many(2)?),
+            0x87 => Node::Tuple(self.pop_many(3)?),
+            b't' => Node::Tuple(self.pop_mark()?),
+            b'l' => Node::List(self.pop_mark()?),
+            0x91 => Node::Set(self.pop_mark()?),
+            _ => Node::Dict { items: pairs(self.pop_mark()?)?, ordered: false },
+        };
+        self.push(node)
+    }
+
+    fn append_op(&mut self, code: u8) -> Step<()> {
+        let new = match code {
+            b'a' => vec![self.pop()?],
+            _ => self.pop_mark()?,
+        };
+        let target = self.top()?;
+        match &mut self.nodes[target as usize] {
+            Node::List(items) | Node::Set(items) => {
+                items.extend(new);
+                Ok(())
+            }
+            other => Err(unexpected("a list or set to append to", other.describe())),
+        }
+    }
+
+    fn set_items_op(&mut self, code: u8) -> Step<()> {
+        let new = match code {
+            b's' => self.pop_many(2)?,
+            _ => self.pop_mark()?,
+        };
+        let target = self.top()?;
+        match &mut self.nodes[target as usize] {
+            Node::Dict { items, .. } => {
+                items.extend(pairs(new)?);
+                Ok(())
+            }
+            other => Err(unexpected("a dict to set items of", other.describe())),
+        }
+    }
+
+    fn object_op(&mut self, code: u8) -> Step<()> {
+        match code {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Node::Global(globals::lookup(&module, &name)?))
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (module, name) = (self.text(module)?, self.text(name)?);
+                self.push(Node::Global(globals::lookup(&module, &name)?))
+            }
+            b'R' | 0x81 => {
+                let (args, class) = (self.pop()?, self.pop()?);
+                self.call(class, args)
+            }
+            0x92 => {
+                let (named, args, class) = (self.pop()?, self.pop()?, self.pop()?);
+                match self.node(named) {
+                    Node::Dict { items, .. } if items.is_empty() => self.call(class, args),
+                    other => Err(unexpected("no named arguments", other.describe())),
+                }
+            }
+            b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                let global = globals::lookup(&module, &name)?;
+                let args = self.pop_mark()?;
+                let made = self.construct(global, &args)?;
+                self.push(made)
+            }
+            b'o' => {
+                let parts = self.pop_mark()?;
+                let [class, ref args @ ..] = parts[..] else {
+                    return Err(unexpected("a class", "an empty stack"));
+                };
+                let global = self.global(class)?;
+                let made = self.construct(global, args)?;
+                self.push(made)
+            }
+            b'b' => {
+                let state = self.pop()?;
+                let object = self.top()?;
+                self.build(object, state)
+            }
+            b'Q' if self.torch => {
+                let id = self.pop()?;
+                let storage = self.persistent(id)?;
+                self.push(storage)
+            }
+            b'Q' | b'P' => {
+                Err(PickleProblem::Unsupported { name: "a persistent id outside a torch file" })
+            }
+            0x82..=0x84 => Err(PickleProblem::Unsupported { name: "EXT" }),
+            0x97 | 0x98 => Err(PickleProblem::Unsupported { name: "an out-of-band buffer" }),
+            code => Err(PickleProblem::UnknownOperation { code }),
+        }
+    }
+
+    fn call(&mut self, class: Id, args: Id) -> Step<()> {
+        let (global, args) = (self.global(class)?, self.tuple(args)?);
+        let made = self.construct(global, &args)?;
+        self.push(made)
+    }
+}
+
+/// Access to the stack and to objects.
+impl Machine<'_> {
+    pub(super) fn node(&self, id: Id) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    pub(super) fn replace(&mut self, id: Id, node: Node) {
+        self.nodes[id as usize] = node;
+    }
+
+    /// Counts bytes that operations make out of others: a short pickle could copy a long text
+    /// again and again.
+    pub(super) fn spend(&mut self, bytes: usize) -> Step<()> {
+        self.derived = self.derived.saturating_add(bytes as u64);
+        if self.derived > MAX_DERIVED {
+            return Err(PickleProblem::TooLarge {
+                what: "bytes of copied data",
+                limit: MAX_DERIVED,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn text(&self, id: Id) -> Step<Arc<str>> {
+        match self.node(id) {
+            Node::Str(text) => Ok(text.clone()),
+            other => Err(unexpected("text", other.describe())),
+        }
+    }
+
+    /// Raw bytes; Python 2 wrote them as text.
+    pub(super) fn bytes(&mut self, id: Id) -> Step<Arc<[u8]>> {
+        match self.node(id) {
+            Node::Bytes(bytes) => Ok(bytes.clone()),
+            Node::Str(text) => {
+                let text = text.clone();
+                self.spend(text.len())?;
+                latin1(&text)
+            }
+            other => Err(unexpected("bytes", other.describe())),
+        }
+    }
+
+    pub(super) fn integer(&self, id: Id) -> Step<i128> {
+        match self.node(id) {
+            Node::Int(v) => Ok(*v),
+            other => Err(unexpected("an int", other.describe())),
+        }
+    }
+
+    pub(super) fn size(&self, id: Id) -> Step<usize> {
+        let v = self.integer(id)?;
+        usize::try_from(v).map_err(|_| unexpected("a size", v.to_string()))
+    }
+
+    pub(super) fn sizes(&self, id: Id) -> Step<Vec<usize>> {
+        match self.node(id) {
+            Node::Tuple(ids) | Node::List(ids) if ids.len() <= MAX_AXES => {
+                ids.iter().map(|&id| self.size(id)).collect()
+            }
+            other => Err(unexpected("a tuple of sizes", other.describe())),
+        }
+    }
+
+    pub(super) fn tuple(&mut self, id: Id) -> Step<Vec<Id>> {
+        match self.node(id) {
+            Node::Tuple(_) => self.sequence(id),
+            other => Err(unexpected("a tuple", other.describe())),
+        }
+    }
+
+    pub(super) fn sequence(&mut self, id: Id) -> Step<Vec<Id>> {
+        match self.node(id) {
+            Node::Tuple(ids) | Node::List(ids) | Node::Set(ids) => {
+                let ids = ids.clone();
+                self.spend(size_of_val(&ids[..]))?;
+                Ok(ids)
+            }
+            other => Err(unexpected("a sequence", other.describe())),
+        }
+    }
+
+    fn global(&self, id: Id) -> Step<Global> {
+        match self.node(id) {
+            Node::Global(global) => Ok(*global),
+            other => Err(unexpected("a constructor", other.describe())),
+        }
+    }
+
+    fn push(&mut self, node: Node) -> Step<()> {
+        if self.nodes.len() >= MAX_NODES {
+            return Err(PickleProblem::TooLarge { what: "objects", limit: MAX_NODES as u64 });
+        }
+        self.stack.push(self.nodes.len() as Id);
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn top(&self) -> Step<Id> {
+        let above = self.stack.get(self.floor()..).unwrap_or_default();
+        above.last().copied().ok_or_else(underflow)
+    }
+
+    fn pop(&mut self) -> Step<Id> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn pop_many(&mut self, count: usize) -> Step<Vec<Id>> {
+        match self.stack.len().checked_sub(count) {
+            Some(at) if at >= self.floor() => Ok(self.stack.split_off(at)),
+            _ => Err(underflow()),
+        }
+    }
+
+    fn pop_mark(&mut self) -> Step<Vec<Id>> {
+        let at = self.marks.pop().ok_or_else(|| unexpected("a mark", "none on the stack"))?;
+        // Nothing pops below a mark, so the stack reaches at least up to it.
+        Ok(self.stack.split_off(at))
+    }
+}
+
+/// Access to the bytes.
+impl Machine<'_> {
+    fn byte(&mut self, what: &'static str) -> Step<u8> {
+        let [byte] = self.fixed::<1>(what)?;
+        Ok(byte)
+    }
+
+    fn array_of<const N: usize>(&mut self) -> Step<[u8; N]> {
+        self.fixed("an operand")
+    }
+
+    fn fixed<const N: usize>(&mut self, expected: &'static str) -> Step<[u8; N]> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(|e| {
+            if e.kind() == std::io::ErrorKind::UnexpectedEof {
+                PickleProblem::Truncated { expected }
+            } else {
+                e.into()
+            }
+        })?;
+        self.advance(N)?;
+        Ok(bytes)
+    }
+
+    /// Bytes behind a count of `width` bytes. The buffer grows with what is there, not with what
+    /// is announced.
+    fn counted(&mut self, width: usize) -> Step<Vec<u8>> {
+        let count = match width {
+            1 => self.byte("a count")?.into(),
+            4 => u32::from_le_bytes(self.array_of()?).into(),
+            _ => u64::from_le_bytes(self.array_of()?),
+        };
+        let mut bytes = Vec::new();
+        let limit = count.min(MAX_BYTES);
+        (&mut *self.input).take(limit).read_to_end(&mut bytes)?;
+        self.advance(bytes.len())?;
+        if (bytes.len() as u64) < count {
+            return Err(PickleProblem::Truncated { expected: "as many bytes as announced" });
+        }
+        Ok(bytes)
+    }
+
+    fn line(&mut self) -> Step<String> {
+        let mut bytes = Vec::new();
+        (&mut *self.input).take(MAX_BYTES).read_until(b'\n', &mut bytes)?;
+        self.advance(bytes.len())?;
+        if bytes.pop() != Some(b'\n') {
+            return Err(PickleProblem::Truncated { expected: "the end of a line" });
+        }
+        // Text operations of protocol 0 are latin-1.
+        Ok(latin1_text(&bytes))
+    }
+
+    fn advance(&mut self, count: usize) -> Step<()> {
+        self.position += count as u64;
+        if self.position > MAX_BYTES {
+            return Err(PickleProblem::TooLarge { what: "bytes in a pickle", limit: MAX_BYTES });
+        }
+        Ok(())
+    }
+}
+
+fn underflow() -> PickleProblem {
+    unexpected("an object on the stack", "none")
+}
+
+fn decimal(digits: &str) -> Step<i128> {
+    digits.parse().map_err(|_| unexpected("a decimal integer", format!("`{digits:.40}`")))
+}
+
+fn pairs(ids: Vec<Id>) -> Step<Vec<(Id, Id)>> {
+    let (pairs, rest) = ids.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(unexpected("keys and values", "a key without a value"));
+    }
+    Ok(pairs.iter().map(|&[k, v]| (k, v)).collect())
+}
+
+fn utf8(bytes: Vec<u8>) -> Step<String> {
+    String::from_utf8(bytes).map_err(|_| unexpected("text in UTF-8", "other bytes"))
+}
+
+fn latin1_text(bytes: &[u8]) -> String {
+    bytes.iter().map(|&b| char::from(b)).collect()
+}
+
+/// Python 2's quoted string.
+fn unquote(line: &str) -> Step<String> {
+    let bad = || unexpected("a quoted string", format!("`{line:.32}`"));
+    let inner =
+        ['\'', '"'].iter().find_map(|&q| line.strip_prefix(q)?.strip_suffix(q)).ok_or_else(bad)?;
+    let mut out = String::new();
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' => match chars.next().ok_or_else(bad)? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'x' => hex(&mut chars, 2).ok_or_else(bad)?,
+                c @ ('\\' | '\'' | '"') => c,
+                _ => return Err(bad()),
+            },
+            c => c,
+        });
+    }
+    Ok(out)
+}
+
+/// Python's raw-unicode-escape.
+fn unescape(line: &str) -> Step<String> {
+    let bad = || unexpected("escaped text", format!("`{line:.32}`"));
+    let mut out = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        let mut ahead = chars.clone();
+        let width = match (c, ahead.next()) {
+            ('\\', Some('u')) => 4,
+            ('\\', Some('U')) => 8,
+            _ => {
+                out.push(c);
+                continue;
+            }
+        };
+        chars = ahead;
+        out.push(hex(&mut chars, width).ok_or_else(bad)?);
+    }
+    Ok(out)
+}
+
+fn hex(chars: &mut std::str::Chars<'_>, width: usize) -> Option<char> {
+    let mut code = 0;
+    for _ in 0..width {
+        code = code * 16 + chars.next()?.to_digit(16)?;
+    }
+    char::from_u32(code)
+}

@@ -1,0 +1,215 @@
+//! The machine's values while a pickle runs: shared by index, as Python shares objects.
+
+use super::error::{PickleProblem, Step, unexpected};
+use super::globals::Global;
+use super::numpy::{self, Dtype};
+use super::value::{Dict, Value};
+use super::{MAX_DEPTH, MAX_VALUES};
+use crate::weights::tensor::{StorageRef, TensorRef};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Index of a node.
+pub(super) type Id = u32;
+
+/// One object of a running pickle.
+#[derive(Debug)]
+pub(super) enum Node {
+    None,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Str(Arc<str>),
+    Bytes(Arc<[u8]>),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict {
+        items: Vec<(Id, Id)>,
+        ordered: bool,
+    },
+    Set(Vec<Id>),
+    Global(Global),
+    Dtype(Dtype),
+    /// An array before and after its BUILD.
+    Array(Option<Box<RawArray>>),
+    Storage(Arc<StorageRef>),
+    Tensor(Box<TensorRef>),
+}
+
+/// An array whose elements are not decoded yet.
+#[derive(Debug)]
+pub(super) struct RawArray {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) fortran: bool,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+impl Node {
+    /// What this is, for error messages.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::None => "None".into(),
+            Self::Bool(_) => "a bool".into(),
+            Self::Int(_) => "an int".into(),
+            Self::Float(_) => "a float".into(),
+            Self::Str(_) => "text".into(),
+            Self::Bytes(_) => "bytes".into(),
+            Self::Tuple(v) => format!("a tuple of {}", v.len()),
+            Self::List(_) => "a list".into(),
+            Self::Dict { .. } => "a dict".into(),
+            Self::Set(_) => "a set".into(),
+            Self::Global(global) => format!("`{}`", global.name()),
+            Self::Dtype(_) => "a numpy dtype".into(),
+            Self::Array(_) => "a numpy array".into(),
+            Self::Storage(_) => "a torch storage".into(),
+            Self::Tensor(_) => "a torch tensor".into(),
+        }
+    }
+
+    fn child(&self, index: usize) -> Option<Id> {
+        match self {
+            Self::Tuple(v) | Self::List(v) | Self::Set(v) => v.get(index).copied(),
+            Self::Dict { items, .. } => {
+                let (key, value) = items.get(index / 2)?;
+                Some(if index.is_multiple_of(2) { *key } else { *value })
+            }
+            _ => None,
+        }
+    }
+
+    /// Values this node alone spreads out to.
+    fn own_weight(&self) -> u64 {
+        match self {
+            Self::Str(v) => 1 + v.len() as u64 / 16,
+            Self::Bytes(v) => 1 + v.len() as u64 / 16,
+            Self::Array(Some(a)) => 1 + (a.bytes.len() / a.dtype.size().max(1)) as u64,
+            _ => 1,
+        }
+    }
+}
+
+/// Turns the object graph under `root` into plain data.
+///
+/// Sharing is lost on the way, so a few bytes could ask for an astronomically large value: the
+/// size is computed first, without building anything.
+pub(super) fn freeze(nodes: &[Node], root: Id) -> Step<Value> {
+    measure(nodes, root)?;
+    build(nodes, root)
+}
+
+#[derive(Clone, Copy)]
+enum Measure {
+    Unseen,
+    Open,
+    Done { height: u32, weight: u64 },
+}
+
+struct Visit {
+    id: Id,
+    next_child: usize,
+    height: u32,
+    weight: u64,
+}
+
+fn measure(nodes: &[Node], root: Id) -> Step<()> {
+    let mut measured = vec![Measure::Unseen; nodes.len()];
+    let open =
+        |id: Id| Visit { id, next_child: 0, height: 1, weight: nodes[id as usize].own_weight() };
+    let mut path = vec![open(root)];
+    measured[root as usize] = Measure::Open;
+    while let Some(top) = path.last_mut() {
+        let Some(child) = nodes[top.id as usize].child(top.next_child) else {
+            let (id, height, weight) = (top.id, top.height, top.weight);
+            measured[id as usize] = Measure::Done { height, weight };
+            path.pop();
+            continue;
+        };
+        match measured[child as usize] {
+            Measure::Open => return Err(PickleProblem::Cycle),
+            Measure::Unseen => {
+                measured[child as usize] = Measure::Open;
+                path.push(open(child));
+            }
+            Measure::Done { height, weight } => {
+                top.next_child += 1;
+                top.height = top.height.max(height + 1);
+                top.weight = top.weight.saturating_add(weight);
+                check("levels of nesting", top.height.into(), MAX_DEPTH.into())?;
+                check("values", top.weight, MAX_VALUES)?;
+            }
+        }
+        check("levels of nesting", path.len() as u64, MAX_DEPTH.into())?;
+    }
+    Ok(())
+}
+
+fn check(what: &'static str, found: u64, limit: u64) -> Step<()> {
+    if found > limit {
+        return Err(PickleProblem::TooLarge { what, limit });
+    }
+    Ok(())
+}
+
+/// Recursion is bounded: `measure` has seen every path.
+fn build(nodes: &[Node], id: Id) -> Step<Value> {
+    let list = |ids: &[Id]| ids.iter().map(|&id| build(nodes, id)).collect::<Step<Vec<_>>>();
+    Ok(match &nodes[id as usize] {
+        Node::None | Node::Array(None) => Value::None,
+        Node::Bool(v) => Value::Bool(*v),
+        Node::Int(v) => Value::Int(*v),
+        Node::Float(v) => Value::Float(*v),
+        Node::Str(v) => Value::Str(v.as_ref().to_owned()),
+        Node::Bytes(v) => Value::Bytes(v.to_vec()),
+        Node::Tuple(ids) => Value::Tuple(list(ids)?),
+        Node::List(ids) => Value::List(list(ids)?),
+        Node::Set(ids) => Value::Set(list(ids)?),
+        Node::Dict { items, ordered } => Value::Dict(build_dict(nodes, items, *ordered)?),
+        // Named classes occur as values, too: an optimiser's defaults, a dtype.
+        Node::Global(global) => Value::Str(global.name()),
+        Node::Dtype(dtype) => Value::Str(dtype.name()),
+        Node::Array(Some(a)) => Value::Array(a.dtype.array(&a.shape, a.fortran, &a.bytes)?),
+        Node::Storage(_) => return Err(unexpected("a tensor", "a bare torch storage")),
+        Node::Tensor(tensor) => Value::Tensor(tensor.as_ref().clone()),
+    })
+}
+
+fn build_dict(nodes: &[Node], items: &[(Id, Id)], ordered: bool) -> Step<Dict> {
+    #[derive(PartialEq, Eq, Hash)]
+    enum Key {
+        Str(String),
+        Int(i128),
+    }
+    let mut seen: HashMap<Key, usize> = HashMap::new();
+    let mut entries: Vec<(Value, Value)> = Vec::with_capacity(items.len());
+    for &(key, value) in items {
+        let (key, value) = (build(nodes, key)?, build(nodes, value)?);
+        let hashed = match &key {
+            Value::Str(v) => Some(Key::Str(v.clone())),
+            Value::Int(v) => Some(Key::Int(*v)),
+            _ => None,
+        };
+        let position = hashed.map(|k| *seen.entry(k).or_insert(entries.len()));
+        match position.filter(|&p| p < entries.len()) {
+            // As in Python, a repeated key keeps its place and takes the last value.
+            Some(p) => entries[p].1 = value,
+            None => entries.push((key, value)),
+        }
+    }
+    Ok(Dict { entries, ordered })
+}
+
+/// Checks an array's state before it is kept.
+pub(super) fn raw_array(
+    dtype: Dtype,
+    shape: Vec<usize>,
+    fortran: bool,
+    bytes: Arc<[u8]>,
+) -> Step<RawArray> {
+    let count = numpy::count(&shape)?;
+    if dtype.size() == 0 || count.checked_mul(dtype.size()) != Some(bytes.len()) {
+        let found = format!("{} bytes for shape {shape:?}", bytes.len());
+        return Err(unexpected("a numpy array's bytes", found));
+    }
+    Ok(RawArray { dtype, shape, fortran, bytes })
+}
