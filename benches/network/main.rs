@@ -139,7 +139,9 @@ fn run_child(args: &Args, size: &str, task: Task, precision: Precision) -> Resul
         .ok_or_else(|| format!("{status}: {}", first_reason(&stderr)))
 }
 
-fn read_in_background(mut pipe: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<String> {
+fn read_in_background(
+    mut pipe: impl std::io::Read + Send + 'static,
+) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes);

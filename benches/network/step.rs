@@ -76,13 +76,14 @@ impl Step {
         let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(size));
         let size = size.ok_or("--sizes: expected some of S, B, L, H")?;
         let config = StuNetConfig::new(size, 1, args.classes);
-        let patch: [usize; 3] = args.patch.clone().try_into().map_err(|_| "--patch: three sizes")?;
+        let patch: [usize; 3] =
+            args.patch.clone().try_into().map_err(|_| "--patch: three sizes")?;
         config.validate_patch(patch).map_err(|e| e.to_string())?;
 
         let train = task == Task::Train;
         let device = if train { device.clone().autodiff() } else { device.clone() };
-        let mut network = StuNet::from_source(&config, &mut parameters(), &device)
-            .map_err(|e| e.to_string())?;
+        let mut network =
+            StuNet::from_source(&config, &mut parameters(), &device).map_err(|e| e.to_string())?;
         if !train {
             // Cast once; a training step casts its f32 parameters every time.
             network = network.map(&mut Cast::to(precision));

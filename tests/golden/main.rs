@@ -8,3 +8,9 @@ mod checkpoints;
 mod model;
 mod preprocess;
 mod sliding_window;
+
+/// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
+fn device() -> burn::tensor::Device {
+    let name = std::env::var("STUNET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    stunet::device::parse(&name).unwrap()
+}

@@ -1,5 +1,6 @@
 //! Oracle A: the network's logits at every scale, the gradient of every parameter, its cost.
 
+use crate::device;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -87,12 +88,6 @@ fn reference_key(name: &str) -> String {
         "upsample" => format!("upsample_layers.{}", rest.replacen('.', ".conv.", 1)),
         other => panic!("unknown part {other}"),
     }
-}
-
-/// The device under test; the processor unless `STUNET_TEST_DEVICE` names another.
-fn device() -> Device {
-    let name = std::env::var("STUNET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    stunet::device::parse(&name).unwrap()
 }
 
 /// Every n-th value, as the recording kept them.

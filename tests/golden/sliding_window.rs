@@ -204,7 +204,7 @@ fn subject(folder: &Path, file: &str) -> Subject {
     };
     let data = Npz::open(&folder.join("predict_v1.npz")).f32("data");
     Subject {
-        network: seeded(&config, &json, &Device::flex()),
+        network: seeded(&config, &json, &crate::device()),
         data: data.into_dimensionality::<Ix4>().unwrap(),
         window: parse(&json["patch"]),
     }

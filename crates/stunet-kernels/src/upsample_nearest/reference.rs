@@ -7,11 +7,7 @@ pub fn upsample_nearest(x: Tensor<5>, factor: [usize; 3]) -> Tensor<5> {
     }
     let [n, c, d, h, w] = x.dims();
     let [fd, fh, fw] = factor;
-    x.reshape([n * c, d, 1, h, 1, w, 1]).expand([n * c, d, fd, h, fh, w, fw]).reshape([
-        n,
-        c,
-        d * fd,
-        h * fh,
-        w * fw,
-    ])
+    // Six axes and no more: the limit of Burn's `ndarray` backend.
+    let x = x.reshape([n * c * d, 1, h, 1, w, 1]).expand([n * c * d, fd, h, fh, w, fw]);
+    x.reshape([n, c, d * fd, h * fh, w * fw])
 }
