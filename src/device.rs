@@ -62,7 +62,7 @@ impl Backend {
     pub const fn is_compiled_in(self) -> bool {
         match self {
             Self::Cpu => cfg!(feature = "cpu"),
-            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Cuda => cfg!(feature = "_cuda"),
             Self::Vulkan => cfg!(feature = "vulkan"),
             Self::Wgpu => cfg!(feature = "wgpu"),
             Self::Metal => cfg!(feature = "metal"),
@@ -320,7 +320,7 @@ fn devices_of(backend: Backend) -> Vec<Listed> {
         #[cfg(feature = "ndarray")]
         #[allow(deprecated, reason = "kept because users ask for it")]
         Backend::NdArray => vec![hardware(Device::ndarray())],
-        #[cfg(feature = "cuda")]
+        #[cfg(feature = "_cuda")]
         Backend::Cuda => {
             Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().map(hardware).collect()
         }

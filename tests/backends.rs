@@ -88,7 +88,8 @@ fn device_under_test(backend: Backend) -> Option<Device> {
             assert!(!required, "STUNET_REQUIRE_DEVICE: {error}");
             if backend.is_compiled_in() {
                 // Past the test harness, which keeps what a passing test prints to itself.
-                writeln!(std::io::stderr(), "SKIPPED: {error}").unwrap();
+                let mut terminal = std::io::stderr();
+                writeln!(terminal, "SKIPPED: {error}").unwrap();
             }
             None
         }
