@@ -43,10 +43,12 @@ pub(super) fn geometry(header: &Header, shape: [usize; 3]) -> Result<Geometry> {
     if spacing.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
         return Err(DataError::BadSpacing { found: [dz, dy, dx] });
     }
-    let Some(form) = choose(header)? else {
-        return Geometry::axis_aligned(shape, spacing);
-    };
     let signs = [-1.0, -1.0, 1.0];
+    // Without a code, ITK's own axes: RAS signs that become the identity in LPS.
+    let form = choose(header)?.unwrap_or(Form {
+        axes: [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]],
+        origin: [0.0; 3],
+    });
     let mut direction = [[0.0; 3]; 3];
     for (axis, step) in [dx, dy, dz].into_iter().enumerate() {
         let length = column_length(&form.axes, axis);

@@ -215,6 +215,8 @@ fn orientation_as_itk() {
     check_form("sform of other lengths", &pixdim_rules, [1.0; 3], origin, [-1.0, -1.0, 1.0]);
     let negative = File { pixdim: [1.0, -2.0, 3.0, 4.0], ..file([0, 2], 2.0) };
     check_form("negative pixdim", &negative, spacing, origin, [1.0, -1.0, 1.0]);
+    let negative = File { pixdim: [1.0, 2.0, -3.0, 4.0], ..file([0, 0], 2.0) };
+    check_form("negative pixdim, no code", &negative, spacing, [0.0; 3], [1.0, -1.0, 1.0]);
     let flipped = File { pixdim: [-1.0, 2.0, 3.0, 4.0], ..file([1, 0], 2.0) };
     check_form("qfac", &flipped, spacing, origin, [-1.0, -1.0, -1.0]);
     let metres = File { units: 1, ..file([0, 1], 2.0) };
