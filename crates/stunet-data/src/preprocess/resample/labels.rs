@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn exact_halves() {
-        // Output 1 of 3 lies in the middle between the two voxels.
+        // The only output voxel lies in the middle between the two of the input.
         check(LabelRule::LastAboveHalf, &[5, 3], 1, &[5]);
         check(LabelRule::LastAboveHalf, &[-1, 0], 1, &[0]);
         check(LabelRule::LargestShare, &[5, 3], 1, &[3]);
