@@ -79,7 +79,7 @@ fn case(folder: &Path, name: &str, json: &Value) -> Case {
 }
 
 /// The reference's key of one of our parameters.
-fn reference_key(name: &str) -> String {
+pub(crate) fn reference_key(name: &str) -> String {
     let (part, rest) = name.split_once('.').unwrap();
     match part {
         "encoder" => format!("conv_blocks_context.{rest}").replace(".skip.", ".conv3."),

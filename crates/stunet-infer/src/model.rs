@@ -1,17 +1,24 @@
 //! A model from its path, whichever of the three kinds it is.
 
+mod locate;
+mod own;
+mod v1;
+mod v2;
+
 use crate::error::InferError;
 use burn::tensor::Device;
+use locate::{Located, Weights};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use stunet_data::labels::LabelSet;
-use stunet_data::plans::{Plans, Reference};
+use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_model::weights::folder::{self, Precision, Provenance};
+use stunet_model::weights::{LoadOptions, LoadReport};
 use stunet_model::{StuNet, StuNetConfig};
 
 /// What a path can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
     /// nnU-Net 1.7: a `.model` file, with or without its `.model.pkl`, or a results folder.
     #[serde(rename = "nnunet-v1")]
@@ -20,13 +27,14 @@ pub enum ModelKind {
     #[serde(rename = "nnunet-v2")]
     NnUNetV2,
     /// Our own folder: `network.json`, `plans.json`, `labels.json` and weights.
+    #[serde(rename = "stunet")]
     Stunet,
 }
 
 /// Which folds are averaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Folds {
-    /// Every fold there is; `fold_all` only where there is no other.
+    /// Every numbered fold there is; `fold_all` only where there is none.
     #[default]
     Found,
     /// `fold_all`: trained on all cases.
@@ -40,15 +48,14 @@ impl FromStr for Folds {
 
     /// Reads `all`, one number, or several with commas.
     fn from_str(text: &str) -> Result<Self, InferError> {
-        let bad = InferError::Unsupported {
-            option: "folds",
-            reason: "expected `all` or numbers separated by commas, such as 0,1,2",
-        };
         if text.trim() == "all" {
             return Ok(Self::All);
         }
         let numbers: Result<Vec<usize>, _> = text.split(',').map(|n| n.trim().parse()).collect();
-        numbers.map(Self::Numbers).map_err(|_| bad)
+        numbers.map(Self::Numbers).map_err(|_| InferError::Unsupported {
+            option: "folds",
+            reason: "expected `all` or numbers separated by commas, such as 0,1,2",
+        })
     }
 }
 
@@ -59,10 +66,11 @@ pub struct OpenOptions {
     pub device: Device,
     /// Which folds are averaged.
     pub folds: Folds,
-    /// Name of the checkpoint without its ending, such as `checkpoint_best` or `base_ep4k`; by
-    /// default the final one, else the best, else the latest.
+    /// Name of the checkpoint with or without its ending, such as `checkpoint_best` or
+    /// `base_ep4k`; by default the final one, else the best, else the latest.
     pub checkpoint: Option<String>,
-    /// Whose arithmetic, if not that of whatever wrote the model.
+    /// Whose arithmetic, if not that of whatever wrote the model. For nnU-Net's files the precision
+    /// of the sums changes with it; our own folders state theirs.
     pub reference: Option<Reference>,
 }
 
@@ -79,8 +87,14 @@ impl OpenOptions {
 pub struct FoldReport {
     /// `0`, `1`, ..., `all`, or empty where there are no folds.
     pub fold: String,
-    /// The file its weights come from.
+    /// The file or folder its weights come from.
     pub path: PathBuf,
+    /// Epochs trained, where the checkpoint says so.
+    pub epoch: Option<i64>,
+    /// The trainer's name, where the checkpoint says so.
+    pub trainer: Option<String>,
+    /// What loading applied; none before the weights are loaded.
+    pub load: Option<LoadReport>,
 }
 
 /// What a model is, known without loading its weights.
@@ -113,19 +127,29 @@ impl Model {
     ///
     /// * nnU-Net v1: a `.model` file. With a `.model.pkl` beside it, that one's plans apply;
     ///   without, the published TotalSegmentator plan, if the weights have its 105 classes and one
-    ///   input channel. Or a results folder with `plans.pkl` and `fold_X`.
-    /// * nnU-Net v2: a results folder with `plans.json`, `dataset.json` and `fold_X`.
+    ///   input channel. Or a results folder with `fold_X` and `plans.pkl`.
+    /// * nnU-Net v2: a results folder with `plans.json`, `dataset.json` and `fold_X`, or one of its
+    ///   `.pth` files.
     /// * our own folder.
     ///
     /// # Errors
     /// When the path is none of these, or weights, plans and labels contradict each other.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, InferError> {
-        let _ = options;
-        Err(InferError::NotAModel {
-            expected: "a model",
-            found: "nothing".into(),
-            path: path.into(),
-        })
+        let located = Located::find(path, options)?;
+        let mut description = located.describe(path)?;
+        let mut networks = Vec::with_capacity(located.folds.len());
+        for (fold, report) in located.folds.iter().zip(&mut description.folds) {
+            let (network, load) = match &fold.weights {
+                Weights::Checkpoint(checkpoint) => {
+                    let strides = description.config.strides;
+                    checkpoint.load(strides, &options.device, &LoadOptions::default())?
+                }
+                Weights::Folder(folder, _) => folder.load(&options.device)?,
+            };
+            report.load = Some(load);
+            networks.push(network);
+        }
+        Ok(Self { networks, description })
     }
 
     /// Reads what a model is, without loading its weights.
@@ -133,35 +157,89 @@ impl Model {
     /// # Errors
     /// As [`open`](Self::open), for everything that shows without the weights' values.
     pub fn describe(path: &Path, options: &OpenOptions) -> Result<Description, InferError> {
-        Self::open(path, options).map(|model| model.description)
+        Located::find(path, options)?.describe(path)
     }
 
     /// A model from its parts.
     ///
+    /// # Errors
+    /// When networks, plans and labels contradict each other.
+    ///
     /// # Panics
     /// When there is no network.
-    pub fn from_parts(networks: Vec<StuNet>, plans: Plans, labels: LabelSet) -> Self {
-        let config = networks[0].config();
+    pub fn from_parts(
+        networks: Vec<StuNet>,
+        plans: Plans,
+        labels: LabelSet,
+    ) -> Result<Self, InferError> {
+        let configs: Vec<_> = networks.iter().map(StuNet::config).collect();
+        locate::check(&configs, &plans, &labels, Path::new("(in memory)"))?;
         let description = Description {
             kind: ModelKind::Stunet,
-            config,
+            config: configs.into_iter().next().expect("a model has a network"),
             plans,
             labels,
             folds: Vec::new(),
             notes: Vec::new(),
         };
-        Self { networks, description }
+        Ok(Self { networks, description })
     }
 
-    /// Writes our own model folder: `network.json`, `plans.json`, `labels.json` and the weights,
-    /// with several folds in `fold_X`.
+    /// Writes our own model folder: `network.json`, `plans.json`, `labels.json` and the weights;
+    /// several folds go to `fold_X`.
+    ///
+    /// The plans keep whose arithmetic is followed, but sums are kept in f32 from then on.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub fn save_folder(&self, folder: &Path) -> Result<(), InferError> {
-        self.description.plans.save(&folder.join("plans.json"))?;
-        self.description.labels.save(&folder.join("labels.json"))?;
+        self.save_folder_as(folder, Precision::F32)
+    }
+
+    /// As [`save_folder`](Self::save_folder), with weights of a chosen precision.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn save_folder_as(&self, folder: &Path, precision: Precision) -> Result<(), InferError> {
+        let Description { config, plans, labels, .. } = &self.description;
+        for (index, network) in self.networks.iter().enumerate() {
+            let fold = self.description.folds.get(index);
+            let name = fold.map_or_else(|| index.to_string(), |fold| fold.fold.clone());
+            let folder = match self.networks.len() {
+                1 => folder.to_owned(),
+                _ => folder.join(format!("fold_{name}")),
+            };
+            let provenance = self.provenance(index);
+            folder::save(&folder, config, &mut network.source(), precision, provenance)?;
+        }
+        let plans = Plans { accumulation: Accumulation::F32, ..plans.clone() };
+        plans.save(&folder.join(own::PLANS_FILE))?;
+        labels.save(&folder.join(own::LABELS_FILE))?;
         Ok(())
+    }
+
+    /// Where a fold's weights came from; no paths, which may name people.
+    fn provenance(&self, index: usize) -> Provenance {
+        let mut entries = Provenance::new();
+        let mut put = |key: &str, value: serde_json::Value| entries.insert(key.into(), value);
+        if let Ok(kind) = serde_json::to_value(self.description.kind) {
+            put("kind", kind);
+        }
+        if let Some(fold) = self.description.folds.get(index) {
+            if let Some(name) = fold.path.file_name().and_then(|n| n.to_str()) {
+                put("source", name.into());
+            }
+            if !fold.fold.is_empty() {
+                put("fold", fold.fold.as_str().into());
+            }
+            if let Some(epoch) = fold.epoch {
+                put("epoch", epoch.into());
+            }
+            if let Some(trainer) = &fold.trainer {
+                put("trainer", trainer.as_str().into());
+            }
+        }
+        entries
     }
 
     /// One network per fold.
@@ -189,3 +267,6 @@ impl Model {
         &self.description
     }
 }
+
+#[cfg(test)]
+mod tests;

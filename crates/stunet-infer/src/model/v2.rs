@@ -1,0 +1,108 @@
+//! nnU-Net 2: results folders.
+
+use super::locate::{
+    Fold, Located, Weights, choose_checkpoint, choose_folds, not_a_model, read_json,
+};
+use super::{ModelKind, OpenOptions};
+use crate::error::InferError;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use stunet_data::labels::LabelSet;
+use stunet_data::plans::Plans;
+use stunet_model::weights::{Checkpoint, CheckpointKind};
+
+/// Checkpoints of the trainer, most wanted first.
+const USUAL: [&str; 3] = ["checkpoint_final", "checkpoint_best", "checkpoint_latest"];
+
+/// The results folder of `RESULTS/fold_X/checkpoint.pth`.
+pub(super) fn results_folder_of(file: &Path) -> Option<PathBuf> {
+    if file.extension().is_none_or(|e| e != "pth") {
+        return None;
+    }
+    let fold = file.parent()?;
+    fold.file_name()?.to_str()?.strip_prefix("fold_")?;
+    let folder = fold.parent()?;
+    // A relative path may end at the fold: its parent is then the current folder.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    folder.join("plans.json").is_file().then(|| folder.to_owned())
+}
+
+/// Opens one checkpoint within its results folder.
+pub(super) fn open_file(file: &Path, folder: &Path) -> Result<Located, InferError> {
+    let fold = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let name = fold.unwrap_or_default().trim_start_matches("fold_").to_owned();
+    with_plans(folder, vec![Fold { name, weights: Weights::Checkpoint(checkpoint(file)?) }])
+}
+
+/// Opens a results folder.
+pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
+    let wanted = options.checkpoint.as_deref();
+    let mut folds = Vec::new();
+    for fold in choose_folds(path, &options.folds)? {
+        let file = choose_checkpoint(&fold.path, wanted, "pth", &USUAL)?;
+        folds.push(Fold { name: fold.name, weights: Weights::Checkpoint(checkpoint(&file)?) });
+    }
+    with_plans(path, folds)
+}
+
+fn checkpoint(path: &Path) -> Result<Checkpoint, InferError> {
+    let checkpoint = Checkpoint::open(path)?;
+    match checkpoint.kind() {
+        CheckpointKind::NnUNetV2 => Ok(checkpoint),
+        CheckpointKind::NnUNetV1 => {
+            Err(not_a_model(path, "an nnU-Net v2 checkpoint", "one of nnU-Net v1"))
+        }
+    }
+}
+
+fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
+    let Weights::Checkpoint(first) = &folds[0].weights else {
+        unreachable!("only checkpoints are put in here")
+    };
+    let metadata = first.metadata();
+    let arguments = metadata.get("init_args").unwrap_or(&Value::Null);
+    let plans_path = folder.join("plans.json");
+    let dataset_path = folder.join("dataset.json");
+    let plans = read_json(&plans_path)?;
+    // The checkpoint carries the dataset, too, should the file have been left behind.
+    let dataset = match (dataset_path.is_file(), arguments.get("dataset_json")) {
+        (false, Some(dataset)) if dataset.is_object() => dataset.clone(),
+        _ => read_json(&dataset_path)?,
+    };
+    let configuration = configuration(folder, arguments, &plans);
+    let mut plans =
+        Plans::from_v2_json(&plans, &dataset, &configuration).map_err(|e| e.at(&plans_path))?;
+    let mut notes = Vec::new();
+    match mirror_axes(metadata.get("inference_allowed_mirroring_axes")) {
+        Some(axes) => plans.mirror_axes = axes,
+        None => {
+            plans.mirror_axes = Vec::new();
+            notes.push("the checkpoint allows no mirroring: windows are predicted once".to_owned());
+        }
+    }
+    let labels = LabelSet::from_dataset_json(&dataset).map_err(|e| e.at(&dataset_path))?;
+    Ok(Located { kind: ModelKind::NnUNetV2, plans, labels, folds, notes })
+}
+
+/// Which configuration: the checkpoint knows, else the folder's name `TRAINER__PLANS__CONFIG`, else
+/// the only one there is, else the usual one.
+fn configuration(folder: &Path, arguments: &Value, plans: &Value) -> String {
+    let recorded = arguments.get("configuration").and_then(Value::as_str);
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let named = name.split("__").nth(2);
+    let known = plans.get("configurations").and_then(Value::as_object);
+    let only = known.filter(|k| k.len() == 1).and_then(|k| k.keys().next()).map(String::as_str);
+    let is_known = |name: &&str| known.is_some_and(|k| k.contains_key(*name));
+    let found = recorded.or(named.filter(is_known)).or(only);
+    found.unwrap_or("3d_fullres").to_owned()
+}
+
+/// As nnU-Net reads them: none recorded means no mirroring.
+fn mirror_axes(recorded: Option<&Value>) -> Option<Vec<usize>> {
+    let axes = recorded?.as_array()?;
+    let mut axes: Vec<usize> =
+        axes.iter().map(|a| a.as_u64().map(|a| a as usize)).collect::<Option<_>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    Some(axes)
+}
