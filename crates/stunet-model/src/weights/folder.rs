@@ -16,7 +16,8 @@ use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -178,8 +179,14 @@ pub struct ModelFolder {
     crc32: String,
     provenance: Provenance,
     map: Arc<Mmap>,
-    /// Range of every parameter within the map.
-    ranges: BTreeMap<String, (Vec<usize>, std::ops::Range<usize>)>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// Where a parameter lies within the map.
+#[derive(Debug)]
+struct Stored {
+    shape: Vec<usize>,
+    range: Range<usize>,
 }
 
 /// True when a folder holds a description: it is one of ours.
@@ -202,7 +209,7 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
     };
     let (header, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
     let precision = description.weights.precision;
-    let ranges = ranges(&path, &metadata, header + 8, precision)?;
+    let tensors = stored(&path, &metadata, header + 8, precision)?;
     let opened = ModelFolder {
         path,
         config: description.config,
@@ -210,7 +217,7 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
         crc32: description.weights.crc32,
         provenance: description.provenance,
         map: Arc::new(map),
-        ranges,
+        tensors,
     };
     let report = opened.compare();
     if !report.is_complete() {
@@ -220,7 +227,6 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
 }
 
 fn read_description(path: &Path) -> Result<Description, ModelError> {
-    use std::io::Read;
     let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
     let mut text = String::new();
     let read = file.take(MAX_DESCRIPTION).read_to_string(&mut text);
@@ -257,22 +263,22 @@ fn map(file: &File) -> std::io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-fn ranges(
+fn stored(
     path: &Path,
     metadata: &Metadata,
     data: usize,
     precision: Precision,
-) -> Result<BTreeMap<String, (Vec<usize>, std::ops::Range<usize>)>, ModelError> {
-    let mut ranges = BTreeMap::new();
+) -> Result<BTreeMap<String, Stored>, ModelError> {
+    let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         if info.dtype != precision.dtype() {
             let expected = format!("{name:.80} as {:?}", precision.dtype());
             return Err(ModelError::checkpoint(path, expected, format!("{:?}", info.dtype)));
         }
         let (start, end) = info.data_offsets;
-        ranges.insert(name, (info.shape.clone(), data + start..data + end));
+        tensors.insert(name, Stored { shape: info.shape.clone(), range: data + start..data + end });
     }
-    Ok(ranges)
+    Ok(tensors)
 }
 
 impl ModelFolder {
@@ -310,9 +316,9 @@ impl ModelFolder {
         let mut report = LoadReport::default();
         let specs = self.config.parameter_specs();
         for spec in &specs {
-            match self.ranges.get(&spec.name) {
-                Some((shape, _)) if *shape == spec.shape => report.applied.push(spec.name.clone()),
-                Some((shape, _)) => report.mismatched.push(Mismatch {
+            match self.tensors.get(&spec.name).map(|stored| &stored.shape) {
+                Some(shape) if *shape == spec.shape => report.applied.push(spec.name.clone()),
+                Some(shape) => report.mismatched.push(Mismatch {
                     name: spec.name.clone(),
                     expected: spec.shape.clone(),
                     found: shape.clone(),
@@ -321,7 +327,7 @@ impl ModelFolder {
             }
         }
         let known: std::collections::HashSet<_> = specs.iter().map(|s| &s.name).collect();
-        let unused = self.ranges.keys().filter(|name| !known.contains(name));
+        let unused = self.tensors.keys().filter(|name| !known.contains(name));
         report.unused.extend(unused.cloned());
         report
     }
@@ -336,7 +342,8 @@ struct FolderSource<'a> {
 impl ParameterSource for FolderSource<'_> {
     fn parameter(&mut self, spec: &ParameterSpec) -> Result<TensorData, ModelError> {
         let folder = self.folder;
-        let (shape, range) = folder.ranges.get(&spec.name).expect("opening checked every name");
+        let Stored { shape, range } =
+            folder.tensors.get(&spec.name).expect("opening checked every name");
         let bytes = &folder.map[range.clone()];
         self.crc32.update(bytes);
         if folder.precision == Precision::F32 && cfg!(target_endian = "little") {
@@ -359,7 +366,7 @@ impl ParameterSource for FolderSource<'_> {
 /// A range of the map that keeps the map alive.
 struct Pages {
     map: Arc<Mmap>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 }
 
 impl AsRef<[u8]> for Pages {
