@@ -151,7 +151,7 @@ impl StuNetConfig {
     /// [`ModelError::Config`] with the sizes.
     pub fn validate_patch(&self, patch: [usize; 3]) -> Result<(), ModelError> {
         let total = self.total_stride();
-        if (0..3).any(|axis| patch[axis] == 0 || patch[axis] % total[axis] != 0) {
+        if (0..3).any(|axis| patch[axis] == 0 || !patch[axis].is_multiple_of(total[axis])) {
             return Err(ModelError::config("patch size", format!("multiples of {total:?}"), patch));
         }
         let bottleneck = self.stage_sizes(patch)[NUM_STAGES - 1];

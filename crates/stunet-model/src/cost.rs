@@ -76,9 +76,9 @@ pub fn cost(config: &StuNetConfig, input: [usize; 3]) -> Cost {
     let weights: u64 = specs.iter().map(|s| tally.torchinfo(s, config, &voxels)).sum();
 
     let mut channels = config.in_channels as u64;
-    for level in 0..NUM_STAGES {
+    for (level, &voxels) in voxels.iter().enumerate() {
         let width = config.width[level] as u64;
-        let blocks = StageTally::blocks(channels, width, config.depth[level], voxels[level]);
+        let blocks = StageTally::blocks(channels, width, config.depth[level], voxels);
         stage(format!("encoder.{level}"), level, blocks);
         channels = width;
     }
