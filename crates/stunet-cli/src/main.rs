@@ -8,7 +8,10 @@ mod args;
 mod commands;
 mod failure;
 mod interrupt;
+mod jobs;
 mod output;
+mod progress;
+mod report;
 
 use std::process::ExitCode;
 
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
     let args = LowArgs::parse_from(std::env::args_os().map(args::spell_out));
     failure::quiet_panics();
     let outcome = failure::shielded(|| match args.command {
-        LowCommand::Predict(args) => commands::predict::run(args),
+        LowCommand::Predict(args) => commands::predict::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),

@@ -1,8 +1,32 @@
-//! `stunet convert`.
+//! `stunet convert`: a PyTorch checkpoint becomes a model folder.
+
+use std::fs;
+
+use anyhow::ensure;
+use stunet::infer::{Model, OpenOptions};
 
 use crate::args::ConvertArgs;
+use crate::output;
 
-/// Not there yet.
-pub fn run(_args: &ConvertArgs) -> anyhow::Result<()> {
-    anyhow::bail!("convert: not there yet")
+/// Reads a model of any kind and writes a folder of our own.
+pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
+    let out = &args.output;
+    let empty = fs::read_dir(out).map_or(!out.exists(), |mut entries| entries.next().is_none());
+    ensure!(empty, "expected a new or empty folder, found something in it: {}", out.display());
+    crate::jobs::check_writable(&out.join("network.json"))?;
+
+    let mut options = OpenOptions::new(&stunet::device::parse("cpu")?);
+    if let Some(fold) = &args.fold {
+        options.folds = fold.parse()?;
+    }
+    options.checkpoint = args.checkpoint.clone();
+    let model = Model::open(&args.model, &options)?;
+    model.save_folder(out)?;
+    let parameters = stunet::model::cost::num_parameters(model.config());
+    output::line(&format!(
+        "{} parameters, {} labels: {}",
+        output::grouped(parameters),
+        model.labels().labels().len(),
+        out.display()
+    ))
 }

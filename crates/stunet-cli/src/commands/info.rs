@@ -2,6 +2,8 @@
 
 use anyhow::Context;
 use serde::Serialize;
+use stunet::infer::model::Description;
+use stunet::infer::{Model, OpenOptions};
 use stunet::model::cost::{self, Cost};
 use stunet::model::{StuNetConfig, StuNetSize};
 
@@ -18,15 +20,27 @@ struct Info {
     network: StuNetConfig,
     #[serde(flatten)]
     cost: Cost,
+    /// What else a model's files say: kind, plans, labels, folds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Description>,
 }
 
 /// Prints the costs of a published size or of a model.
 pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
+    let mut description = None;
     let (network, patch) = match (&args.model, args.size) {
         (None, Some(size)) => {
             (StuNetConfig::new(size.into(), args.channels, args.classes), PUBLISHED_PATCH)
         }
-        (_, _) => anyhow::bail!("info of a model: not there yet"),
+        (Some(model), _) => {
+            let options = OpenOptions::new(&stunet::device::parse("cpu")?);
+            let found = Model::describe(model, &options)?;
+            let (network, patch) = (found.config.clone(), found.plans.patch_size);
+            description = Some(found);
+            (network, patch)
+        }
+        // clap asks for one or the other
+        (None, None) => anyhow::bail!("expected MODEL or --size"),
     };
     let patch = match &args.patch {
         Some(patch) => patch.as_slice().try_into().context("--patch: expected Z Y X")?,
@@ -34,7 +48,8 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
     };
     network.validate()?;
     network.validate_patch(patch)?;
-    let info = Info { size: network.size(), cost: cost::cost(&network, patch), network };
+    let cost = cost::cost(&network, patch);
+    let info = Info { size: network.size(), network, cost, model: description };
     if args.json {
         return output::json(&info);
     }
@@ -42,7 +57,7 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
 }
 
 fn print(info: &Info) -> anyhow::Result<()> {
-    let Info { size, network, cost } = info;
+    let Info { size, network, cost, model } = info;
     let [z, y, x] = cost.input;
     let name = size.map_or("custom", StuNetSize::name);
     output::line(&format!(
@@ -73,7 +88,32 @@ fn print(info: &Info) -> anyhow::Result<()> {
             bytes(stage.activation_bytes),
         ))?;
     }
+    model.as_ref().map_or(Ok(()), print_model)
+}
+
+fn print_model(model: &Description) -> anyhow::Result<()> {
+    let plans = &model.plans;
+    let row = |what: &str, value: String| output::line(&format!("{what:<28}{value}"));
+    let [z, y, x] = plans.spacing_mm;
+    output::line("")?;
+    row("kind", as_word(&model.kind))?;
+    row("arithmetic of", as_word(&plans.reference))?;
+    row("spacing, z × y × x", format!("{z} × {y} × {x} mm"))?;
+    let channels = plans.channels.iter().map(|c| format!("{} ({})", c.name, as_word(&c.scheme)));
+    row("channels", channels.collect::<Vec<_>>().join(", "))?;
+    for fold in &model.folds {
+        row(&format!("weights {}", fold.fold), fold.path.display().to_string())?;
+    }
+    for note in &model.notes {
+        row("note", note.clone())?;
+    }
     Ok(())
+}
+
+/// A unit variant as the word it has in JSON.
+fn as_word(value: &impl Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
 
 fn tera(macs: u64) -> String {

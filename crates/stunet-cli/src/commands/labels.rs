@@ -1,8 +1,24 @@
-//! `stunet labels`.
+//! `stunet labels`: the values of a model's labelmaps and their names.
+
+use serde_json::{Value, json};
+use stunet::infer::{Model, OpenOptions};
 
 use crate::args::LabelsArgs;
+use crate::output;
+use crate::report::painted;
 
-/// Not there yet.
-pub fn run(_args: &LabelsArgs) -> anyhow::Result<()> {
-    anyhow::bail!("labels: not there yet")
+/// Prints one label per line, value first, or a JSON object from names to values.
+pub fn run(args: &LabelsArgs) -> anyhow::Result<()> {
+    let device = stunet::device::parse("cpu")?;
+    let description = Model::describe(&args.model, &OpenOptions::new(&device))?;
+    let labels = painted(&description.labels);
+    if args.json {
+        let by_name: serde_json::Map<String, Value> =
+            labels.into_iter().map(|(value, name)| (name, json!(value))).collect();
+        return output::json(&by_name);
+    }
+    for (value, name) in labels {
+        output::line(&format!("{value}\t{name}"))?;
+    }
+    Ok(())
 }

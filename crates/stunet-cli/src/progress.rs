@@ -1,0 +1,59 @@
+//! The bar on the terminal. Where there is none, or under `--quiet`, it draws nothing.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stunet::infer::{Event, Stage};
+
+/// The bar of one case.
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// A bar under the words of `title`.
+    pub fn new(title: String, quiet: bool) -> Self {
+        let target =
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target).with_prefix(title);
+        bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar.set_message("reading");
+        Self { bar }
+    }
+
+    /// Moves on with the prediction.
+    pub fn hear(&self, event: Event) {
+        match event {
+            Event::Stage(Stage::Preprocess) => self.say("preprocessing"),
+            Event::Stage(Stage::Export) => self.say("restoring"),
+            Event::Windows { done, total } => {
+                if self.bar.length() != Some(total as u64) {
+                    self.bar.set_style(style(
+                        "{spinner} {prefix}  [{bar:28}] {pos}/{len} windows  {elapsed}, {eta} left",
+                    ));
+                    self.bar.set_length(total as u64);
+                    self.bar.reset_eta();
+                }
+                self.bar.set_position(done as u64);
+            }
+            _ => {}
+        }
+    }
+
+    /// A stage without a measure of its own.
+    pub fn say(&self, stage: &'static str) {
+        self.bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
+        self.bar.set_message(stage);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates above are well formed")
+}

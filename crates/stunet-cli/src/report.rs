@@ -1,0 +1,212 @@
+//! `--json`: what was done to every case, for other programs.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+use stunet::data::labels::{LabelMap, LabelSet};
+use stunet::infer::{ModelKind, PredictReport};
+use stunet::model::{StuNetConfig, StuNetSize};
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// `stunet-predict-report`.
+    pub format: &'static str,
+    /// Of this layout.
+    pub version: u32,
+    /// Of this program.
+    pub stunet: &'static str,
+    /// The device's name; none when no case needed one.
+    pub device: Option<String>,
+    /// The model; none when no case needed it.
+    pub model: Option<ModelReport>,
+    /// In the order of the work.
+    pub cases: Vec<CaseReport>,
+}
+
+/// The model that predicted.
+#[derive(Debug, Serialize)]
+pub struct ModelReport {
+    /// As given.
+    pub path: PathBuf,
+    /// Which of the three kinds.
+    pub kind: ModelKind,
+    /// The published size, if it is one.
+    pub size: Option<StuNetSize>,
+    /// The network.
+    pub network: StuNetConfig,
+    /// Its folds.
+    pub folds: Vec<String>,
+    /// What had to be assumed.
+    pub notes: Vec<String>,
+    /// Seconds to load it.
+    pub load_secs: f64,
+}
+
+/// What became of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Its labelmap was written.
+    Predicted,
+    /// Its labelmap was there before.
+    Skipped,
+    /// See its error.
+    Failed,
+}
+
+/// One case.
+#[derive(Debug, Serialize)]
+pub struct CaseReport {
+    /// Its name.
+    pub name: String,
+    /// Its channel files.
+    pub input: Vec<PathBuf>,
+    /// Its labelmap.
+    pub output: PathBuf,
+    /// What became of it.
+    pub status: Status,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What was done.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub result: Option<CaseResult>,
+}
+
+/// A predicted case.
+#[derive(Debug, Serialize)]
+pub struct CaseResult {
+    /// `[z, y, x]` of the image.
+    pub shape: [usize; 3],
+    /// `[z, y, x]` of the image, in mm.
+    pub spacing_mm: [f64; 3],
+    /// Voxels of the image.
+    pub voxels: usize,
+    /// Windows, shapes at the network, and the network's seconds.
+    pub prediction: PredictReport,
+    /// Seconds on the clock.
+    pub seconds: Seconds,
+    /// The class probabilities, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probabilities: Option<PathBuf>,
+    /// Every label of the model, those with no voxel too.
+    pub labels: Vec<LabelCount>,
+}
+
+/// Seconds of a case, which add up to `total`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Seconds {
+    /// Reading its files.
+    pub read: f64,
+    /// Cropping, resampling, normalising.
+    pub preprocess: f64,
+    /// Windows through the network, planes restored meanwhile included.
+    pub windows: f64,
+    /// What was left to restore.
+    pub export: f64,
+    /// Writing the labelmap.
+    pub write: f64,
+    /// From the first to the last.
+    pub total: f64,
+}
+
+/// How much of a label there is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelCount {
+    /// Its value in the labelmap.
+    pub value: u16,
+    /// Its name.
+    pub name: String,
+    /// Voxels of that value.
+    pub voxels: u64,
+    /// Their volume in millilitres.
+    pub volume_ml: f64,
+}
+
+impl Report {
+    /// An empty report.
+    pub fn new() -> Self {
+        Self {
+            format: "stunet-predict-report",
+            version: 1,
+            stunet: env!("CARGO_PKG_VERSION"),
+            device: None,
+            model: None,
+            cases: Vec::new(),
+        }
+    }
+
+    /// Number of cases of a status.
+    pub fn count(&self, status: Status) -> usize {
+        self.cases.iter().filter(|case| case.status == status).count()
+    }
+
+    /// Writes the report in one piece: under another name first, then renamed.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let write = || -> anyhow::Result<()> {
+            std::fs::create_dir_all(folder)?;
+            let mut file = tempfile::Builder::new()
+                .prefix(".stunet-")
+                .permissions(plain_file())
+                .tempfile_in(folder)?;
+            serde_json::to_writer_pretty(&mut file, self)?;
+            file.write_all(b"\n")?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("cannot write the report {}", path.display()))
+    }
+}
+
+/// As an ordinary new file; the process's mask applies. tempfile's own default is private.
+fn plain_file() -> std::fs::Permissions {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::PermissionsExt::from_mode(0o666)
+    }
+    #[cfg(not(unix))]
+    {
+        // Windows knows only read-only or not; a new file is not.
+        let metadata = std::fs::metadata(".").map(|found| found.permissions());
+        metadata.expect("the current folder can be asked for its permissions")
+    }
+}
+
+/// Counts the voxels of every label.
+pub fn count_labels(labelmap: &LabelMap, labels: &LabelSet) -> Vec<LabelCount> {
+    let mut voxels = vec![0u64; usize::from(u16::MAX) + 1];
+    for value in &labelmap.data {
+        voxels[usize::from(*value)] += 1;
+    }
+    let millilitres = labelmap.geometry.voxel_volume_mm3() / 1000.0;
+    painted(labels)
+        .into_iter()
+        .map(|(value, name)| {
+            let voxels = voxels[usize::from(value)];
+            LabelCount { value, name, voxels, volume_ml: voxels as f64 * millilitres }
+        })
+        .collect()
+}
+
+/// The values that occur in labelmaps, with the names they go by.
+///
+/// Regions overlap; a voxel is painted with the value of the last region that holds it.
+pub fn painted(labels: &LabelSet) -> Vec<(u16, String)> {
+    let order = labels.region_order().filter(|_| labels.has_regions()).unwrap_or_default();
+    let names = labels.labels().iter().enumerate();
+    names
+        .map(|(index, label)| {
+            let value = match index {
+                0 => 0,
+                _ => order.get(index - 1).copied().unwrap_or(label.values[0]),
+            };
+            (value, label.name.clone())
+        })
+        .collect()
+}
