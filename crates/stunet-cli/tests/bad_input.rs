@@ -1,0 +1,374 @@
+//! Every kind of bad input: one clear line, a code that is not zero, nothing written.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{Scene, model_folder, predict_arguments, said, stunet};
+use stunet_testing::nifti_bytes::NiftiBytes;
+
+/// Asserts that `output` is a failure told in one line with all of `words`.
+fn assert_one_line(output: &Output, words: &[&str]) {
+    let (_, stderr) = said(output);
+    assert!(!output.status.success(), "succeeded: {stderr}");
+    assert!(output.status.code().is_some(), "killed: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "no {word:?} in: {stderr}");
+    }
+}
+
+/// Predicts `input` into `out/labels.nii.gz` of the scene with the model of one channel.
+fn check_input(scene: &Scene, input: &Path, words: &[&str]) {
+    check(
+        scene,
+        predict_arguments(input, &scene.path("out/labels.nii.gz"), &model_folder(1)),
+        words,
+    );
+}
+
+fn check(scene: &Scene, arguments: Vec<String>, words: &[&str]) {
+    let before = scene.contents();
+    assert_one_line(&stunet(arguments), words);
+    assert_eq!(scene.contents(), before, "something was written");
+}
+
+/// A file that begins well and goes wrong by `bend`.
+fn check_bent(bend: impl FnOnce(&mut NiftiBytes), words: &[&str]) {
+    let scene = Scene::new();
+    let mut file = NiftiBytes::ramp([20, 18, 16]);
+    bend(&mut file);
+    let input = scene.file("ct.nii", &file.bytes());
+    check_input(&scene, &input, &[words, &["ct.nii"]].concat());
+}
+
+#[test]
+fn the_good_case_is_good() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let output = scene.path("out/labels.nii.gz");
+    let result = stunet(predict_arguments(&input, &output, &model_folder(1)));
+    let (_, stderr) = said(&result);
+    assert!(result.status.success(), "{stderr}");
+    assert!(output.is_file());
+}
+
+#[test]
+fn missing_file() {
+    let scene = Scene::new();
+    check_input(&scene, &scene.path("absent.nii.gz"), &["absent.nii.gz", "o such file"]);
+}
+
+#[test]
+fn truncated_file() {
+    let scene = Scene::new();
+    let bytes = NiftiBytes::ramp([20, 18, 16]).bytes();
+    let input = scene.file("ct.nii", &bytes[..bytes.len() - 1000]);
+    check_input(&scene, &input, &["truncated", "ct.nii"]);
+}
+
+#[test]
+fn truncated_header() {
+    let scene = Scene::new();
+    let bytes = NiftiBytes::ramp([20, 18, 16]).bytes();
+    let input = scene.file("ct.nii", &bytes[..200]);
+    check_input(&scene, &input, &["ct.nii"]);
+}
+
+#[test]
+fn truncated_gzip() {
+    let scene = Scene::new();
+    // a gzip header, and then nothing
+    let input = scene.file("ct.nii.gz", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]);
+    check_input(&scene, &input, &["ct.nii.gz"]);
+}
+
+#[test]
+fn empty_file() {
+    let scene = Scene::new();
+    let input = scene.file("ct.nii.gz", b"");
+    check_input(&scene, &input, &["ct.nii.gz"]);
+}
+
+#[test]
+fn not_nifti() {
+    let scene = Scene::new();
+    let text = "a report about a patient, not a volume\n".repeat(40);
+    let input = scene.file("ct.nii", text.as_bytes());
+    check_input(&scene, &input, &["not a NIfTI file", "ct.nii"]);
+}
+
+#[test]
+fn another_format() {
+    let scene = Scene::new();
+    let input = scene.file("ct.nrrd", b"NRRD0004\n");
+    check_input(&scene, &input, &[".nii", "ct.nrrd"]);
+}
+
+#[test]
+fn nan_voxel() {
+    check_bent(|file| file.values[77] = f32::NAN, &["NaN"]);
+}
+
+#[test]
+fn infinite_voxel() {
+    check_bent(|file| file.values[78] = f32::NEG_INFINITY, &["infinite"]);
+}
+
+#[test]
+fn singular_affine() {
+    check_bent(|file| file.affine[2] = file.affine[1], &["affine is singular"]);
+}
+
+#[test]
+fn zero_spacing() {
+    let flat = |file: &mut NiftiBytes| {
+        file.spacing_xyz[2] = 0.0;
+        file.affine[2][2] = 0.0;
+    };
+    check_bent(flat, &["spacing"]);
+}
+
+#[test]
+fn no_voxels() {
+    check_bent(|file| file.size_xyz[1] = 0, &["dimensions"]);
+}
+
+#[test]
+fn wrong_channel_count() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(2));
+    check(&scene, arguments, &["channel", "expected 2", "found 1", "ct.nii"]);
+}
+
+#[test]
+fn wrong_class_count() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let model = model_folder(1);
+    for name in ["network.json", "plans.json", "weights.safetensors"] {
+        scene.file(&format!("model/{name}"), &std::fs::read(model.join(name)).unwrap());
+    }
+    let labels = std::fs::read_to_string(model.join("labels.json")).unwrap();
+    let mut labels: serde_json::Value = serde_json::from_str(&labels).unwrap();
+    labels["labels"]["kidney"] = 3.into();
+    scene.file("model/labels.json", labels.to_string().as_bytes());
+    let arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &scene.path("model"));
+    check(&scene, arguments, &["expected", "found", "4", "3"]);
+}
+
+#[test]
+fn missing_model() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let arguments =
+        predict_arguments(&input, &scene.path("out.nii.gz"), &scene.path("absent.model"));
+    check(&scene, arguments, &["absent.model"]);
+}
+
+#[test]
+fn truncated_model() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let model = scene.file("base_ep4k.model", b"PK\x03\x04 and so on");
+    let arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model);
+    check(&scene, arguments, &["base_ep4k.model"]);
+}
+
+/// A pickle that would run a command where pickles are trusted.
+fn hostile_pickle(scene: &Scene) -> Vec<u8> {
+    let marker = scene.path("marker");
+    format!("cposix\nsystem\n(S'touch {}'\ntR.", marker.display()).into_bytes()
+}
+
+#[test]
+fn hostile_pickle_alone() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let model = scene.file("evil.model", &hostile_pickle(&scene));
+    let arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model);
+    check(&scene, arguments, &["evil.model"]);
+}
+
+#[test]
+fn hostile_pickle_in_a_checkpoint() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive.start_file("archive/data.pkl", stored).unwrap();
+    std::io::Write::write_all(&mut archive, &hostile_pickle(&scene)).unwrap();
+    archive.start_file("archive/version", stored).unwrap();
+    std::io::Write::write_all(&mut archive, b"3\n").unwrap();
+    let bytes = archive.finish().unwrap().into_inner();
+    let model = scene.file("evil.model", &bytes);
+    let arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model);
+    check(&scene, arguments, &["posix", "system", "evil.model"]);
+}
+
+#[test]
+fn a_device_that_is_not_there() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    for device in ["cuda:99", "metal:99", "vulkan:99", "wgpu:99"] {
+        let mut arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(1));
+        let at = arguments.iter().position(|word| word == "cpu").unwrap();
+        arguments[at] = device.to_owned();
+        check(&scene, arguments, &[device.split(':').next().unwrap()]);
+    }
+}
+
+#[test]
+fn no_device_at_all() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let mut arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(1));
+    let at = arguments.iter().position(|word| word == "cpu").unwrap();
+    arguments[at] = "abacus".to_owned();
+    check(&scene, arguments, &["abacus", "auto|cpu|cuda[:N]"]);
+}
+
+#[test]
+fn an_empty_folder() {
+    let scene = Scene::new();
+    scene.file("in/notes.txt", b"");
+    let arguments = predict_arguments(&scene.path("in"), &scene.path("out"), &model_folder(1));
+    check(&scene, arguments, &["CASE_0000.nii.gz"]);
+}
+
+#[test]
+fn a_missing_channel_file() {
+    let scene = Scene::new();
+    scene.volume("in/a_0001.nii");
+    let arguments = predict_arguments(&scene.path("in"), &scene.path("out"), &model_folder(2));
+    check(&scene, arguments, &["_0000"]);
+}
+
+#[test]
+fn channel_files_of_two_grids() {
+    let scene = Scene::new();
+    scene.volume("in/a_0000.nii");
+    scene.file("in/a_0001.nii", &NiftiBytes::ramp([32, 28, 22]).bytes());
+    let arguments = predict_arguments(&scene.path("in"), &scene.path("out"), &model_folder(2));
+    check(&scene, arguments, &["differs", "a_0001.nii"]);
+}
+
+#[test]
+fn an_output_of_another_format() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let arguments = predict_arguments(&input, &scene.path("out.nrrd"), &model_folder(1));
+    check(&scene, arguments, &[".nii.gz", "out.nrrd"]);
+}
+
+#[test]
+fn an_output_under_a_file() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let blocker = scene.file("blocker", b"");
+    let arguments = predict_arguments(&input, &blocker.join("out.nii.gz"), &model_folder(1));
+    check(&scene, arguments, &["cannot write", "out.nii.gz"]);
+}
+
+#[test]
+fn a_report_that_cannot_be_written() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let blocker = scene.file("blocker", b"");
+    let mut arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(1));
+    arguments.extend(["--json".into(), blocker.join("report.json").to_str().unwrap().into()]);
+    check(&scene, arguments, &["cannot write", "report.json"]);
+}
+
+#[test]
+fn convert_into_a_full_folder() {
+    let scene = Scene::new();
+    scene.file("out/notes.txt", b"mine");
+    let model = model_folder(1).to_str().unwrap().to_owned();
+    let out = scene.path("out").to_str().unwrap().to_owned();
+    check(&scene, vec!["convert".into(), model, out], &["empty folder"]);
+}
+
+/// Folders that refuse: rights do not stop root, but nobody makes files under `/proc`.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_folder_that_cannot_be_written() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let refuse = |output: &Path| {
+        let arguments = predict_arguments(&input, output, &model_folder(1));
+        check(&scene, arguments, &["cannot write", "labels.nii.gz"]);
+    };
+    refuse(Path::new("/proc/stunet/labels.nii.gz"));
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        let folder = scene.path("locked");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+        refuse(&folder.join("labels.nii.gz"));
+    }
+}
+
+/// A limit on the size of files fails as a full disk does, and needs no rights to set up.
+#[cfg(unix)]
+fn under_a_limit(blocks: u32, arguments: &[String]) -> Output {
+    // The signal would kill; ignored, the write fails instead.
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    Command::new("sh").arg("-c").arg(script).arg(common::STUNET).args(arguments).output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_noticed_before_the_work() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(1));
+    let before = scene.contents();
+    let output = under_a_limit(0, &arguments);
+    assert_one_line(&output, &["cannot write", "out.nii.gz"]);
+    assert_eq!(said(&output).0, "", "noticed only after the model was loaded");
+    assert_eq!(scene.contents(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_leaves_nothing() {
+    let scene = Scene::new();
+    // 64³ voxels are 256 KiB of labels; the limit is half of that, or a little less than all.
+    let input = scene.file("ct.nii", &NiftiBytes::ramp([64, 64, 64]).bytes());
+    let arguments = predict_arguments(&input, &scene.path("out.nii"), &model_folder(1));
+    let before = scene.contents();
+    assert_one_line(&under_a_limit(256, &arguments), &["out.nii"]);
+    assert_eq!(scene.contents(), before);
+}
+
+/// The same on a file system of 160 KiB, where one may be mounted.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_full() {
+    let scene = Scene::new();
+    let input = scene.file("ct.nii", &NiftiBytes::ramp([64, 64, 64]).bytes());
+    let disk = scene.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=160k", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        println!("SKIPPED: no right to mount a small disk; a limit on file sizes stands in for it");
+        return;
+    }
+    let late = stunet(predict_arguments(&input, &disk.join("out.nii"), &model_folder(1)));
+    let left = std::fs::read_dir(&disk).unwrap().count();
+    std::fs::write(disk.join("filler"), vec![1u8; 150 << 10]).unwrap();
+    let early = stunet(predict_arguments(&input, &disk.join("out.nii"), &model_folder(1)));
+    let _ = std::fs::remove_file(disk.join("filler"));
+    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmounted.success());
+    assert_one_line(&late, &["space", "out.nii"]);
+    assert_eq!(left, 0, "something was left on the full disk");
+    assert_one_line(&early, &["cannot write", "space", "out.nii"]);
+}
