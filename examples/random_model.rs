@@ -29,7 +29,8 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let size = StuNetSize::ALL.into_iter().find(|size| size.name() == args.size);
-    let size = size.ok_or_else(|| anyhow::anyhow!("--size: expected small, base, large or huge"))?;
+    let size =
+        size.ok_or_else(|| anyhow::anyhow!("--size: expected small, base, large or huge"))?;
     let labels = LabelSet::totalsegmentator();
     let config = StuNetConfig::new(size, 1, labels.num_outputs());
     let device = stunet::device::parse("cpu")?;

@@ -21,6 +21,7 @@ use crate::report::{CaseReport, CaseResult, ModelReport, Report, Seconds, Status
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet)?;
+    let chosen = device::choose(&args.device)?;
     let jobs = jobs(args)?;
     let (done, todo): (Vec<_>, Vec<_>) =
         jobs.into_iter().partition(|job| !args.overwrite && job.output.exists());
@@ -33,7 +34,10 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         say(args, &format!("{}: skipped, exists: {}", job.case.name, job.output.display()))?;
         report.cases.push(case_report(job, Status::Skipped));
     }
-    let outcome = if todo.is_empty() { Ok(()) } else { predict_all(args, todo, &mut report) };
+    let outcome = match todo.is_empty() {
+        true => Ok(()),
+        false => predict_all(args, &chosen, todo, &mut report),
+    };
     // What was done before an interruption is told as well.
     if let Some(path) = &args.json
         && (outcome.is_ok() || !report.cases.is_empty())
@@ -43,10 +47,14 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     outcome
 }
 
-fn predict_all(args: &PredictArgs, todo: Vec<Job>, report: &mut Report) -> anyhow::Result<()> {
+fn predict_all(
+    args: &PredictArgs,
+    chosen: &Chosen,
+    todo: Vec<Job>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     check_writable(&todo[0].output)?;
-    let chosen = device::choose(&args.device)?;
-    let session = Session::open(args, &chosen, report)?;
+    let session = Session::open(args, chosen, report)?;
     let total = todo.len();
     let alone = total == 1 && !args.input[0].is_dir();
     for (index, job) in todo.into_iter().enumerate() {
