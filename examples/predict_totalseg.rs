@@ -79,7 +79,8 @@ fn random_model(device: &Device) -> anyhow::Result<Model> {
     println!("https://huggingface.co/ziyanhuang/STU-Net");
     let config = StuNetConfig { width: [4, 8, 16, 32, 64, 64], ..StuNetConfig::small(1, 105) };
     let network = StuNet::init(&config, Initialisation::NnUNetV1, 1, device)?;
-    Ok(Model::from_parts(vec![network], Plans::totalsegmentator(), LabelSet::totalsegmentator()))
+    let labels = LabelSet::totalsegmentator();
+    Ok(Model::from_parts(vec![network], Plans::totalsegmentator(), labels)?)
 }
 
 /// A torso of ellipsoids at 3 mm.

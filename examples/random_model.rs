@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     let config = StuNetConfig::new(size, 1, labels.num_outputs());
     let device = stunet::device::parse("cpu")?;
     let network = StuNet::init(&config, Initialisation::NnUNetV1, args.seed, &device)?;
-    let model = Model::from_parts(vec![network], Plans::totalsegmentator(), labels);
+    let model = Model::from_parts(vec![network], Plans::totalsegmentator(), labels)?;
     model.save_folder(&args.output)?;
     println!("{}", args.output.display());
     Ok(())

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::ensure;
 use stunet::infer::{Model, OpenOptions};
+use stunet::model::weights::folder::Precision;
 
 use crate::args::ConvertArgs;
 use crate::output;
@@ -21,7 +22,8 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     }
     options.checkpoint = args.checkpoint.clone();
     let model = Model::open(&args.model, &options)?;
-    model.save_folder(out)?;
+    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    model.save_folder_as(out, precision)?;
     let parameters = stunet::model::cost::num_parameters(model.config());
     output::line(&format!(
         "{} parameters, {} labels: {}",

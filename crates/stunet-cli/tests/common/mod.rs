@@ -52,6 +52,7 @@ pub fn model_folder(in_channels: usize) -> PathBuf {
         for channels in [1, 2] {
             let labels = LabelSet::from_names(LABELS).unwrap();
             let model = Model::from_parts(vec![network(channels)], plans(channels), labels);
+            let model = model.unwrap();
             model.save_folder(&home.path().join(channels.to_string())).unwrap();
         }
         home
