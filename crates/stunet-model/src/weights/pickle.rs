@@ -23,9 +23,11 @@
 mod encode;
 mod error;
 mod globals;
+mod input;
 mod machine;
 mod node;
 mod numpy;
+mod text;
 mod value;
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 use super::error::{PickleError, PickleProblem, Step, unexpected};
 use super::globals::{self, Global, latin1};
+use super::input::Input;
 use super::node::{Id, Node, freeze};
-use super::{MAX_BYTES, MAX_DERIVED, MAX_NODES, Value};
+use super::text::{decimal, latin1_text, unescape, unquote, utf8};
+use super::{MAX_DERIVED, MAX_NODES, Value};
 use std::collections::HashMap;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::sync::Arc;
 
 /// Most axes of a tensor or an array.
@@ -16,9 +18,8 @@ const MAX_AXES: usize = 32;
 /// Returns its value and its length.
 pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), PickleError> {
     let mut machine = Machine {
-        input,
+        input: Input::new(input),
         torch,
-        position: 0,
         nodes: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
@@ -26,12 +27,12 @@ pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), 
         derived: 0,
     };
     loop {
-        let start = machine.position;
+        let start = machine.input.position();
         match machine.step() {
             Ok(None) => {}
             Ok(Some(root)) => {
                 let value = freeze(&machine.nodes, root).map_err(|p| p.at(start))?;
-                return Ok((value, machine.position));
+                return Ok((value, machine.input.position()));
             }
             Err(problem) => return Err(problem.at(start)),
         }
@@ -39,9 +40,8 @@ pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), 
 }
 
 pub(super) struct Machine<'a> {
-    input: &'a mut dyn BufRead,
+    input: Input<'a>,
     torch: bool,
-    position: u64,
     nodes: Vec<Node>,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -52,10 +52,10 @@ pub(super) struct Machine<'a> {
 impl Machine<'_> {
     /// One operation; the root's index at STOP.
     fn step(&mut self) -> Step<Option<Id>> {
-        match self.byte("an operation")? {
+        match self.input.byte("an operation")? {
             b'.' => return self.pop().map(Some),
             0x80 => self.protocol()?,
-            0x95 => self.array_of::<8>().map(drop)?,
+            0x95 => self.input.array_of::<8>().map(drop)?,
             b'N' => self.push(Node::None)?,
             0x88 => self.push(Node::Bool(true))?,
             0x89 => self.push(Node::Bool(false))?,
@@ -80,7 +80,7 @@ impl Machine<'_> {
     }
 
     fn protocol(&mut self) -> Step<()> {
-        match self.byte("a protocol version")? {
+        match self.input.byte("a protocol version")? {
             0..=5 => Ok(()),
             v => Err(unexpected("pickle protocol 0 to 5", v.to_string())),
         }
@@ -88,18 +88,18 @@ impl Machine<'_> {
 
     fn integer_op(&mut self, code: u8) -> Step<()> {
         let node = match code {
-            b'I' => match &*self.line()? {
+            b'I' => match &*self.input.line()? {
                 "00" => Node::Bool(false),
                 "01" => Node::Bool(true),
                 digits => Node::Int(decimal(digits)?),
             },
             b'L' => {
-                let line = self.line()?;
+                let line = self.input.line()?;
                 Node::Int(decimal(line.strip_suffix('L').unwrap_or(&line))?)
             }
-            b'J' => Node::Int(i32::from_le_bytes(self.array_of()?).into()),
-            b'K' => Node::Int(self.byte("a byte")?.into()),
-            b'M' => Node::Int(u16::from_le_bytes(self.array_of()?).into()),
+            b'J' => Node::Int(i32::from_le_bytes(self.input.array_of()?).into()),
+            b'K' => Node::Int(self.input.byte("a byte")?.into()),
+            b'M' => Node::Int(u16::from_le_bytes(self.input.array_of()?).into()),
             0x8a => self.long(1)?,
             _ => self.long(4)?,
         };
@@ -107,7 +107,7 @@ impl Machine<'_> {
     }
 
     fn long(&mut self, width: usize) -> Step<Node> {
-        let bytes = self.counted(width)?;
+        let bytes = self.input.counted(width)?;
         if bytes.len() > 16 {
             return Err(PickleProblem::TooLarge { what: "bytes in an integer", limit: 16 });
         }
@@ -119,9 +119,9 @@ impl Machine<'_> {
 
     fn float_op(&mut self, code: u8) -> Step<()> {
         let value = match code {
-            b'G' => f64::from_be_bytes(self.array_of()?),
+            b'G' => f64::from_be_bytes(self.input.array_of()?),
             _ => {
-                let line = self.line()?;
+                let line = self.input.line()?;
                 line.parse().map_err(|_| unexpected("a float", format!("`{line:.32}`")))?
             }
         };
@@ -130,31 +130,31 @@ impl Machine<'_> {
 
     fn text_op(&mut self, code: u8) -> Step<()> {
         let text = match code {
-            b'S' => unquote(&self.line()?)?,
-            b'V' => unescape(&self.line()?)?,
-            b'T' => latin1_text(&self.counted(4)?),
-            b'U' => latin1_text(&self.counted(1)?),
-            b'X' => utf8(self.counted(4)?)?,
-            0x8c => utf8(self.counted(1)?)?,
-            _ => utf8(self.counted(8)?)?,
+            b'S' => unquote(&self.input.line()?)?,
+            b'V' => unescape(&self.input.line()?)?,
+            b'T' => latin1_text(&self.input.counted(4)?),
+            b'U' => latin1_text(&self.input.counted(1)?),
+            b'X' => utf8(self.input.counted(4)?)?,
+            0x8c => utf8(self.input.counted(1)?)?,
+            _ => utf8(self.input.counted(8)?)?,
         };
         self.push(Node::Str(text.into()))
     }
 
     fn bytes_op(&mut self, width: usize) -> Step<()> {
-        let bytes = self.counted(width)?;
+        let bytes = self.input.counted(width)?;
         self.push(Node::Bytes(bytes.into()))
     }
 
     fn memo_op(&mut self, code: u8) -> Step<()> {
         let key = match code {
             b'p' | b'g' => {
-                let line = self.line()?;
+                let line = self.input.line()?;
                 u64::try_from(decimal(&line)?)
                     .map_err(|_| unexpected("a memo index", format!("`{line:.32}`")))?
             }
-            b'q' | b'h' => self.byte("a memo index")?.into(),
-            b'r' | b'j' => u32::from_le_bytes(self.array_of()?).into(),
+            b'q' | b'h' => self.input.byte("a memo index")?.into(),
+            b'r' | b'j' => u32::from_le_bytes(self.input.array_of()?).into(),
             _ => self.memo.len() as u64,
         };
         if matches!(code, b'g' | b'h' | b'j') {
@@ -231,7 +231,7 @@ impl Machine<'_> {
     fn object_op(&mut self, code: u8) -> Step<()> {
         match code {
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.input.line()?, self.input.line()?);
                 self.push(Node::Global(globals::lookup(&module, &name)?))
             }
             0x93 => {
@@ -251,7 +251,7 @@ impl Machine<'_> {
                 }
             }
             b'i' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.input.line()?, self.input.line()?);
                 let global = globals::lookup(&module, &name)?;
                 let args = self.pop_mark()?;
                 let made = self.construct(global, &args)?;
@@ -419,74 +419,8 @@ impl Machine<'_> {
     }
 }
 
-/// Access to the bytes.
-impl Machine<'_> {
-    fn byte(&mut self, what: &'static str) -> Step<u8> {
-        let [byte] = self.fixed::<1>(what)?;
-        Ok(byte)
-    }
-
-    fn array_of<const N: usize>(&mut self) -> Step<[u8; N]> {
-        self.fixed("an operand")
-    }
-
-    fn fixed<const N: usize>(&mut self, expected: &'static str) -> Step<[u8; N]> {
-        let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes).map_err(|e| {
-            if e.kind() == std::io::ErrorKind::UnexpectedEof {
-                PickleProblem::Truncated { expected }
-            } else {
-                e.into()
-            }
-        })?;
-        self.advance(N)?;
-        Ok(bytes)
-    }
-
-    /// Bytes behind a count of `width` bytes. The buffer grows with what is there, not with what
-    /// is announced.
-    fn counted(&mut self, width: usize) -> Step<Vec<u8>> {
-        let count = match width {
-            1 => self.byte("a count")?.into(),
-            4 => u32::from_le_bytes(self.array_of()?).into(),
-            _ => u64::from_le_bytes(self.array_of()?),
-        };
-        let mut bytes = Vec::new();
-        let limit = count.min(MAX_BYTES);
-        (&mut *self.input).take(limit).read_to_end(&mut bytes)?;
-        self.advance(bytes.len())?;
-        if (bytes.len() as u64) < count {
-            return Err(PickleProblem::Truncated { expected: "as many bytes as announced" });
-        }
-        Ok(bytes)
-    }
-
-    fn line(&mut self) -> Step<String> {
-        let mut bytes = Vec::new();
-        (&mut *self.input).take(MAX_BYTES).read_until(b'\n', &mut bytes)?;
-        self.advance(bytes.len())?;
-        if bytes.pop() != Some(b'\n') {
-            return Err(PickleProblem::Truncated { expected: "the end of a line" });
-        }
-        // Text operations of protocol 0 are latin-1.
-        Ok(latin1_text(&bytes))
-    }
-
-    fn advance(&mut self, count: usize) -> Step<()> {
-        self.position += count as u64;
-        if self.position > MAX_BYTES {
-            return Err(PickleProblem::TooLarge { what: "bytes in a pickle", limit: MAX_BYTES });
-        }
-        Ok(())
-    }
-}
-
 fn underflow() -> PickleProblem {
     unexpected("an object on the stack", "none")
-}
-
-fn decimal(digits: &str) -> Step<i128> {
-    digits.parse().map_err(|_| unexpected("a decimal integer", format!("`{digits:.40}`")))
 }
 
 fn pairs(ids: Vec<Id>) -> Step<Vec<(Id, Id)>> {
@@ -495,64 +429,4 @@ fn pairs(ids: Vec<Id>) -> Step<Vec<(Id, Id)>> {
         return Err(unexpected("keys and values", "a key without a value"));
     }
     Ok(pairs.iter().map(|&[k, v]| (k, v)).collect())
-}
-
-fn utf8(bytes: Vec<u8>) -> Step<String> {
-    String::from_utf8(bytes).map_err(|_| unexpected("text in UTF-8", "other bytes"))
-}
-
-fn latin1_text(bytes: &[u8]) -> String {
-    bytes.iter().map(|&b| char::from(b)).collect()
-}
-
-/// Python 2's quoted string.
-fn unquote(line: &str) -> Step<String> {
-    let bad = || unexpected("a quoted string", format!("`{line:.32}`"));
-    let inner =
-        ['\'', '"'].iter().find_map(|&q| line.strip_prefix(q)?.strip_suffix(q)).ok_or_else(bad)?;
-    let mut out = String::new();
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        out.push(match c {
-            '\\' => match chars.next().ok_or_else(bad)? {
-                'n' => '\n',
-                'r' => '\r',
-                't' => '\t',
-                'x' => hex(&mut chars, 2).ok_or_else(bad)?,
-                c @ ('\\' | '\'' | '"') => c,
-                _ => return Err(bad()),
-            },
-            c => c,
-        });
-    }
-    Ok(out)
-}
-
-/// Python's raw-unicode-escape.
-fn unescape(line: &str) -> Step<String> {
-    let bad = || unexpected("escaped text", format!("`{line:.32}`"));
-    let mut out = String::new();
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        let mut ahead = chars.clone();
-        let width = match (c, ahead.next()) {
-            ('\\', Some('u')) => 4,
-            ('\\', Some('U')) => 8,
-            _ => {
-                out.push(c);
-                continue;
-            }
-        };
-        chars = ahead;
-        out.push(hex(&mut chars, width).ok_or_else(bad)?);
-    }
-    Ok(out)
-}
-
-fn hex(chars: &mut std::str::Chars<'_>, width: usize) -> Option<char> {
-    let mut code = 0;
-    for _ in 0..width {
-        code = code * 16 + chars.next()?.to_digit(16)?;
-    }
-    char::from_u32(code)
 }

@@ -295,7 +295,12 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 /// Real pickles to damage: the published plans if they are at hand, and one of our own.
-fn real_pickles() -> Vec<Vec<u8>> {
+fn real_pickles() -> &'static [Vec<u8>] {
+    static ALL: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
+    ALL.get_or_init(read_pickles)
+}
+
+fn read_pickles() -> Vec<Vec<u8>> {
     let mut all = vec![write(&Value::from_json_int_keys(&json!({
         "a": { "0": [1, 2.5, "x"] }, "b": [[], {}, null, true, -1, 70_000]
     })))];
@@ -353,7 +358,7 @@ proptest! {
         end in any::<prop::sample::Index>(),
         truncate in any::<bool>(),
     ) {
-        let mut bytes = which.get(&real_pickles()).clone();
+        let mut bytes = which.get(real_pickles()).clone();
         for (at, byte) in cuts {
             let at = at.index(bytes.len());
             bytes[at] = byte;
