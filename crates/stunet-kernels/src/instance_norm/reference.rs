@@ -3,6 +3,10 @@ use crate::leaky_relu::reference::leaky_relu;
 use burn::tensor::{DType, Tensor};
 
 /// Two passes for the statistics, as PyTorch computes them; half precision is widened to f32.
+///
+/// Means are taken axis by axis: an f32 sum over all voxels at once drifts, most of all over equal
+/// ones (air around a body), whose rounding errors all point the same way. At 128³ that made the
+/// logits of STU-Net-S thirty times less exact than PyTorch's, which sums in f64.
 pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     let dtype = x.dtype();
     let half = matches!(dtype, DType::F16 | DType::BF16);
@@ -14,8 +18,11 @@ pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     };
 
     let x = x.reshape([n, c, d * h * w]);
-    let centred = x.clone() - x.mean_dim(2);
-    let variance = centred.clone().square().mean_dim(2);
+    let mean = |t: Tensor<3>| {
+        t.reshape([n, c, d, h, w]).mean_dim(4).mean_dim(3).mean_dim(2).reshape([n, c, 1])
+    };
+    let centred = x.clone() - mean(x);
+    let variance = mean(centred.clone().square());
     let scale = per_channel(norm.weight) / (variance + norm.epsilon).sqrt();
     let y = (centred * scale + per_channel(norm.bias)).reshape([n, c, d, h, w]);
     if half { y.cast(dtype) } else { y }
