@@ -78,12 +78,12 @@ fn run(tag: &str) {
     let work = tempfile::tempdir().unwrap();
     let model = case.write_model(work.path());
     case.check_preprocessing(&model);
+    case.check_samples(&model);
     for mode in case.modes() {
         let output = work.path().join(format!("{mode}.nii.gz"));
         let seconds = case.predict(&model, mode, &output);
         case.compare(mode, &output, seconds);
     }
-    case.check_samples(&model);
     drop(guard);
 }
 
