@@ -5,7 +5,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
+use clap::error::ErrorKind;
+
 use crate::interrupt::INTERRUPTED;
+
+/// The exit code of a wrong command line, as clap has it.
+const USAGE: u8 = 2;
 
 /// The first panic of any thread: later ones are its consequences.
 static FIRST_PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -69,6 +74,19 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         eprintln!("stunet: {}", describe(error));
     }
     ExitCode::FAILURE
+}
+
+/// Tells a wrong command line in one line as well; help and version go where clap puts them.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    let told = text.split("\nUsage:").next().unwrap_or(&text);
+    let told = told.split("\nFor more information").next().unwrap_or(told);
+    let told = one_line(told.trim_start_matches("error: "));
+    eprintln!("stunet: {told} (see --help)");
+    ExitCode::from(USAGE)
 }
 
 /// The error and its causes as one line.

@@ -1,13 +1,13 @@
 //! Which cases are predicted, and what each is written as.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use stunet::data::dataset::{Case, list_cases};
 
-use crate::args::PredictArgs;
+use crate::args::{Mode, PredictArgs};
 
 /// Endings that promise a file of another format, not a folder.
 const OTHER_FORMATS: [&str; 10] =
@@ -40,6 +40,10 @@ pub fn jobs(args: &PredictArgs) -> anyhow::Result<Vec<Job>> {
         args.num_parts - 1,
         args.part_id
     );
+    ensure!(
+        !args.save_probabilities || args.mode == Mode::Normal,
+        "--save-probabilities: expected --mode normal; the others have none at the image's resolution"
+    );
     let all = match args.input.as_slice() {
         [folder] if folder.is_dir() => jobs_of_folder(folder, &args.output)?,
         files => vec![job_of_files(files, &args.output)?],
@@ -67,7 +71,10 @@ fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
                 file.display()
             ),
             Ok(_) => {}
-            Err(error) => return Err(error).context(format!("cannot read {}", file.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("no such file or folder: {}", file.display())
+            }
+            Err(error) => bail!("cannot read: {error}: {}", file.display()),
         }
     }
     let case = Case::from_files(files)?;
@@ -112,7 +119,7 @@ fn is_nifti(path: &Path) -> bool {
 /// Tries in the nearest folder that exists and leaves nothing behind.
 pub fn check_writable(file: &Path) -> anyhow::Result<()> {
     /// Enough to notice a full disk, little enough to be free.
-    const TRIAL: [u8; 64 << 10] = [0; 64 << 10];
+    const TRIAL_BYTES: usize = 64 << 10;
     let mut folder = file.parent().unwrap_or(Path::new(""));
     while !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err() {
         folder = folder.parent().unwrap_or(Path::new(""));
@@ -122,20 +129,18 @@ pub fn check_writable(file: &Path) -> anyhow::Result<()> {
     }
     let trial = || -> std::io::Result<()> {
         if !folder.is_dir() {
-            return Err(std::io::ErrorKind::NotADirectory.into());
+            return Err(ErrorKind::NotADirectory.into());
         }
         let mut trial = tempfile::Builder::new().prefix(".stunet-").tempfile_in(folder)?;
-        trial.write_all(&TRIAL)?;
+        trial.write_all(&vec![0; TRIAL_BYTES])?;
         trial.as_file().sync_all()?;
         trial.close()
     };
     trial().map_err(|error| {
-        // tempfile adds a path of its own to the system's words.
-        let error = error
-            .get_ref()
-            .and_then(|inner| inner.source())
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        anyhow::anyhow!("cannot write: {error}: {}", file.display())
+        // tempfile appends the path of the trial, which means nothing to the user.
+        let error = error.to_string();
+        let reason = error.split(" at path ").next().unwrap_or(&error);
+        anyhow::anyhow!("cannot write: {reason}: {}", file.display())
     })
 }
 

@@ -20,7 +20,10 @@ use clap::Parser;
 use args::{LowArgs, LowCommand};
 
 fn main() -> ExitCode {
-    let args = LowArgs::parse_from(std::env::args_os().map(args::spell_out));
+    let args = match LowArgs::try_parse_from(std::env::args_os().map(args::spell_out)) {
+        Ok(args) => args,
+        Err(error) => return failure::report_usage(&error),
+    };
     failure::quiet_panics();
     let outcome = failure::shielded(|| match args.command {
         LowCommand::Predict(args) => commands::predict::run(&args),

@@ -1,8 +1,9 @@
 //! The bar on the terminal. Where there is none, or under `--quiet`, it draws nothing.
 
+use std::fmt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use stunet::infer::{Event, Stage};
 
 /// The bar of one case.
@@ -30,7 +31,7 @@ impl Progress {
             Event::Windows { done, total } => {
                 if self.bar.length() != Some(total as u64) {
                     self.bar.set_style(style(
-                        "{spinner} {prefix}  [{bar:28}] {pos}/{len} windows  {elapsed}, {eta} left",
+                        "{spinner} {prefix}  [{bar:28}] {pos}/{len} windows  {elapsed}{left}",
                     ));
                     self.bar.set_length(total as u64);
                     self.bar.reset_eta();
@@ -55,5 +56,14 @@ impl Drop for Progress {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates above are well formed")
+    let style = ProgressStyle::with_template(template);
+    style.expect("the templates above are well formed").with_key("left", write_left)
+}
+
+/// Nothing can be said of the time left before the first window is done.
+fn write_left(state: &ProgressState, to: &mut dyn fmt::Write) {
+    if state.pos() > 0 {
+        // A bar without its last words is still a bar.
+        let _ = write!(to, ", {:#} left", HumanDuration(state.eta()));
+    }
 }

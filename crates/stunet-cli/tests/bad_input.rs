@@ -285,6 +285,25 @@ fn a_report_that_cannot_be_written() {
 }
 
 #[test]
+fn a_wrong_command_line() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let wrong = |more: &[&str], words: &[&str]| {
+        let mut arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(1));
+        arguments.extend(more.iter().map(|word| (*word).to_owned()));
+        check(&scene, arguments, words);
+    };
+    wrong(&["--step-size", "2"], &["--step-size", "at most 1"]);
+    wrong(&["--mode", "slow"], &["--mode", "normal"]);
+    wrong(&["--overwritten"], &["--overwrite"]);
+    wrong(&["--num-parts", "0", "--part-id", "0"], &["--num-parts", "at least 1"]);
+    wrong(&["--save-probabilities", "--mode", "fast"], &["--save-probabilities"]);
+    wrong(&["-f", "3"], &["--folds", "single network"]);
+    wrong(&["-f", "first"], &["folds", "all"]);
+    check(&scene, vec!["info".into()], &["MODEL"]);
+}
+
+#[test]
 fn convert_into_a_full_folder() {
     let scene = Scene::new();
     scene.file("out/notes.txt", b"mine");

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use stunet::data::nifti;
 use stunet::data::plans;
 use stunet::device::{self, Chosen};
+use stunet::infer::model::FoldReport;
 use stunet::infer::{self, InferError, Model, OpenOptions, PredictOptions, predict};
 
 use crate::args::{Accumulation, Mode, PredictArgs, Reference};
@@ -101,6 +102,7 @@ impl<'a> Session<'a> {
             Model::open(&args.model, &options)?
         };
         let description = model.description();
+        check_folds(args, &description.folds)?;
         let size = description.config.size();
         report.device = Some(chosen.name.clone());
         report.model = Some(ModelReport {
@@ -183,7 +185,6 @@ impl<'a> Session<'a> {
                 Accumulation::F16 => plans::Accumulation::F16,
             }),
             save_probabilities,
-            ..PredictOptions::default()
         })
     }
 
@@ -215,6 +216,20 @@ fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptio
         Reference::V28 => plans::Reference::NnUNetV28,
     });
     Ok(options)
+}
+
+/// A model that is a single file or folder has no folds to choose from; `-f 0` and `-f all` mean
+/// it, as habit has it.
+fn check_folds(args: &PredictArgs, found: &[FoldReport]) -> anyhow::Result<()> {
+    let single = found.len() == 1 && found[0].fold.is_empty();
+    let meant = |fold: &String| matches!(fold.as_str(), "0" | "all");
+    ensure!(
+        !single || args.folds.iter().all(meant),
+        "--folds: expected none, as the model is a single network, found {}: {}",
+        args.folds.join(" "),
+        args.model.display()
+    );
+    Ok(())
 }
 
 /// Errors of the prediction know the volume, but not its file.
