@@ -20,7 +20,7 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
