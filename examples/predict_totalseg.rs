@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
 
     let options = PredictOptions { mirror: args.tta, ..PredictOptions::default() };
     let prediction = predict(&model, &image, &options, &mut |event| {
-        if let Event::Windows { done, total } = event {
+        if let Event::Windows { done: done @ 1.., total } = event {
             println!("window {done} of {total}");
         }
         ControlFlow::Continue(())
