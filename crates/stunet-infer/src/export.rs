@@ -398,9 +398,13 @@ mod tests {
             from in [1usize..7, 1..7, 1..7],
             to in [1usize..12, 1..12, 1..12],
             half in any::<bool>(),
+            apart in 0usize..4,
         ) {
             let classes = 4;
-            let taps = [0, 1, 2].map(|a| AxisTaps::linear(from[a], to[a]));
+            let taps = [0, 1, 2].map(|a| match a == apart {
+                true => AxisTaps::nearest(from[a], to[a]),
+                false => AxisTaps::linear(from[a], to[a]),
+            });
             let decision = Decision::Largest { labels: (0..classes as u16).collect() };
             let mut restore = Restore::new(taps.clone(), [from[1], from[2]], half, decision, None);
             for z in 0..from[0] {

@@ -200,6 +200,12 @@ fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError>
             reason: "modes fast and fastest have none at the image's resolution; use mode normal",
         });
     }
+    if model.plans().reference.is_v1() && options.accumulation == Some(Accumulation::F16) {
+        return Err(InferError::Unsupported {
+            option: "accumulation f16",
+            reason: "nnU-Net v1 sums in f32, and so is this model predicted",
+        });
+    }
     let mut recipe = Recipe::new(model.plans());
     recipe.step_size = options.step_size;
     if !options.mirror {
@@ -321,3 +327,6 @@ impl Job<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

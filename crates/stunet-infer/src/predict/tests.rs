@@ -1,0 +1,217 @@
+//! Whole predictions with a tiny network: geometry, modes, stored probabilities, interruption.
+
+use super::*;
+use burn::tensor::Device;
+use ndarray::{Array4, ArrayD, Axis, Ix4};
+use stunet_data::geometry::Geometry;
+use stunet_data::labels::{Label, LabelSet};
+use stunet_data::plans::Plans;
+use stunet_model::{Initialisation, StuNet, StuNetConfig};
+use stunet_testing::oracle::Npz;
+
+const SHAPE: [usize; 3] = [19, 30, 41];
+
+fn plans(reference: Reference, transpose_forward: [usize; 3]) -> Plans {
+    Plans {
+        reference,
+        accumulation: if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 },
+        patch_size: [16, 16, 64],
+        spacing_mm: [1.5, 1.2, 1.3],
+        transpose_forward,
+        ..Plans::totalsegmentator()
+    }
+}
+
+fn model(plans: Plans, labels: LabelSet, folds: u64) -> Model {
+    let config = StuNetConfig {
+        width: [2, 2, 4, 4, 4, 4],
+        ..StuNetConfig::small(plans.num_channels(), labels.num_outputs())
+    };
+    let network = |seed| {
+        StuNet::init(&config, Initialisation::PyTorchDefault, seed, &Device::flex()).unwrap()
+    };
+    Model::from_parts((0..folds).map(network).collect(), plans, labels).unwrap()
+}
+
+fn labels() -> LabelSet {
+    LabelSet::from_names(["background", "a", "b", "c", "d"]).unwrap()
+}
+
+/// Zeros around waves, with a tilted grid.
+fn image(channels: usize) -> Image {
+    let [z, y, x] = SHAPE;
+    let data = Array4::from_shape_fn((channels, z, y, x), |(c, z, y, x)| {
+        let inside = (2..17).contains(&z) && (3..28).contains(&y) && (1..40).contains(&x);
+        let wave =
+            (z as f32 * 0.7 + c as f32).sin() + (y as f32 * 0.4).cos() + (x as f32 * 0.3).sin();
+        if inside { 100.0 * wave + 7.0 } else { 0.0 }
+    });
+    let (sin, cos) = 0.3f64.sin_cos();
+    let direction = [[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, -1.0]];
+    let geometry = Geometry::new(SHAPE, [2.0, 1.1, 0.9], [-3.0, 20.0, 7.5], direction).unwrap();
+    Image::new(data, geometry).unwrap()
+}
+
+fn run(model: &Model, options: &PredictOptions) -> Prediction {
+    let image = image(model.plans().num_channels());
+    let prediction = predict(model, &image, options, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(prediction.labelmap.geometry, image.geometry);
+    let (margin, _) = prediction.labelmap.data.view().split_at(Axis(0), 2);
+    assert!(margin.iter().all(|v| *v == 0), "outside the crop is background");
+    prediction
+}
+
+const REFERENCES: [Reference; 3] =
+    [Reference::NnUNetV1, Reference::NnUNetV22, Reference::NnUNetV28];
+
+#[test]
+fn modes_agree_where_labels_are_sure() {
+    for reference in REFERENCES {
+        let model = model(plans(reference, [0, 1, 2]), labels(), 1);
+        let run = |mode| run(&model, &PredictOptions { mode, mirror: false, ..Default::default() });
+        let normal = run(Mode::Normal);
+        assert!(normal.labelmap.data.iter().any(|v| *v > 0), "{reference:?}");
+        for mode in [Mode::Fast, Mode::Fastest] {
+            let other = run(mode).labelmap.data;
+            let pairs = other.iter().zip(&normal.labelmap.data);
+            let equal = pairs.filter(|(a, b)| a == b).count();
+            assert!(equal * 10 > other.len() * 7, "{reference:?} {mode:?}: {equal}");
+        }
+    }
+}
+
+#[test]
+fn mirroring_counts_and_matters() {
+    let model = model(plans(Reference::NnUNetV28, [0, 1, 2]), labels(), 2);
+    let with = run(&model, &PredictOptions::default());
+    assert_eq!(with.report.num_passes, 16);
+    // 15 x 25 x 39 voxels are cropped to and become 20 x 23 x 27.
+    assert_eq!(with.report.network_shape, [20, 23, 27]);
+    assert_eq!(with.report.num_windows, 2 * 2);
+    let without = run(&model, &PredictOptions { mirror: false, ..Default::default() });
+    assert_eq!(without.report.num_passes, 2);
+    assert_ne!(with.labelmap.data, without.labelmap.data);
+}
+
+/// The first largest class, or the last region above one half.
+fn decide(values: &ArrayD<f32>, regions: Option<&[u16]>) -> ndarray::Array3<u16> {
+    let values = values.view().into_dimensionality::<Ix4>().unwrap();
+    values.map_axis(Axis(0), |voxel| match regions {
+        Some(order) => {
+            let mut above = order.iter().zip(voxel).filter(|(_, v)| **v > 0.5);
+            above.next_back().map_or(0, |(label, _)| *label)
+        }
+        None => {
+            let start = (0, f32::NEG_INFINITY);
+            let larger = |best: (u16, f32), (c, v): (usize, &f32)| {
+                if *v > best.1 { (c as u16, *v) } else { best }
+            };
+            voxel.iter().enumerate().fold(start, larger).0
+        }
+    })
+}
+
+/// Labels decided on the stored probabilities are those of the labelmap, in its own frame.
+fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regions: bool) {
+    let labels = if regions { region_labels() } else { labels() };
+    let model = model(plans(reference, transpose_forward), labels, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("case.npz");
+    let options = PredictOptions {
+        save_probabilities: Some(path.clone()),
+        mirror: false,
+        ..Default::default()
+    };
+    let prediction = run(&model, &options);
+    assert_eq!(prediction.probabilities.as_ref(), Some(&path));
+    let arrays = Npz::open(&path);
+    let labelmap = prediction.labelmap.data;
+    let (stored, expected) = if reference.is_v1() {
+        let crop = labelmap.slice(ndarray::s![2..17, 3..28, 1..40]).to_owned();
+        (arrays.f32("softmax"), crop)
+    } else {
+        (arrays.f32("probabilities"), labelmap)
+    };
+    assert_eq!(stored.shape()[1..], *expected.shape(), "{reference:?}");
+    let found = decide(&stored, model.labels().region_order().filter(|_| regions));
+    let differ = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+    // v1 stores half precision: neighbours may become equal.
+    let most = if reference.is_v1() { found.len() / 100 } else { 0 };
+    assert!(differ <= most, "{reference:?} {transpose_forward:?}: {differ} of {}", found.len());
+    if !regions {
+        let sums = stored.sum_axis(Axis(0));
+        assert!(sums.iter().all(|s| (s - 1.0).abs() < 4e-3), "probabilities sum to 1");
+    }
+}
+
+fn region_labels() -> LabelSet {
+    let label = |name: &str, values: &[u16]| Label { name: name.into(), values: values.to_vec() };
+    let all = [label("background", &[0]), label("whole", &[1, 2, 3]), label("core", &[2, 3])];
+    LabelSet::new(all.to_vec(), Some(4), Some(vec![1, 2])).unwrap()
+}
+
+#[test]
+fn stored_probabilities_are_what_labels_were_decided_on() {
+    for reference in REFERENCES {
+        check_probabilities(reference, [0, 1, 2], false);
+        check_probabilities(reference, [2, 0, 1], false);
+    }
+    check_probabilities(Reference::NnUNetV28, [0, 1, 2], true);
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let model = model(plans(Reference::NnUNetV28, [1, 0, 2]), labels(), 1);
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(&model, &PredictOptions { mirror: false, ..Default::default() }))
+    };
+    assert_eq!(on(1).labelmap, on(3).labelmap);
+}
+
+#[test]
+fn every_event_can_interrupt() {
+    let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);
+    let image = image(1);
+    let options = PredictOptions { mirror: false, ..Default::default() };
+    let mut events = Vec::new();
+    predict(&model, &image, &options, &mut |event| {
+        events.push(event);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(events[0], Event::Stage(Stage::Preprocess));
+    assert_eq!(events[2], Event::Windows { done: 0, total: 4 });
+    assert_eq!(events[events.len() - 2], Event::Windows { done: 4, total: 4 });
+    assert_eq!(events[events.len() - 1], Event::Stage(Stage::Export));
+    for (stop, event) in events.iter().enumerate() {
+        let mut heard = 0;
+        let result = predict(&model, &image, &options, &mut |_| {
+            heard += 1;
+            if heard > stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(result, Err(InferError::Interrupted)), "at {event:?}");
+        assert_eq!(heard, stop + 1, "nothing runs on after a break");
+    }
+}
+
+#[test]
+fn what_cannot_be_predicted_is_told() {
+    let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);
+    let refused = |channels, options: PredictOptions, word: &str| {
+        let result =
+            predict(&model, &image(channels), &options, &mut |_| ControlFlow::Continue(()));
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(word) && !message.contains('\n'), "{message}");
+    };
+    refused(2, PredictOptions::default(), "expected 1 channels");
+    refused(1, PredictOptions { step_size: 1.5, ..Default::default() }, "step size");
+    let accumulation = Some(Accumulation::F16);
+    refused(1, PredictOptions { accumulation, ..Default::default() }, "accumulation f16");
+    let save_probabilities = Some("p.npz".into());
+    let fast = PredictOptions { mode: Mode::Fast, save_probabilities, ..Default::default() };
+    refused(1, fast, "mode normal");
+    let save_probabilities = Some("no/such/folder/p.npz".into());
+    let nowhere = PredictOptions { save_probabilities, ..Default::default() };
+    refused(1, nowhere, "no/such/folder/p.npz");
+}
