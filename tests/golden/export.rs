@@ -250,9 +250,11 @@ impl Case {
             100.0 * equal,
         );
         assert!(equal >= share, "{} {mode}: {equal} of the voxels equal, {share} asked", self.tag);
-        // The recorded margins are those of mode normal.
-        let bound = if mode == "normal" { 0 } else { (found.data.len() as f64 * 1e-5) as usize };
-        assert!(certain <= bound, "{} {mode}: {certain} voxels differ beyond doubt", self.tag);
+        // The recorded margins are those of mode normal: they say nothing of the labelmap that mode
+        // fast takes at the network's resolution, so that there only the share counts.
+        if mode == "normal" {
+            assert!(certain == 0, "{} {mode}: {certain} voxels differ beyond doubt", self.tag);
+        }
     }
 
     /// Probabilities or logits at the network's resolution, where a few windows give them.
