@@ -1,8 +1,8 @@
 //! Oracle F, end to end: seeded weights written as a real model file, the binary run on a real CT,
 //! the labelmap held against the reference's, voxel by voxel.
 //!
-//! `STUNET_BIN` names the binary; otherwise it is built. The runs are long (about four minutes of
-//! processor time per tag with the narrow network), one at a time, and say how they go.
+//! `STUNET_BIN` names the binary; otherwise it is built. A window of the narrow network takes about
+//! five seconds of processor time, and a tag has up to 64 of them: runs go one at a time, and say how.
 
 use crate::model::reference_key;
 use crate::sliding_window::seeded;
@@ -257,15 +257,15 @@ impl Case {
         }
     }
 
-    /// Probabilities or logits at the network's resolution, where a few windows give them.
+    /// Probabilities or logits at the network's resolution, where a few passes give them.
     fn check_samples(&self, path: &Path) {
         let model = self.open_model(path);
-        let image = nifti::read_image(std::slice::from_ref(&self.image)).unwrap();
-        let volume = preprocess(&image, model.plans()).unwrap().image;
         let mut recipe = Recipe::new(model.plans());
         if !self.tta() {
             recipe.mirror_axes.clear();
         }
+        let image = nifti::read_image(std::slice::from_ref(&self.image)).unwrap();
+        let volume = preprocess(&image, model.plans()).unwrap().image;
         if self.tta() || volume.len() > MOST_VOXELS_FOR_SAMPLES {
             return;
         }
@@ -292,7 +292,7 @@ impl Case {
             let pairs = sink.labels.iter().zip(&expected);
             let differ = pairs.filter(|(f, e)| i64::from(**f) != **e).count();
             println!("{what}: {differ} of {} labels differ", expected.len());
-            assert!(differ * 1000 <= expected.len());
+            assert!(differ * 10_000 <= expected.len(), "{what}: {differ} labels differ");
         }
     }
 }
