@@ -165,62 +165,26 @@ impl Slab {
         let [height, width] = self.plane;
         let voxels = height * width;
         let slot = self.first % self.depth;
-        let weights = &self.weights[slot * voxels..(slot + 1) * voxels];
-        let range = slot * self.num_classes * voxels..(slot + 1) * self.num_classes * voxels;
-        let kept = rows.len() * columns.len();
         let half = matches!(self.lanes[0], Lane::Half(_));
-        let num_folds = self.num_folds;
-
+        let weights = &mut self.weights[slot * voxels..(slot + 1) * voxels];
+        let closing = Closing { weights, width, rows, columns, half };
+        let range = slot * self.num_classes * voxels..(slot + 1) * self.num_classes * voxels;
         for (index, lane) in self.lanes.iter_mut().enumerate() {
-            let divide = |class_out: &mut [f32], row_of: &mut dyn FnMut(usize, &mut [f32])| {
-                let mut quotients = vec![0.0; columns.len()];
-                for (y, out) in rows.clone().zip(class_out.chunks_exact_mut(columns.len())) {
-                    row_of(y, &mut quotients);
-                    let weights = &weights[y * width + columns.start..][..columns.len()];
-                    quotients.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
-                    if half {
-                        quotients.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
-                    }
-                    if index == 0 {
-                        out.copy_from_slice(&quotients);
-                    } else {
-                        let sums = out.iter_mut().zip(&quotients);
-                        sums.for_each(|(o, v)| *o = f16::from_f32(*o + v).to_f32());
-                    }
-                }
-            };
             match lane {
                 Lane::Single(ring) => {
-                    let classes = ring[range.clone()].par_chunks_exact_mut(voxels);
-                    classes.zip(out.par_chunks_exact_mut(kept)).for_each(|(values, out)| {
-                        divide(out, &mut |y, row| {
-                            row.copy_from_slice(&values[y * width + columns.start..][..row.len()]);
-                        });
-                        values.fill(0.0);
+                    closing.close(&mut ring[range.clone()], index == 0, out, |from, to| {
+                        to.copy_from_slice(from);
                     });
                 }
                 Lane::Half(ring) => {
-                    let classes = ring[range.clone()].par_chunks_exact_mut(voxels);
-                    classes.zip(out.par_chunks_exact_mut(kept)).for_each(|(values, out)| {
-                        divide(out, &mut |y, row| {
-                            values[y * width + columns.start..][..row.len()]
-                                .convert_to_f32_slice(row);
-                        });
-                        values.fill(f16::ZERO);
+                    closing.close(&mut ring[range.clone()], index == 0, out, |from, to| {
+                        from.convert_to_f32_slice(to);
                     });
                 }
             }
         }
-        let finite = out.par_chunks_mut(1 << 14).map(|part| {
-            if num_folds > 1 {
-                let mean = |v: f32| v / num_folds as f32;
-                let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };
-                part.iter_mut().for_each(|v| *v = round(mean(*v)));
-            }
-            part.iter().all(|v| v.is_finite())
-        });
-        let finite = finite.reduce(|| true, |a, b| a && b);
-        self.weights[slot * voxels..(slot + 1) * voxels].fill(0.0);
+        weights.fill(0.0);
+        let finite = average(out, self.num_folds, half);
         let plane = self.first;
         self.first += 1;
         match (finite, half) {
@@ -229,6 +193,64 @@ impl Slab {
             (false, false) => Err(InferError::NotFinite { plane }),
         }
     }
+}
+
+/// A plane that is being divided by its weights.
+struct Closing<'a> {
+    weights: &'a [f32],
+    width: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    half: bool,
+}
+
+impl Closing<'_> {
+    /// Divides the sums of one lane, writes the quotients to `out` (or adds them, from the second
+    /// fold on), and empties the sums.
+    fn close<T: Copy + Default + Send + Sync>(
+        &self,
+        sums: &mut [T],
+        first: bool,
+        out: &mut [f32],
+        widen: impl Fn(&[T], &mut [f32]) + Sync,
+    ) {
+        let num_columns = self.columns.len();
+        let classes = sums.par_chunks_exact_mut(self.weights.len());
+        let outs = out.par_chunks_exact_mut(self.rows.len() * num_columns);
+        classes.zip(outs).for_each(|(sums, out)| {
+            let mut quotients = vec![0.0; num_columns];
+            for (y, out) in self.rows.clone().zip(out.chunks_exact_mut(num_columns)) {
+                let at = y * self.width + self.columns.start;
+                widen(&sums[at..at + num_columns], &mut quotients);
+                let weights = &self.weights[at..at + num_columns];
+                quotients.iter_mut().zip(weights).for_each(|(v, w)| *v = self.round(*v / w));
+                if first {
+                    out.copy_from_slice(&quotients);
+                } else {
+                    out.iter_mut().zip(&quotients).for_each(|(o, v)| *o = self.round(*o + v));
+                }
+            }
+            sums.fill(T::default());
+        });
+    }
+
+    fn round(&self, value: f32) -> f32 {
+        if self.half { f16::from_f32(value).to_f32() } else { value }
+    }
+}
+
+/// Divides by the number of folds; false when a value is not finite.
+fn average(values: &mut [f32], num_folds: usize, half: bool) -> bool {
+    let parts = values.par_chunks_mut(1 << 14).map(|part| {
+        if num_folds > 1 {
+            part.iter_mut().for_each(|v| *v /= num_folds as f32);
+            if half {
+                part.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+            }
+        }
+        part.iter().all(|v| v.is_finite())
+    });
+    parts.reduce(|| true, |a, b| a && b)
 }
 
 /// The parts of a ring in order, beginning at `at`.
