@@ -8,6 +8,7 @@ golden data (and any real checkpoint) load. Needs torch and numpy, nothing else.
     stunet_torch.py time    --sizes S,B --task forward,train    medians, one JSON line per row
     stunet_torch.py windows --size S --count 27 --device cpu    network time of a sliding window
     stunet_torch.py save FILE.model --size S --seed 33          seeded weights as a checkpoint
+    stunet_torch.py follow DIR                                  the training that stunet recorded in DIR
 
 Rows are appended to --out as they are measured: a run that is cut off keeps what it has.
 """
@@ -328,6 +329,52 @@ def command_save(args):
     torch.save({"epoch": 1, "state_dict": model.state_dict()}, args.file)
 
 
+# ------------------------------------------------------------------------------------------ follow
+def voxel_dice(network, images, labels, num_classes):
+    """Mean Dice over the foreground labels that occur, of all voxels of all crops together."""
+    with torch.inference_mode():
+        found = torch.cat([network(image[None]).argmax(1) for image in torch.from_numpy(images)])
+    labels = torch.from_numpy(labels.astype(np.int64))
+    scores = []
+    for label in range(1, num_classes):
+        reference, prediction = labels == label, found == label
+        if reference.any():
+            both = (reference & prediction).sum().item()
+            scores.append(2 * both / (reference.sum().item() + prediction.sum().item()))
+    return float(np.mean(scores))
+
+
+def command_follow(args):
+    """Same initial weights, same batches, same rates as the run of `examples/training_curve`."""
+    with open(os.path.join(args.folder, "run.json")) as f:
+        run = json.load(f)
+    c = run["network"]
+    model = StuNet(c["in_channels"], c["num_classes"], c["width"], c["depth"], c["strides"])
+    model.load_state_dict(torch.load(os.path.join(args.folder, "initial.model"), weights_only=False)["state_dict"])
+    crops = load_npz(os.path.join(args.folder, "crops.npz"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=run["lr"][0], momentum=0.99, nesterov=True,
+                                weight_decay=3e-5)
+    out = os.path.join(args.folder, "torch.jsonl")
+    open(out, "w").close()
+    for step, lr in enumerate(run["lr"]):
+        batch = load_npz(os.path.join(args.folder, f"batch_{step:05}.npz"))
+        targets = [torch.from_numpy(batch[f"target{i}"].astype(np.int64))[:, None]
+                   for i in range(sum(n.startswith("target") for n in batch))]
+        optimizer.param_groups[0]["lr"] = lr
+        start, cpu = time.perf_counter(), time.process_time()
+        optimizer.zero_grad(set_to_none=True)
+        loss = deep_supervision_loss(model.forward_deep(torch.from_numpy(batch["image"])), targets)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 12)
+        optimizer.step()
+        row = {"step": step, "loss": loss.item(), "grad_norm": norm.item(),
+               "wall_secs": time.perf_counter() - start, "cpu_secs": time.process_time() - cpu}
+        if step in run["evaluate"]:
+            row["dice"] = voxel_dice(model, crops["images"], crops["labels"], c["num_classes"])
+        with open(out, "a") as f:
+            f.write(json.dumps(row) + "\n")
+
+
 # ------------------------------------------------------------------------------------------ parity
 def load_npz(path):
     with zipfile.ZipFile(path) as archive:
@@ -392,13 +439,15 @@ def main():
     save.add_argument("--size", default="S")
     save.add_argument("--seed", type=int, default=33)
     save.add_argument("--head-gain", type=float, default=4.0)
+    follow = commands.add_parser("follow", parents=[shared])
+    follow.add_argument("folder")
     parity = commands.add_parser("parity", parents=[shared])
     parity.add_argument("--oracle", required=True)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     commands = {"time": command_time, "windows": command_windows, "save": command_save,
-                "parity": command_parity}
+                "follow": command_follow, "parity": command_parity}
     return commands[args.command](args)
 
 
