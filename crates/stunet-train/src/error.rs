@@ -49,14 +49,16 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
-    /// The loss stopped being a number: the weights before that step are the last good ones.
+    /// A number that is none any more: the weights before that step are the last good ones.
     #[error(
-        "the loss is {loss} at epoch {epoch}, iteration {iteration} (counted from 0), \
+        "the {what} is {value} at epoch {epoch}, iteration {iteration} (counted from 0), \
          cases {}; last good checkpoint: {}", cases.join(", "), or_none(last_good)
     )]
-    NonFiniteLoss {
-        /// The loss.
-        loss: f64,
+    NotFinite {
+        /// Loss, or norm of the gradients.
+        what: &'static str,
+        /// Its value.
+        value: f64,
         /// Epoch, from 0.
         epoch: usize,
         /// Iteration within the epoch, from 0.

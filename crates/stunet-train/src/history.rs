@@ -1,6 +1,8 @@
 //! Where a run stands and what it has been through: all of it that is no tensor.
 
+use crate::events::Step;
 use crate::exact;
+use crate::fit::{Clock, Validated};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -90,6 +92,8 @@ pub struct Progress {
     pub best_ema: Option<f64>,
     /// Every complete epoch.
     pub history: Vec<EpochRecord>,
+    /// The last complete epoch was the best so far.
+    pub is_best: bool,
 }
 
 /// Sums over the updates of an epoch that is not complete.
@@ -106,16 +110,56 @@ pub struct Running {
 }
 
 impl Progress {
-    /// Takes up an epoch's pseudo-Dice; true when the moving average has never been better.
-    pub(crate) fn note_dice(&mut self, dice: Option<f64>) -> bool {
-        let Some(dice) = dice else { return false };
+    /// Takes up an update.
+    pub(crate) fn note_step(&mut self, step: &Step) {
+        self.iteration += 1;
+        self.running.loss += step.loss;
+        if step.skipped {
+            self.running.skipped += 1;
+        } else {
+            self.running.grad_norm += step.grad_norm;
+        }
+    }
+
+    /// Turns the sums of the running epoch into its record, and begins the next.
+    pub(crate) fn close_epoch(
+        &mut self,
+        lr: f64,
+        clock: Clock,
+        validated: Validated,
+    ) -> EpochRecord {
+        self.note_dice(validated.mean);
+        let running = std::mem::take(&mut self.running);
+        let record = EpochRecord {
+            epoch: self.epoch,
+            lr,
+            train_loss: running.loss / self.iteration.max(1) as f64,
+            val_loss: validated.loss,
+            dice_per_class: validated.dice,
+            pseudo_dice: validated.mean,
+            ema_pseudo_dice: self.ema_pseudo_dice,
+            grad_norm: running.grad_norm / (self.iteration - running.skipped).max(1) as f64,
+            skipped_steps: running.skipped,
+            train_secs: clock.train_secs,
+            wait_secs: clock.wait_secs,
+            val_secs: validated.secs,
+        };
+        self.history.push(record.clone());
+        self.epoch += 1;
+        self.iteration = 0;
+        record
+    }
+
+    /// Takes up an epoch's pseudo-Dice.
+    fn note_dice(&mut self, dice: Option<f64>) {
+        self.is_best = false;
+        let Some(dice) = dice else { return };
         let ema = self.ema_pseudo_dice.map_or(dice, |past| PAST * past + (1.0 - PAST) * dice);
         self.ema_pseudo_dice = Some(ema);
-        let best = self.best_ema.is_none_or(|best| ema > best);
-        if best {
+        self.is_best = self.best_ema.is_none_or(|best| ema > best);
+        if self.is_best {
             self.best_ema = Some(ema);
         }
-        best
     }
 }
 
@@ -126,12 +170,19 @@ mod tests {
     #[test]
     fn the_average_begins_with_the_first_epoch() {
         let mut progress = Progress::default();
-        assert!(!progress.note_dice(None));
-        assert!(progress.note_dice(Some(0.5)));
-        assert_eq!(progress.ema_pseudo_dice, Some(0.5));
-        assert!(progress.note_dice(Some(1.0)));
-        assert!((progress.ema_pseudo_dice.unwrap() - 0.55).abs() < 1e-12);
-        assert!(!progress.note_dice(Some(0.0)));
+        let mut check = |dice: Option<f64>, ema: Option<f64>, best: bool| {
+            progress.note_dice(dice);
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+            let equal = match (progress.ema_pseudo_dice, ema) {
+                (Some(found), Some(expected)) => close(found, expected),
+                (found, expected) => found == expected,
+            };
+            assert!(equal && progress.is_best == best, "{progress:?}");
+        };
+        check(None, None, false);
+        check(Some(0.5), Some(0.5), true);
+        check(Some(1.0), Some(0.55), true);
+        check(Some(0.0), Some(0.495), false);
         assert!((progress.best_ema.unwrap() - 0.55).abs() < 1e-12);
     }
 }
