@@ -28,6 +28,7 @@ pub mod geometry;
 pub mod image;
 pub mod labels;
 pub mod nifti;
+pub mod numpy_random;
 pub mod plans;
 pub mod preprocess;
 
