@@ -1,0 +1,3 @@
+//! x
+mod memory;
+mod pooling;
