@@ -8,6 +8,7 @@
 
 use crate::atomic;
 use crate::error::{Result, TrainError};
+use crate::exact;
 use crate::history::Progress;
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
@@ -59,6 +60,16 @@ impl Group {
     }
 }
 
+/// Scale of the loss under f16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    /// What the loss is multiplied by.
+    #[serde(with = "exact")]
+    pub factor: f64,
+    /// Steps since it last changed.
+    pub num_good_steps: u32,
+}
+
 /// What is no tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -68,7 +79,7 @@ pub struct State {
     pub progress: Progress,
     /// Scale of the loss under f16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_scale: Option<Value>,
+    pub loss_scale: Option<LossScale>,
     /// Settings of whoever trains, returned as they were given.
     #[serde(default)]
     pub run: Value,

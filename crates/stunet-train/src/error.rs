@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use crate::loss::LossError;
 use std::path::{Path, PathBuf};
 use stunet_data::error::DataError;
 use stunet_model::ModelError;
@@ -17,6 +18,9 @@ pub enum TrainError {
     /// A case, or a batch of them.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A loss that cannot be computed as configured.
+    #[error(transparent)]
+    Loss(#[from] LossError),
     /// A setting that cannot be used.
     #[error("{what}: expected {expected}, found {found}")]
     Setting {

@@ -6,7 +6,7 @@ mod state;
 mod validate;
 
 pub use recorder::FoldFolder;
-pub use state::TrainingState;
+pub use state::{StateOptions, TrainingState};
 
 use crate::batch::DeviceBatch;
 use crate::error::{Result, TrainError};
@@ -77,11 +77,11 @@ pub fn fit(
     hear: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<TrainingState> {
     config.check()?;
-    let loss = Loss::new(config.loss.clone());
-    let mut recorder = Recorder::open(folder, &state, config)?;
+    let loss = Loss::new(config.loss.clone())?;
     if state.is_complete(config) {
         return Ok(state);
     }
+    let mut recorder = Recorder::open(folder, &state, config)?;
     let next = state.progress.next_batch;
     let mut training = Loader::start(cases.training.clone(), config.training.clone(), next);
     let mut validation = Validation::start(cases, config, state.progress.epoch);
@@ -133,26 +133,29 @@ fn update(
         state.progress.next_batch += 1;
         names.extend(batch.patches.iter().map(|patch| patch.case.clone()));
         let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &state.device());
-        total += state.backward(images, &targets, loss) / config.accumulate as f64;
+        let value = state.backward(images, &targets, loss, config.accumulate);
+        total += value / config.accumulate as f64;
     }
+    let (epoch, iteration) = (state.progress.epoch, state.progress.iteration);
     let not_finite = |what, value: f64| TrainError::NotFinite {
         what,
         value,
-        epoch: state.progress.epoch,
-        iteration: state.progress.iteration,
+        epoch,
+        iteration,
         cases: names.clone(),
         last_good: recorder.last_good(),
     };
     if !total.is_finite() {
         return Err(not_finite("loss", total));
     }
-    let report = state.descend(lr);
-    if !report.grad_norm.is_finite() && !report.skipped {
+    let report;
+    (state, report) = state.descend(lr);
+    if !report.grad_norm.is_finite() && !state.scales_loss() {
         return Err(not_finite("norm of the gradients", report.grad_norm));
     }
     let step = Step {
-        epoch: state.progress.epoch,
-        iteration: state.progress.iteration,
+        epoch,
+        iteration,
         loss: total,
         grad_norm: report.grad_norm,
         skipped: report.skipped,
@@ -171,6 +174,22 @@ fn next(batches: &mut Loader, index: u64) -> Result<TrainingBatch> {
 }
 
 impl FitConfig {
+    /// The published recipe for a number of epochs, with the same patches for validation as for
+    /// training.
+    pub fn new(num_epochs: usize, loader: LoaderConfig, loss: LossConfig) -> Self {
+        Self {
+            num_epochs,
+            num_iterations: 250,
+            num_val_iterations: 1,
+            initial_lr: 0.01,
+            accumulate: 1,
+            save_every: 1,
+            loss,
+            validation: loader.clone(),
+            training: loader,
+        }
+    }
+
     /// Checks what a run needs.
     ///
     /// # Errors
@@ -191,3 +210,6 @@ impl FitConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ pub(super) fn validate(
 ) -> Result<Validated> {
     let Some(validation) = validation else { return Ok(Validated::default()) };
     let begin = Instant::now();
-    let network = state.network_for_inference()?;
+    let network = state.network_for_inference();
     let device = state.device().inner();
     let mut overlap = match &config.loss.regions {
         None => Overlap::of_classes(state.config().num_classes, config.loss.ignore_label),
@@ -64,7 +64,7 @@ pub(super) fn validate(
         let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &device);
         let outputs = network.forward_deep(images);
         overlap.add_batch(outputs[0].clone(), &targets[0]);
-        sum += loss.value(outputs, &targets).total;
+        sum += loss.value(&outputs, &targets).total;
         // A stop that is asked for meanwhile is heard at the next step.
         let _ = hear(Event::Validated { done, total });
     }

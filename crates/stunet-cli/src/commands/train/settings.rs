@@ -2,12 +2,20 @@
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use stunet::data::augment::Augmentation;
+use stunet::data::loader::LoaderConfig;
 use stunet::data::plans::Plans;
+use stunet::device::Chosen;
 use stunet::model::{StuNetConfig, StuNetSize};
-use stunet::train::exact;
+use stunet::train::loss::LossConfig;
+use stunet::train::precision::Precision;
+use stunet::train::{FitConfig, StateOptions, exact};
 
 use super::dataset::Dataset;
 use crate::args::{Recipe, TrainArgs, TrainPrecision};
+
+/// Turns the seed of the training patches into that of the validation patches.
+const VALIDATION: u64 = 0x76616c69_64617465;
 
 /// Everything that decides a run's numbers; kept in its checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,6 +139,54 @@ impl Settings {
         Ok(plans.checked()?)
     }
 
+    /// The loop's settings.
+    pub fn fit_config(&self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<FitConfig> {
+        let augmentation = match (self.augmentation, self.recipe) {
+            (false, _) => Augmentation::none(self.patch),
+            (true, Recipe::V1) => Augmentation::v1(self.patch),
+            (true, Recipe::V2) => Augmentation::v2(self.patch),
+        };
+        let loader = |augmentation, seed| LoaderConfig {
+            seed,
+            num_threads: args.threads.unwrap_or_else(cores),
+            ..LoaderConfig::new(augmentation, self.batch_size, &self.network.strides)
+        };
+        let labels = dataset.labels();
+        let recipe = match self.recipe {
+            Recipe::V1 => LossConfig::v1(self.batch_dice),
+            Recipe::V2 => LossConfig::v2(self.batch_dice),
+        };
+        let regions = labels.has_regions().then(|| {
+            let regions = labels.labels().iter().filter(|label| label.values != [0]);
+            regions.map(|r| r.values.iter().map(|&v| i32::from(v)).collect()).collect()
+        });
+        let loss = LossConfig { regions, ignore_label: labels.ignore().map(i32::from), ..recipe };
+        Ok(FitConfig {
+            num_iterations: self.iterations,
+            num_val_iterations: self.val_iterations,
+            initial_lr: self.lr,
+            accumulate: self.accumulate,
+            save_every: args.save_every,
+            // Another seed: the first validation patches are not the first training patches.
+            validation: loader(Augmentation::none(self.patch), self.seed ^ VALIDATION),
+            ..FitConfig::new(self.epochs, loader(augmentation, self.seed), loss)
+        })
+    }
+
+    /// How the network computes.
+    pub fn state_options(&self, chosen: &Chosen) -> StateOptions {
+        StateOptions {
+            ema: self.ema,
+            precision: match self.precision {
+                TrainPrecision::F32 => Precision::F32,
+                TrainPrecision::Bf16 => Precision::Bf16,
+                TrainPrecision::F16 => Precision::F16,
+            },
+            checkpoint_activations: self.checkpoint_activations,
+            ..StateOptions::new(&chosen.device)
+        }
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         self.network.validate()?;
         self.network.validate_patch(self.patch)?;
@@ -206,4 +262,8 @@ where
             typed.borrow()
         ),
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -59,7 +59,7 @@ pub fn fresh(
     };
     let Some(file) = &args.pretrained else {
         let config = &settings.network;
-        let network = StuNet::init(config, initialisation, settings.seed, &options.device())?;
+        let network = StuNet::init(config, initialisation, settings.seed, &options.training_device())?;
         return Ok((TrainingState::new(network, options), None));
     };
     let rules = match settings.recipe {
@@ -72,7 +72,7 @@ pub fn fresh(
         initialisation,
         seed: settings.seed,
     };
-    let (network, report) = transfer(file, &settings.network, &how, &options.device())?;
+    let (network, report) = transfer(file, &settings.network, &how, &options.training_device())?;
     Ok((TrainingState::new(network, options), Some(report.to_string())))
 }
 
