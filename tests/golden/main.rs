@@ -10,6 +10,7 @@ mod export;
 mod model;
 mod preprocess;
 mod sliding_window;
+mod splits;
 
 /// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
 fn device() -> burn::tensor::Device {

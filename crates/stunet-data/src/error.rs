@@ -134,6 +134,26 @@ pub enum DataError {
         /// How many there are.
         found: usize,
     },
+    /// A file of a training case is missing.
+    #[error("{what} is missing")]
+    MissingFile {
+        /// Kind of file.
+        what: &'static str,
+    },
+    /// A labelmap holds values that `dataset.json` does not know.
+    #[error("unknown label value(s): expected {expected}, found {found}")]
+    UnknownLabels {
+        /// The known values.
+        expected: String,
+        /// The unknown ones.
+        found: String,
+    },
+    /// Training cases cannot be used; each problem names its case.
+    #[error("{} problem(s) in the training cases, the first: {}", .0.len(), .0[0])]
+    BadCases(Vec<crate::dataset::Problem>),
+    /// The labels of all cases are background.
+    #[error("no foreground: every label of every case is 0")]
+    NoForeground,
     /// A folder holds no case in nnU-Net's naming.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,

@@ -24,11 +24,15 @@
 
 pub mod dataset;
 pub mod error;
+pub mod fingerprint;
 pub mod geometry;
 pub mod image;
 pub mod labels;
 pub mod nifti;
+pub mod numpy_random;
+pub mod planner;
 pub mod plans;
 pub mod preprocess;
+pub mod splits;
 
 pub use error::{DataError, Result};
