@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod checkpoints;
+mod evaluate;
 mod export;
 mod model;
 mod preprocess;

@@ -1,5 +1,6 @@
 //! nnU-Net's folder layout: cases, their channel files, and `dataset.json`.
 
+pub(crate) mod convert;
 mod training;
 
 pub use training::{Problem, RawDataset, TrainingCaseFiles};

@@ -1,10 +1,11 @@
 //! A raw training dataset in nnU-Net's layout, and what can be wrong with its cases.
 
-use super::{DatasetInfo, group_files};
+use super::{DatasetInfo, convert, group_files};
 use crate::error::{DataError, Result, invalid};
 use crate::image::Image;
 use crate::labels::{LabelMap, LabelSet};
 use crate::nifti;
+use crate::plans::Reference;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +128,28 @@ impl RawDataset {
     /// Names of the cases, sorted.
     pub fn case_names(&self) -> Vec<String> {
         self.cases.iter().map(|case| case.name.clone()).collect()
+    }
+
+    /// `dataset.json` as the other programs of `reference` read it: the file's own content, or,
+    /// where the file is of the other version, converted.
+    ///
+    /// # Errors
+    /// When a label of version 2 cannot be said in version 1 (regions, an ignore label).
+    pub fn json_for(&self, reference: Reference) -> Result<Value> {
+        let is_v2 = self.json.get("channel_names").is_some();
+        match (reference, is_v2) {
+            (Reference::NnUNetV1, true) => convert::to_v1(self),
+            (Reference::NnUNetV1, false) | (_, true) => Ok(self.json.clone()),
+            (_, false) => Ok(convert::to_v2(self)),
+        }
+    }
+
+    /// Writes [`RawDataset::json_for`].
+    ///
+    /// # Errors
+    /// As there, and when the file cannot be written.
+    pub fn save_json(&self, path: &Path, reference: Reference) -> Result<()> {
+        crate::plans::save_json(path, &self.json_for(reference)?)
     }
 
     /// What was passed over or assumed, one sentence each.
@@ -444,7 +467,10 @@ mod tests {
         check(|s| s.volume("imagesTr/a_0002.nii", |_| {}), &["case a: expected 2", "found 3"]);
         check(|s| s.labels("a", |v| v[0] = 7.0), &["case a: unknown label", "0 to 2", "found 7"]);
         check(|s| s.labels("b", |v| v[0] = 1.5), &["case b: labels must be whole", "1.5", "b.nii"]);
-        let shifted = |file: &mut NiftiBytes| file.affine[2][3] += 3.0;
+        let shifted = |file: &mut NiftiBytes| {
+            file.values.fill(0.0);
+            file.affine[2][3] += 3.0;
+        };
         check(|s| s.volume("labelsTr/b.nii", shifted), &["case b", "origin differs", "labelsTr"]);
         let coarser = |file: &mut NiftiBytes| file.affine[0][0] = 4.0;
         check(
@@ -492,6 +518,29 @@ mod tests {
         let problems = scene.problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems[0].starts_with("case c: channel file is missing"), "{problems:?}");
+    }
+
+    #[test]
+    fn descriptions_of_the_other_version() {
+        let scene = Scene::new();
+        let dataset = scene.open().unwrap();
+        let v1 = dataset.json_for(Reference::NnUNetV1).unwrap();
+        assert_eq!(v1["labels"], json!({"0": "background", "1": "liver", "2": "tumour"}));
+        assert_eq!(v1["modality"], json!({"0": "CT", "1": "PET"}));
+        assert_eq!(v1["training"][1]["image"], "./imagesTr/b.nii");
+        assert_eq!(dataset.json_for(Reference::NnUNetV28).unwrap(), *dataset.json());
+        let path = scene.0.path().join("dataset.json");
+        dataset.save_json(&path, Reference::NnUNetV1).unwrap();
+        let again = scene.open().unwrap();
+        assert_eq!(again.cases(), dataset.cases());
+        assert_eq!(again.info(), dataset.info());
+        assert_eq!(again.json_for(Reference::NnUNetV22).unwrap(), *dataset.json());
+        assert_eq!(again.json_for(Reference::NnUNetV1).unwrap(), v1);
+        let mut regions = dataset.json().clone();
+        regions["labels"]["ignore"] = json!(3);
+        scene.json(regions);
+        let error = scene.open().unwrap().json_for(Reference::NnUNetV1).unwrap_err();
+        assert!(error.to_string().contains("plain labels"), "{error}");
     }
 
     #[test]

@@ -283,7 +283,7 @@ mod tests {
         check::<f32>(&draws(7), SingleWithMedian, seven);
         let stretch = [80.070_465_087_890_62, 116.017_204_284_667_97, 65.575_004_577_636_72];
         let stretch =
-            [stretch[0], stretch[1], stretch[2], -97.434_051_132_202_15, 269.630_004_882_812_5];
+            [stretch[0], stretch[1], stretch[2], -97.434_051_132_202_14, 269.630_004_882_812_5];
         check::<f32>(&draws(130), Double, stretch);
         assert!(summary::<f32>(&[], Double).is_none());
     }
