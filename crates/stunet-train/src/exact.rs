@@ -29,16 +29,11 @@ pub mod option {
 pub mod options {
     use super::*;
 
-    pub fn serialize<S: Serializer>(
-        values: &[Option<f64>],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(values: &[Option<f64>], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(values.iter().map(|value| value.map(|v| v.to_string())))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<Option<f64>>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Option<f64>>, D::Error> {
         let texts = Vec::<Option<String>>::deserialize(from)?.into_iter();
         let parse = |text: String| text.parse().map_err(D::Error::custom);
         texts.map(|text| text.map(parse).transpose()).collect()
