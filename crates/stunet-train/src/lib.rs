@@ -5,4 +5,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod loss;
+pub mod optimiser;
+pub mod precision;
 pub mod schedule;
