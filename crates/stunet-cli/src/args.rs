@@ -309,9 +309,9 @@ pub struct TrainArgs {
     #[arg(long)]
     pub no_validation: bool,
 
-    /// Identifier of the plans
-    #[arg(long, value_name = "NAME", default_value = "nnUNetPlans")]
-    pub plans: String,
+    /// Name of the plans and of their file; default: nnUNetPlans, or else the plans of version 1
+    #[arg(long, value_name = "NAME")]
+    pub plans: Option<String>,
 
     /// Where to compute
     #[arg(long, value_name = "DEVICE", default_value = "auto", help = device_help())]

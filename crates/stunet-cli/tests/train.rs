@@ -265,6 +265,26 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
         seen.push(fs::read(labels).unwrap());
     }
     assert!(seen[0] == seen[1], "the .model predicts other labels than the model folder");
+    // As nnU-Net keeps it: a results folder with plans, dataset and fold.
+    run(Command::new(STUNET).arg("export").arg(&at).arg(at.join("checkpoint_final.pth")));
+    let (folder, labels) = (at.parent().unwrap(), scene.path("results.nii"));
+    let arguments = common::predict_arguments(&input, &labels, folder);
+    run(Command::new(STUNET).args(arguments).args(["--accumulation", "f32"]));
+    assert!(seen[0] == fs::read(labels).unwrap(), "the .pth predicts other labels");
+}
+
+#[test]
+fn a_loss_that_is_no_number_is_told_with_step_and_cases() {
+    let scene = dataset();
+    let more = [&TINY[..], &["--lr", "1e30"]].concat();
+    let output = train(&scene, &scene.path("results"), &more).output().unwrap();
+    let (_, err) = said(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(err.trim_end().lines().count(), 1, "{err}");
+    let expected = ["at epoch 0, iteration ", ", cases ", "; last good checkpoint: none"];
+    for words in expected {
+        assert!(err.contains(words), "{err}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use stunet::device;
 use stunet::train::checkpoint::{FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::{self, About};
@@ -60,6 +60,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         say(args, &note)?;
     }
 
+    describe(&fold, &settings, &about)?;
+
     let cases = FitCases {
         training: Arc::new(dataset.store.subset(&settings.training_cases)?),
         validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
@@ -86,6 +88,26 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     finish(args, &settings, &about, &fold)
 }
 
+/// Writes what nnU-Net keeps beside its checkpoints: `plans.json` and `dataset.json` for all folds,
+/// and for people `debug.json` with the settings of this one.
+fn describe(fold: &FoldFolder, settings: &Settings, about: &About) -> anyhow::Result<()> {
+    let path = &fold.path;
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let write = |path: PathBuf, value: serde_json::Value| {
+        if path.is_file() {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(&value)? + "\n";
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write(path.join("debug.json"), serde_json::to_value(settings)?)?;
+    if let Some(model) = path.parent() {
+        write(model.join("plans.json"), export::v2_plans(about, &settings.network))?;
+        write(model.join("dataset.json"), export::v2_dataset(about))?;
+    }
+    Ok(())
+}
+
 /// The model folder, and the final validation, unless they are there.
 fn finish(
     args: &TrainArgs,
@@ -95,7 +117,8 @@ fn finish(
 ) -> anyhow::Result<()> {
     let checkpoint = TrainingCheckpoint::open(&fold.path.join(FINAL))?;
     let model = fold.path.join("model");
-    if !model.join("network.json").is_file() {
+    // The last file of a model folder to be written.
+    if !model.join("labels.json").is_file() {
         export::model_folder(&checkpoint, about, true, Default::default(), &model)?;
     }
     say(args, &format!("model: {}", model.display()))?;
@@ -115,7 +138,7 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
     };
     let home = results.join(&dataset.name);
     let fold = format!("fold_{}", args.fold);
-    let named = |trainer: &str| format!("{trainer}__{}__{}", args.plans, args.configuration);
+    let named = |trainer: &str| format!("{trainer}__{}__{}", dataset.plans_name, args.configuration);
     if args.go_on && args.size.is_none() && args.width.is_none() && args.pretrained.is_none() {
         let entries = std::fs::read_dir(&home).into_iter().flatten().flatten();
         let ending = named("");

@@ -26,7 +26,7 @@ pub struct StateOptions {
     pub ema: Option<f64>,
     /// Precision of the network's arithmetic; weights, norms and loss stay f32.
     pub precision: Precision,
-    /// Keep fewer activations and compute the others twice.
+    /// Keep the results of convolutions only and compute those of cheap operators twice.
     pub checkpoint_activations: bool,
 }
 
@@ -44,10 +44,11 @@ impl StateOptions {
 
     /// The device on which gradients are kept: where a network to be trained has to be made.
     pub fn training_device(&self) -> Device {
-        match self.device.is_autodiff() {
+        let device = match self.device.is_autodiff() {
             true => self.device.clone(),
             false => self.device.clone().autodiff(),
-        }
+        };
+        if self.checkpoint_activations { device.gradient_checkpointing() } else { device }
     }
 }
 

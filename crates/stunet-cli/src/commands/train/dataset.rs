@@ -11,10 +11,15 @@ use stunet::data::store::Store;
 
 use crate::args::TrainArgs;
 
+/// Names of plans that are looked for, and where `stunet plan` writes them.
+const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
+
 /// A dataset that is planned and preprocessed.
 pub struct Dataset {
     /// Name of its folder.
     pub name: String,
+    /// Name of its plans.
+    pub plans_name: String,
     /// All its cases.
     pub store: Store,
     /// The fold's.
@@ -38,35 +43,33 @@ impl Dataset {
             "expected a preprocessed dataset, found a raw one; run `stunet plan {shown}` and \
              `stunet preprocess` first: {shown}"
         );
-        let plans_file = folder.join(format!("{}.json", args.plans));
-        ensure!(
-            plans_file.is_file(),
-            "expected {}.json, found none; run `stunet plan` on the raw dataset first: {shown}",
-            args.plans
-        );
-        let nnunet_plans: Value = read_json(&plans_file)?;
-        let configurations = nnunet_plans.get("configurations").and_then(Value::as_object);
+        let plans_name = plans_in(folder, args)?;
+        let plans_file = folder.join(format!("{plans_name}.json"));
+        let plans: Value = read_json(&plans_file)?;
+        let configuration = &args.configuration;
+        let configurations = plans.get("configurations").and_then(Value::as_object);
         if let Some(known) = configurations {
             ensure!(
-                known.contains_key(&args.configuration),
-                "configuration: expected one of {}, found {}: {}",
+                known.contains_key(configuration),
+                "configuration: expected one of {}, found {configuration}: {}",
                 known.keys().cloned().collect::<Vec<_>>().join(", "),
-                args.configuration,
                 plans_file.display()
             );
         }
-        let entry = |key| nnunet_plans["configurations"][&args.configuration].get(key);
+        let entry = |key| plans["configurations"][configuration].get(key);
         let identifier = entry("data_identifier").and_then(Value::as_str).map(str::to_owned);
-        let batch_dice = entry("batch_dice").and_then(Value::as_bool).unwrap_or(false);
-        let identifier =
-            identifier.unwrap_or_else(|| format!("{}_{}", args.plans, args.configuration));
+        let identifier = identifier.unwrap_or_else(|| format!("{plans_name}_{configuration}"));
+        // nnU-Net 1 has no such entry: it counts over the batch where there is a cascade.
+        let stages = plans.get("plans_per_stage").and_then(Value::as_object);
+        let cascade = stages.is_some_and(|stages| stages.len() > 1);
+        let batch_dice = entry("batch_dice").and_then(Value::as_bool).unwrap_or(cascade);
         let store = open_store(&folder.join(identifier), folder, &args.configuration)?;
         let split = split(folder, &args.fold, &store)?;
         let dataset_file = folder.join("dataset.json");
         let nnunet_dataset =
             dataset_file.is_file().then(|| read_json(&dataset_file)).transpose()?;
-        let nnunet_plans = configurations.is_some().then_some(nnunet_plans);
-        Ok(Self { name, store, split, batch_dice, nnunet_plans, nnunet_dataset })
+        let nnunet_plans = configurations.is_some().then(|| plans.clone());
+        Ok(Self { name, plans_name, store, split, batch_dice, nnunet_plans, nnunet_dataset })
     }
 
     /// The recipe the cases were prepared by.
@@ -78,6 +81,22 @@ impl Dataset {
     pub fn labels(&self) -> &LabelSet {
         self.store.recipe().labels()
     }
+}
+
+/// The plans that were named, else those of nnU-Net 2, else those of nnU-Net 1.
+fn plans_in(folder: &Path, args: &TrainArgs) -> anyhow::Result<String> {
+    let there = |name: &&str| folder.join(format!("{name}.json")).is_file();
+    let found = match &args.plans {
+        Some(name) => Some(name.as_str()).filter(there),
+        None => PLANS.into_iter().find(there),
+    };
+    found.map(str::to_owned).with_context(|| {
+        format!(
+            "expected {}.json, found none; run `stunet plan` on the raw dataset first: {}",
+            args.plans.as_deref().unwrap_or(PLANS[0]),
+            folder.display()
+        )
+    })
 }
 
 fn open_store(path: &Path, folder: &Path, configuration: &str) -> anyhow::Result<Store> {
