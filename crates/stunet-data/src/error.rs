@@ -17,6 +17,14 @@ pub enum DataError {
         /// The file; it may identify a patient, so it is printed last and only here.
         path: PathBuf,
     },
+    /// Another error, with the training case it happened in.
+    #[error("case {case}: {source}")]
+    InCase {
+        /// What went wrong.
+        source: Box<DataError>,
+        /// The case.
+        case: String,
+    },
     /// There is no such file or folder.
     #[error("no such file or folder")]
     NotFound,
@@ -157,6 +165,9 @@ pub enum DataError {
     /// A folder holds no case in nnU-Net's naming.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,
+    /// Training patches are asked for without a case to cut them from.
+    #[error("no training cases: expected at least one")]
+    NoTrainingCases,
     /// Every voxel is exactly 0: there is nothing to crop to.
     #[error("image is empty: every voxel is 0")]
     EmptyImage,
@@ -192,6 +203,15 @@ impl DataError {
         match self {
             Self::InFile { .. } => self,
             source => Self::InFile { source: Box::new(source), path: path.to_owned() },
+        }
+    }
+
+    /// The same error, with the training case it happened in (kept if one is named already).
+    #[must_use]
+    pub fn in_case(self, case: String) -> Self {
+        match self {
+            Self::InCase { .. } => self,
+            source => Self::InCase { source: Box::new(source), case },
         }
     }
 
