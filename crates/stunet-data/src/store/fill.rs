@@ -10,7 +10,7 @@ use crate::preprocess::{Preprocessed, preprocess_with_labels};
 use crate::sample::class_locations;
 use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

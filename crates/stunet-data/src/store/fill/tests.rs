@@ -4,6 +4,7 @@ use crate::image::Image;
 use crate::labels::{LabelMap, LabelSet};
 use crate::sample::TrainingCase;
 use ndarray::{Array3, Array4};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A raw dataset of a few small cases, and a folder for its store.
@@ -168,7 +169,7 @@ fn a_bad_case_is_named_and_the_others_go_on() {
     let told: Vec<(&str, String)> = report.failures().map(|(c, e)| (c, e.to_string())).collect();
     for ((case, message), (name, words, file)) in told.iter().zip([
         ("b", "truncated", "b_0000.nii"),
-        ("c", "label file is missing", "absent.nii"),
+        ("c", "no such file", "absent.nii"),
         ("d", "spacing differs", "d.nii"),
     ]) {
         assert!(*case == name && message.contains(words), "{message}");
