@@ -4,6 +4,7 @@
 //! `cargo test --release --test golden preprocess`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod augment;
 mod checkpoints;
 mod evaluate;
 mod export;

@@ -165,6 +165,9 @@ pub enum DataError {
     /// A folder holds no case in nnU-Net's naming.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,
+    /// Work that was left because nobody waits for it any more.
+    #[error("stopped")]
+    Stopped,
     /// Training patches are asked for without a case to cut them from.
     #[error("no training cases: expected at least one")]
     NoTrainingCases,

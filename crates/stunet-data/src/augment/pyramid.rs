@@ -56,7 +56,8 @@ pub fn downsample_labels(labels: ArrayView3<'_, i16>, scale: [f64; 3]) -> Array3
     rows.select(Axis(2), &taps[2])
 }
 
-fn nearest(n: usize, m: usize) -> Vec<usize> {
+/// Index of the voxel nearest to each of `m`; halves go up.
+pub(super) fn nearest(n: usize, m: usize) -> Vec<usize> {
     let index = |i: usize| ((i as f64 + 0.5) * (n as f64 / m as f64)).floor() as usize;
     (0..m).map(|i| index(i).min(n - 1)).collect()
 }
