@@ -7,6 +7,7 @@
 mod checkpoints;
 mod export;
 mod model;
+mod plan;
 mod preprocess;
 mod sliding_window;
 mod splits;

@@ -4,4 +4,5 @@ pub mod convert;
 pub mod devices;
 pub mod info;
 pub mod labels;
+pub mod plan;
 pub mod predict;
