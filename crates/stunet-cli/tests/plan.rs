@@ -142,8 +142,8 @@ fn a_fingerprint_and_folds_that_are_there() {
             "percentile_00_5": 0.0, "percentile_99_5": 2.0, "std": 1.0
         }},
         "median_relative_size_after_cropping": 1.0,
-        "shapes_after_crop": [[300, 512, 512]; 5],
-        "spacings": [[1.0, 0.8, 0.8]; 5]
+        "shapes_after_crop": vec![[300, 512, 512]; 5],
+        "spacings": vec![[1.0, 0.8, 0.8]; 5]
     });
     fs::write(&fingerprint, text.to_string()).unwrap();
     let splits = json!([{"train": ["c0", "c1"], "val": ["c4"]}]);
