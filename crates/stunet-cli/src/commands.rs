@@ -5,5 +5,6 @@ pub mod devices;
 pub mod export;
 pub mod info;
 pub mod labels;
+pub mod plan;
 pub mod predict;
 pub mod train;

@@ -4,10 +4,10 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use stunet::data::augment::Augmentation;
 use stunet::data::loader::LoaderConfig;
-use stunet::data::plans::Plans;
+use stunet::data::plans::{Plans, Reference};
 use stunet::device::Chosen;
 use stunet::model::{StuNetConfig, StuNetSize};
-use stunet::train::loss::LossConfig;
+use stunet::train::loss::{LossConfig, ZeroWeight};
 use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
 
@@ -141,10 +141,16 @@ impl Settings {
 
     /// The loop's settings.
     pub fn fit_config(&self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<FitConfig> {
-        let augmentation = match (self.augmentation, self.recipe) {
+        let plans = dataset.plans();
+        // nnU-Net 2.2 augments as version 1 does.
+        let newest = self.recipe == Recipe::V2 && plans.reference == Reference::NnUNetV28;
+        let augmentation = match (self.augmentation, newest) {
             (false, _) => Augmentation::none(self.patch),
-            (true, _) => Augmentation::none(self.patch),
+            (true, false) => Augmentation::v1(self.patch),
+            (true, true) => Augmentation::v2(self.patch),
         };
+        let masked = plans.channels.iter().map(|channel| channel.use_mask).collect();
+        let augmentation = augmentation.with_masked_channels(masked);
         let loader = |augmentation, seed| LoaderConfig {
             seed,
             num_threads: args.threads.unwrap_or_else(cores),
@@ -153,6 +159,9 @@ impl Settings {
         let labels = dataset.labels();
         let recipe = match self.recipe {
             Recipe::V1 => LossConfig::v1(self.batch_dice),
+            Recipe::V2 if newest => {
+                LossConfig { zero_weight: ZeroWeight::Skip, ..LossConfig::v2(self.batch_dice) }
+            }
             Recipe::V2 => LossConfig::v2(self.batch_dice),
         };
         let regions = labels.has_regions().then(|| {
