@@ -170,7 +170,7 @@ impl Sgd {
             }
             let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
             let (bytes, _, dtype) = data.convert_dtype(dtype).into_parts();
-            let flat = TensorData::from_bytes(bytes, [spec.shape.iter().product()], dtype);
+            let flat = TensorData::from_bytes(bytes, [spec.shape.iter().product::<usize>()], dtype);
             restored.push(Some(Tensor::from_data(flat, (&device, dtype))));
         }
         self.velocities = restored;

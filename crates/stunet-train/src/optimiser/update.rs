@@ -71,7 +71,7 @@ impl ModuleMapper for Mapper<'_> {
     }
 }
 
-fn with_operators(
+pub(super) fn with_operators(
     value: Tensor<1>,
     gradient: Tensor<1>,
     velocity: Option<Tensor<1>>,
@@ -90,7 +90,7 @@ fn with_operators(
 }
 
 /// The same in one pass, in place where nothing else holds the buffers.
-fn on_host_slices(
+pub(super) fn on_host_slices(
     value: Tensor<1>,
     gradient: Tensor<1>,
     velocity: Option<Tensor<1>>,
