@@ -138,7 +138,8 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
     };
     let home = results.join(&dataset.name);
     let fold = format!("fold_{}", args.fold);
-    let named = |trainer: &str| format!("{trainer}__{}__{}", dataset.plans_name, args.configuration);
+    let named =
+        |trainer: &str| format!("{trainer}__{}__{}", dataset.plans_name, args.configuration);
     if args.go_on && args.size.is_none() && args.width.is_none() && args.pretrained.is_none() {
         let entries = std::fs::read_dir(&home).into_iter().flatten().flatten();
         let ending = named("");
