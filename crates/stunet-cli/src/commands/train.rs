@@ -50,6 +50,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let about = about(&settings, &dataset)?;
     fold.run = serde_json::to_value(Run { settings: settings.clone(), about: about.clone() })?;
     let config = settings.fit_config(args, &dataset)?;
+    config.check()?;
     let options = settings.state_options(&chosen);
     let (state, note) = match &checkpoint {
         Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
