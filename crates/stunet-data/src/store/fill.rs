@@ -1,18 +1,20 @@
 //! Preprocessing a dataset into a store: several cases at a time, in bounded memory, resumable.
 
+mod budget;
+
 use super::recipe::Recipe;
 use super::{NewCase, Stamp, Store};
 use crate::dataset::{DatasetInfo, Problem, TrainingCaseFiles};
 use crate::error::{DataError, Result};
-use crate::nifti;
 use crate::plans::Plans;
 use crate::preprocess::{Preprocessed, preprocess_with_labels};
 use crate::sample::class_locations;
+use budget::{Budget, memory_of};
 use std::fs::{File, TryLockError};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// How much is done at a time.
@@ -238,68 +240,6 @@ fn first(mut problems: Vec<Problem>) -> DataError {
     match problems.len() {
         1 => problems.remove(0).error,
         _ => DataError::BadCases(problems),
-    }
-}
-
-/// Bytes that preparing a case takes at its peak, from its first header.
-///
-/// An estimate on the high side, of one channel per file: the volume and its labels as read; masks and marked labels; one
-/// channel in double precision between two passes of a resize; the result, twice where channels are
-/// stacked.
-fn memory_of(source: &TrainingCaseFiles, plans: &Plans) -> Result<u64> {
-    let first = source.images.first().ok_or(DataError::NoCases)?;
-    let (geometry, _) = nifti::read_geometry(first)?;
-    let channels = source.images.len() as f64;
-    let voxels: f64 = geometry.shape().iter().map(|n| *n as f64).product();
-    let growth: f64 = (0..3)
-        .map(|axis| {
-            let from = geometry.spacing_mm()[plans.transpose_forward[axis]];
-            from / plans.spacing_mm[axis]
-        })
-        .product();
-    let result = voxels * growth;
-    let stacked = if channels > 1.0 { 8.0 } else { 4.0 };
-    let bytes = voxels * (4.0 * channels + 6.0)
-        + 8.0 * voxels.max(result)
-        + result * (stacked * channels + 4.0);
-    Ok(bytes as u64)
-}
-
-/// Bytes that may be taken; whoever comes first is served first.
-struct Budget {
-    total: u64,
-    free: Mutex<u64>,
-    more: Condvar,
-    /// Held while waiting, so that small cases do not overtake a large one for ever.
-    queue: Mutex<()>,
-}
-
-impl Budget {
-    fn new(total: u64) -> Self {
-        Self { total, free: Mutex::new(total), more: Condvar::new(), queue: Mutex::new(()) }
-    }
-
-    /// Waits until there is as much, or everything where there never is.
-    fn take(&self, bytes: u64) -> Taken<'_> {
-        let bytes = bytes.min(self.total);
-        let _first = guard(&self.queue);
-        let enough = |free: &mut u64| *free < bytes;
-        let free = self.more.wait_while(guard(&self.free), enough);
-        *free.unwrap_or_else(PoisonError::into_inner) -= bytes;
-        Taken { budget: self, bytes }
-    }
-}
-
-/// Gives its bytes back when dropped.
-struct Taken<'a> {
-    budget: &'a Budget,
-    bytes: u64,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *guard(&self.budget.free) += self.bytes;
-        self.budget.more.notify_all();
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::labels::{LabelMap, LabelSet};
+use crate::nifti;
 use crate::sample::TrainingCase;
 use ndarray::{Array3, Array4};
 use std::path::PathBuf;
