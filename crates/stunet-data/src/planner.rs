@@ -334,7 +334,7 @@ mod tests {
         for reference in [V22, V28] {
             check(LARGE, reference, "3d_fullres", (patch, 2, 5, [1.0, 0.8, 0.8]));
             check(LARGE, reference, "3d_lowres", (patch, 2, 5, lowest));
-            let json = planned(LARGE, reference).json()["configurations"].take();
+            let json = planned(LARGE, reference).json()["configurations"].clone();
             assert_eq!(json["3d_lowres"]["median_image_size_in_voxels"], json!([148, 252, 252]));
             assert_eq!(json["3d_lowres"]["batch_dice"], false);
             assert_eq!(json["3d_fullres"]["batch_dice"], true);
@@ -370,7 +370,7 @@ mod tests {
     fn more_memory_is_a_larger_batch() {
         for reference in [V22, V28] {
             check(SMALL, reference, "3d_fullres", ([128; 3], 7, 5, [1.5; 3]));
-            let json = planned(SMALL, reference).json()["configurations"]["2d"].take();
+            let json = planned(SMALL, reference).json()["configurations"]["2d"].clone();
             assert_eq!(json["batch_size"], 591);
         }
         check((SMALL.0, SMALL.1, SMALL.2, 8.0), V1, "3d_fullres", ([128; 3], 2, 5, [1.5; 3]));
