@@ -6,9 +6,11 @@
 
 mod checkpoints;
 mod export;
+mod loss;
 mod model;
 mod preprocess;
 mod sliding_window;
+mod trajectory;
 
 /// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
 fn device() -> burn::tensor::Device {
