@@ -8,11 +8,13 @@ mod augment;
 mod checkpoints;
 mod evaluate;
 mod export;
+mod loss;
 mod model;
 mod plan;
 mod preprocess;
 mod sliding_window;
 mod splits;
+mod trajectory;
 
 /// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
 fn device() -> burn::tensor::Device {
