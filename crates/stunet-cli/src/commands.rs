@@ -2,6 +2,8 @@
 
 pub mod convert;
 pub mod devices;
+pub mod evaluate;
 pub mod info;
 pub mod labels;
 pub mod predict;
+pub mod preprocess;
