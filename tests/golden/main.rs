@@ -8,6 +8,7 @@ mod checkpoints;
 mod evaluate;
 mod export;
 mod model;
+mod plan;
 mod preprocess;
 mod sliding_window;
 mod splits;

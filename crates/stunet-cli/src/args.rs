@@ -34,6 +34,9 @@ pub enum LowCommand {
     Labels(LabelsArgs),
     /// List the devices: what this binary was built with, and what is usable here
     Devices(DevicesArgs),
+    /// Check a training dataset and plan for it: spacing, patch, batch, pooling, folds
+    #[command(after_help = PLAN_HELP)]
+    Plan(PlanArgs),
     /// Prepare the cases of a planned dataset for training
     #[command(after_help = PREPROCESS_HELP)]
     Preprocess(PreprocessArgs),
@@ -41,6 +44,14 @@ pub enum LowCommand {
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateArgs),
 }
+
+const PLAN_HELP: &str = "\
+DATASET is a folder in nnU-Net's layout: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz.
+Every case is read and checked first; what is wrong is told case by case, and nothing is written then.
+
+Examples:
+  stunet plan nnUNet_raw/Dataset501_Liver
+  stunet plan Dataset501_Liver -o preprocessed/Dataset501_Liver --rules v1 --memory 24";
 
 const PREDICT_HELP: &str = "\
 Examples:
@@ -209,6 +220,47 @@ pub struct DevicesArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `stunet plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The raw dataset
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// The folder for the plan; default: nnUNet_preprocessed/DATASET beside nnUNet_raw, or beside
+    /// the dataset
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// Whose rules, and whose files
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Reference::V28)]
+    pub rules: Reference,
+
+    /// Memory of the GPU to plan for, as the reference estimates it for its own networks
+    #[arg(long, value_name = "GB", default_value_t = 8.0, value_parser = above_zero)]
+    pub memory: f64,
+
+    /// Spacing to work at instead of the rule's, z y x in mm
+    #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"], value_parser = above_zero)]
+    pub spacing: Option<Vec<f64>>,
+
+    /// Name of the plans and of their file (v2)
+    #[arg(long, value_name = "NAME", default_value = "nnUNetPlans")]
+    pub plans_name: String,
+
+    /// Take this dataset_fingerprint.json (v2), and do not read the volumes
+    #[arg(long, value_name = "FILE")]
+    pub fingerprint: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
 }
 
 /// `stunet preprocess`.
@@ -432,6 +484,13 @@ mod tests {
         check("stunet info", false);
         check("stunet info a.model --size small", false);
         check("stunet devices", true);
+        check("stunet plan raw/Dataset001_A", true);
+        check("stunet plan a -o b --rules v1 --memory 24 --spacing 3 1 0.5 --json", true);
+        check("stunet plan a --rules v3", false);
+        check("stunet plan a --memory 0", false);
+        check("stunet plan a --spacing 1 1", false);
+        check("stunet plan a --json --quiet", false);
+        check("stunet plan", false);
         check("stunet preprocess raw/Dataset001_A", true);
         check("stunet preprocess pre/Dataset001_A 3d_lowres --raw a -np 3 --memory 4 --json", true);
         check("stunet preprocess a --num-workers 0", false);

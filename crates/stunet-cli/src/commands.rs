@@ -5,5 +5,6 @@ pub mod devices;
 pub mod evaluate;
 pub mod info;
 pub mod labels;
+pub mod plan;
 pub mod predict;
 pub mod preprocess;

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Plan(args) => commands::plan::run(&args),
         LowCommand::Preprocess(args) => commands::preprocess::run(&args),
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
     });

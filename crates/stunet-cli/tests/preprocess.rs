@@ -230,3 +230,27 @@ fn killed_at_any_moment_and_continued() {
         hidden.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
+
+#[test]
+fn what_every_rule_plans_can_be_prepared() {
+    for (rules, identifier) in [
+        ("v1", "nnUNetPlansv2.1_plans_3D_3d_fullres"),
+        ("v2.2", "nnUNetPlans_3d_fullres"),
+        ("v2.8", "nnUNetPlans_3d_fullres"),
+    ] {
+        let scene = scene(&["a", "b", "c"], 24);
+        let planned = scene.path("nnUNet_preprocessed/Dataset001_A");
+        std::fs::remove_dir_all(&planned).unwrap();
+        let raw = scene.path("nnUNet_raw/Dataset001_A");
+        let plan = ["plan".into(), raw, "--rules".into(), rules.into()];
+        let output = stunet(plan);
+        assert!(output.status.success(), "{rules}: {}", said(&output).1);
+        assert_eq!(statuses(&scene, &[]), "www", "{rules}");
+        let store = Store::open(&planned.join(identifier)).unwrap();
+        let case = store.find("c").unwrap();
+        assert_eq!(case.labels().shape(), [24, 24, 24], "{rules}");
+        assert_eq!(case.locations().get(1).len(), 40, "{rules}");
+        let mean = case.image().mean().unwrap();
+        assert!(mean.is_finite() && case.image().std(0.0) > 0.0, "{rules}: {mean}");
+    }
+}

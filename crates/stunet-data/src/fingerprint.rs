@@ -416,3 +416,122 @@ fn channels(map: Map<String, Value>) -> Result<Vec<ForegroundIntensity>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stunet_testing::nifti_bytes::NiftiBytes;
+
+    /// Two cases; labels are drawn on the voxels where `foreground` says so.
+    fn dataset(channel: &str, foreground: impl Fn(usize, usize) -> bool) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let json = json!({
+            "channel_names": {"0": channel},
+            "labels": {"background": 0, "liver": 1},
+            "numTraining": 2,
+            "file_ending": ".nii"
+        });
+        std::fs::write(folder.path().join("dataset.json"), json.to_string()).unwrap();
+        for case in 0..2 {
+            let mut image = NiftiBytes::ramp([5, 4, 3 + case as i16]);
+            // The first plane is 0: the crop takes it away.
+            image.values[..20].fill(0.0);
+            let mut labels = image.clone();
+            let label = |(i, v): (usize, &mut f32)| *v = f32::from(foreground(case, i));
+            labels.values.iter_mut().enumerate().for_each(label);
+            for (name, file) in [
+                (format!("imagesTr/c{case}_0000.nii"), &image),
+                (format!("labelsTr/c{case}.nii"), &labels),
+            ] {
+                let path = folder.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, file.bytes()).unwrap();
+            }
+        }
+        folder
+    }
+
+    fn measure(folder: &tempfile::TempDir, reference: Reference) -> Result<Fingerprint> {
+        Fingerprint::measure(&RawDataset::open(folder.path())?, reference, &|_| {})
+    }
+
+    #[test]
+    fn sizes_and_spacings() {
+        let folder = dataset("CT", |_, i| i >= 20);
+        let found = measure(&folder, Reference::NnUNetV28).unwrap();
+        assert_eq!(found.shapes_after_crop, [[2, 4, 5], [3, 4, 5]]);
+        assert_eq!(found.spacings_mm, [[3.0; 3]; 2]);
+        assert_eq!(found.median_relative_size_after_cropping, (2.0 / 3.0 + 0.75) / 2.0);
+        let foreground = found.foreground.unwrap()[0];
+        // The smallest and the largest of the ramp behind the first plane.
+        assert_eq!((foreground.min, foreground.max), (-420.0, -184.0));
+    }
+
+    #[test]
+    fn version_1_takes_every_tenth_voxel_of_a_ct() {
+        let folder = dataset("CT", |case, i| case == 0 && i >= 20);
+        let found = measure(&folder, Reference::NnUNetV1).unwrap();
+        let foreground = found.foreground.unwrap()[0];
+        // Voxels 20, 30, 40, 50.
+        let values = [-420.0, -380.0, -340.0, -300.0];
+        assert_eq!((foreground.min, foreground.max), (values[0], values[3]));
+        assert_eq!((foreground.mean, foreground.median), (-360.0, -360.0));
+        assert_eq!(foreground.std, f64::from(2000f32.sqrt()));
+        let folder = dataset("MR", |_, i| i >= 20);
+        assert_eq!(measure(&folder, Reference::NnUNetV1).unwrap().foreground, None);
+    }
+
+    #[test]
+    fn a_dataset_needs_foreground_but_not_every_case() {
+        let folder = dataset("MR", |case, i| case == 1 && i == 25);
+        for reference in [Reference::NnUNetV22, Reference::NnUNetV28] {
+            let foreground = measure(&folder, reference).unwrap().foreground.unwrap()[0];
+            assert_eq!((foreground.mean, foreground.std), (-400.0, 0.0));
+        }
+        // Foreground outside the crop does not count.
+        let folder = dataset("MR", |_, i| i < 20);
+        let error = measure(&folder, Reference::NnUNetV28).unwrap_err();
+        assert!(error.to_string().contains("no foreground"), "{error}");
+    }
+
+    #[test]
+    fn read_back() {
+        let folder = dataset("CT", |_, i| i >= 20);
+        let info = RawDataset::open(folder.path()).unwrap().info().clone();
+        let path = folder.path().join("dataset_fingerprint.json");
+        let found = measure(&folder, Reference::NnUNetV28).unwrap();
+        found.save(&path).unwrap();
+        assert_eq!(
+            Fingerprint::load(&path).unwrap(),
+            Fingerprint { relative_sizes: vec![], ..found }
+        );
+        let found = measure(&folder, Reference::NnUNetV1).unwrap();
+        assert_eq!(Fingerprint::from_v1_json(&found.to_v1_json(&info)).unwrap(), found);
+    }
+
+    #[test]
+    fn bad_fingerprints_are_refused() {
+        let good = json!({
+            "foreground_intensity_properties_per_channel": {"0": {
+                "max": 3.0, "mean": 1.0, "median": 1.0, "min": 0.0,
+                "percentile_00_5": 0.0, "percentile_99_5": 2.0, "std": 1.0
+            }},
+            "median_relative_size_after_cropping": 1.0,
+            "shapes_after_crop": [[3, 4, 5]],
+            "spacings": [[3.0, 1.0, 0.5]]
+        });
+        Fingerprint::from_v2_json(&good).unwrap();
+        let refused = |pointer: &str, value: Value, words: &str| {
+            let mut bad = good.clone();
+            *bad.pointer_mut(pointer).unwrap() = value;
+            let message = Fingerprint::from_v2_json(&bad).unwrap_err().to_string();
+            assert!(message.contains(words), "expected {words:?}, found {message:?}");
+        };
+        refused("/spacings", json!([]), "one entry per case");
+        refused("/spacings/0/1", json!(0.0), "lengths above 0");
+        refused("/shapes_after_crop/0/1", json!(0), "lengths above 0");
+        refused("/shapes_after_crop", json!("none"), "nnU-Net's entries");
+        let channel = "/foreground_intensity_properties_per_channel/0";
+        refused(&format!("{channel}/std"), json!(null), "channel 0, std");
+    }
+}

@@ -253,3 +253,176 @@ fn largest(values: &[f64]) -> usize {
     let first = |best: usize, i: usize| if values[i] > values[best] { i } else { best };
     (1..values.len()).fold(0, first)
 }
+
+#[cfg(test)]
+mod tests {
+    //! Expected values: the planners of nnU-Net 1.7.1, 2.2 and 2.8.1 on the same fingerprints.
+    use super::*;
+    use crate::fingerprint::ForegroundIntensity;
+    use Reference::{NnUNetV1 as V1, NnUNetV22 as V22, NnUNetV28 as V28};
+    use serde_json::json;
+
+    /// A dataset whose volumes nobody opens, and five labels.
+    fn dataset(cases: usize, edit: impl FnOnce(&mut Value)) -> RawDataset {
+        let folder = tempfile::tempdir().unwrap();
+        let mut json = json!({
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, "a": 1, "b": 2, "c": 3, "d": 4},
+            "numTraining": cases,
+            "file_ending": ".nii"
+        });
+        edit(&mut json);
+        std::fs::write(folder.path().join("dataset.json"), json.to_string()).unwrap();
+        std::fs::create_dir(folder.path().join("imagesTr")).unwrap();
+        for case in 0..cases {
+            std::fs::write(folder.path().join(format!("imagesTr/{case}_0000.nii")), b"").unwrap();
+        }
+        RawDataset::open(folder.path()).unwrap()
+    }
+
+    fn fingerprint(spacing: [f64; 3], shape: [usize; 3], cases: usize) -> Fingerprint {
+        let intensity = ForegroundIntensity {
+            mean: 40.0,
+            std: 100.0,
+            median: 50.0,
+            min: -1000.0,
+            max: 1200.0,
+            percentile_00_5: -900.0,
+            percentile_99_5: 800.0,
+        };
+        Fingerprint {
+            shapes_after_crop: vec![shape; cases],
+            spacings_mm: vec![spacing; cases],
+            median_relative_size_after_cropping: 1.0,
+            relative_sizes: Vec::new(),
+            foreground: Some(vec![intensity]),
+        }
+    }
+
+    type Case = ([f64; 3], [usize; 3], usize, f64);
+    const LARGE: Case = ([1.0, 0.8, 0.8], [300, 512, 512], 20, 8.0);
+    const COARSE: Case = ([0.5, 4.0, 0.5], [400, 40, 320], 40, 8.0);
+    const MEDIUM: Case = ([1.5, 1.5, 1.5], [200, 240, 240], 30, 8.0);
+    const SMALL: Case = ([1.5, 1.5, 1.5], [128, 128, 128], 200, 24.0);
+
+    fn planned((spacing, shape, cases, memory_gb): Case, reference: Reference) -> Planned {
+        let options = PlanOptions { memory_gb, ..PlanOptions::new(reference) };
+        plan(&dataset(cases, |_| {}), &fingerprint(spacing, shape, cases), &options).unwrap()
+    }
+
+    /// Patch, batch, poolings and spacing of one configuration.
+    fn check(
+        case: Case,
+        reference: Reference,
+        configuration: &str,
+        expected: ([usize; 3], usize, usize, [f64; 3]),
+    ) {
+        let planned = planned(case, reference);
+        let summaries = planned.summaries().unwrap();
+        let found = summaries.iter().find(|s| s.configuration == configuration).unwrap();
+        let plans = &found.plans;
+        let what = format!("{case:?} {reference:?} {configuration}");
+        let (patch, batch, poolings, spacing) = expected;
+        assert_eq!((plans.patch_size, plans.batch_size), (patch, batch), "{what}");
+        assert_eq!((found.num_poolings, plans.spacing_mm), (poolings, spacing), "{what}");
+    }
+
+    #[test]
+    fn large_images_have_a_low_resolution() {
+        let patch = [96, 160, 160];
+        let lowest = [2.032_794_106_460_404_5, 1.626_235_285_168_323, 1.626_235_285_168_323];
+        for reference in [V22, V28] {
+            check(LARGE, reference, "3d_fullres", (patch, 2, 5, [1.0, 0.8, 0.8]));
+            check(LARGE, reference, "3d_lowres", (patch, 2, 5, lowest));
+            let json = planned(LARGE, reference).json()["configurations"].clone();
+            assert_eq!(json["3d_lowres"]["median_image_size_in_voxels"], json!([148, 252, 252]));
+            assert_eq!(json["3d_lowres"]["batch_dice"], false);
+            assert_eq!(json["3d_fullres"]["batch_dice"], true);
+            assert_eq!(json["3d_cascade_fullres"]["previous_stage"], "3d_lowres");
+        }
+        let lowest = [2.006_763_368_395_386, 1.605_410_694_716_307_6, 1.605_410_694_716_307_6];
+        check(LARGE, V1, "3d_lowres", (patch, 2, 5, lowest));
+        check(LARGE, V1, "3d_fullres", (patch, 2, 5, [1.0, 0.8, 0.8]));
+    }
+
+    #[test]
+    fn a_small_gain_is_dropped_by_some() {
+        check(MEDIUM, V22, "3d_lowres", ([128; 3], 2, 5, [1.688_263_215; 3]));
+        for reference in [V28, V1] {
+            assert_eq!(planned(MEDIUM, reference).summaries().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_coarse_axis_comes_first() {
+        let spacing = [4.0, 0.5, 0.5];
+        check(COARSE, V28, "3d_fullres", ([28, 256, 224], 2, 5, spacing));
+        check(COARSE, V1, "3d_fullres", ([28, 256, 224], 2, 6, spacing));
+        let planned = planned(COARSE, V1);
+        assert_eq!(planned.json()["transpose_forward"], json!([1, 0, 2]));
+        assert_eq!(planned.json()["plans_per_stage"]["0"]["do_dummy_2D_data_aug"], true);
+        let note =
+            "3d_fullres: STU-Net has 5 pooling stages, this plan 6: the last ones are dropped";
+        assert_eq!(planned.notes(), [note]);
+    }
+
+    #[test]
+    fn more_memory_is_a_larger_batch() {
+        for reference in [V22, V28] {
+            check(SMALL, reference, "3d_fullres", ([128; 3], 7, 5, [1.5; 3]));
+            let json = planned(SMALL, reference).json()["configurations"]["2d"].clone();
+            assert_eq!(json["batch_size"], 591);
+        }
+        check((SMALL.0, SMALL.1, SMALL.2, 8.0), V1, "3d_fullres", ([128; 3], 2, 5, [1.5; 3]));
+    }
+
+    #[test]
+    fn a_chosen_spacing() {
+        let options = PlanOptions { spacing_mm: Some([2.0, 2.0, 2.5]), ..PlanOptions::new(V28) };
+        let (spacing, shape, cases, _) = SMALL;
+        let fingerprint = fingerprint(spacing, shape, cases);
+        let planned = plan(&dataset(cases, |_| {}), &fingerprint, &options).unwrap();
+        assert_eq!(planned.json()["transpose_forward"], json!([2, 0, 1]));
+        assert_eq!(planned.summaries().unwrap()[0].plans.spacing_mm, [2.5, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn one_slice_is_planned_in_2d() {
+        let planned = planned(([5.0, 0.5, 0.5], [1, 200, 200], 5, 8.0), V28);
+        assert!(planned.summaries().unwrap().is_empty());
+        assert!(planned.notes()[0].contains("one slice"), "{:?}", planned.notes());
+    }
+
+    #[test]
+    fn configurations_of_ones_own_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nnUNetPlans.json");
+        let own = json!({"configurations": {"mine": {"inherits_from": "3d_fullres"}, "2d": {}}});
+        std::fs::write(&path, own.to_string()).unwrap();
+        let planned = planned(SMALL, V28);
+        planned.save(&path).unwrap();
+        let saved: Value = crate::plans::load_json(&path).unwrap();
+        assert_eq!(saved["configurations"]["mine"], own["configurations"]["mine"]);
+        assert_eq!(saved["configurations"]["2d"], planned.json()["configurations"]["2d"]);
+    }
+
+    fn refused(edit: impl FnOnce(&mut Value), options: &PlanOptions, words: &str) {
+        let fingerprint = fingerprint([1.0; 3], [64; 3], 3);
+        let message = plan(&dataset(3, edit), &fingerprint, options).unwrap_err().to_string();
+        assert!(message.contains(words), "expected {words:?}, found {message:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_refused() {
+        let [v1, v2] = [V1, V28].map(PlanOptions::new);
+        refused(|j| j["labels"]["ignore"] = json!(5), &v1, "found an ignore label");
+        refused(|j| j["overwrite_image_reader_writer"] = json!("Tiff3DIO"), &v2, "SimpleITKIO");
+        refused(|j| j["channel_names"]["1"] = json!("PET"), &v2, "expected 2 channel(s), found 1");
+        refused(|_| {}, &PlanOptions { memory_gb: 0.0, ..v2.clone() }, "GB above 0");
+        let spacing_mm = Some([1.0, 0.0, 1.0]);
+        refused(|_| {}, &PlanOptions { spacing_mm, ..v2.clone() }, "spacing must be");
+        let fingerprint = fingerprint([1.0; 3], [64; 3], 4);
+        let message = plan(&dataset(3, |_| {}), &fingerprint, &v2).unwrap_err().to_string();
+        assert!(message.contains("expected 3 cases, found 4"), "{message}");
+    }
+}

@@ -472,7 +472,10 @@ mod tests {
             file.affine[2][3] += 3.0;
         };
         check(|s| s.volume("labelsTr/b.nii", shifted), &["case b", "origin differs", "labelsTr"]);
-        let coarser = |file: &mut NiftiBytes| file.affine[0][0] = 4.0;
+        let coarser = |file: &mut NiftiBytes| {
+            file.spacing_xyz[0] = 4.0;
+            file.affine[0][0] = 4.0;
+        };
         check(
             |s| s.volume("imagesTr/a_0001.nii", coarser),
             &["case a", "spacing differs", "_0001"],

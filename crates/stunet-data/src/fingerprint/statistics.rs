@@ -2,6 +2,7 @@
 
 use crate::numpy_random::RandomState;
 use rayon::prelude::*;
+use std::borrow::BorrowMut;
 use std::ops::{Add, Mul, Sub};
 
 /// A precision NumPy computes in.
@@ -34,7 +35,7 @@ impl Real for f64 {
 #[derive(Clone, Debug)]
 pub(crate) enum Draws {
     Kept(Vec<f32>),
-    Redrawn { values: Vec<f32>, random: RandomState, count: usize },
+    Redrawn { values: Vec<f32>, counts: Vec<u32>, random: RandomState, count: usize },
 }
 
 impl Draws {
@@ -43,14 +44,14 @@ impl Draws {
         if values.is_empty() {
             return Self::Kept(values);
         }
-        if values.len() >= count {
-            return Self::Kept((0..count).map(|_| values[random.below(values.len())]).collect());
-        }
         let start = random.clone();
-        for _ in 0..count {
-            random.below(values.len());
+        let mut drawn = Indices { random, n: values.len(), left: count, block: Vec::new(), at: 0 };
+        if values.len() >= count {
+            return Self::Kept(drawn.map(|i| values[i]).collect());
         }
-        Self::Redrawn { values, random: start, count }
+        let mut counts = vec![0; values.len()];
+        drawn.by_ref().for_each(|i| counts[i] += 1);
+        Self::Redrawn { values, counts, random: start, count }
     }
 
     pub fn len(&self) -> usize {
@@ -60,12 +61,12 @@ impl Draws {
         }
     }
 
-    fn iter(&self) -> Box<dyn Iterator<Item = f32> + '_> {
+    fn iter(&self) -> Walk<'_> {
         match self {
-            Self::Kept(values) => Box::new(values.iter().copied()),
-            Self::Redrawn { values, random, count } => {
-                let mut random = random.clone();
-                Box::new((0..*count).map(move |_| values[random.below(values.len())]))
+            Self::Kept(values) => Walk::Kept(values.iter()),
+            Self::Redrawn { values, random, count, .. } => {
+                let (random, n, left) = (random.clone(), values.len(), *count);
+                Walk::Redrawn(values, Indices { random, n, left, block: Vec::new(), at: 0 })
             }
         }
     }
@@ -79,14 +80,55 @@ impl Draws {
                 let runs = sorted.chunk_by(|a, b| a == b);
                 counted.extend(runs.map(|run| (run[0], run.len() as u64)));
             }
-            Self::Redrawn { values, random, count } => {
-                let mut random = random.clone();
-                let mut counts = vec![0; values.len()];
-                for _ in 0..*count {
-                    counts[random.below(values.len())] += 1;
-                }
-                counted.extend(values.iter().copied().zip(counts).filter(|(_, n)| *n > 0));
+            Self::Redrawn { values, counts, .. } => {
+                let drawn = values.iter().zip(counts).filter(|(_, n)| **n > 0);
+                counted.extend(drawn.map(|(value, n)| (*value, u64::from(*n))));
             }
+        }
+    }
+}
+
+/// Drawn indices, a block at a time.
+struct Indices<R> {
+    random: R,
+    n: usize,
+    left: usize,
+    block: Vec<u32>,
+    at: usize,
+}
+
+impl<R: BorrowMut<RandomState>> Iterator for Indices<R> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        const BLOCK: usize = 4096;
+        if self.at == self.block.len() {
+            self.block.resize(self.left.min(BLOCK), 0);
+            self.left -= self.block.len();
+            self.at = 0;
+            self.random.borrow_mut().fill_below(self.n, &mut self.block);
+        }
+        let index = *self.block.get(self.at)? as usize;
+        self.at += 1;
+        Some(index)
+    }
+}
+
+/// The draws of one case, in order.
+enum Walk<'a> {
+    Kept(std::slice::Iter<'a, f32>),
+    Redrawn(&'a [f32], Indices<RandomState>),
+}
+
+impl Iterator for Walk<'_> {
+    type Item = f32;
+
+    #[inline]
+    fn next(&mut self) -> Option<f32> {
+        match self {
+            Self::Kept(values) => values.next().copied(),
+            Self::Redrawn(values, indices) => indices.next().map(|i| values[i]),
         }
     }
 }
