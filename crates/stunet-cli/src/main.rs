@@ -7,8 +7,10 @@
 mod args;
 mod commands;
 mod failure;
+mod folders;
 mod interrupt;
 mod jobs;
+mod machine;
 mod output;
 mod progress;
 mod report;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         LowCommand::Plan(args) => commands::plan::run(&args),
         LowCommand::Train(args) => commands::train::run(&args),
         LowCommand::Export(args) => commands::export::run(&args),
+        LowCommand::Preprocess(args) => commands::preprocess::run(&args),
+        LowCommand::Evaluate(args) => commands::evaluate::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

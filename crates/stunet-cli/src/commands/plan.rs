@@ -17,6 +17,7 @@ use stunet::model::weights::writer::write_pickle;
 
 use crate::args::{PlanArgs, Reference};
 use crate::failure::Told;
+use crate::folders;
 use crate::jobs::check_writable;
 use crate::output;
 use crate::progress::Progress;
@@ -54,7 +55,7 @@ struct Configuration {
 /// Checks the dataset, measures it, plans, and writes.
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let dataset = RawDataset::open(&args.dataset)?;
-    let out = args.output.clone().unwrap_or_else(|| default_output(&dataset));
+    let out = args.output.clone().unwrap_or_else(|| folders::preprocessed_of(dataset.folder()));
     ensure!(
         !args.plans_name.is_empty() && !args.plans_name.contains(['/', '\\']),
         "--plans-name: expected a name, found `{}`",
@@ -197,17 +198,6 @@ impl Writer<'_> {
         }
         Ok(files)
     }
-}
-
-/// nnU-Net's folders: `nnUNet_preprocessed` beside `nnUNet_raw`.
-fn default_output(dataset: &RawDataset) -> PathBuf {
-    let folder = dataset.folder();
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let parent = folder.parent().unwrap_or(&folder);
-    let raw =
-        parent.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nnUNet_raw"));
-    let home = if raw { parent.parent().unwrap_or(parent) } else { parent };
-    home.join("nnUNet_preprocessed").join(dataset.name())
 }
 
 fn print(report: &Report) -> anyhow::Result<()> {

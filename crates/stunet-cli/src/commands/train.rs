@@ -20,6 +20,7 @@ use stunet::train::{FitCases, FoldFolder, TrainingState, fit};
 
 use crate::args::TrainArgs;
 use crate::failure::Interrupted;
+use crate::folders;
 use crate::interrupt;
 use crate::output;
 use dataset::Dataset;
@@ -133,11 +134,10 @@ fn finish(
 /// `RESULTS/DATASET/TRAINER__PLANS__CONFIG/fold_FOLD`. A run that goes on need not be described
 /// again if there is only one.
 fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
-    let results = match &args.output {
-        Some(results) => results.clone(),
-        None => beside(&args.dataset, "nnUNet_results")?,
+    let home = match &args.output {
+        Some(results) => results.join(&dataset.name),
+        None => folders::results_of(&args.dataset),
     };
-    let home = results.join(&dataset.name);
     let fold = format!("fold_{}", args.fold);
     let named =
         |trainer: &str| format!("{trainer}__{}__{}", dataset.plans_name, args.configuration);
@@ -164,13 +164,6 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
     let network = settings::network(args, dataset)?;
     let trainer = settings::trainer(&network, args.pretrained.is_some());
     Ok(home.join(named(&trainer)).join(fold))
-}
-
-/// A folder beside the one that holds the dataset.
-fn beside(dataset: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let dataset = dataset.canonicalize()?;
-    let home = dataset.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-    Ok(home.join(name))
 }
 
 fn about(settings: &Settings, dataset: &Dataset) -> anyhow::Result<About> {

@@ -10,9 +10,10 @@ use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
 use stunet::infer::{InferError, Model, OpenOptions, PredictOptions, predict};
 use stunet::train::export::About;
 
-use super::{beside, say, settings::Settings};
+use super::{say, settings::Settings};
 use crate::args::TrainArgs;
 use crate::failure::Interrupted;
+use crate::folders;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -28,10 +29,7 @@ pub fn run(
     if summary.is_file() {
         return say(args, &format!("validated before: {}", summary.display()));
     }
-    let raw = match &args.raw {
-        Some(raw) => raw.clone(),
-        None => beside(&args.dataset, "nnUNet_raw")?.join(&settings.dataset),
-    };
+    let raw = args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset));
     if args.raw.is_none() && !raw.is_dir() {
         return say(
             args,
