@@ -4,11 +4,17 @@
 //! `cargo test --release --test golden preprocess`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod augment;
 mod checkpoints;
+mod evaluate;
 mod export;
+mod loss;
 mod model;
+mod plan;
 mod preprocess;
 mod sliding_window;
+mod splits;
+mod trajectory;
 
 /// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
 fn device() -> burn::tensor::Device {

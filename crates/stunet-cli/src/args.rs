@@ -1,5 +1,9 @@
 //! What was typed. What it means is decided in [`crate::commands`].
 
+mod train;
+
+pub use train::{ExportArgs, Recipe, TrainArgs, TrainPrecision};
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -34,13 +38,53 @@ pub enum LowCommand {
     Labels(LabelsArgs),
     /// List the devices: what this binary was built with, and what is usable here
     Devices(DevicesArgs),
+    /// Check a training dataset and plan for it: spacing, patch, batch, pooling, folds
+    #[command(after_help = PLAN_HELP)]
+    Plan(PlanArgs),
+    /// Train a network on a preprocessed dataset, from scratch or from pre-trained weights
+    #[command(after_help = train::TRAIN_HELP)]
+    Train(TrainArgs),
+    /// Write a training run's weights for others: a model folder, nnU-Net's .model or .pth
+    Export(ExportArgs),
+    /// Prepare the cases of a planned dataset for training
+    #[command(after_help = PREPROCESS_HELP)]
+    Preprocess(PreprocessArgs),
+    /// Hold predicted labelmaps against their references, and write nnU-Net's summary.json
+    #[command(after_help = EVALUATE_HELP)]
+    Evaluate(EvaluateArgs),
 }
+
+const PLAN_HELP: &str = "\
+DATASET is a folder in nnU-Net's layout: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz.
+Every case is read and checked first; what is wrong is told case by case, and nothing is written then.
+
+Examples:
+  stunet plan nnUNet_raw/Dataset501_Liver
+  stunet plan Dataset501_Liver -o preprocessed/Dataset501_Liver --rules v1 --memory 24";
 
 const PREDICT_HELP: &str = "\
 Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
   stunet predict -i imagesTs -o labelsTs -m base_ep4k.model --disable-tta --mode fast
   stunet predict -i imagesTs -o labelsTs -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
+
+const PREPROCESS_HELP: &str = "\
+DATASET is the raw dataset, or the folder that `stunet plan` made for it. Every case is checked first.
+Cases that are finished are kept, as long as neither their files nor the plans change: an interrupted
+run is continued by the same command.
+
+Examples:
+  stunet preprocess nnUNet_raw/Dataset501_Liver
+  stunet preprocess nnUNet_preprocessed/Dataset501_Liver 3d_lowres --num-workers 4 --memory 16";
+
+const EVALUATE_HELP: &str = "\
+What is compared: the labels or regions of a dataset.json (default: the one in PRED, or beside REF), or
+those of --labels. Scores that do not exist are written as NaN, as nnU-Net writes and reads them.
+
+Examples:
+  stunet evaluate labelsTs predicted --dataset-json nnUNet_raw/Dataset501_Liver/dataset.json
+  stunet evaluate labelsTs predicted --labels 1 2 3 1,2,3 --ignore-label 4 --chill
+  stunet evaluate labels.nii.gz predicted.nii.gz --labels 1 2 3";
 
 /// `stunet predict`.
 #[derive(Debug, Args)]
@@ -187,6 +231,155 @@ pub struct DevicesArgs {
     pub json: bool,
 }
 
+/// `stunet plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The raw dataset
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// The folder for the plan; default: nnUNet_preprocessed/DATASET beside nnUNet_raw, or beside
+    /// the dataset
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// Whose rules, and whose files
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Reference::V28)]
+    pub rules: Reference,
+
+    /// Memory of the GPU to plan for, as the reference estimates it for its own networks
+    #[arg(long, value_name = "GB", default_value_t = 8.0, value_parser = above_zero)]
+    pub memory: f64,
+
+    /// Spacing to work at instead of the rule's, z y x in mm
+    #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"], value_parser = above_zero)]
+    pub spacing: Option<Vec<f64>>,
+
+    /// Name of the plans and of their file (v2)
+    #[arg(long, value_name = "NAME", default_value = "nnUNetPlans")]
+    pub plans_name: String,
+
+    /// Take this dataset_fingerprint.json (v2), and do not read the volumes
+    #[arg(long, value_name = "FILE")]
+    pub fingerprint: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// `stunet preprocess`.
+#[derive(Debug, Args)]
+pub struct PreprocessArgs {
+    /// The raw dataset, or the folder with its plans
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// Configuration of the plans
+    #[arg(value_name = "CONFIG", default_value = "3d_fullres")]
+    pub configuration: String,
+
+    /// The folder with the plans, and for the cases; default: nnUNet_preprocessed/DATASET beside
+    /// nnUNet_raw, or beside the dataset
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// The raw dataset, where DATASET is the folder with the plans; default: the same name in
+    /// nnUNet_raw beside nnUNet_preprocessed
+    #[arg(long, value_name = "FOLDER", conflicts_with = "output")]
+    pub raw: Option<PathBuf>,
+
+    /// Name of the plans and of their file; default: nnUNetPlans, or else the plans of version 1
+    #[arg(long, value_name = "NAME")]
+    pub plans: Option<String>,
+
+    /// Cases in work at a time; default: one per processor
+    #[arg(short, long, alias = "np", value_name = "N", value_parser = at_least_one)]
+    pub num_workers: Option<usize>,
+
+    /// Memory for the cases in work together; default: half of what is free
+    #[arg(long, value_name = "GB", value_parser = above_zero)]
+    pub memory: Option<f64>,
+
+    /// Prepare finished cases anew
+    #[arg(long)]
+    pub redo: bool,
+
+    /// Do not read and check the whole dataset first; each case is checked when its turn comes
+    #[arg(long)]
+    pub no_check: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// `stunet evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Folder of the labelmaps that are right, or one of them
+    #[arg(value_name = "REF")]
+    pub reference: PathBuf,
+
+    /// Folder of the labelmaps to judge, or one of them
+    #[arg(value_name = "PRED")]
+    pub prediction: PathBuf,
+
+    /// The file to write; default: summary.json in PRED, where that is a folder
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// dataset.json with the labels or regions to compare (nnU-Net's -djfile)
+    #[arg(long, alias = "djfile", value_name = "FILE", conflicts_with = "labels")]
+    pub dataset_json: Option<PathBuf>,
+
+    /// plans.json of the model (nnU-Net's -pfile); nothing is taken from it, but it is checked that
+    /// its labels mean what they usually mean
+    #[arg(long, alias = "pfile", value_name = "FILE")]
+    pub plans: Option<PathBuf>,
+
+    /// Labels (3) and regions (1,2,3) to compare
+    #[arg(short, long, value_name = "CLASS", num_args = 1..)]
+    pub labels: Vec<String>,
+
+    /// Voxels of this value in the reference do not count
+    #[arg(long, value_name = "VALUE", requires = "labels")]
+    pub ignore_label: Option<u16>,
+
+    /// References without a prediction are left out, not an error
+    #[arg(long)]
+    pub chill: bool,
+
+    /// Whose layout to write
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Layout::V2)]
+    pub layout: Layout,
+
+    /// Cases read at a time; default: one per processor
+    #[arg(short, long, alias = "np", value_name = "N", value_parser = at_least_one)]
+    pub num_threads: Option<usize>,
+
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// The layouts of summary.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// nnU-Net 1: thirteen scores
+    V1,
+    /// nnU-Net 2: eight scores and their mean over the foreground
+    V2,
+}
+
 /// nnU-Net's modes of export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -224,12 +417,16 @@ pub enum Accumulation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
     /// 14.6 million parameters
+    #[value(aliases = ["S", "s"])]
     Small,
     /// 58 million
+    #[value(aliases = ["B", "b"])]
     Base,
     /// 440 million
+    #[value(aliases = ["L", "l"])]
     Large,
     /// 1457 million
+    #[value(aliases = ["H", "h"])]
     Huge,
 }
 
@@ -244,9 +441,35 @@ fn step_size(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `-chk` is how nnU-Net spells it; clap knows one-letter words and `--words` only.
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number above 0".to_owned()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
+/// How nnU-Net spells some options; clap knows one-letter words and `--words` only.
+const SPELLINGS: [(&str, &str); 5] = [
+    ("-chk", "--checkpoint"),
+    ("-djfile", "--dataset-json"),
+    ("-pfile", "--plans"),
+    ("-il", "--ignore-label"),
+    ("-np", "--np"),
+];
+
+/// nnU-Net's spelling of an option as clap knows it.
 pub fn spell_out(arg: std::ffi::OsString) -> std::ffi::OsString {
-    if arg == "-chk" { "--checkpoint".into() } else { arg }
+    match SPELLINGS.into_iter().find(|(short, _)| arg == *short) {
+        Some((_, long)) => long.into(),
+        None => arg,
+    }
 }
 
 #[cfg(test)]
@@ -274,5 +497,33 @@ mod tests {
         check("stunet info", false);
         check("stunet info a.model --size small", false);
         check("stunet devices", true);
+        check("stunet plan raw/Dataset001_A", true);
+        check("stunet plan a -o b --rules v1 --memory 24 --spacing 3 1 0.5 --json", true);
+        check("stunet plan a --rules v3", false);
+        check("stunet plan a --memory 0", false);
+        check("stunet plan a --spacing 1 1", false);
+        check("stunet plan a --json --quiet", false);
+        check("stunet plan", false);
+        check("stunet train D 3d_fullres 0 --size S --epochs 2 --continue", true);
+        check("stunet train D 3d_fullres all --width 8,16,32,64,64,64 --depth 1", true);
+        check("stunet train D 3d_fullres all --size S --width 8,16,32,64,64,64", false);
+        check("stunet train D 3d_fullres 0 --depth 1", false);
+        check("stunet train D 3d_fullres 0 --stem-divide", false);
+        check("stunet train D 3d_fullres 0 --patch 32 32", false);
+        check("stunet train D 3d_fullres", false);
+        check("stunet export fold_0 model.pth", true);
+        check("stunet preprocess raw/Dataset001_A", true);
+        check("stunet preprocess pre/Dataset001_A 3d_lowres --raw a -np 3 --memory 4 --json", true);
+        check("stunet preprocess a --num-workers 0", false);
+        check("stunet preprocess a --raw b -o c", false);
+        check("stunet preprocess a --json --quiet", false);
+        check(
+            "stunet evaluate ref pred -djfile d.json -pfile p.json -o s.json -np 8 --chill",
+            true,
+        );
+        check("stunet evaluate ref pred -l 1 2 1,2 -il 3 --layout v1", true);
+        check("stunet evaluate ref pred -il 3", false);
+        check("stunet evaluate ref pred -l 1 -djfile d.json", false);
+        check("stunet evaluate ref", false);
     }
 }

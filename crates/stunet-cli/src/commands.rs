@@ -2,6 +2,11 @@
 
 pub mod convert;
 pub mod devices;
+pub mod evaluate;
+pub mod export;
 pub mod info;
 pub mod labels;
+pub mod plan;
 pub mod predict;
+pub mod preprocess;
+pub mod train;

@@ -7,8 +7,10 @@
 mod args;
 mod commands;
 mod failure;
+mod folders;
 mod interrupt;
 mod jobs;
+mod machine;
 mod output;
 mod progress;
 mod report;
@@ -31,6 +33,11 @@ fn main() -> ExitCode {
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Plan(args) => commands::plan::run(&args),
+        LowCommand::Train(args) => commands::train::run(&args),
+        LowCommand::Export(args) => commands::export::run(&args),
+        LowCommand::Preprocess(args) => commands::preprocess::run(&args),
+        LowCommand::Evaluate(args) => commands::evaluate::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

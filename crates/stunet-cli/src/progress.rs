@@ -28,18 +28,21 @@ impl Progress {
         match event {
             Event::Stage(Stage::Preprocess) => self.say("preprocessing"),
             Event::Stage(Stage::Export) => self.say("restoring"),
-            Event::Windows { done, total } => {
-                if self.bar.length() != Some(total as u64) {
-                    self.bar.set_style(style(
-                        "{spinner} {prefix}  [{bar:28}] {pos}/{len} windows  {elapsed}{left}",
-                    ));
-                    self.bar.set_length(total as u64);
-                    self.bar.reset_eta();
-                }
-                self.bar.set_position(done as u64);
-            }
+            Event::Windows { done, total } => self.count(done, total, "windows"),
             _ => {}
         }
+    }
+
+    /// A stage that counts.
+    pub fn count(&self, done: usize, total: usize, what: &'static str) {
+        if self.bar.length() != Some(total as u64) {
+            self.bar.set_style(style(&format!(
+                "{{spinner}} {{prefix}}  [{{bar:28}}] {{pos}}/{{len}} {what}  {{elapsed}}{{left}}"
+            )));
+            self.bar.set_length(total as u64);
+            self.bar.reset_eta();
+        }
+        self.bar.set_position(done as u64);
     }
 
     /// A stage without a measure of its own.

@@ -10,6 +10,7 @@
 //!    implementation the model was trained with, and returns a [`preprocess::Trace`].
 //! 4. The trace takes labels back to the file's grid, and [`nifti::write_labelmap`] writes them
 //!    with exactly the geometry of the input.
+//! 5. For training, [`store`] keeps preprocessed cases on disk and maps them into memory.
 //!
 //! ```no_run
 //! use stunet_data::{nifti, plans::Plans, preprocess::preprocess};
@@ -22,13 +23,21 @@
 //! Results never depend on the number of threads.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod augment;
 pub mod dataset;
 pub mod error;
+pub mod fingerprint;
 pub mod geometry;
 pub mod image;
 pub mod labels;
+pub mod loader;
 pub mod nifti;
+pub mod numpy_random;
+pub mod planner;
 pub mod plans;
 pub mod preprocess;
+pub mod sample;
+pub mod splits;
+pub mod store;
 
 pub use error::{DataError, Result};

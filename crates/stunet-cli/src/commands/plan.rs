@@ -1,0 +1,255 @@
+//! `stunet plan`: from a raw dataset to fingerprint, plans and folds, in nnU-Net's own files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+use stunet::data::DataError;
+use stunet::data::dataset::RawDataset;
+use stunet::data::fingerprint::Fingerprint;
+use stunet::data::planner::{self, PlanOptions, PlanSummary, Planned};
+use stunet::data::plans;
+use stunet::data::splits::{Fold, NUM_FOLDS, Splits};
+use stunet::model::weights::pickle::Value as Pickle;
+use stunet::model::weights::writer::write_pickle;
+
+use crate::args::{PlanArgs, Reference};
+use crate::failure::Told;
+use crate::folders;
+use crate::jobs::check_writable;
+use crate::output;
+use crate::progress::Progress;
+
+/// The plans of version 1, without ending.
+const V1_PLANS: &str = "nnUNetPlansv2.1_plans_3D";
+/// The folds, in either version's file.
+const SPLITS: &str = "splits_final.json";
+const V1_SPLITS: &str = "splits_final.pkl";
+
+/// What was planned and written; printed by `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    dataset: String,
+    cases: usize,
+    channels: Vec<String>,
+    output: PathBuf,
+    files: Vec<String>,
+    configurations: Vec<Configuration>,
+    notes: Vec<String>,
+}
+
+/// The plan of one configuration, as STU-Net uses it.
+#[derive(Debug, Serialize)]
+struct Configuration {
+    name: String,
+    spacing_mm: [f64; 3],
+    median_shape: Vec<f64>,
+    patch_size: [usize; 3],
+    batch_size: usize,
+    strides: Vec<[usize; 3]>,
+    poolings_planned: usize,
+}
+
+/// Checks the dataset, measures it, plans, and writes.
+pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
+    let dataset = RawDataset::open(&args.dataset)?;
+    let out = args.output.clone().unwrap_or_else(|| folders::preprocessed_of(dataset.folder()));
+    ensure!(
+        !args.plans_name.is_empty() && !args.plans_name.contains(['/', '\\']),
+        "--plans-name: expected a name, found `{}`",
+        args.plans_name
+    );
+    check_writable(&out.join("dataset.json"))?;
+    let reference = reference(args.rules);
+    let fingerprint = match &args.fingerprint {
+        Some(path) => Fingerprint::load(path)?,
+        None => measure(args, &dataset, reference)?,
+    };
+    let options = PlanOptions {
+        memory_gb: args.memory,
+        plans_name: args.plans_name.clone(),
+        spacing_mm: args.spacing.as_ref().map(|s| [s[0], s[1], s[2]]),
+        ..PlanOptions::new(reference)
+    };
+    let planned = planner::plan(&dataset, &fingerprint, &options)?;
+    let summaries = planned.summaries()?;
+    let folds = Folds::choose(&dataset, &out)?;
+    let writer = Writer {
+        dataset: &dataset,
+        fingerprint: &fingerprint,
+        planned: &planned,
+        splits: folds.splits.as_ref(),
+        plans_name: &args.plans_name,
+        out: &out,
+    };
+    let files = writer.write(reference)?;
+    let notes = planned.notes().iter().cloned().chain(folds.note).collect();
+    let report = Report {
+        dataset: dataset.name(),
+        cases: dataset.cases().len(),
+        channels: dataset.info().channel_names.clone(),
+        output: out,
+        files,
+        configurations: summaries.into_iter().map(Configuration::from).collect(),
+        notes,
+    };
+    match (args.json, args.quiet) {
+        (true, _) => output::json(&report),
+        (_, true) => Ok(()),
+        _ => print(&report),
+    }
+}
+
+/// Reads every case; each problem is told in a line of its own.
+fn measure(
+    args: &PlanArgs,
+    dataset: &RawDataset,
+    reference: plans::Reference,
+) -> anyhow::Result<Fingerprint> {
+    let progress = Progress::new(dataset.name(), args.quiet);
+    let (done, total) = (AtomicUsize::new(0), dataset.cases().len());
+    let on_case = |_: &str| {
+        progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
+    };
+    let measured = Fingerprint::measure(dataset, reference, &on_case);
+    drop(progress);
+    match measured {
+        Err(DataError::BadCases(problems)) => {
+            for problem in problems {
+                eprintln!("stunet: {problem}");
+            }
+            Err(Told.into())
+        }
+        measured => Ok(measured?),
+    }
+}
+
+/// The folds to use, and whether they are new.
+struct Folds {
+    splits: Option<Splits>,
+    note: Option<String>,
+}
+
+impl Folds {
+    /// Those that are there, the dataset's own, or five new ones. Checked before anything is
+    /// written.
+    fn choose(dataset: &RawDataset, out: &Path) -> anyhow::Result<Self> {
+        let names = dataset.case_names();
+        let given = [
+            (out.join(SPLITS), "was there and is kept"),
+            (dataset.folder().join(SPLITS), "is the dataset's own"),
+        ];
+        if let Some((path, what)) = given.into_iter().find(|(path, _)| path.exists()) {
+            let splits = Splits::load(&path)?;
+            for fold in 0..splits.folds().len() {
+                splits.fold(Fold::Number(fold), &names).map_err(|e| e.at(&path))?;
+            }
+            return Ok(Self { splits: Some(splits), note: Some(format!("{SPLITS} {what}")) });
+        }
+        if names.len() < NUM_FOLDS {
+            let note = format!("fewer than {NUM_FOLDS} cases: no folds, train on fold all");
+            return Ok(Self { splits: None, note: Some(note) });
+        }
+        Ok(Self { splits: Some(Splits::five_fold(&names)?), note: None })
+    }
+}
+
+/// What is written, and where.
+struct Writer<'a> {
+    dataset: &'a RawDataset,
+    fingerprint: &'a Fingerprint,
+    planned: &'a Planned,
+    splits: Option<&'a Splits>,
+    plans_name: &'a str,
+    out: &'a Path,
+}
+
+impl Writer<'_> {
+    /// Writes everything and returns the names, the plans last: whoever finds them finds the rest.
+    fn write(&self, reference: plans::Reference) -> anyhow::Result<Vec<String>> {
+        fs::create_dir_all(self.out)
+            .with_context(|| format!("cannot make the folder {}", self.out.display()))?;
+        let mut files = Vec::new();
+        let mut file = |name: &str| {
+            files.push(name.to_owned());
+            self.out.join(name)
+        };
+        self.dataset.save_json(&file("dataset.json"), reference)?;
+        if let Some(splits) = self.splits {
+            // Folds that are there are never touched.
+            if !self.out.join(SPLITS).exists() {
+                splits.save(&file(SPLITS))?;
+            }
+            if reference.is_v1() && !self.out.join(V1_SPLITS).exists() {
+                write_pickle(&file(V1_SPLITS), &Pickle::from_json(&serde_json::to_value(splits)?))?;
+            }
+        }
+        if reference.is_v1() {
+            let properties = self.fingerprint.to_v1_json(self.dataset.info());
+            let pickle = Pickle::from_json_int_keys;
+            write_pickle(&file("dataset_properties.pkl"), &pickle(&properties))?;
+            self.planned.save(&file(&format!("{V1_PLANS}.json")))?;
+            write_pickle(&file(&format!("{V1_PLANS}.pkl")), &pickle(self.planned.json()))?;
+        } else {
+            self.fingerprint.save(&file("dataset_fingerprint.json"))?;
+            self.planned.save(&file(&format!("{}.json", self.plans_name)))?;
+        }
+        Ok(files)
+    }
+}
+
+fn print(report: &Report) -> anyhow::Result<()> {
+    let channels = report.channels.join(", ");
+    output::line(&format!("{}: {} cases of {channels}", report.dataset, report.cases))?;
+    for c in &report.configurations {
+        output::line("")?;
+        output::line(&c.name)?;
+        let row = |what: &str, value: String| output::line(&format!("  {what:<26}{value}"));
+        row("spacing, z × y × x", format!("{} mm", joined(c.spacing_mm)))?;
+        row("median image", format!("{} voxels", joined(c.median_shape.iter().copied())))?;
+        row("patch", format!("{} voxels", voxels(c.patch_size)))?;
+        row("batch", c.batch_size.to_string())?;
+        let strides: Vec<String> = c.strides.iter().copied().map(voxels).collect();
+        row("strides of the 5 stages", strides.join(", "))?;
+    }
+    output::line("")?;
+    for note in &report.notes {
+        output::line(&format!("note: {note}"))?;
+    }
+    output::line(&format!("{}: {}", report.files.join(", "), report.output.display()))
+}
+
+/// Numbers as `3 × 0.8 × 0.8`, without digits that nobody measured.
+fn joined(values: impl IntoIterator<Item = f64>) -> String {
+    let text = |value: f64| ((value * 1e4).round() / 1e4).to_string();
+    values.into_iter().map(text).collect::<Vec<_>>().join(" × ")
+}
+
+fn voxels(lengths: [usize; 3]) -> String {
+    joined(lengths.map(|n| n as f64))
+}
+
+impl From<PlanSummary> for Configuration {
+    fn from(summary: PlanSummary) -> Self {
+        let plans = summary.plans;
+        Self {
+            name: summary.configuration,
+            spacing_mm: plans.spacing_mm,
+            median_shape: summary.median_shape,
+            patch_size: plans.patch_size,
+            batch_size: plans.batch_size,
+            strides: plans.strides,
+            poolings_planned: summary.num_poolings,
+        }
+    }
+}
+
+fn reference(rules: Reference) -> plans::Reference {
+    match rules {
+        Reference::V1 => plans::Reference::NnUNetV1,
+        Reference::V22 => plans::Reference::NnUNetV22,
+        Reference::V28 => plans::Reference::NnUNetV28,
+    }
+}

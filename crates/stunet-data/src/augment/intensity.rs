@@ -1,0 +1,171 @@
+//! Brightness, contrast, gamma.
+
+use super::power::power;
+use super::{Flavour, PerChannel, balanced, per_channel, uniform};
+use ndarray::ArrayViewMut3;
+use rand::Rng;
+
+/// Multiplies by a factor.
+///
+/// # Source
+/// `BrightnessMultiplicativeTransform`, `MultiplicativeBrightnessTransform`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Brightness {
+    /// How often.
+    pub probability: f64,
+    /// Range of the factor.
+    pub factor: (f64, f64),
+    /// Factors below and above 1 equally often.
+    pub balanced: bool,
+}
+
+/// Stretches values away from their mean, within their range.
+///
+/// # Source
+/// `ContrastAugmentationTransform`, `ContrastTransform`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contrast {
+    /// How often.
+    pub probability: f64,
+    /// Range of the factor; below and above 1 equally often.
+    pub factor: (f64, f64),
+}
+
+/// Raises the values' place in their range to a power; mean and standard deviation stay.
+///
+/// # Source
+/// `GammaTransform`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gamma {
+    /// How often.
+    pub probability: f64,
+    /// Range of the exponent; below and above 1 equally often.
+    pub exponent: (f64, f64),
+}
+
+impl Brightness {
+    /// Draws whether, and a factor for each channel.
+    pub fn sample(&self, num_channels: usize, rng: &mut impl Rng) -> PerChannel<f64> {
+        per_channel(self.probability, 1.0, num_channels, rng, |rng| {
+            if self.balanced { balanced(self.factor, rng) } else { uniform(self.factor, rng) }
+        })
+    }
+}
+
+impl Contrast {
+    /// Draws whether, and a factor for each channel.
+    pub fn sample(&self, num_channels: usize, rng: &mut impl Rng) -> PerChannel<f64> {
+        per_channel(self.probability, 1.0, num_channels, rng, |rng| balanced(self.factor, rng))
+    }
+}
+
+impl Gamma {
+    /// Draws whether, and an exponent for each channel.
+    pub fn sample(&self, num_channels: usize, rng: &mut impl Rng) -> PerChannel<f64> {
+        per_channel(self.probability, 1.0, num_channels, rng, |rng| balanced(self.exponent, rng))
+    }
+}
+
+/// `v * factor`.
+pub fn brightness(channel: &mut ArrayViewMut3<'_, f32>, factor: f64) {
+    let factor = factor as f32;
+    each_row(channel, |v| v * factor);
+}
+
+/// `(v - mean) * factor + mean`, held to the former range.
+pub fn contrast(channel: &mut ArrayViewMut3<'_, f32>, factor: f64) {
+    let Statistics { mean, low, high, .. } = Statistics::of(channel, 0);
+    let (mean, factor) = (mean as f32, factor as f32);
+    each_row(channel, |v| ((v - mean) * factor + mean).max(low).min(high));
+}
+
+/// `((v - low) / range) ^ exponent * range + low`, then the former mean and standard deviation;
+/// of the negated image where `inverted`.
+///
+/// # Source
+/// v1: `range = high - low + 1e-7`, deviations over n, 1e-8 added to the divisor. v2: the range and
+/// the divisor are held above 1e-7, deviations over n - 1.
+pub fn gamma(
+    channel: &mut ArrayViewMut3<'_, f32>,
+    exponent: f64,
+    inverted: bool,
+    flavour: Flavour,
+) {
+    let ddof = match flavour {
+        Flavour::V1 => 0,
+        Flavour::V2 => 1,
+    };
+    let sign = if inverted { -1.0 } else { 1.0 };
+    if inverted {
+        each_row(channel, |v| -v);
+    }
+    let before = Statistics::of(channel, ddof);
+    let low = before.low;
+    let range = before.high - low;
+    let (divisor, range) = match flavour {
+        Flavour::V1 => (range + 1e-7, range + 1e-7),
+        Flavour::V2 => (range.max(1e-7), range),
+    };
+    let (inverse, exponent) = (1.0 / divisor, exponent as f32);
+    each_row(channel, |v| power(((v - low) * inverse).min(1.0), exponent) * range + low);
+    let after = Statistics::of(channel, ddof);
+    let scale = match flavour {
+        Flavour::V1 => before.std / (after.std + 1e-8),
+        Flavour::V2 => before.std / after.std.max(1e-7),
+    };
+    let (scale, mean, shift) = (scale as f32, after.mean as f32, before.mean as f32);
+    each_row(channel, |v| sign * ((v - mean) * scale + shift));
+}
+
+fn each_row(channel: &mut ArrayViewMut3<'_, f32>, map: impl Fn(f32) -> f32) {
+    match channel.as_slice_mut() {
+        Some(values) => values.iter_mut().for_each(|v| *v = map(*v)),
+        None => channel.mapv_inplace(map),
+    }
+}
+
+/// Of one channel, in double precision and a fixed order.
+struct Statistics {
+    mean: f64,
+    std: f64,
+    low: f32,
+    high: f32,
+}
+
+impl Statistics {
+    fn of(channel: &ArrayViewMut3<'_, f32>, ddof: usize) -> Self {
+        const LANES: usize = 16;
+        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let mut sum = 0.0;
+        let owned;
+        let values = match channel.as_slice() {
+            Some(values) => values,
+            None => {
+                owned = channel.iter().copied().collect::<Vec<_>>();
+                &owned
+            }
+        };
+        for piece in values.chunks(LANES) {
+            for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
+                *l = if *v < *l { *v } else { *l };
+                *h = if *v > *h { *v } else { *h };
+            }
+        }
+        sum += sum_of(values, |v| v);
+        let count = values.len() as f64;
+        let mean = sum / count;
+        let squares = sum_of(values, |v| (v - mean) * (v - mean));
+        let std = (squares / (count - ddof as f64)).sqrt();
+        let low = low.into_iter().fold(f32::INFINITY, f32::min);
+        Self { mean, std, low, high: high.into_iter().fold(f32::NEG_INFINITY, f32::max) }
+    }
+}
+
+/// In eight interleaved sums.
+fn sum_of(values: &[f32], map: impl Fn(f64) -> f64) -> f64 {
+    let mut sums = [0.0; 8];
+    for piece in values.chunks(8) {
+        sums.iter_mut().zip(piece).for_each(|(s, v)| *s += map(f64::from(*v)));
+    }
+    sums.iter().sum()
+}

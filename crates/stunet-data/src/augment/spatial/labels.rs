@@ -1,0 +1,177 @@
+//! Labels at rotated and scaled positions: one pass, whatever the number of labels.
+
+use super::image::{BEFORE, BEHIND};
+use super::{Crop, Flavour, LabelOrder, Positions, Row, Spatial};
+use crate::augment::crop::OUTSIDE;
+use half::f16;
+use ndarray::{Array3, s};
+
+/// Label that v1 leaves beyond the centres of the crop's outermost voxels: the indicator of every
+/// label is -1 there, so that none reaches one half.
+const NO_LABEL: i16 = 0;
+
+pub(super) fn transform(crop: &Crop<'_>, positions: &Positions, spatial: &Spatial) -> Array3<i16> {
+    let (first, size) = positions.reachable(1);
+    let padded_size = size.map(|n| n + BEFORE + BEHIND);
+    let mut padded = Array3::from_elem(padded_size, OUTSIDE);
+    let end = -(BEHIND as isize);
+    let from = BEFORE as isize;
+    crop.read_labels(first, padded.slice_mut(s![from..end, from..end, from..end]));
+    let source = Source {
+        labels: padded.as_slice().expect("a fresh array is contiguous"),
+        strides: [padded_size[1] * padded_size[2], padded_size[2]],
+        first,
+        last: positions.last(),
+    };
+    let mut output = Array3::zeros(positions.patch_size);
+    for (z, mut plane) in output.outer_iter_mut().enumerate() {
+        for (y, mut row) in plane.outer_iter_mut().enumerate() {
+            let output = row.as_slice_mut().expect("a fresh array is contiguous");
+            let row = positions.row(z, y);
+            match (spatial.label_order, spatial.flavour) {
+                (LabelOrder::Nearest, _) => source.nearest_row(&row, output),
+                (LabelOrder::Linear, Flavour::V1) => source.above_half_row(&row, output),
+                (LabelOrder::Linear, Flavour::V2) => source.largest_share_row(&row, output),
+            }
+        }
+    }
+    output
+}
+
+struct Source<'a> {
+    labels: &'a [i16],
+    strides: [usize; 2],
+    first: [usize; 3],
+    last: [f64; 3],
+}
+
+/// The eight labels around a position in raster order, and how far it is from the lower ones.
+struct Corners {
+    labels: [i16; 8],
+    t: [f64; 3],
+}
+
+impl Source<'_> {
+    fn nearest_row(&self, row: &Row, output: &mut [i16]) {
+        let [plane, line] = self.strides;
+        for (x, output) in output.iter_mut().enumerate() {
+            let p = row.at(x);
+            *output = if self.is_inside(p) {
+                let at = |axis: usize| (p[axis] + 0.5) as usize + BEFORE - self.first[axis];
+                self.labels[at(0) * plane + at(1) * line + at(2)]
+            } else {
+                OUTSIDE
+            };
+        }
+    }
+
+    /// The largest label with a share of at least one half.
+    fn above_half_row(&self, row: &Row, output: &mut [i16]) {
+        for (x, output) in output.iter_mut().enumerate() {
+            let p = row.at(x);
+            *output = if self.is_inside(p) {
+                let corners = self.corners(p);
+                corners.uniform().unwrap_or_else(|| corners.above_half())
+            } else {
+                NO_LABEL
+            };
+        }
+    }
+
+    /// The label with the largest share; beyond the crop everything is labelled -1.
+    fn largest_share_row(&self, row: &Row, output: &mut [i16]) {
+        for (x, output) in output.iter_mut().enumerate() {
+            let p = row.at(x);
+            *output = if (0..3).all(|axis| p[axis] > -1.0 && p[axis] < self.last[axis] + 1.0) {
+                let corners = self.corners(p);
+                corners.uniform().unwrap_or_else(|| corners.largest_share(p))
+            } else {
+                OUTSIDE
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn is_inside(&self, p: [f64; 3]) -> bool {
+        (0..3).all(|axis| (0.0..=self.last[axis]).contains(&p[axis]))
+    }
+
+    #[inline(always)]
+    fn corners(&self, p: [f64; 3]) -> Corners {
+        let [plane, line] = self.strides;
+        // One added, positions are positive: truncation rounds down.
+        let whole = p.map(|p| (p + 1.0) as i32);
+        let at = |axis: usize| whole[axis] as usize - self.first[axis];
+        let start = at(0) * plane + at(1) * line + at(2);
+        let pair = |offset: usize| {
+            let pair = &self.labels[start + offset..start + offset + 2];
+            [pair[0], pair[1]]
+        };
+        let [[a, b], [c, d]] = [pair(0), pair(line)];
+        let [[e, f], [g, h]] = [pair(plane), pair(plane + line)];
+        let t = std::array::from_fn(|axis| p[axis] - (f64::from(whole[axis]) - 1.0));
+        Corners { labels: [a, b, c, d, e, f, g, h], t }
+    }
+}
+
+impl Corners {
+    #[inline(always)]
+    fn uniform(&self) -> Option<i16> {
+        let first = self.labels[0];
+        // Without branches, so that eight comparisons become one.
+        let differ = self.labels.iter().fold(0, |differ, label| differ | (label ^ first));
+        (differ == 0).then_some(first)
+    }
+
+    fn weights(&self) -> [f64; 8] {
+        let side = |axis: usize, upper: usize| {
+            if upper == 1 { self.t[axis] } else { 1.0 - self.t[axis] }
+        };
+        std::array::from_fn(|i| side(0, i >> 2 & 1) * side(1, i >> 1 & 1) * side(2, i & 1))
+    }
+
+    fn above_half(&self) -> i16 {
+        let weights = self.weights();
+        let mut best: Option<i16> = None;
+        for label in self.labels {
+            if best.is_some_and(|best| best >= label) {
+                continue;
+            }
+            let parts = self.labels.iter().zip(&weights);
+            let share = parts.fold(0.0, |sum, (l, w)| if *l == label { sum + w } else { sum });
+            if share >= 0.5 {
+                best = Some(label);
+            }
+        }
+        best.unwrap_or(NO_LABEL)
+    }
+
+    /// Shares are compared as thousandths in half precision, so that near ties are ties; the nearest
+    /// voxel's label settles those it takes part in, the smallest label the others.
+    fn largest_share(&self, p: [f64; 3]) -> i16 {
+        let weights = self.weights();
+        let share = |label: i16| {
+            let parts = self.labels.iter().zip(&weights);
+            let sum = parts.fold(
+                0f32,
+                |sum, (l, w)| {
+                    if *l == label { sum + 1000.0 * *w as f32 } else { sum }
+                },
+            );
+            f16::from_f32(sum)
+        };
+        let mut best = (share(self.labels[0]), self.labels[0]);
+        for label in self.labels[1..].iter().copied() {
+            let share = share(label);
+            if share > best.0 || (share == best.0 && label < best.1) {
+                best = (share, label);
+            }
+        }
+        let upper: [usize; 3] = std::array::from_fn(|axis| {
+            let lower = p[axis] - self.t[axis];
+            usize::from(p[axis].round_ties_even() > lower + 0.25)
+        });
+        let nearest = self.labels[upper[0] << 2 | upper[1] << 1 | upper[2]];
+        if share(nearest) == best.0 { nearest } else { best.1 }
+    }
+}

@@ -1,0 +1,196 @@
+//! Oracle G: every deterministic transform, the crops before rotation, foreground oversampling,
+//! targets of deep supervision.
+
+use ndarray::{Array3, Array4, Ix3, Ix4};
+use serde_json::Value;
+use std::path::PathBuf;
+use stunet_data::augment::{
+    Augmentation, Crop, Flavour, LabelOrder, Params, Spatial, SpatialParams, blur, brightness,
+    contrast, crop_size, downsample_labels, gamma, low_resolution, transform,
+};
+use stunet_data::sample::is_forced;
+use stunet_testing::compare::assert_close;
+use stunet_testing::oracle::{self, Npz};
+
+const PEAK: f64 = 1e-4;
+const RMSE: f64 = 1e-5;
+
+struct Recorded {
+    json: Value,
+    npz: Npz,
+    image: Array4<f32>,
+    labels: Array3<i16>,
+}
+
+fn recorded() -> Option<Recorded> {
+    let folder: PathBuf = oracle::folder("G_augment")?;
+    let npz = Npz::open(&folder.join("augment_v1.npz"));
+    Some(Recorded {
+        json: oracle::json(&folder.join("augment_v1.json")),
+        image: npz.f32("img").into_dimensionality::<Ix4>().unwrap(),
+        labels: labels(&npz, "seg"),
+        npz,
+    })
+}
+
+/// Without the axes of batch and channel.
+fn labels(npz: &Npz, name: &str) -> Array3<i16> {
+    let mut recorded = npz.i64(name).mapv(|l| l as i16);
+    while recorded.ndim() > 3 {
+        recorded = recorded.index_axis_move(ndarray::Axis(0), 0);
+    }
+    recorded.into_dimensionality::<Ix3>().unwrap()
+}
+
+fn assert_image(what: &str, found: &Array4<f32>, npz: &Npz, name: &str) {
+    let expected = npz.f64(name);
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let found: Vec<f32> = found.iter().copied().collect();
+    let expected: Vec<f64> = expected.iter().copied().collect();
+    assert_close(what, &found, &expected, PEAK, RMSE);
+}
+
+fn assert_labels(what: &str, found: &Array3<i16>, expected: &Array3<i16>) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let differ = found.iter().zip(expected).filter(|(a, b)| a != b).count();
+    println!("{what}: {differ} of {} labels differ", found.len());
+    assert_eq!(differ, 0, "{what}");
+}
+
+fn triple<T>(value: &Value, number: impl Fn(&Value) -> T) -> [T; 3] {
+    std::array::from_fn(|i| number(&value[i]))
+}
+
+#[test]
+fn intensity_transforms() {
+    let Some(Recorded { npz, image, .. }) = recorded() else { return };
+    let mut seen = std::collections::BTreeSet::new();
+    for name in npz.names() {
+        let parts: Vec<&str> = name.split('_').collect();
+        let number = |text: &str| text.parse::<f64>().unwrap();
+        let mut found = image.clone();
+        for mut channel in found.outer_iter_mut() {
+            match parts[..] {
+                ["gamma", exponent, inverted] => {
+                    let inverted = inverted == "inv1";
+                    gamma(&mut channel, number(exponent), inverted, Flavour::V1);
+                }
+                ["brightness", factor] => brightness(&mut channel, number(factor)),
+                ["contrast", factor] => contrast(&mut channel, number(factor)),
+                ["blur", sigma] => blur(&mut channel, [number(sigma); 3], Flavour::V1),
+                ["lowres", scale] => {
+                    low_resolution(&mut channel, number(scale), false, Flavour::V1);
+                }
+                _ => continue,
+            }
+            seen.insert(parts[0]);
+        }
+        if seen.contains(parts[0]) {
+            assert_ne!(found, image, "{name} did nothing");
+            assert_image(name, &found, &npz, name);
+        }
+    }
+    let kinds: Vec<&str> = seen.into_iter().collect();
+    assert_eq!(kinds, ["blur", "brightness", "contrast", "gamma", "lowres"]);
+}
+
+#[test]
+fn rotation_and_scaling() {
+    let Some(Recorded { json, npz, image, labels: seg }) = recorded() else { return };
+    let crop = Crop { image: image.view(), labels: seg.view(), lower: [0; 3] };
+    let size: [usize; 3] = std::array::from_fn(|axis| seg.shape()[axis]);
+    let mut seen = 0;
+    for (name, case) in json.as_object().unwrap() {
+        let Some(patch) = case.get("patch") else { continue };
+        let params = SpatialParams {
+            angles: case["angles"].is_array().then(|| triple(&case["angles"], as_f64)),
+            scale: case["scale"].as_f64(),
+        };
+        let label_order = match case["order_seg"].as_u64().unwrap() {
+            0 => LabelOrder::Nearest,
+            1 => LabelOrder::Linear,
+            other => panic!("order {other} of {name}"),
+        };
+        let spatial = Spatial { label_order, ..Spatial::of(Flavour::V1, false) };
+        let patch = triple(patch, |n| n.as_u64().unwrap() as usize);
+        let (found, found_labels) = transform(&spatial, &params, &crop, size, patch);
+        assert_image(name, &found, &npz, &format!("spatial_{name}/data"));
+        assert_labels(name, &found_labels, &labels(&npz, &format!("spatial_{name}/seg")));
+        seen += 1;
+    }
+    assert!(seen > 0, "no spatial case found");
+}
+
+/// Neither rotated nor scaled: the middle of the crop, and nothing is computed.
+#[test]
+fn plain_crop() {
+    let Some(Recorded { npz, image, labels, .. }) = recorded() else { return };
+    let expected = npz.f32("spatial_none/data").into_dimensionality::<Ix4>().unwrap();
+    let patch: [usize; 3] = std::array::from_fn(|axis| expected.shape()[axis + 1]);
+    let augmentation = Augmentation::v1(patch);
+    // The recorded crop lies in the middle of the crop that the recipe reads.
+    let larger = augmentation.crop_size();
+    let lower = std::array::from_fn(|axis| {
+        let (own, recorded) = (larger[axis] as isize, labels.shape()[axis] as isize);
+        let patch = patch[axis] as isize;
+        (recorded - patch) / 2 - (own - patch) / 2
+    });
+    let crop = Crop { image: image.view(), labels: labels.view(), lower };
+    let found = augmentation.apply(&Params::default(), &crop);
+    assert_eq!(found.image, expected);
+}
+
+#[test]
+fn crop_sizes() {
+    let Some(Recorded { json, .. }) = recorded() else { return };
+    let mut seen = 0;
+    for (key, flat) in [("initial_patch_size", false), ("initial_patch_size_dummy2d", true)] {
+        for (patch, expected) in json[key].as_object().unwrap() {
+            let numbers = patch.trim_matches(['(', ')']).split(", ");
+            let numbers: Vec<usize> = numbers.map(|n| n.parse().unwrap()).collect();
+            let patch = [numbers[0], numbers[1], numbers[2]];
+            let expected = triple(expected, |n| n.as_u64().unwrap() as usize);
+            assert_eq!(crop_size(patch, flat), expected, "{patch:?}");
+            if flat {
+                assert_eq!(Augmentation::v1(patch).crop_size(), expected, "{patch:?}");
+                assert_eq!(Augmentation::v2(patch).crop_size(), expected, "{patch:?}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no crop size found");
+}
+
+#[test]
+fn oversampling() {
+    let Some(Recorded { json, .. }) = recorded() else { return };
+    let rule = json["oversample_rule"].as_object().unwrap();
+    assert!(!rule.is_empty());
+    for (size, expected) in rule {
+        let size: usize = size.parse().unwrap();
+        let expected: Vec<bool> =
+            expected.as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
+        let found: Vec<bool> = (0..size).map(|i| is_forced(i, size, 0.33)).collect();
+        assert_eq!(found, expected, "batch of {size}");
+    }
+}
+
+#[test]
+fn targets_of_deep_supervision() {
+    let Some(Recorded { npz, labels: seg, .. }) = recorded() else { return };
+    let mut seen = 0;
+    for name in npz.names().iter().filter(|n| n.starts_with("dsdown_")) {
+        let expected = labels(&npz, name);
+        let scale =
+            std::array::from_fn(|axis| expected.shape()[axis] as f64 / seg.shape()[axis] as f64);
+        let removed = seg.mapv(|l| if l == -1 { 0 } else { l });
+        let input = if expected.iter().any(|l| *l == -1) { &seg } else { &removed };
+        assert_labels(name, &downsample_labels(input.view(), scale), &expected);
+        seen += 1;
+    }
+    assert!(seen > 0, "no target found");
+}
+
+fn as_f64(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
