@@ -225,6 +225,45 @@ fn libraries_choose_no_backend() {
     }
 }
 
+/// A library may have operators written for a backend, as an option that whoever compiles the
+/// backend in turns on: none by default, none but these, and the backend's crate only as an option.
+#[test]
+fn operators_for_a_backend_are_an_option() {
+    const OPTIONS: [(&str, &str); 1] = [("stunet-kernels", "cpu")];
+    let tops = ["stunet", "stunet-cli"];
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        let features = package["features"].as_object().unwrap();
+        for (feature, enables) in features.iter().filter(|_| !tops.contains(&name)) {
+            let enables: Vec<_> =
+                enables.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+            assert!(feature != "default" || enables.is_empty(), "{name} has default features");
+            let chooses = enables.iter().any(|enabled| {
+                let (_, option) = enabled.rsplit_once(['/', ':']).unwrap_or(("", enabled));
+                BACKENDS.contains(&option.trim_start_matches("burn-"))
+            });
+            assert!(
+                !chooses || OPTIONS.contains(&(name, feature.as_str())),
+                "{name}'s feature {feature} chooses a backend"
+            );
+        }
+    }
+    for (from, to, declaration) in dependencies(None) {
+        if let Some(backend) = to.strip_prefix("burn-").filter(|name| BACKENDS.contains(name)) {
+            assert!(OPTIONS.iter().any(|(name, _)| *name == from), "{from} is built for {backend}");
+            assert_eq!(declaration["optional"], true, "{from}: {to} must be an option");
+            assert_eq!(declaration["req"], "=0.22.1", "{from}: {to} is pinned");
+        }
+        for (name, option) in OPTIONS {
+            let features = declaration["features"].as_array().unwrap();
+            assert!(
+                to != name || !features.contains(&option.into()),
+                "{from} turns on {name}'s {option}, not by a feature of its own"
+            );
+        }
+    }
+}
+
 #[test]
 fn anyhow_lives_in_the_binary() {
     for (from, to, _) in dependencies(None) {
@@ -300,8 +339,13 @@ fn the_references_names_live_in_one_table() {
 
 #[test]
 fn backends_are_chosen_in_one_file() {
+    // The kernels choose nothing: they have operators for the processor, or not.
+    let implements = |file: &str, line: &str| {
+        file.starts_with("crates/stunet-kernels/") && line.contains("\"cpu\"")
+    };
     check_code("a backend's feature outside the device module", |file, line| {
         file != "src/device.rs"
+            && !implements(file, line)
             && line.contains("cfg")
             && BACKENDS.into_iter().any(|name| line.contains(&format!("feature = \"{name}\"")))
     });

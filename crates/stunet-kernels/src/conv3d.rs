@@ -25,7 +25,53 @@ use burn::tensor::Tensor;
 /// assert_eq!(stunet_kernels::conv3d(x, weight, bias, [1, 2, 2]).dims(), [1, 2, 4, 2, 3]);
 /// ```
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
+    #[cfg(feature = "cpu")]
+    if cpu_takes(&x, &weight, &bias) {
+        use crate::cpu::{Cpu, CpuOps};
+        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        return Tensor::from_dispatch(Cpu::stunet_conv3d(x, weight, bias, stride));
+    }
     reference::conv3d(x, weight, bias, stride)
+}
+
+/// [`conv3d`] of the concatenation of two tensors along the channels, `first` before `second`.
+///
+/// # Shapes
+/// `first` is `[N, C1, Z, Y, X]`, `second` `[N, C2, Z, Y, X]`, `weight` `[Cout, C1 + C2, K, K, K]`.
+///
+/// # Panics
+/// As [`conv3d`], and when batch or spatial sizes differ.
+pub fn conv3d_joined(
+    first: Tensor<5>,
+    second: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Tensor<5> {
+    let without_channels = |[n, _, z, y, x]: [usize; 5]| [n, z, y, x];
+    assert_eq!(
+        without_channels(first.dims()),
+        without_channels(second.dims()),
+        "tensors to be joined differ beyond their channels"
+    );
+    #[cfg(feature = "cpu")]
+    if cpu_takes(&first, &weight, &bias) && cpu_takes(&second, &weight, &bias) {
+        use crate::cpu::{Cpu, CpuOps};
+        let (first, second) = (first.into_dispatch(), second.into_dispatch());
+        let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+        let y = Cpu::stunet_conv3d_joined(first, second, weight, bias, stride);
+        return Tensor::from_dispatch(y);
+    }
+    reference::conv3d_joined(first, second, weight, bias, stride)
+}
+
+/// Whether the processor's own operator computes this convolution.
+#[cfg(feature = "cpu")]
+fn cpu_takes(x: &Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> bool {
+    let [_, _, kz, ky, kx] = weight.dims();
+    let empty = x.dims().contains(&0) || weight.dims().contains(&0);
+    let known = [[1; 3], [3; 3]].contains(&[kz, ky, kx]);
+    known && !empty && crate::cpu::takes(x) && crate::cpu::takes(weight) && crate::cpu::takes(bias)
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ pub struct Norm {
 /// `torch.nn.InstanceNorm3d(affine=True)` without running statistics.
 pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
+    #[cfg(feature = "cpu")]
+    if cpu_takes(&x, &norm, 1.0) {
+        return on_cpu(x, norm, None, 1.0);
+    }
     reference::instance_norm(x, norm)
 }
 
@@ -41,6 +45,10 @@ pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
 /// As [`instance_norm`].
 pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
+    #[cfg(feature = "cpu")]
+    if cpu_takes(&x, &norm, slope) {
+        return on_cpu(x, norm, None, slope);
+    }
     reference::norm_activation(x, norm, slope)
 }
 
@@ -59,7 +67,37 @@ pub fn norm_residual_activation(
 ) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
     assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
+    #[cfg(feature = "cpu")]
+    if cpu_takes(&x, &norm, slope) && crate::cpu::takes(&residual) {
+        return on_cpu(x, norm, Some(residual), slope);
+    }
     reference::norm_residual_activation(x, norm, residual, slope)
+}
+
+/// Whether the processor's own operator computes this norm. It reads the sign before the activation
+/// off the sign after it, so the slope must be positive.
+#[cfg(feature = "cpu")]
+fn cpu_takes(x: &Tensor<5>, norm: &Norm, slope: f64) -> bool {
+    let [n, c, ..] = x.dims();
+    let fits = n * c > 0 && norm.weight.dims() == [c] && norm.bias.dims() == [c];
+    fits && slope > 0.0
+        && crate::cpu::takes(x)
+        && crate::cpu::takes(&norm.weight)
+        && crate::cpu::takes(&norm.bias)
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu(x: Tensor<5>, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tensor<5> {
+    use crate::cpu::{Cpu, CpuOps};
+    let (weight, bias) = (norm.weight.into_dispatch(), norm.bias.into_dispatch());
+    let (x, epsilon) = (x.into_dispatch(), norm.epsilon);
+    Tensor::from_dispatch(match residual {
+        None => Cpu::stunet_norm(x, weight, bias, epsilon, slope),
+        Some(residual) => {
+            let residual = residual.into_dispatch();
+            Cpu::stunet_norm_residual(x, weight, bias, residual, epsilon, slope)
+        }
+    })
 }
 
 fn assert_more_than_one_voxel(x: &Tensor<5>) {

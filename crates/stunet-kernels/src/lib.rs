@@ -10,6 +10,7 @@
 //! | operator | what it computes |
 //! |---|---|
 //! | [`conv3d`] | cross-correlation with bias |
+//! | [`conv3d_joined`] | the same of two tensors, as if they were concatenated |
 //! | [`instance_norm`] | normalisation over space, per sample and channel |
 //! | [`leaky_relu`] | `x` where positive, else `slope * x` |
 //! | [`norm_activation`] | norm, then activation |
@@ -21,19 +22,22 @@
 
 mod concat_channels;
 mod conv3d;
+#[cfg(feature = "cpu")]
+#[allow(unsafe_code)] // Vectors and shared outputs: see the module.
+mod cpu;
 mod instance_norm;
 mod leaky_relu;
 mod upsample_nearest;
 
 pub use concat_channels::concat_channels;
-pub use conv3d::conv3d;
+pub use conv3d::{conv3d, conv3d_joined};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
 pub use upsample_nearest::upsample_nearest;
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {
-    pub use crate::conv3d::reference::conv3d;
+    pub use crate::conv3d::reference::{conv3d, conv3d_joined};
     pub use crate::instance_norm::reference::{
         instance_norm, norm_activation, norm_residual_activation,
     };

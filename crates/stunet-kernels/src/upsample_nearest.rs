@@ -12,6 +12,11 @@ use burn::tensor::Tensor;
 /// # Source
 /// `torch.nn.functional.interpolate(mode="nearest")` with whole factors.
 pub fn upsample_nearest(x: Tensor<5>, factor: [usize; 3]) -> Tensor<5> {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::takes(&x) && !x.dims().contains(&0) && !factor.contains(&0) {
+        use crate::cpu::{Cpu, CpuOps};
+        return Tensor::from_dispatch(Cpu::stunet_upsample(x.into_dispatch(), factor));
+    }
     reference::upsample_nearest(x, factor)
 }
 

@@ -26,6 +26,11 @@ impl Conv {
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
         kernels::conv3d(x, self.weight.val(), self.bias.val(), stride)
     }
+
+    /// [`forward`](Self::forward) of two tensors, as if they were concatenated along the channels.
+    fn forward_joined(&self, [first, second]: [Tensor<5>; 2]) -> Tensor<5> {
+        kernels::conv3d_joined(first, second, self.weight.val(), self.bias.val(), [1; 3])
+    }
 }
 
 /// An affine instance norm's parameters.
@@ -74,13 +79,30 @@ impl ResidualBlock {
     /// When a single voxel is left, or a block without skip convolution is given a stride.
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
         let y = self.conv1.forward(x.clone(), stride);
-        let y = kernels::norm_activation(y, self.norm1.norm(), LEAKY_SLOPE);
-        let y = self.conv2.forward(y, [1; 3]);
-        let residual = match &self.skip {
+        self.finish(y, || match &self.skip {
             Some(skip) => skip.forward(x, stride),
             None => x,
-        };
-        kernels::norm_residual_activation(y, self.norm2.norm(), residual, LEAKY_SLOPE)
+        })
+    }
+
+    /// Runs the block on the concatenation of two tensors along the channels.
+    ///
+    /// # Shapes
+    /// `[N, C1, Z, Y, X]` and `[N, C2, Z, Y, X]`, where `C1 + C2 = Cin`, give `[N, Cout, Z, Y, X]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward), and when the block has no skip convolution.
+    pub fn forward_joined(&self, x: [Tensor<5>; 2]) -> Tensor<5> {
+        let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
+        let y = self.conv1.forward_joined(x.clone());
+        self.finish(y, || skip.forward_joined(x))
+    }
+
+    /// Everything after `conv1`. The residual comes last: until then only its input is held.
+    fn finish(&self, y: Tensor<5>, residual: impl FnOnce() -> Tensor<5>) -> Tensor<5> {
+        let y = kernels::norm_activation(y, self.norm1.norm(), LEAKY_SLOPE);
+        let y = self.conv2.forward(y, [1; 3]);
+        kernels::norm_residual_activation(y, self.norm2.norm(), residual(), LEAKY_SLOPE)
     }
 }
 

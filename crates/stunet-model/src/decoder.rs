@@ -32,7 +32,7 @@ impl Decoder {
         for (index, ((conv, blocks), factor)) in stages.enumerate() {
             let skip = features.pop().expect("one skip per upsampling");
             let up = kernels::upsample_nearest(conv.forward(x, [1; 3]), factor);
-            x = forward_stage(blocks, kernels::concat_channels(up, skip), [1; 3]);
+            x = forward_stage(&blocks[1..], blocks[0].forward_joined([up, skip]), [1; 3]);
             visit(index, &x);
         }
     }

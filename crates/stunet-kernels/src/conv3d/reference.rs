@@ -1,3 +1,4 @@
+use crate::concat_channels;
 use burn::tensor::{Slice, Tensor, module, ops::ConvOptions};
 
 /// Burn's own convolution.
@@ -15,6 +16,17 @@ pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 
         (x, stride)
     };
     module::conv3d(x, weight, Some(bias), ConvOptions::new(stride, padding, [1; 3], 1))
+}
+
+/// The concatenation, then [`conv3d`].
+pub fn conv3d_joined(
+    first: Tensor<5>,
+    second: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Tensor<5> {
+    conv3d(concat_channels(first, second), weight, bias, stride)
 }
 
 /// Every `stride`-th voxel of each axis, from the first.

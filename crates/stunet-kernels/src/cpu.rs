@@ -1,0 +1,34 @@
+//! Operators of our own for the processor: Burn's `flex` backend, `f32`.
+//!
+//! [`CpuOps`](operators::CpuOps) is a backend extension with two implementors, Flex itself and Flex
+//! under autodiff, whose backward passes are written out. [`takes`] says whether tensors are theirs;
+//! all others go through the reference compositions.
+//!
+//! All arithmetic is over [`simd`], chosen at run time. All parallelism is rayon's, over tasks whose
+//! cut depends on shapes alone, so that results do not depend on the number of threads.
+
+mod autodiff;
+mod conv;
+mod memory;
+mod norm;
+mod operators;
+mod reduce;
+mod simd;
+mod upsample;
+
+pub(crate) use operators::CpuOps;
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::{DType, Tensor};
+
+/// Whether a tensor is one these operators are written for.
+pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+    let device = x.device().without_autodiff();
+    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// The extension, for any tensors that [`takes`] accepted.
+pub(crate) type Cpu = Dispatch;
+
+#[cfg(test)]
+mod tests;

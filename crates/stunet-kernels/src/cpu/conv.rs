@@ -1,0 +1,54 @@
+//! Direct convolution with 3×3×3 kernels, and 1×1×1 convolution as a matrix product.
+//!
+//! Tensors are `[N, C, Z, Y, X]` on both sides. Between them a task works on a *strip*: a few output
+//! rows of a few output planes. It copies the input rows these need, with their halo, into a buffer
+//! where the channels lie innermost (`gather`), sweeps register tiles of voxels × output
+//! channels over it (`tile`), and copies the sums out (`forward`). The buffer stays in the second
+//! cache, so that changing the layout costs a few percent and no padded copy of the input exists.
+//!
+//! In the buffer a strided convolution is a plain one: input rows and columns are dealt out by their
+//! remainder modulo the stride, so that every tap reads neighbours. And a transposed convolution,
+//! the gradient of the input, is one plain convolution per remainder of the output, with the taps
+//! that reach it. Both facts are in `geometry`; the kernels know neither stride nor direction.
+
+mod backward;
+mod forward;
+mod gather;
+mod geometry;
+mod pointwise;
+mod tile;
+mod weights;
+
+pub(crate) use backward::{bias_gradient, weight_gradient};
+pub(crate) use forward::{forward, input_gradient};
+pub(crate) use pointwise::{pointwise, pointwise_input_gradient, pointwise_weight_gradient};
+
+/// Sizes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Samples.
+    pub batch: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Input voxels of each axis.
+    pub size: [usize; 3],
+    /// Stride of each axis.
+    pub stride: [usize; 3],
+}
+
+impl Shape {
+    /// Output voxels of each axis.
+    pub(crate) fn out_size(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| self.size[axis].div_ceil(self.stride[axis]))
+    }
+}
+
+/// Voxels of a volume.
+pub(crate) fn voxels(size: [usize; 3]) -> usize {
+    size.into_iter().product()
+}
+
+#[cfg(test)]
+mod tests;

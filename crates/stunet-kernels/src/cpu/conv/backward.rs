@@ -1,0 +1,214 @@
+//! The gradients of the weights and the bias.
+
+use super::Shape;
+use super::gather::{Source, gather};
+use super::geometry::{CHANNELS, Cut, Strip, Sweep};
+use super::weights::{Packing, unpack};
+use super::{tile, voxels};
+use crate::cpu::memory::{Lines, Output, Target, with_scratch};
+use crate::cpu::simd::{Isa, Simd, Task};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Tasks the work is divided into where sizes allow, by voxels if channels are too few.
+const TASKS: usize = 16;
+/// Voxels summed in registers before they are added to the rest: first caches hold their operands,
+/// and sums of sums stay exact where one long sum would drift.
+const RUN: usize = 160;
+
+/// The gradient of the weights, `[Cout, Cin, 3, 3, 3]`.
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    gradient: &[f32],
+) -> Output {
+    let sweep = Sweep::forward(shape);
+    let out_voxels = voxels(sweep.out_size);
+    assert_eq!(gradient.len(), shape.batch * shape.outputs * out_voxels, "values of the gradient");
+    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), shape.inputs, "channels read");
+    let packing = Packing::new(isa, shape.outputs, shape.inputs);
+    let cut = sweep.cut(packing.width);
+    let strips = cut.strips(&sweep);
+    let groups: Vec<_> = sweep.groups().collect();
+    let pairs = packing.blocks * groups.len();
+    // Shares of the strips: chosen by sizes alone, so that sums do not depend on the threads.
+    let shares = TASKS.div_ceil(pairs).min(strips.len());
+    let len = packing.len(&sweep);
+    let mut partial = Lines::zeros(shares * len.next_multiple_of(16));
+    let target = Target::new(partial.values_mut());
+    let source = Source { parts, voxels: voxels(sweep.in_size) };
+    let gradient = Source { parts: &[(gradient, shape.outputs)], voxels: out_voxels };
+    (0..shares * pairs).into_par_iter().for_each(|task| {
+        let (share, pair) = (task % shares, task / shares);
+        let (block, group) = (pair / groups.len(), groups[pair % groups.len()].clone());
+        let strips = &strips[strips.len() * share / shares..strips.len() * (share + 1) / shares];
+        let sums = share * len.next_multiple_of(16) + packing.start(&sweep, 0, block);
+        let (sweep, cut) = (&sweep, &cut);
+        let task = PairTask { sweep, cut, source, gradient, packing, block, group, target, sums };
+        with_scratch(|buffer, gradients| {
+            let buffer = buffer.scratch(cut.buffer_len());
+            let gradients = gradients.scratch(cut.planes * cut.rows * cut.pitch * packing.width);
+            for &strip in strips {
+                isa.run(WithScratch { task: &task, strip, buffer, gradients });
+            }
+        });
+    });
+    let mut weight = Output::new(shape.outputs * shape.inputs * 27);
+    let partial = partial.values_mut();
+    if shares > 1 {
+        let (first, others) = partial.split_at_mut(len.next_multiple_of(16));
+        for share in others.chunks(len.next_multiple_of(16)) {
+            first.par_chunks_mut(1 << 14).zip(share.par_chunks(1 << 14)).for_each(|(sum, part)| {
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            });
+        }
+    }
+    unpack(&sweep, packing, partial, weight.values_mut());
+    weight
+}
+
+/// What all strips share, for one block of outputs and one group of inputs.
+struct PairTask<'a> {
+    sweep: &'a Sweep,
+    cut: &'a Cut,
+    source: Source<'a>,
+    gradient: Source<'a>,
+    packing: Packing,
+    block: usize,
+    group: Range<usize>,
+    target: Target,
+    /// Where the block's sums begin.
+    sums: usize,
+}
+
+/// A strip of a task with the memory it works in.
+struct WithScratch<'a> {
+    task: &'a PairTask<'a>,
+    strip: Strip,
+    buffer: &'a mut [f32],
+    gradients: &'a mut [f32],
+}
+
+impl Task for WithScratch<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { task, strip, buffer, gradients } = self;
+        gather(simd, task.sweep, task.cut, strip, task.source, task.group.clone(), buffer);
+        task.gather_gradient(simd, strip, gradients);
+        if task.packing.width == S::LANES {
+            task.multiply::<S, 1>(simd, strip, buffer, gradients);
+        } else {
+            task.multiply::<S, 2>(simd, strip, buffer, gradients);
+        }
+    }
+}
+
+impl PairTask<'_> {
+    /// Channels innermost, zero in the columns between rows and in channels there are not.
+    #[inline(always)]
+    fn gather_gradient<S: Simd>(&self, simd: S, strip: Strip, to: &mut [f32]) {
+        let Self { sweep, cut, packing, gradient, .. } = self;
+        let [_, size_y, size_x] = sweep.out_size;
+        let width = packing.width;
+        let first = self.block * width;
+        for channel in (0..width).step_by(8) {
+            let count = sweep.outputs.saturating_sub(first + channel).min(8);
+            let volumes: [&[f32]; 8] = std::array::from_fn(|i| {
+                let known = (first + channel + i).min(sweep.outputs - 1);
+                gradient.channel(strip.sample, known)
+            });
+            for plane in 0..strip.planes {
+                for row in 0..strip.rows {
+                    let from = ((strip.z + plane) * size_y + strip.y + row) * size_x;
+                    let rows = volumes.map(|volume| &volume[from..from + size_x]);
+                    let at = (plane * cut.rows + row) * cut.pitch * width + channel;
+                    let to = &mut to[at..];
+                    let mut x = 0;
+                    if count == 8 {
+                        while x + 8 <= size_x {
+                            let to = &mut to[x * width..][..7 * width + 8];
+                            let base = to.as_mut_ptr();
+                            // SAFETY: voxels `x..x + 8` lie in every row; eight rows of eight in the
+                            // slice; the two are different allocations.
+                            unsafe {
+                                simd.transpose(
+                                    rows.map(|row| row.as_ptr().add(x)),
+                                    std::array::from_fn(|i| base.add(i * width)),
+                                );
+                            }
+                            x += 8;
+                        }
+                    }
+                    for x in x..cut.pitch {
+                        for i in 0..8 {
+                            let known = i < count && x < size_x;
+                            to[x * width + i] = if known { rows[i][x] } else { 0.0 };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        strip: Strip,
+        buffer: &[f32],
+        gradients: &[f32],
+    ) {
+        let Self { sweep, cut, packing, .. } = self;
+        let (width, taps) = (packing.width, &sweep.passes[0].taps);
+        let len = cut.run(sweep, strip.rows);
+        let runs = len.div_ceil(RUN);
+        for plane in 0..strip.planes {
+            for run in 0..runs {
+                let (from, to) = (len * run / runs, len * (run + 1) / runs);
+                let at = (plane * cut.rows * cut.pitch + from) * width;
+                let gradient = &gradients[at..][..(to - from) * width];
+                for block in self.group.clone() {
+                    let channels = sweep.channels(block);
+                    for (tap, found) in taps.iter().enumerate() {
+                        if !strip.reads(sweep, plane, found.offset[0]) {
+                            continue;
+                        }
+                        let input = (block - self.group.start) * cut.block_len
+                            + cut.tap(sweep, plane, found.offset)
+                            + from * CHANNELS;
+                        let input = &buffer[input..][..(to - from - 1) * CHANNELS + channels];
+                        let sums = self.sums + packing.segment(block, channels, tap, taps.len());
+                        // SAFETY: the slices hold the run; the sums lie in this task's block of
+                        // outputs and its group of inputs, which no other task of its share has.
+                        unsafe {
+                            tile::outer::<S, VECTORS>(
+                                simd,
+                                to - from,
+                                channels,
+                                input.as_ptr(),
+                                gradient.as_ptr(),
+                                self.target.at(sums),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of the bias: the sum over samples and voxels, in double precision.
+pub(crate) fn bias_gradient(isa: Isa, batch: usize, channels: usize, gradient: &[f32]) -> Vec<f32> {
+    let volume = gradient.len() / (batch * channels);
+    assert_eq!(gradient.len(), batch * channels * volume, "values of the gradient");
+    let sum = |channel: usize| -> f64 {
+        (0..batch)
+            .map(|sample| {
+                let values = &gradient[(sample * channels + channel) * volume..][..volume];
+                crate::cpu::reduce::sum(isa, values)
+            })
+            .sum()
+    };
+    (0..channels).into_par_iter().map(|channel| sum(channel) as f32).collect()
+}

@@ -1,0 +1,166 @@
+//! Vectors of `f32`, and which of the machine's instruction sets work on them.
+//!
+//! A kernel is written once, over [`Simd`], as a [`Task`]; [`Isa::run`] compiles it for every
+//! instruction set and runs the one asked for. The implementor is a token: it exists only where its
+//! instructions do, which is what makes its arithmetic safe to call.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use portable::Portable;
+use std::sync::OnceLock;
+
+/// Vectors of one instruction set.
+pub(crate) trait Simd: Copy {
+    /// A vector.
+    type Vector: Copy;
+    /// Values in a vector.
+    const LANES: usize;
+    /// Voxels of a convolution's register tile, two vectors wide.
+    const TILE: usize;
+    /// Input channels of a weight gradient's register tile, two vectors wide; divides 16.
+    const CHANNEL_TILE: usize;
+
+    /// All lanes zero.
+    fn zero(self) -> Self::Vector;
+    /// All lanes `value`.
+    fn splat(self, value: f32) -> Self::Vector;
+    /// `a * b + c`.
+    fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `a + b`.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Reads a vector.
+    ///
+    /// # Safety
+    /// `from` is valid for reading `LANES` values.
+    unsafe fn load(self, from: *const f32) -> Self::Vector;
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `LANES` values.
+    unsafe fn store(self, to: *mut f32, value: Self::Vector);
+    /// Row `j` of `to` becomes column `j` of the 8×8 block whose rows `from` points to.
+    ///
+    /// # Safety
+    /// Each pointer of `from` is valid for reading 8 values, each of `to` for writing 8, and no row
+    /// of `to` overlaps one of `from`.
+    #[inline(always)]
+    unsafe fn transpose(self, from: [*const f32; 8], to: [*mut f32; 8]) {
+        for (row, to) in to.into_iter().enumerate() {
+            for (column, from) in from.into_iter().enumerate() {
+                // SAFETY: the caller's promise; both indices are below 8.
+                unsafe { *to.add(column) = *from.add(row) };
+            }
+        }
+    }
+}
+
+/// Work written over any instruction set.
+pub(crate) trait Task {
+    /// Does the work. Must be `#[inline(always)]`, and so must all it calls: only then is it
+    /// compiled with the instructions of `S`.
+    fn run<S: Simd>(self, simd: S);
+}
+
+/// An instruction set kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// 8 lanes, with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Plain Rust: what the compiler makes of it (NEON on AArch64).
+    Portable,
+}
+
+impl Isa {
+    /// The sets this machine has, best first.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if x86::has_avx512() {
+                found.push(Self::Avx512);
+            }
+            if x86::has_avx2() {
+                found.push(Self::Avx2);
+            }
+        }
+        found.push(Self::Portable);
+        found
+    }
+
+    /// The best set of this machine.
+    pub(crate) fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available()[0])
+    }
+
+    /// Runs `task`.
+    ///
+    /// # Panics
+    /// When this machine lacks the set.
+    pub(crate) fn run<T: Task>(self, task: T) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::run_avx512(task),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::run_avx2(task),
+            Self::Portable => task.run(Portable),
+        }
+    }
+
+    /// Values in a vector of the set.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::Avx512::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::Avx2::LANES,
+            Self::Portable => Portable::LANES,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+
+    impl Task for Check {
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let from: Vec<f32> = (0..64).map(|v| v as f32).collect();
+            let mut to = vec![f32::NAN; 64];
+            let base = to.as_mut_ptr();
+            // SAFETY: eight rows of eight values, in buffers of 64.
+            unsafe {
+                simd.transpose(
+                    std::array::from_fn(|row| from.as_ptr().add(8 * row)),
+                    std::array::from_fn(|row| base.add(8 * row)),
+                );
+            }
+            for (index, value) in to.iter().enumerate() {
+                assert_eq!(*value, from[index % 8 * 8 + index / 8]);
+            }
+            let mut found = vec![f32::NAN; S::LANES];
+            // SAFETY: 64 values are at least a vector, and `found` is one.
+            unsafe {
+                let sum = simd.multiply_add(simd.load(from.as_ptr()), simd.splat(3.0), simd.zero());
+                simd.store(found.as_mut_ptr(), simd.add(sum, simd.splat(0.5)));
+            }
+            assert!(found.iter().enumerate().all(|(lane, v)| *v == lane as f32 * 3.0 + 0.5));
+        }
+    }
+
+    #[test]
+    fn every_set_of_this_machine_computes() {
+        let sets = Isa::available();
+        assert_eq!(sets.last(), Some(&Isa::Portable));
+        sets.into_iter().for_each(|isa| isa.run(Check));
+    }
+}

@@ -1,0 +1,179 @@
+//! Vectors of x86-64: AVX-512, and AVX2 with FMA.
+
+use super::{Simd, Task};
+use std::arch::x86_64::*;
+
+/// Proof that the machine has AVX-512 (F, DQ, VL, BW), AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// Proof that the machine has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+pub(super) fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+}
+
+pub(super) fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+pub(super) fn run_avx512<T: Task>(task: T) {
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
+    fn inner<T: Task>(task: T) {
+        task.run(Avx512(()));
+    }
+    assert!(has_avx512(), "this machine has no AVX-512");
+    // SAFETY: the machine has the features, as just asserted.
+    unsafe { inner(task) }
+}
+
+pub(super) fn run_avx2<T: Task>(task: T) {
+    #[target_feature(enable = "avx2,fma")]
+    fn inner<T: Task>(task: T) {
+        task.run(Avx2(()));
+    }
+    assert!(has_avx2(), "this machine has no AVX2 with FMA");
+    // SAFETY: the machine has the features, as just asserted.
+    unsafe { inner(task) }
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+    const LANES: usize = 16;
+    // 28 sums, two vectors of weights and one input: 31 of 32 registers.
+    const TILE: usize = 14;
+    const CHANNEL_TILE: usize = 8;
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: the token proves AVX-512; the caller promises 16 values.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: __m512) {
+        // SAFETY: the token proves AVX-512; the caller promises 16 values.
+        unsafe { _mm512_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: [*const f32; 8], to: [*mut f32; 8]) {
+        // SAFETY: the token proves AVX2 as well; the rest is the caller's promise.
+        unsafe { transpose_8x8(from, to) }
+    }
+}
+
+impl Simd for Avx2 {
+    type Vector = __m256;
+    const LANES: usize = 8;
+    // 12 sums, two vectors of weights and one input: 15 of 16 registers.
+    const TILE: usize = 6;
+    const CHANNEL_TILE: usize = 4;
+
+    #[inline(always)]
+    fn zero(self) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: the token proves FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m256 {
+        // SAFETY: the token proves AVX2; the caller promises 8 values.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: __m256) {
+        // SAFETY: the token proves AVX2; the caller promises 8 values.
+        unsafe { _mm256_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: [*const f32; 8], to: [*mut f32; 8]) {
+        // SAFETY: the token proves AVX2; the rest is the caller's promise.
+        unsafe { transpose_8x8(from, to) }
+    }
+}
+
+/// Row `j` of `to` becomes column `j` of `from`: pairs of rows, pairs of pairs, then halves.
+///
+/// # Safety
+/// The machine has AVX; each pointer is valid for 8 values; no row of `to` overlaps one of `from`.
+#[inline(always)]
+unsafe fn transpose_8x8(from: [*const f32; 8], to: [*mut f32; 8]) {
+    // SAFETY: the caller's promises, which are those of every instruction below.
+    unsafe {
+        let r = from.map(|row| _mm256_loadu_ps(row));
+        let p: [__m256; 8] = std::array::from_fn(|i| {
+            let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+            if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
+        });
+        // q[4h + c]: columns c and c + 4 of rows 4h..4h + 4, one to a half.
+        let q: [__m256; 8] = std::array::from_fn(|i| {
+            let (h, c) = (i / 4, i % 4);
+            let (a, b) = (p[4 * h + c / 2], p[4 * h + c / 2 + 2]);
+            if c % 2 == 0 {
+                _mm256_shuffle_ps::<0x44>(a, b)
+            } else {
+                _mm256_shuffle_ps::<0xEE>(a, b)
+            }
+        });
+        for (c, row) in to.into_iter().enumerate() {
+            let (a, b) = (q[c % 4], q[4 + c % 4]);
+            let column = if c < 4 {
+                _mm256_permute2f128_ps::<0x20>(a, b)
+            } else {
+                _mm256_permute2f128_ps::<0x31>(a, b)
+            };
+            _mm256_storeu_ps(row, column);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The operators through Burn, forward and every gradient, against the reference compositions in
+//! double precision.
+
+use crate::{Norm, reference};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use proptest::prelude::*;
+
+/// Values that look random and need no generator: the same for the same seed.
+fn data<const D: usize>(seed: u64, shape: [usize; D]) -> TensorData {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    TensorData::new((0..shape.iter().product()).map(|_| next()).collect::<Vec<f32>>(), shape)
+}
+
+/// The arguments of an operator: volumes and vectors.
+type Arguments<'a> = (&'a [Tensor<5>], &'a [Tensor<1>]);
+
+/// The result and every gradient of the sum of the result, weighted.
+fn run(
+    volumes: &[TensorData],
+    vectors: &[TensorData],
+    dtype: DType,
+    operator: &dyn Fn(Arguments<'_>) -> Tensor<5>,
+) -> Vec<Vec<f64>> {
+    let device = Device::flex().autodiff();
+    let tensors =
+        |data: &TensorData| Tensor::<5>::from_data(data.clone(), (&device, dtype)).require_grad();
+    let volumes: Vec<_> = volumes.iter().map(tensors).collect();
+    let vectors: Vec<_> = vectors
+        .iter()
+        .map(|data| Tensor::<1>::from_data(data.clone(), (&device, dtype)).require_grad())
+        .collect();
+    let y = operator((&volumes, &vectors));
+    let weights = Tensor::<5>::from_data(data(99, y.dims()), (&device, dtype));
+    let grads = (y.clone() * weights).sum().backward();
+    let list = |data: TensorData| data.convert::<f64>().try_to_vec::<f64>().unwrap();
+    let mut found = vec![list(y.into_data())];
+    found.extend(volumes.iter().map(|v| list(v.grad(&grads).unwrap().into_data())));
+    found.extend(vectors.iter().map(|v| list(v.grad(&grads).unwrap().into_data())));
+    found
+}
+
+/// At most 1e-5 of the largest value away.
+fn check(
+    volumes: &[TensorData],
+    vectors: &[TensorData],
+    operator: &dyn Fn(Arguments<'_>) -> Tensor<5>,
+    truth: &dyn Fn(Arguments<'_>) -> Tensor<5>,
+) {
+    let found = run(volumes, vectors, DType::F32, operator);
+    let expected = run(volumes, vectors, DType::F64, truth);
+    for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let scale = expected.iter().fold(1e-3, |max: f64, v| max.max(v.abs()));
+        assert_eq!(found.len(), expected.len());
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                (found - expected).abs() <= 1e-5 * scale,
+                "result or gradient {which}[{index}] is {found}, expected {expected}"
+            );
+        }
+    }
+}
+
+fn norm(vectors: &[Tensor<1>]) -> Norm {
+    Norm { weight: vectors[0].clone(), bias: vectors[1].clone(), epsilon: 1e-5 }
+}
+
+fn check_norm(shape: [usize; 5], slope: f64) {
+    let vectors = [data(2, [shape[1]]), data(3, [shape[1]])];
+    check(
+        &[data(1, shape)],
+        &vectors,
+        &|(x, p)| crate::norm_activation(x[0].clone(), norm(p), slope),
+        &|(x, p)| reference::norm_activation(x[0].clone(), norm(p), slope),
+    );
+    check(
+        &[data(1, shape)],
+        &vectors,
+        &|(x, p)| crate::instance_norm(x[0].clone(), norm(p)),
+        &|(x, p)| reference::instance_norm(x[0].clone(), norm(p)),
+    );
+    check(
+        &[data(1, shape), data(4, shape)],
+        &vectors,
+        &|(x, p)| crate::norm_residual_activation(x[0].clone(), norm(p), x[1].clone(), slope),
+        &|(x, p)| reference::norm_residual_activation(x[0].clone(), norm(p), x[1].clone(), slope),
+    );
+}
+
+fn check_conv(shape: [usize; 5], outputs: usize, kernel: usize, stride: [usize; 3]) {
+    let weight = data(2, [outputs, shape[1], kernel, kernel, kernel]);
+    check(
+        &[data(1, shape), weight],
+        &[data(3, [outputs])],
+        &|(x, b)| crate::conv3d(x[0].clone(), x[1].clone(), b[0].clone(), stride),
+        &|(x, b)| reference::conv3d(x[0].clone(), x[1].clone(), b[0].clone(), stride),
+    );
+}
+
+#[test]
+fn joined() {
+    for kernel in [1, 3] {
+        let weight = data(2, [5, 7, kernel, kernel, kernel]);
+        let volumes = [data(1, [2, 3, 4, 5, 6]), data(4, [2, 4, 4, 5, 6]), weight];
+        let with = |f: fn(Tensor<5>, Tensor<5>, Tensor<5>, Tensor<1>, [usize; 3]) -> Tensor<5>| {
+            move |(x, b): Arguments<'_>| {
+                f(x[0].clone(), x[1].clone(), x[2].clone(), b[0].clone(), [1, 2, 1])
+            }
+        };
+        let bias = [data(3, [5])];
+        check(&volumes, &bias, &with(crate::conv3d_joined), &with(reference::conv3d_joined));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_norm(
+        shape in [1usize..3, 1usize..7, 1usize..5, 2usize..6, 1usize..9],
+        slope in prop_oneof![Just(0.01), Just(1.0), Just(0.0), Just(-0.5)],
+    ) {
+        check_norm(shape, slope);
+    }
+
+    #[test]
+    fn any_convolution(
+        shape in [1usize..3, 1usize..20, 1usize..6, 1usize..7, 1usize..12],
+        outputs in 1usize..20,
+        kernel in prop_oneof![Just(1usize), Just(3), Just(5)],
+        stride in [1usize..3, 1usize..3, 1usize..3],
+    ) {
+        check_conv(shape, outputs, kernel, stride);
+    }
+
+    #[test]
+    fn any_upsampling(
+        shape in [1usize..3, 1usize..4, 1usize..4, 1usize..5, 1usize..6],
+        factor in [1usize..4, 1usize..3, 1usize..4],
+    ) {
+        check(
+            &[data(1, shape)],
+            &[],
+            &|(x, _)| crate::upsample_nearest(x[0].clone(), factor),
+            &|(x, _)| reference::upsample_nearest(x[0].clone(), factor),
+        );
+    }
+}
+
+/// A channel far from zero: what a careless mean or a one-pass variance loses.
+#[test]
+fn norm_of_a_large_offset() {
+    let shape = [1usize, 2, 8, 9, 10];
+    let values = data(1, shape).try_to_vec::<f32>().unwrap();
+    let x = TensorData::new(values.iter().map(|v| 1000.0 + v).collect::<Vec<f32>>(), shape);
+    let vectors = [data(2, [2]), data(3, [2])];
+    let operator = |(x, p): Arguments<'_>| crate::instance_norm(x[0].clone(), norm(p));
+    let truth = |(x, p): Arguments<'_>| reference::instance_norm(x[0].clone(), norm(p));
+    check(&[x], &vectors, &operator, &truth);
+}
+
+/// Views with strides and offsets are read as what they show.
+#[test]
+fn views() {
+    let device = Device::flex();
+    let x = Tensor::<5>::from_data(data(1, [2, 6, 5, 4, 3]), &device);
+    let view = x.permute([1, 0, 4, 3, 2]).slice([1..5, 0..2, 0..3, 1..4, 0..5]);
+    let copy = Tensor::<5>::from_data(view.clone().into_data(), &device);
+    let weight = Tensor::<5>::from_data(data(2, [3, 2, 3, 3, 3]), &device);
+    let vector = Tensor::<1>::from_data(data(3, [3]), &device);
+    let parameters = [vector.clone().slice([0..2]), vector.clone().slice([1..3])];
+    let all = |x: Tensor<5>| {
+        let y = crate::conv3d(x.clone(), weight.clone(), vector.clone(), [1; 3]);
+        let up = crate::upsample_nearest(x.clone(), [1, 2, 1]);
+        let n = crate::norm_residual_activation(x.clone(), norm(&parameters), x, 0.1);
+        [y.into_data(), up.into_data(), n.into_data()]
+    };
+    assert_eq!(all(view), all(copy));
+}
+
+/// The operators leave the tensors they were given as they were.
+#[test]
+fn inputs_stay_as_they_were() {
+    let device = Device::flex();
+    let x = Tensor::<5>::from_data(data(1, [1, 2, 3, 4, 5]), &device);
+    let vectors = [Tensor::<1>::ones([2], &device), Tensor::<1>::ones([2], &device)];
+    let y = crate::norm_activation(x.clone(), norm(&vectors), 0.1);
+    assert_eq!(x.into_data(), data(1, [1, 2, 3, 4, 5]));
+    assert!(y.into_data() != data(1, [1, 2, 3, 4, 5]));
+}
+
+/// Which path a tensor takes.
+#[test]
+fn takes_f32_of_flex_alone() {
+    let device = Device::flex();
+    let tensor = |dtype| Tensor::<1>::from_data([1f32], (&device, dtype));
+    assert!(super::takes(&tensor(DType::F32)));
+    assert!(super::takes(&Tensor::<1>::ones([1], &device.clone().autodiff())));
+    for dtype in [DType::F64, DType::F16, DType::BF16] {
+        assert!(!super::takes(&tensor(dtype)), "{dtype:?}");
+    }
+}
