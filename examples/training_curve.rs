@@ -14,6 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use clap::Parser;
 use ndarray::{Array3, Array4, Array5, Axis, s};
@@ -25,7 +26,7 @@ use stunet::data::sample::MemoryCase;
 use stunet::infer::windows::Windows;
 use stunet::model::weights::writer::{self, Contents, Optimiser, V1Metadata};
 use stunet::model::{Initialisation, ParameterSpec, StuNet, StuNetConfig};
-use stunet::train::batch::DeviceBatch;
+use stunet::train::DeviceBatch;
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::optimiser::{Sgd, SgdConfig};
 use stunet::train::schedule::poly_lr;
@@ -160,7 +161,7 @@ impl Crops {
         let num_classes = network.config().num_classes;
         let (mut both, mut total) = (vec![0u64; num_classes], vec![0u64; num_classes]);
         let mut occurs = vec![false; num_classes];
-        let network = burn::module::AutodiffModule::valid(network);
+        let network = network.valid();
         for (image, labels) in self.images.outer_iter().zip(self.labels.outer_iter()) {
             let (c, z, y, x) = image.dim();
             let data = burn::tensor::TensorData::new(image.iter().copied().collect(), [1, c, z, y, x]);
