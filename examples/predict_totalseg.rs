@@ -83,10 +83,11 @@ fn random_model(device: &Device) -> anyhow::Result<Model> {
     Ok(Model::from_parts(vec![network], Plans::totalsegmentator(), labels)?)
 }
 
-/// A torso of ellipsoids at 3 mm.
+/// A torso at about 4 mm.
 fn phantom() -> anyhow::Result<Image> {
     println!("No --input: the CT is a phantom. For a real one pass --input CT.nii.gz");
     let torso = stunet_testing::phantom::torso([80, 64, 88], 1);
-    let geometry = Geometry::axis_aligned([80, 64, 88], [3.0; 3])?;
+    let shape = [80, 64, 88];
+    let geometry = Geometry::new(shape, torso.spacing_mm, torso.origin_mm, torso.direction)?;
     Ok(Image::new(torso.image.insert_axis(ndarray::Axis(0)), geometry)?)
 }
