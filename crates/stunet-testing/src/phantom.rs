@@ -241,7 +241,7 @@ impl Phantom {
         const ORDERS: [[usize; 3]; 6] =
             [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
         let axes = ORDERS[order % 6];
-        let flipped: [bool; 3] = std::array::from_fn(|i| order / 6 >> i & 1 == 1);
+        let flipped: [bool; 3] = std::array::from_fn(|i| ((order / 6) >> i) & 1 == 1);
         let (lengths, spacing) = (self.image.shape().to_vec(), self.spacing_mm);
         let mut direction = [[0.0; 3]; 3];
         for (to, from) in axes.into_iter().enumerate() {

@@ -120,14 +120,14 @@ struct Block<'a> {
 impl<'a> Block<'a> {
     fn new(slab: &'a Slab<'a>, first: [usize; 3]) -> Self {
         let corners: [Point; 8] = std::array::from_fn(|corner| {
-            let voxel = std::array::from_fn(|i| first[i] + BLOCK[i] * (corner >> (2 - i) & 1));
+            let voxel = std::array::from_fn(|i| first[i] + BLOCK[i] * ((corner >> (2 - i)) & 1));
             slab.pose.body_from_scanner(slab.scanner.place(voxel))
         });
         let mut bounds = Bounds::NOWHERE;
         corners.iter().for_each(|corner| bounds.include(*corner));
         let middle: Point = std::array::from_fn(|i| 0.5 * (bounds.low[i] + bounds.high[i]));
         let reach: f32 = (0..3).map(|i| (bounds.high[i] - bounds.low[i]).powi(2)).sum();
-        let empty = slab.body.trunk.from_skin(middle).0 > FAR_MM + reach.sqrt();
+        let empty = slab.body.trunk.distances(middle).0 > FAR_MM + reach.sqrt();
         let near = bounds.grown(slab.scanner.blur_mm());
         let parts =
             slab.body.parts.iter().filter(|part| !empty && part.solid.bounds().meets(&near));
@@ -139,7 +139,7 @@ impl<'a> Block<'a> {
         let t: Point = std::array::from_fn(|i| offset[i] as f32 / BLOCK[i] as f32);
         let mut sum = [0.0; 3];
         for (corner, p) in self.corners.iter().enumerate() {
-            let weight = |i: usize| if corner >> (2 - i) & 1 == 1 { t[i] } else { 1.0 - t[i] };
+            let weight = |i: usize| if (corner >> (2 - i)) & 1 == 1 { t[i] } else { 1.0 - t[i] };
             let weight = weight(0) * weight(1) * weight(2);
             for (sum, p) in sum.iter_mut().zip(p) {
                 *sum += weight * p;

@@ -42,18 +42,12 @@ impl Bounds {
     pub(super) const NOWHERE: Self = Self { low: [f32::MAX; 3], high: [f32::MIN; 3] };
 
     pub(super) fn include(&mut self, p: Point) {
-        for axis in 0..3 {
-            self.low[axis] = self.low[axis].min(p[axis]);
-            self.high[axis] = self.high[axis].max(p[axis]);
-        }
+        self.low = std::array::from_fn(|axis| self.low[axis].min(p[axis]));
+        self.high = std::array::from_fn(|axis| self.high[axis].max(p[axis]));
     }
 
-    pub(super) fn grown(mut self, by: f32) -> Self {
-        for axis in 0..3 {
-            self.low[axis] -= by;
-            self.high[axis] += by;
-        }
-        self
+    pub(super) fn grown(self, by: f32) -> Self {
+        Self { low: self.low.map(|v| v - by), high: self.high.map(|v| v + by) }
     }
 
     pub(super) fn meets(&self, other: &Self) -> bool {

@@ -71,8 +71,8 @@ impl Trunk {
         Self { cavity, outline, dome, fat_mm, muscle, rib, rib_offset: 0.0, seed }
     }
 
-    /// Distance from the skin, mm, negative inside.
-    pub(super) fn from_skin(&self, p: Point) -> (f32, f32) {
+    /// Distances from the skin and from the muscles under it, mm, negative inside.
+    pub(super) fn distances(&self, p: Point) -> (f32, f32) {
         let from_muscle = self.outline.distance(p);
         let uneven = noise::smooth(self.seed, p, 110.0);
         let fat = self.fat_mm * (1.0 + 0.35 * uneven);
@@ -87,7 +87,7 @@ impl Trunk {
 
     /// Layers from the outside in, mixed over `blur` mm.
     pub(super) fn at(&self, p: Point, blur: f32, texture: f32) -> Base {
-        let (from_skin, from_muscle) = self.from_skin(p);
+        let (from_skin, from_muscle) = self.distances(p);
         let mut base = Base { hounsfield: AIR, from_skin };
         if from_skin > FAR_MM {
             return base;
