@@ -5,10 +5,12 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod checkpoints;
+mod evaluate;
 mod export;
 mod model;
 mod preprocess;
 mod sliding_window;
+mod splits;
 
 /// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
 fn device() -> burn::tensor::Device {

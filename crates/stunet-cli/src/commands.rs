@@ -2,6 +2,8 @@
 
 pub mod convert;
 pub mod devices;
+pub mod export;
 pub mod info;
 pub mod labels;
 pub mod predict;
+pub mod train;

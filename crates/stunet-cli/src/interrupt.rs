@@ -9,15 +9,15 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Catches Ctrl-C and termination from here on.
 ///
-/// Work stops between two windows, where files under construction are removed. Whoever cannot wait
-/// for a window presses again.
-pub fn watch(quiet: bool) -> anyhow::Result<()> {
+/// Work stops between two units (windows of a prediction, steps of a training run), where files
+/// under construction are removed. Whoever cannot wait for one presses again.
+pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
     ctrlc::set_handler(move || {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
         if !quiet {
-            eprintln!("\nstunet: stopping after this window; again to stop at once");
+            eprintln!("\nstunet: stopping after this {unit}; again to stop at once");
         }
     })?;
     Ok(())

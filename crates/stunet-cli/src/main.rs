@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Train(args) => commands::train::run(&args),
+        LowCommand::Export(args) => commands::export::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,9 +1,14 @@
 //! nnU-Net's folder layout: cases, their channel files, and `dataset.json`.
 
+pub(crate) mod convert;
+mod training;
+
+pub use training::{Problem, RawDataset, TrainingCaseFiles};
+
 use crate::error::{DataError, Result, invalid};
 use crate::labels::LabelSet;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The files of one patient, in channel order.
@@ -48,6 +53,14 @@ impl Case {
 /// # Errors
 /// When the folder cannot be read, holds no case, or a case lacks a channel.
 pub fn list_cases(folder: &Path) -> Result<Vec<Case>> {
+    let cases = group(files_of(folder)?.into_iter()).map_err(|e| e.at(folder))?;
+    if cases.is_empty() {
+        return Err(DataError::NoCases.at(folder));
+    }
+    Ok(cases)
+}
+
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(|e| DataError::io("read", e).at(folder))?;
     let mut files = Vec::new();
     for entry in entries {
@@ -56,9 +69,18 @@ pub fn list_cases(folder: &Path) -> Result<Vec<Case>> {
             files.push(path);
         }
     }
-    let cases = group(files.into_iter()).map_err(|e| e.at(folder))?;
-    if cases.is_empty() {
-        return Err(DataError::NoCases.at(folder));
+    Ok(files)
+}
+
+/// The channel files of a folder with one ending, complete or not.
+fn group_files(folder: &Path, ending: &str) -> Result<training::Grouped> {
+    let mut cases = training::Grouped::new();
+    for file in files_of(folder)? {
+        let name = file.file_name().and_then(|name| name.to_str());
+        let found = name.and_then(|name| split_channel(name.strip_suffix(ending)?));
+        if let Some((name, channel)) = found.map(|(name, channel)| (name.to_owned(), channel)) {
+            cases.entry(name).or_default().insert(channel, file);
+        }
     }
     Ok(cases)
 }
@@ -138,6 +160,13 @@ impl DatasetInfo {
             labels: LabelSet::from_dataset_json(value)?,
             file_ending: ending.unwrap_or(".nii.gz").to_owned(),
         })
+    }
+
+    /// Label values of the foreground, sorted; the ignore label is none of them.
+    pub fn classes(&self) -> Vec<u16> {
+        let values = self.labels.labels().iter().flat_map(|label| &label.values);
+        let classes: BTreeSet<u16> = values.copied().filter(|value| *value > 0).collect();
+        classes.into_iter().collect()
     }
 
     /// Reads a `dataset.json` file.

@@ -17,6 +17,14 @@ pub enum DataError {
         /// The file; it may identify a patient, so it is printed last and only here.
         path: PathBuf,
     },
+    /// Another error, with the training case it happened in.
+    #[error("case {case}: {source}")]
+    InCase {
+        /// What went wrong.
+        source: Box<DataError>,
+        /// The case.
+        case: String,
+    },
     /// There is no such file or folder.
     #[error("no such file or folder")]
     NotFound,
@@ -134,9 +142,32 @@ pub enum DataError {
         /// How many there are.
         found: usize,
     },
+    /// A file of a training case is missing.
+    #[error("{what} is missing")]
+    MissingFile {
+        /// Kind of file.
+        what: &'static str,
+    },
+    /// A labelmap holds values that `dataset.json` does not know.
+    #[error("unknown label value(s): expected {expected}, found {found}")]
+    UnknownLabels {
+        /// The known values.
+        expected: String,
+        /// The unknown ones.
+        found: String,
+    },
+    /// Training cases cannot be used; each problem names its case.
+    #[error("{} problem(s) in the training cases, the first: {}", .0.len(), .0[0])]
+    BadCases(Vec<crate::dataset::Problem>),
+    /// The labels of all cases are background.
+    #[error("no foreground: every label of every case is 0")]
+    NoForeground,
     /// A folder holds no case in nnU-Net's naming.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,
+    /// Training patches are asked for without a case to cut them from.
+    #[error("no training cases: expected at least one")]
+    NoTrainingCases,
     /// Every voxel is exactly 0: there is nothing to crop to.
     #[error("image is empty: every voxel is 0")]
     EmptyImage,
@@ -172,6 +203,15 @@ impl DataError {
         match self {
             Self::InFile { .. } => self,
             source => Self::InFile { source: Box::new(source), path: path.to_owned() },
+        }
+    }
+
+    /// The same error, with the training case it happened in (kept if one is named already).
+    #[must_use]
+    pub fn in_case(self, case: String) -> Self {
+        match self {
+            Self::InCase { .. } => self,
+            source => Self::InCase { source: Box::new(source), case },
         }
     }
 

@@ -22,13 +22,20 @@
 //! Results never depend on the number of threads.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod augment;
 pub mod dataset;
 pub mod error;
+pub mod fingerprint;
 pub mod geometry;
 pub mod image;
 pub mod labels;
+pub mod loader;
 pub mod nifti;
+pub mod numpy_random;
+pub mod planner;
 pub mod plans;
 pub mod preprocess;
+pub mod sample;
+pub mod splits;
 
 pub use error::{DataError, Result};

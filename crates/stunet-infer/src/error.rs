@@ -89,6 +89,24 @@ pub enum InferError {
         /// Why, and what to do instead.
         reason: &'static str,
     },
+    /// What is compared with a reference is neither a label nor a region.
+    #[error("class: expected a label such as 3 or a region such as 2,3, found {found:?}")]
+    NotAClass {
+        /// What was given.
+        found: String,
+    },
+    /// Labelmaps and references that do not belong together.
+    #[error("{what}: expected {expected}, found {found}: {}", path.display())]
+    Evaluation {
+        /// Which side.
+        what: &'static str,
+        /// What was expected there.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file that could not be read or written.
     #[error("{action}: {source}: {}", path.display())]
     Io {

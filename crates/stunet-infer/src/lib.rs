@@ -8,7 +8,8 @@
 //!   their voxels count, and which flips are averaged, for each reference implementation,
 //! * [`sliding_window`] runs the network, [`slab`] holds the sums of windows that still overlap,
 //! * [`export`] restores finished planes to the image's resolution and decides labels;
-//!   [`probabilities`] stores what was decided on.
+//!   [`probabilities`] stores what was decided on,
+//! * [`mod@evaluate`] holds labelmaps against their references and writes nnU-Net's `summary.json`.
 //!
 //! Architecture invariant: memory does not grow with classes × volume, and results do not depend on
 //! the number of threads. Nothing here prints, and nothing trains.
@@ -17,6 +18,7 @@
 
 mod blend;
 mod error;
+pub mod evaluate;
 pub mod export;
 pub mod importance;
 pub mod mirror;

@@ -13,6 +13,13 @@ pub enum Initialisation {
     PyTorchDefault,
 }
 
+impl Initialisation {
+    /// Initial parameters as a source, drawn in the order they are asked for.
+    pub fn source(self, seed: u64) -> impl ParameterSource {
+        Initialiser::new(self, seed)
+    }
+}
+
 /// A source of initial parameters: one seed gives the same values on every device.
 pub(crate) struct Initialiser {
     initialisation: Initialisation,

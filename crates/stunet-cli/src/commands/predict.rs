@@ -21,7 +21,7 @@ use crate::report::{CaseReport, CaseResult, ModelReport, Report, Seconds, Status
 
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
-    interrupt::watch(args.quiet)?;
+    interrupt::watch(args.quiet, "window")?;
     let chosen = device::choose(&args.device)?;
     let jobs = jobs(args)?;
     let (done, todo): (Vec<_>, Vec<_>) =

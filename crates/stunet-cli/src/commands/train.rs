@@ -1,0 +1,186 @@
+//! `stunet train`: from prepared cases to a model.
+
+mod dataset;
+mod progress;
+mod settings;
+mod start;
+mod validation;
+
+pub use start::Run;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::ensure;
+use stunet::device;
+use stunet::train::checkpoint::{FINAL, LATEST, TrainingCheckpoint};
+use stunet::train::export::{self, About};
+use stunet::train::{FitCases, FoldFolder, TrainingState, fit};
+
+use crate::args::TrainArgs;
+use crate::failure::Interrupted;
+use crate::interrupt;
+use crate::output;
+use dataset::Dataset;
+use progress::TrainingProgress;
+use settings::Settings;
+
+/// Trains, validates on whole volumes, and leaves a model folder.
+pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
+    interrupt::watch(args.quiet, "step")?;
+    let chosen = device::choose(&args.device)?;
+    let dataset = Dataset::open(args)?;
+    let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
+
+    let (settings, checkpoint) = match args.go_on {
+        true => {
+            let (settings, checkpoint) = start::recorded(args, &dataset, &fold)?;
+            (settings, Some(checkpoint))
+        }
+        false => {
+            ensure!(
+                fold.newest_checkpoint().is_none(),
+                "expected a new run, found one; go on with --continue, or remove it: {}",
+                fold.path.display()
+            );
+            (Settings::new(args, &dataset)?, None)
+        }
+    };
+    let about = about(&settings, &dataset)?;
+    fold.run = serde_json::to_value(Run { settings: settings.clone(), about: about.clone() })?;
+    let config = settings.fit_config(args, &dataset)?;
+    let options = settings.state_options(&chosen);
+    let (state, note) = match &checkpoint {
+        Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
+        None => start::fresh(args, &settings, &options)?,
+    };
+    say(args, &headline(&settings, &state, &chosen.name))?;
+    if let Some(note) = note {
+        say(args, &note)?;
+    }
+
+    let cases = FitCases {
+        training: Arc::new(dataset.store.subset(&settings.training_cases)?),
+        validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
+    };
+    let mut progress = TrainingProgress::new(args.json, args.quiet);
+    let mut told = Ok(());
+    let state = fit(state, &cases, &config, Some(&fold), &mut |event| {
+        if told.is_ok() {
+            told = progress.hear(&event);
+        }
+        match interrupt::asked() || told.is_err() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    drop(progress);
+    told?;
+    if !state.is_complete(&config) {
+        let at = fold.path.join(LATEST);
+        say(args, &format!("stopped; go on with --continue: {}", at.display()))?;
+        return Err(Interrupted.into());
+    }
+    drop(state);
+    finish(args, &settings, &about, &fold)
+}
+
+/// The model folder, and the final validation, unless they are there.
+fn finish(
+    args: &TrainArgs,
+    settings: &Settings,
+    about: &About,
+    fold: &FoldFolder,
+) -> anyhow::Result<()> {
+    let checkpoint = TrainingCheckpoint::open(&fold.path.join(FINAL))?;
+    let model = fold.path.join("model");
+    if !model.join("network.json").is_file() {
+        export::model_folder(&checkpoint, about, true, Default::default(), &model)?;
+    }
+    say(args, &format!("model: {}", model.display()))?;
+    drop(checkpoint);
+    match args.no_validation {
+        true => Ok(()),
+        false => validation::run(args, settings, about, &model, &fold.path.join("validation")),
+    }
+}
+
+/// `RESULTS/DATASET/TRAINER__PLANS__CONFIG/fold_FOLD`. A run that goes on need not be described
+/// again if there is only one.
+fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
+    let results = match &args.output {
+        Some(results) => results.clone(),
+        None => beside(&args.dataset, "nnUNet_results")?,
+    };
+    let home = results.join(&dataset.name);
+    let fold = format!("fold_{}", args.fold);
+    let named = |trainer: &str| format!("{trainer}__{}__{}", args.plans, args.configuration);
+    if args.go_on && args.size.is_none() && args.width.is_none() && args.pretrained.is_none() {
+        let entries = std::fs::read_dir(&home).into_iter().flatten().flatten();
+        let ending = named("");
+        let mut found: Vec<PathBuf> = entries
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with(&ending))
+            .map(|entry| entry.path().join(&fold))
+            .filter(|path| FoldFolder::at(path).newest_checkpoint().is_some())
+            .collect();
+        found.sort();
+        match &found[..] {
+            [only] => return Ok(only.clone()),
+            [] => {}
+            [first, ..] => anyhow::bail!(
+                "--continue: expected one run, found {} (say --size, --width or --pretrained), \
+                 such as {}",
+                found.len(),
+                first.display()
+            ),
+        }
+    }
+    let network = settings::network(args, dataset)?;
+    let trainer = settings::trainer(&network, args.pretrained.is_some());
+    Ok(home.join(named(&trainer)).join(fold))
+}
+
+/// A folder beside the one that holds the dataset.
+fn beside(dataset: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let dataset = dataset.canonicalize()?;
+    let home = dataset.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    Ok(home.join(name))
+}
+
+fn about(settings: &Settings, dataset: &Dataset) -> anyhow::Result<About> {
+    Ok(About {
+        plans: settings.plans(dataset)?,
+        labels: dataset.labels().clone(),
+        trainer: settings.trainer(),
+        fold: settings.fold.clone(),
+        batch_dice: settings.batch_dice,
+        nnunet_plans: dataset.nnunet_plans.clone(),
+        nnunet_dataset: dataset.nnunet_dataset.clone(),
+    })
+}
+
+fn headline(settings: &Settings, state: &TrainingState, device: &str) -> String {
+    let size = settings.network.size().map_or("custom", |size| size.name());
+    let begin = match state.progress.epoch + state.progress.iteration {
+        0 => String::new(),
+        _ => format!(
+            ", from epoch {}, iteration {}",
+            state.progress.epoch + 1,
+            state.progress.iteration + 1
+        ),
+    };
+    format!(
+        "STU-Net {size}, {} classes, {} cases, {} for validation, {} epochs of {} iterations on \
+         {device}{begin}",
+        settings.network.num_classes,
+        settings.training_cases.len(),
+        settings.validation_cases.len(),
+        settings.epochs,
+        settings.iterations,
+    )
+}
+
+fn say(args: &TrainArgs, line: &str) -> anyhow::Result<()> {
+    if args.quiet || args.json { Ok(()) } else { output::line(line) }
+}

@@ -1,0 +1,102 @@
+//! What a training run shows: a bar with the time left, and a line per epoch.
+
+use std::time::Duration;
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stunet::train::{EpochRecord, Event};
+
+use crate::output;
+
+/// The bar of a run; on no terminal, or under `--quiet`, it draws nothing.
+pub struct TrainingProgress {
+    bar: ProgressBar,
+    json: bool,
+    quiet: bool,
+    num_epochs: usize,
+    num_iterations: usize,
+    dice: Option<f64>,
+}
+
+impl TrainingProgress {
+    /// A bar that waits for the run to begin.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        let target = match quiet || json {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = ProgressStyle::with_template("{spinner} [{bar:24}] {msg}");
+        bar.set_style(style.expect("the template above is well formed"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, json, quiet, num_epochs: 0, num_iterations: 0, dice: None }
+    }
+
+    /// Moves on with the run.
+    pub fn hear(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        match event {
+            Event::Started { epoch, iteration, num_epochs, num_iterations } => {
+                (self.num_epochs, self.num_iterations) = (*num_epochs, *num_iterations);
+                self.bar.set_length((num_epochs * num_iterations) as u64);
+                self.bar.set_position((epoch * num_iterations + iteration) as u64);
+                self.bar.reset_eta();
+                self.bar.set_message("first batch");
+            }
+            Event::Step(step) => {
+                self.bar.inc(1);
+                let dice = self.dice.map_or_else(String::new, |d| format!("  Dice {d:.3}"));
+                let left = match step.epoch + step.iteration {
+                    0 => String::new(),
+                    _ => format!("  {:#} left", HumanDuration(self.bar.eta())),
+                };
+                self.bar.set_message(format!(
+                    "epoch {}/{}  {}/{}  loss {:.4}{dice}  {:.2} s/it{left}",
+                    step.epoch + 1,
+                    self.num_epochs,
+                    step.iteration + 1,
+                    self.num_iterations,
+                    step.loss,
+                    step.secs,
+                ));
+            }
+            Event::Validated { done, total } => {
+                self.bar.set_message(format!("validation {done}/{total}"));
+            }
+            Event::Epoch(record) => self.epoch(record)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn epoch(&mut self, record: &EpochRecord) -> anyhow::Result<()> {
+        self.dice = record.ema_pseudo_dice;
+        if self.quiet {
+            return Ok(());
+        }
+        let line = match self.json {
+            true => record.to_json().to_string(),
+            false => self.line(record),
+        };
+        self.bar.suspend(|| output::line(&line))
+    }
+
+    fn line(&self, record: &EpochRecord) -> String {
+        let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
+        format!(
+            "epoch {}/{}  lr {:.2e}  loss {:.4}  validation {}  Dice {} (average {})  {:.1} s",
+            record.epoch + 1,
+            self.num_epochs,
+            record.lr,
+            record.train_loss,
+            number(record.val_loss),
+            number(record.pseudo_dice),
+            number(record.ema_pseudo_dice),
+            record.train_secs + record.val_secs,
+        )
+    }
+}
+
+impl Drop for TrainingProgress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

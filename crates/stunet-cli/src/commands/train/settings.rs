@@ -1,0 +1,269 @@
+//! The settings of a run: from the command line and the plans, or from the run's checkpoint.
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+use stunet::data::augment::Augmentation;
+use stunet::data::loader::LoaderConfig;
+use stunet::data::plans::Plans;
+use stunet::device::Chosen;
+use stunet::model::{StuNetConfig, StuNetSize};
+use stunet::train::loss::LossConfig;
+use stunet::train::precision::Precision;
+use stunet::train::{FitConfig, StateOptions, exact};
+
+use super::dataset::Dataset;
+use crate::args::{Recipe, TrainArgs, TrainPrecision};
+
+/// Turns the seed of the training patches into that of the validation patches.
+const VALIDATION: u64 = 0x76616c69_64617465;
+
+/// Everything that decides a run's numbers; kept in its checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Name of the dataset.
+    pub dataset: String,
+    /// Configuration of its plans.
+    pub configuration: String,
+    /// Fold: a number or `all`.
+    pub fold: String,
+    /// The network.
+    pub network: StuNetConfig,
+    /// File name of the pre-trained weights.
+    pub pretrained: Option<String>,
+    pub stem_divide: bool,
+    pub epochs: usize,
+    pub iterations: usize,
+    pub val_iterations: usize,
+    #[serde(with = "exact")]
+    pub lr: f64,
+    pub batch_size: usize,
+    pub patch: [usize; 3],
+    pub recipe: Recipe,
+    pub augmentation: bool,
+    pub accumulate: usize,
+    #[serde(with = "exact::option")]
+    pub ema: Option<f64>,
+    pub seed: u64,
+    pub precision: TrainPrecision,
+    pub checkpoint_activations: bool,
+    pub batch_dice: bool,
+    /// Digest of the recipe by which the cases were prepared.
+    pub prepared_by: String,
+    pub training_cases: Vec<String>,
+    pub validation_cases: Vec<String>,
+}
+
+impl Settings {
+    /// Those of a new run.
+    pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
+        let plans = dataset.plans();
+        let recipe = args.recipe.unwrap_or(match plans.reference.is_v1() {
+            true => Recipe::V1,
+            false => Recipe::V2,
+        });
+        let pretrained = args.pretrained.as_deref();
+        let settings = Self {
+            dataset: dataset.name.clone(),
+            configuration: args.configuration.clone(),
+            fold: args.fold.clone(),
+            network: network(args, dataset)?,
+            pretrained: pretrained
+                .map(|p| p.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+            stem_divide: args.stem_divide,
+            epochs: args.epochs.unwrap_or(1000),
+            iterations: args.iterations.unwrap_or(250),
+            val_iterations: args.val_iterations.unwrap_or(match recipe {
+                Recipe::V1 => 1,
+                Recipe::V2 => 50,
+            }),
+            lr: args.lr.unwrap_or(if pretrained.is_some() { 1e-3 } else { 1e-2 }),
+            batch_size: args.batch_size.unwrap_or(plans.batch_size),
+            patch: patch(args)?.unwrap_or(plans.patch_size),
+            recipe,
+            augmentation: !args.no_augmentation,
+            accumulate: args.accumulate.unwrap_or(1),
+            ema: args.ema,
+            seed: args.seed.unwrap_or(12345),
+            precision: args.precision.unwrap_or(TrainPrecision::F32),
+            checkpoint_activations: args.checkpoint_activations,
+            batch_dice: dataset.batch_dice,
+            prepared_by: dataset.store.recipe().digest().to_owned(),
+            training_cases: dataset.split.train.clone(),
+            validation_cases: dataset.split.val.clone(),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Those of a run that goes on; what was typed must not contradict them.
+    pub fn of_run(recorded: Self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
+        let r = &recorded;
+        same("--pretrained", name_of(args), r.pretrained.as_ref())?;
+        same("--epochs", args.epochs.as_ref(), Some(&r.epochs))?;
+        same("--iterations", args.iterations.as_ref(), Some(&r.iterations))?;
+        same("--val-iterations", args.val_iterations.as_ref(), Some(&r.val_iterations))?;
+        same("--lr", args.lr.as_ref(), Some(&r.lr))?;
+        same("--batch-size", args.batch_size.as_ref(), Some(&r.batch_size))?;
+        same("--patch", patch(args)?.as_ref(), Some(&r.patch))?;
+        same("--recipe", args.recipe.as_ref(), Some(&r.recipe))?;
+        same("--accumulate", args.accumulate.as_ref(), Some(&r.accumulate))?;
+        same("--ema", args.ema.as_ref(), r.ema.as_ref())?;
+        same("--seed", args.seed.as_ref(), Some(&r.seed))?;
+        same("--precision", args.precision.as_ref(), Some(&r.precision))?;
+        let given = [
+            ("--no-augmentation", args.no_augmentation, !r.augmentation),
+            ("--checkpoint-activations", args.checkpoint_activations, r.checkpoint_activations),
+            ("--stem-divide", args.stem_divide, r.stem_divide),
+        ];
+        for (what, typed, recorded) in given {
+            same(what, typed.then_some(&true), Some(&recorded))?;
+        }
+        if args.size.is_some() || args.width.is_some() {
+            same("--size, --width or --depth", Some(&network(args, dataset)?), Some(&r.network))?;
+        }
+        same("prepared cases", Some(dataset.store.recipe().digest()), Some(&r.prepared_by[..]))?;
+        same("training cases", Some(&dataset.split.train), Some(&r.training_cases))?;
+        same("validation cases", Some(&dataset.split.val), Some(&r.validation_cases))?;
+        Ok(recorded)
+    }
+
+    /// nnU-Net's name for the trainer: `STUNetTrainer_small`, `.._ft` after pre-training.
+    pub fn trainer(&self) -> String {
+        trainer(&self.network, self.pretrained.is_some())
+    }
+
+    /// The plans with this run's patch and batch.
+    pub fn plans(&self, dataset: &Dataset) -> anyhow::Result<Plans> {
+        let plans = dataset.plans().clone();
+        let plans = Plans { patch_size: self.patch, batch_size: self.batch_size, ..plans };
+        Ok(plans.checked()?)
+    }
+
+    /// The loop's settings.
+    pub fn fit_config(&self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<FitConfig> {
+        let augmentation = match (self.augmentation, self.recipe) {
+            (false, _) => Augmentation::none(self.patch),
+            (true, Recipe::V1) => Augmentation::v1(self.patch),
+            (true, Recipe::V2) => Augmentation::v2(self.patch),
+        };
+        let loader = |augmentation, seed| LoaderConfig {
+            seed,
+            num_threads: args.threads.unwrap_or_else(cores),
+            ..LoaderConfig::new(augmentation, self.batch_size, &self.network.strides)
+        };
+        let labels = dataset.labels();
+        let recipe = match self.recipe {
+            Recipe::V1 => LossConfig::v1(self.batch_dice),
+            Recipe::V2 => LossConfig::v2(self.batch_dice),
+        };
+        let regions = labels.has_regions().then(|| {
+            let regions = labels.labels().iter().filter(|label| label.values != [0]);
+            regions.map(|r| r.values.iter().map(|&v| i32::from(v)).collect()).collect()
+        });
+        let loss = LossConfig { regions, ignore_label: labels.ignore().map(i32::from), ..recipe };
+        Ok(FitConfig {
+            num_iterations: self.iterations,
+            num_val_iterations: self.val_iterations,
+            initial_lr: self.lr,
+            accumulate: self.accumulate,
+            save_every: args.save_every,
+            // Another seed: the first validation patches are not the first training patches.
+            validation: loader(Augmentation::none(self.patch), self.seed ^ VALIDATION),
+            ..FitConfig::new(self.epochs, loader(augmentation, self.seed), loss)
+        })
+    }
+
+    /// How the network computes.
+    pub fn state_options(&self, chosen: &Chosen) -> StateOptions {
+        StateOptions {
+            ema: self.ema,
+            precision: match self.precision {
+                TrainPrecision::F32 => Precision::F32,
+                TrainPrecision::Bf16 => Precision::Bf16,
+                TrainPrecision::F16 => Precision::F16,
+            },
+            checkpoint_activations: self.checkpoint_activations,
+            ..StateOptions::new(&chosen.device)
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.network.validate()?;
+        self.network.validate_patch(self.patch)?;
+        ensure!(self.batch_size > 0, "--batch-size: expected at least 1, found 0");
+        if let Some(decay) = self.ema {
+            ensure!((0.0..1.0).contains(&decay), "--ema: expected 0 to below 1, found {decay}");
+        }
+        Ok(())
+    }
+}
+
+/// nnU-Net's name for the trainer of a network.
+pub fn trainer(network: &StuNetConfig, fine_tuned: bool) -> String {
+    let size = network.size().map_or("custom", StuNetSize::name);
+    format!("STUNetTrainer_{size}{}", if fine_tuned { "_ft" } else { "" })
+}
+
+/// The network that was asked for, with the dataset's channels, classes and strides.
+pub fn network(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<StuNetConfig> {
+    let plans = dataset.plans();
+    let size = args.size.map_or(StuNetSize::Small, StuNetSize::from);
+    let (depth, width) = size.depth_and_width();
+    let (mut depth, mut width) = ([depth; 6], width);
+    if let Some(wanted) = &args.width {
+        width = wanted[..].try_into().context("--width: expected six numbers")?;
+        depth = match args.depth.as_deref() {
+            None => [1; 6],
+            Some([depth]) => [*depth; 6],
+            Some(depths) => depths.try_into().context("--depth: expected one number or six")?,
+        };
+    } else if args.size.is_none() && let Some(pretrained) = &args.pretrained {
+        let found = super::start::shape_of(pretrained, strides(plans))?;
+        (width, depth) = (found.width, found.depth);
+    }
+    Ok(StuNetConfig {
+        in_channels: plans.num_channels(),
+        num_classes: dataset.labels().num_outputs(),
+        width,
+        depth,
+        strides: strides(plans),
+    })
+}
+
+fn strides(plans: &Plans) -> [[usize; 3]; 5] {
+    plans.strides.clone().try_into().expect("checked plans have five strides")
+}
+
+fn patch(args: &TrainArgs) -> anyhow::Result<Option<[usize; 3]>> {
+    let patch = args.patch.as_ref().map(|patch| patch[..].try_into());
+    patch.transpose().context("--patch: expected Z Y X")
+}
+
+fn name_of(args: &TrainArgs) -> Option<String> {
+    let file = args.pretrained.as_deref()?.file_name()?;
+    Some(file.to_string_lossy().into_owned())
+}
+
+/// What was typed, if anything was, has to be what the run was started with.
+fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    typed: Option<impl std::borrow::Borrow<T>>,
+    recorded: Option<&T>,
+) -> anyhow::Result<()>
+where
+    T: ?Sized,
+{
+    match (typed, recorded) {
+        (None, _) => Ok(()),
+        (Some(typed), Some(recorded)) if typed.borrow() == recorded => Ok(()),
+        (Some(typed), recorded) => bail!(
+            "{what}: expected {}, as the run was started with, found {:?}",
+            recorded.map_or_else(|| "none".to_owned(), |recorded| format!("{recorded:?}")),
+            typed.borrow()
+        ),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

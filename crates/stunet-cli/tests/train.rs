@@ -1,0 +1,341 @@
+//! Training through the binary: killed, interrupted, continued, refused.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{STUNET, Scene, said};
+use serde_json::{Value, json};
+use stunet::data::dataset::RawDataset;
+use stunet::data::plans::Plans;
+use stunet::data::store::{FillOptions, fill};
+use stunet::train::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
+use stunet_testing::nifti_bytes::NiftiBytes;
+
+const DATASET: &str = "Dataset001_Boxes";
+const CONFIGURATION: &str = "3d_fullres";
+const CASES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// A prepared dataset of small boxes, raw files included; nothing in it is anybody's.
+fn dataset() -> Scene {
+    let scene = Scene::new();
+    let raw = format!("nnUNet_raw/{DATASET}");
+    let size = [20i16, 18, 12];
+    for (index, case) in CASES.iter().enumerate() {
+        let inside = |x: usize, y: usize, z: usize| {
+            (4 + index..10 + index).contains(&x) && (3..11).contains(&y) && (2..9).contains(&z)
+        };
+        let voxels = || {
+            let [nx, ny, nz] = size.map(|n| n as usize);
+            (0..nx * ny * nz).map(move |i| (i % nx, i / nx % ny, i / nx / ny))
+        };
+        let mut image = NiftiBytes::ramp(size);
+        image.values = voxels()
+            .enumerate()
+            .map(|(i, (x, y, z))| 100.0 * f32::from(u8::from(inside(x, y, z))) + (i % 17) as f32)
+            .collect();
+        let mut labels = NiftiBytes::ramp(size);
+        labels.values = voxels().map(|(x, y, z)| f32::from(u8::from(inside(x, y, z)))).collect();
+        scene.file(&format!("{raw}/imagesTr/{case}_0000.nii"), &image.bytes());
+        scene.file(&format!("{raw}/labelsTr/{case}.nii"), &labels.bytes());
+    }
+    let description = json!({
+        "channel_names": { "0": "MR" }, "labels": { "background": 0, "box": 1 },
+        "numTraining": CASES.len(), "file_ending": ".nii",
+    });
+    let prepared = format!("nnUNet_preprocessed/{DATASET}");
+    for folder in [&raw, &prepared] {
+        scene.file(&format!("{folder}/dataset.json"), description.to_string().as_bytes());
+    }
+    let plans = plans();
+    scene.file(&format!("{prepared}/nnUNetPlans.json"), plans.to_string().as_bytes());
+    let plans = Plans::from_v2_json(&plans, &description, CONFIGURATION).unwrap();
+    let raw = RawDataset::open(&scene.path(&raw)).unwrap();
+    let store = scene.path(&format!("{prepared}/nnUNetPlans_{CONFIGURATION}"));
+    let cases = (raw.info(), raw.cases());
+    let report = fill(&store, &plans, cases, &FillOptions::default(), &|_| {
+        ControlFlow::Continue(())
+    });
+    assert_eq!(report.unwrap().failures().count(), 0);
+    scene
+}
+
+fn plans() -> Value {
+    json!({
+        "plans_name": "nnUNetPlans", "transpose_forward": [0, 1, 2],
+        "foreground_intensity_properties_per_channel": {},
+        "configurations": { CONFIGURATION: {
+            "data_identifier": format!("nnUNetPlans_{CONFIGURATION}"),
+            "batch_size": 2, "batch_dice": true, "patch_size": [8, 16, 16],
+            "spacing": [3.0, 3.0, 3.0], "normalization_schemes": ["ZScoreNormalization"],
+            "use_mask_for_norm": [false],
+            "pool_op_kernel_sizes":
+                [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 2], [1, 1, 1]],
+        }},
+    })
+}
+
+/// The command of a run of a tiny network.
+fn train(scene: &Scene, results: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(STUNET);
+    command.arg("train").arg(scene.path(&format!("nnUNet_preprocessed/{DATASET}")));
+    command.args([CONFIGURATION, "0", "--device", "cpu", "--threads", "2", "-o"]).arg(results);
+    command.args(more);
+    command
+}
+
+const TINY: [&str; 11] = [
+    "--width", "2,2,3,3,4,4", "--epochs", "8", "--iterations", "6", "--val-iterations", "1",
+    "--no-validation", "--ema", "0.9",
+];
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output).1);
+    output
+}
+
+fn fold(results: &Path) -> PathBuf {
+    let model = format!("STUNetTrainer_custom__nnUNetPlans__{CONFIGURATION}");
+    results.join(DATASET).join(model).join("fold_0")
+}
+
+/// Every tensor of a run's final checkpoint, bit for bit, by name.
+fn bits(results: &Path) -> BTreeMap<String, Vec<u8>> {
+    let checkpoint = TrainingCheckpoint::open(&fold(results).join(FINAL)).unwrap();
+    let mut all = BTreeMap::new();
+    for group in [Group::Weights, Group::Momentum, Group::Ema] {
+        for (name, data) in checkpoint.read_all(group).unwrap() {
+            all.insert(format!("{group:?} {name}"), data.as_bytes().to_vec());
+        }
+    }
+    all
+}
+
+fn check_equal(found: &Path, expected: &BTreeMap<String, Vec<u8>>) {
+    let found = bits(found);
+    assert!(found.keys().eq(expected.keys()), "other tensors");
+    let differ: Vec<_> = found.keys().filter(|name| found[*name] != expected[*name]).collect();
+    assert!(differ.is_empty(), "{} of {} tensors differ: {differ:?}", differ.len(), found.len());
+}
+
+/// Kills a run with SIGKILL at moments nobody chose, continues it, and compares.
+///
+/// Delays come from a generator, but what a run is doing then depends on the machine.
+#[test]
+fn killed_at_any_moment_it_ends_in_the_same_bits() {
+    const KILLS: usize = 20;
+    let scene = dataset();
+    let straight = scene.path("straight");
+    let clock = Instant::now();
+    run(&mut train(&scene, &straight, &[&TINY[..], &["--quiet"]].concat()));
+    let duration = clock.elapsed().as_secs_f64();
+    let expected = bits(&straight);
+    assert!(expected.keys().any(|name| name.starts_with("Ema")), "an average is kept");
+
+    let mut random = 0x5EED_u64;
+    let (mut kills, mut in_training, mut runs) = (0, 0, 0);
+    // A run that survives is one more to compare; kills go on with the next.
+    while kills < KILLS || runs == 0 {
+        let results = scene.path(&format!("killed_{runs}"));
+        loop {
+            let mut child = start(&scene, &results);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let fraction = (random >> 33) as f64 / (1u64 << 31) as f64;
+            let delay = Duration::from_secs_f64(duration * (0.02 + 0.5 * fraction));
+            if kills < KILLS && !ended_within(&mut child, delay) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += 1;
+                in_training += usize::from(fold(&results).is_dir());
+                continue;
+            }
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", said(&output).1);
+            break;
+        }
+        check_equal(&results, &expected);
+        let left = fs::read_dir(fold(&results)).unwrap();
+        let parts = left.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "part"));
+        assert_eq!(parts.count(), 0, "files under construction are swept away");
+        runs += 1;
+    }
+    assert!(in_training >= KILLS / 2, "only {in_training} of {kills} kills met a run that had begun");
+    println!("{kills} kills, {in_training} after the run had begun, {runs} runs compared");
+}
+
+/// A run from its checkpoint, or from the start where it had none yet.
+fn start(scene: &Scene, results: &Path) -> Child {
+    let begun = [LATEST, FINAL, BEST].iter().any(|name| fold(results).join(name).is_file());
+    let go_on: &[&str] = if begun { &["--continue"] } else { &[] };
+    let mut command = train(scene, results, &[&TINY[..], &["--quiet"], go_on].concat());
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn ended_within(child: &mut Child, delay: Duration) -> bool {
+    let end = Instant::now() + delay;
+    while Instant::now() < end {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_it_saves_says_130_and_goes_on_to_the_same_bits() {
+    use std::io::{BufRead, BufReader};
+    let scene = dataset();
+    let straight = scene.path("straight");
+    run(&mut train(&scene, &straight, &TINY));
+    let results = scene.path("interrupted");
+    let mut child = train(&scene, &results, &TINY).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The run's headline and its first epoch.
+    assert!(lines.by_ref().any(|line| line.unwrap().starts_with("epoch 1/8")));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.starts_with("stopped; go on with --continue")), "{rest:?}");
+    let checkpoint = TrainingCheckpoint::open(&fold(&results).join(LATEST)).unwrap();
+    assert!(checkpoint.state().progress.epoch < 8);
+    // Settings come from the checkpoint; the run is the only one.
+    run(&mut train(&scene, &results, &["--continue", "--no-validation"]));
+    check_equal(&results, &bits(&straight));
+}
+
+#[test]
+fn a_finished_run_is_a_model_and_stays_as_it_is() {
+    let scene = dataset();
+    let results = scene.path("results");
+    let more = ["--width", "2,2,3,3,4,4", "--epochs", "2", "--iterations", "3", "--json"];
+    let output = run(&mut train(&scene, &results, &more));
+    let (out, _) = said(&output);
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[1]["train_loss"].is_f64() && lines[1]["epoch"] == 1);
+
+    let at = fold(&results);
+    let names = [FINAL, BEST, "progress.png", "training_log.jsonl", "validation/summary.json"];
+    for name in names {
+        assert!(at.join(name).is_file(), "{name}");
+    }
+    assert!(!at.join(LATEST).exists(), "the latest checkpoint has become the final one");
+    let summary = fs::read_to_string(at.join("validation/summary.json")).unwrap();
+    assert!(summary.contains("foreground_mean"), "{summary}");
+
+    let before = scene.contents();
+    let output = run(&mut train(&scene, &results, &["--continue"]));
+    assert!(said(&output).0.contains("validated before"));
+    assert_eq!(scene.contents(), before);
+
+    // In every form it predicts the same labels.
+    let input = scene.path(&format!("nnUNet_raw/{DATASET}/imagesTr/a_0000.nii"));
+    let mut seen = Vec::new();
+    for form in ["plain", "network.model", "half"] {
+        let (model, labels) = (scene.path(form), scene.path(&format!("{form}.nii")));
+        let half: &[&str] = if form == "half" { &["--half"] } else { &[] };
+        let mut export = Command::new(STUNET);
+        run(export.arg("export").arg(&at).arg(&model).args(half));
+        run(Command::new(STUNET).args(common::predict_arguments(&input, &labels, &model)));
+        seen.push(fs::read(labels).unwrap());
+    }
+    assert!(seen[0] == seen[1], "the .model predicts other labels than the model folder");
+}
+
+#[test]
+fn one_line_for_every_kind_of_bad_input() {
+    let scene = dataset();
+    let results = scene.path("results");
+    let prepared = scene.path(&format!("nnUNet_preprocessed/{DATASET}"));
+    let check = |arguments: &[&str], expected: &str| {
+        let output = Command::new(STUNET).args(arguments).output().unwrap();
+        let (out, err) = said(&output);
+        assert!(!output.status.success(), "{arguments:?}: {out}");
+        assert_eq!(err.trim_end().lines().count(), 1, "{err}");
+        assert!(err.contains(expected), "{arguments:?}: {err}");
+        assert!(!results.exists(), "nothing is written");
+    };
+    let (data, results_text) = (prepared.to_str().unwrap(), results.to_str().unwrap());
+    let with = |data: &str, configuration: &str, fold: &str, more: &[&str], expected: &str| {
+        let fixed = ["train", data, configuration, fold, "--device", "cpu", "-o", results_text];
+        check(&[&fixed[..], more].concat(), expected);
+    };
+    let raw = scene.path(&format!("nnUNet_raw/{DATASET}"));
+    let empty = scene.path("empty");
+    fs::create_dir(&empty).unwrap();
+    with("absent", CONFIGURATION, "0", &[], "no such folder: absent");
+    with(raw.to_str().unwrap(), CONFIGURATION, "0", &[], "run `stunet plan ");
+    with(empty.to_str().unwrap(), CONFIGURATION, "0", &[], "run `stunet plan`");
+    with(data, "3d_lowres", "0", &[], "expected one of 3d_fullres, found 3d_lowres");
+    with(data, CONFIGURATION, "first", &[], "a number or `all`");
+    with(data, CONFIGURATION, "0", &["--width", "2,2"], "six numbers");
+    with(data, CONFIGURATION, "0", &["--width", "2,2,2,2,2,0"], "width: expected 1 to");
+    with(data, CONFIGURATION, "0", &["--patch", "8", "16", "17"], "multiples of [8, 8, 16]");
+    with(data, CONFIGURATION, "0", &["--epochs", "0"], "epochs: expected at least 1");
+    with(data, CONFIGURATION, "0", &["--lr", "0"], "learning rate: expected above 0");
+    with(data, CONFIGURATION, "0", &["--ema", "1.5"], "--ema: expected 0 to below 1");
+    with(data, CONFIGURATION, "0", &["--continue"], "expected a checkpoint to go on from");
+    let text = scene.file("weights.pth", b"not weights");
+    with(data, CONFIGURATION, "0", &["--pretrained", text.to_str().unwrap()], "weights.pth");
+    // A case that is missing, and the command that makes it.
+    let store = prepared.join(format!("nnUNetPlans_{CONFIGURATION}"));
+    fs::remove_file(store.join("c.safetensors")).unwrap();
+    with(data, CONFIGURATION, "0", &[], "1 missing, such as c; run `stunet preprocess ");
+    fs::remove_dir_all(&store).unwrap();
+    with(data, CONFIGURATION, "0", &[], "run `stunet preprocess ");
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_continued_with_other_settings() {
+    let scene = dataset();
+    let results = scene.path("results");
+    run(&mut train(&scene, &results, &TINY));
+    let check = |more: &[&str], expected: &str| {
+        let before = scene.contents();
+        let output = train(&scene, &results, more).output().unwrap();
+        let (_, err) = said(&output);
+        assert!(!output.status.success() && err.contains(expected), "{err}");
+        assert_eq!(err.trim_end().lines().count(), 1, "{err}");
+        assert_eq!(scene.contents(), before);
+    };
+    check(&TINY, "go on with --continue, or remove it");
+    check(&["--continue", "--lr", "0.5"], "--lr: expected 0.01, as the run was started with");
+    check(&["--continue", "--epochs", "9"], "--epochs: expected 8");
+    // A checkpoint with one byte changed.
+    let file = fold(&results).join(FINAL);
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    check(&["--continue"], "corrupt");
+}
+
+#[test]
+fn pretrained_weights_are_carried_over_and_said() {
+    let scene = dataset();
+    let results = scene.path("results");
+    let short = ["--width", "2,2,3,3,4,4", "--epochs", "1", "--iterations", "2", "--no-validation"];
+    run(&mut train(&scene, &results, &short));
+    let pretrained = fold(&results).join(FINAL);
+    let text = pretrained.to_str().unwrap();
+    let more = ["--pretrained", text, "--epochs", "1", "--iterations", "1", "--no-validation"];
+    let output = run(&mut train(&scene, &results, &more));
+    let (out, _) = said(&output);
+    assert!(out.contains("10 of the heads initialised"), "{out}");
+    let model = format!("STUNetTrainer_custom_ft__nnUNetPlans__{CONFIGURATION}");
+    let at = results.join(DATASET).join(model).join("fold_0");
+    let log = fs::read_to_string(at.join("training_log.jsonl")).unwrap();
+    // Fine-tuning begins with a tenth of the learning rate.
+    assert!(log.contains("\"lr\":0.001"), "{log}");
+}

@@ -1,0 +1,581 @@
+//! A raw training dataset in nnU-Net's layout, and what can be wrong with its cases.
+
+use super::{DatasetInfo, convert, group_files};
+use crate::error::{DataError, Result, invalid};
+use crate::image::Image;
+use crate::labels::{LabelMap, LabelSet};
+use crate::nifti;
+use crate::plans::Reference;
+use rayon::prelude::*;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// File endings that are read, as `dataset.json` spells them.
+const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
+/// Unknown label values named in an error; the rest is counted.
+const NUM_NAMED: usize = 8;
+
+/// One training case: channel files in order, and the labels drawn on them.
+///
+/// The files are the expected ones; whether they are there is seen by [`TrainingCaseFiles::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainingCaseFiles {
+    /// Name without channel number and ending.
+    pub name: String,
+    /// One file per channel.
+    pub images: Vec<PathBuf>,
+    /// The labelmap.
+    pub labels: PathBuf,
+}
+
+/// Something that is wrong with one case.
+#[derive(Debug)]
+pub struct Problem {
+    /// Name of the case.
+    pub case: String,
+    /// What is wrong, and with which file.
+    pub error: DataError,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "case {}: {}", self.case, self.error)
+    }
+}
+
+/// A training dataset on disk: `dataset.json`, `imagesTr` and `labelsTr`.
+///
+/// nnU-Net 1 (`modality`, `training`) and 2 (`channel_names`, optionally `dataset`) are told apart
+/// by the keys of `dataset.json`.
+///
+/// # Source
+/// nnU-Net 1.7 `sanity_checks.py`, nnU-Net 2 `verify_dataset_integrity.py` and
+/// `get_filenames_of_train_images_and_targets`.
+///
+/// # Deviations
+/// Origins and directions that differ between the files of a case are problems, where nnU-Net
+/// warns and trains on labels that lie beside their organs. All problems are found, not the first.
+/// Variables of the environment in the paths of `dataset` are not expanded.
+#[derive(Clone, Debug)]
+pub struct RawDataset {
+    folder: PathBuf,
+    json: Value,
+    info: DatasetInfo,
+    cases: Vec<TrainingCaseFiles>,
+    notes: Vec<String>,
+}
+
+impl RawDataset {
+    /// Reads `dataset.json` and lists the training cases, sorted by name. No volume is opened.
+    ///
+    /// # Errors
+    /// When `dataset.json` is missing or malformed, a folder is missing, there is no case, or the
+    /// number of cases is not `numTraining`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("dataset.json");
+        let json: Value = crate::plans::load_json(&path)?;
+        let info = DatasetInfo::from_json(&json).map_err(|e| e.at(&path))?;
+        if !ENDINGS.contains(&info.file_ending.as_str()) {
+            let expected = ENDINGS.join(" or ");
+            let error = invalid("dataset.json", "file_ending", expected, &info.file_ending);
+            return Err(error.at(&path));
+        }
+        let mut notes = Vec::new();
+        let cases = list(folder, &json, &info, &mut notes).map_err(|e| e.at(&path))?;
+        let found = cases.len();
+        if found == 0 {
+            return Err(DataError::NoCases.at(&folder.join("imagesTr")));
+        }
+        match json.get("numTraining") {
+            Some(count) if count.as_u64() != Some(found as u64) => {
+                let expected = format!("{found}, the number of training cases there are");
+                return Err(invalid("dataset.json", "numTraining", expected, count).at(&path));
+            }
+            Some(_) => {}
+            None => notes.push(format!("dataset.json has no numTraining: {found} cases are taken")),
+        }
+        Ok(Self { folder: folder.to_owned(), json, info, cases, notes })
+    }
+
+    /// Name of the dataset: that of its folder.
+    pub fn name(&self) -> String {
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The content of `dataset.json`.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// What `dataset.json` says.
+    pub fn info(&self) -> &DatasetInfo {
+        &self.info
+    }
+
+    /// The cases, sorted by name.
+    pub fn cases(&self) -> &[TrainingCaseFiles] {
+        &self.cases
+    }
+
+    /// Names of the cases, sorted.
+    pub fn case_names(&self) -> Vec<String> {
+        self.cases.iter().map(|case| case.name.clone()).collect()
+    }
+
+    /// `dataset.json` as the other programs of `reference` read it: the file's own content, or,
+    /// where the file is of the other version, converted.
+    ///
+    /// # Errors
+    /// When a label of version 2 cannot be said in version 1 (regions, an ignore label).
+    pub fn json_for(&self, reference: Reference) -> Result<Value> {
+        let is_v2 = self.json.get("channel_names").is_some();
+        match (reference, is_v2) {
+            (Reference::NnUNetV1, true) => convert::to_v1(self),
+            (Reference::NnUNetV1, false) | (_, true) => Ok(self.json.clone()),
+            (_, false) => Ok(convert::to_v2(self)),
+        }
+    }
+
+    /// Writes [`RawDataset::json_for`].
+    ///
+    /// # Errors
+    /// As there, and when the file cannot be written.
+    pub fn save_json(&self, path: &Path, reference: Reference) -> Result<()> {
+        crate::plans::save_json(path, &self.json_for(reference)?)
+    }
+
+    /// What was passed over or assumed, one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Reads and checks every case, several at a time, and returns everything that is wrong in the
+    /// order of the cases. `on_case` hears the name of each case that is done, in any order.
+    pub fn check(&self, on_case: &(dyn Fn(&str) + Sync)) -> Vec<Problem> {
+        let problems = |case: &TrainingCaseFiles| {
+            let problems = case.read(&self.info).err().unwrap_or_default();
+            on_case(&case.name);
+            problems
+        };
+        self.cases.par_iter().map(problems).collect::<Vec<_>>().into_iter().flatten().collect()
+    }
+}
+
+impl TrainingCaseFiles {
+    /// Reads image and labels, and checks that they belong together.
+    ///
+    /// # Errors
+    /// Everything that is wrong: missing files, files that cannot be read, NaN and infinite
+    /// voxels, a number of channels that `info` does not have, grids that differ between channels
+    /// or between image and labels, label values that `info` does not have.
+    pub fn read(&self, info: &DatasetInfo) -> Result<(Image, LabelMap), Vec<Problem>> {
+        let mut errors = self.missing(info);
+        if errors.is_empty() {
+            errors = self.grids();
+        }
+        let image = match errors.is_empty() {
+            true => self.read_image(info).map_err(|found| errors.extend(found)).ok(),
+            false => None,
+        };
+        let labels = match self.labels.exists() {
+            true => self.read_labels(&info.labels).map_err(|error| errors.push(error)).ok(),
+            false => None,
+        };
+        match (image, labels) {
+            (Some(image), Some(labels)) if errors.is_empty() => Ok((image, labels)),
+            _ => Err(errors
+                .into_iter()
+                .map(|error| Problem { case: self.name.clone(), error })
+                .collect()),
+        }
+    }
+
+    fn missing(&self, info: &DatasetInfo) -> Vec<DataError> {
+        let (expected, found) = (info.channel_names.len(), self.images.len());
+        let mut errors = Vec::new();
+        if expected != found {
+            errors.push(DataError::ChannelCount { expected, found });
+        }
+        let images = self.images.iter().map(|file| ("channel file", file));
+        for (what, file) in images.chain([("label file", &self.labels)]) {
+            if !file.exists() {
+                errors.push(DataError::MissingFile { what }.at(file));
+            }
+        }
+        errors
+    }
+
+    /// Compares every file with the first channel, by their headers.
+    fn grids(&self) -> Vec<DataError> {
+        let first = match nifti::read_geometry(&self.images[0]) {
+            Ok((geometry, _)) => geometry,
+            Err(error) => return vec![error],
+        };
+        let compare = |file: &PathBuf| {
+            let (geometry, _) = nifti::read_geometry(file)?;
+            first.check_same_grid(&geometry).map_err(|e| e.at(file))
+        };
+        self.images[1..].iter().chain([&self.labels]).filter_map(|f| compare(f).err()).collect()
+    }
+
+    fn read_image(&self, info: &DatasetInfo) -> Result<Image, Vec<DataError>> {
+        let expected = info.channel_names.len();
+        match nifti::read_image(&self.images) {
+            Ok(image) if image.num_channels() != expected => {
+                let found = image.num_channels();
+                Err(vec![DataError::ChannelCount { expected, found }.at(&self.images[0])])
+            }
+            Ok(image) => Ok(image),
+            // The reader stops at the first bad file; here each of them is named.
+            Err(_) => {
+                Err(self.images.iter().filter_map(|f| nifti::read_image(&[f]).err()).collect())
+            }
+        }
+    }
+
+    fn read_labels(&self, labels: &LabelSet) -> Result<LabelMap> {
+        let map = nifti::read_labelmap(&self.labels)?;
+        let known = known_values(labels);
+        let mut unknown = BTreeSet::new();
+        // Neighbouring voxels mostly have one label.
+        let mut last = 0;
+        for &value in &map.data {
+            if value != last && !known.contains(&value) {
+                unknown.insert(value);
+            }
+            last = value;
+        }
+        if unknown.is_empty() {
+            return Ok(map);
+        }
+        let named: Vec<_> = unknown.iter().take(NUM_NAMED).map(u16::to_string).collect();
+        let more = unknown.len() - named.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let found = named.join(", ") + &more;
+        Err(DataError::UnknownLabels { expected: ranges(&known), found }.at(&self.labels))
+    }
+}
+
+/// Every value a labelmap may hold: background, labels, what regions cover, the ignore label.
+fn known_values(labels: &LabelSet) -> BTreeSet<u16> {
+    let values = labels.labels().iter().flat_map(|label| label.values.iter().copied());
+    values.chain(labels.ignore()).collect()
+}
+
+/// Sorted numbers as `0 to 4, 9`.
+fn ranges(values: &BTreeSet<u16>) -> String {
+    let mut runs: Vec<[u16; 2]> = Vec::new();
+    for &value in values {
+        match runs.last_mut() {
+            Some(run) if run[1].checked_add(1) == Some(value) => run[1] = value,
+            _ => runs.push([value, value]),
+        }
+    }
+    let text = |[from, to]: [u16; 2]| match from == to {
+        true => from.to_string(),
+        false => format!("{from} to {to}"),
+    };
+    runs.into_iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// The cases that `dataset.json` names, or else those of `imagesTr`.
+fn list(
+    folder: &Path,
+    json: &Value,
+    info: &DatasetInfo,
+    notes: &mut Vec<String>,
+) -> Result<Vec<TrainingCaseFiles>> {
+    if let Some(entries) = json.get("dataset") {
+        return listed_by_path(folder, entries);
+    }
+    let images = folder.join("imagesTr");
+    let mut found = group_files(&images, &info.file_ending)?;
+    if let Some(names) = listed_by_name(json) {
+        let surplus = found.keys().filter(|name| !names.contains(*name)).count();
+        if surplus > 0 {
+            notes.push(format!("{surplus} case(s) of imagesTr are not listed in dataset.json"));
+        }
+        found =
+            names.into_iter().map(|n| (n.clone(), found.remove(&n).unwrap_or_default())).collect();
+    }
+    let labels = folder.join("labelsTr");
+    let unused = stems(&labels, &info.file_ending).filter(|name| !found.contains_key(name)).count();
+    if unused > 0 {
+        notes.push(format!("{unused} file(s) of labelsTr belong to no training case"));
+    }
+    let file = |folder: &Path, stem: String| folder.join(stem + &info.file_ending);
+    Ok(found
+        .into_iter()
+        .map(|(name, channels)| {
+            let count = channels.len().max(info.channel_names.len());
+            TrainingCaseFiles {
+                images: (0..count).map(|c| file(&images, format!("{name}_{c:04}"))).collect(),
+                labels: file(&labels, name.clone()),
+                name,
+            }
+        })
+        .collect())
+}
+
+/// nnU-Net 2's `dataset`: files by case, relative to the folder or anywhere.
+fn listed_by_path(folder: &Path, entries: &Value) -> Result<Vec<TrainingCaseFiles>> {
+    let bad = |key: String| {
+        let expected = "a list of `images` and a file `label`";
+        invalid("dataset.json", key, expected, "something else")
+    };
+    let entries = entries.as_object().ok_or_else(|| bad("dataset".to_owned()))?;
+    let mut cases = Vec::new();
+    for (name, entry) in entries {
+        let path = |value: &Value| value.as_str().map(|text| folder.join(text));
+        let images = entry.get("images").and_then(Value::as_array);
+        let images = images.and_then(|list| list.iter().map(path).collect::<Option<Vec<_>>>());
+        let labels = entry.get("label").and_then(path);
+        match (images, labels) {
+            (Some(images), Some(labels)) if !images.is_empty() => {
+                cases.push(TrainingCaseFiles { name: name.clone(), images, labels });
+            }
+            _ => return Err(bad(format!("dataset.{name}"))),
+        }
+    }
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(cases)
+}
+
+/// Names of nnU-Net 1's list `training`, where there is one.
+fn listed_by_name(json: &Value) -> Option<BTreeSet<String>> {
+    let list = json.get("training").filter(|_| json.get("channel_names").is_none())?.as_array()?;
+    let name = |entry: &Value| {
+        let file = Path::new(entry.get("image")?.as_str()?);
+        super::stem(file).map(str::to_owned)
+    };
+    list.iter().map(name).collect()
+}
+
+/// Names of the files with the ending; an unreadable folder has none.
+fn stems(folder: &Path, ending: &str) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(ending).map(str::to_owned)
+    })
+}
+
+/// Channel files by case and channel.
+pub(super) type Grouped = BTreeMap<String, BTreeMap<usize, PathBuf>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use stunet_testing::nifti_bytes::NiftiBytes;
+
+    /// A dataset of two cases with two channels and the labels 0, 1, 2.
+    struct Scene(tempfile::TempDir);
+
+    impl Scene {
+        fn new() -> Self {
+            let scene = Self(tempfile::tempdir().unwrap());
+            scene.json(json!({
+                "channel_names": {"0": "CT", "1": "PET"},
+                "labels": {"background": 0, "liver": 1, "tumour": 2},
+                "numTraining": 2,
+                "file_ending": ".nii"
+            }));
+            for case in ["a", "b"] {
+                for channel in 0..2 {
+                    scene.volume(&format!("imagesTr/{case}_000{channel}.nii"), |_| {});
+                }
+                scene.labels(case, |values| values[7] = 2.0);
+            }
+            scene
+        }
+
+        fn json(&self, json: Value) {
+            std::fs::write(self.0.path().join("dataset.json"), json.to_string()).unwrap();
+        }
+
+        fn volume(&self, name: &str, bend: impl FnOnce(&mut NiftiBytes)) {
+            let mut file = NiftiBytes::ramp([5, 4, 3]);
+            bend(&mut file);
+            let path = self.0.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, file.bytes()).unwrap();
+        }
+
+        fn labels(&self, case: &str, edit: impl FnOnce(&mut Vec<f32>)) {
+            self.volume(&format!("labelsTr/{case}.nii"), |file| {
+                file.values.fill(0.0);
+                edit(&mut file.values);
+            });
+        }
+
+        fn remove(&self, name: &str) {
+            std::fs::remove_file(self.0.path().join(name)).unwrap();
+        }
+
+        fn open(&self) -> Result<RawDataset> {
+            RawDataset::open(self.0.path())
+        }
+
+        /// Everything that is wrong, one line each.
+        fn problems(&self) -> Vec<String> {
+            let heard = std::sync::Mutex::new(Vec::new());
+            let dataset = self.open().unwrap();
+            let problems = dataset.check(&|name| heard.lock().unwrap().push(name.to_owned()));
+            let mut heard = heard.into_inner().unwrap();
+            heard.sort();
+            assert_eq!(heard, dataset.case_names());
+            problems.iter().map(Problem::to_string).collect()
+        }
+    }
+
+    /// Asserts one problem with all of `words`.
+    fn check(bend: impl FnOnce(&Scene), words: &[&str]) {
+        let scene = Scene::new();
+        bend(&scene);
+        let problems = scene.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        for word in words {
+            assert!(problems[0].contains(word), "no {word:?} in: {}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn a_good_dataset() {
+        let scene = Scene::new();
+        assert_eq!(scene.problems(), [""; 0]);
+        let dataset = scene.open().unwrap();
+        assert_eq!(dataset.case_names(), ["a", "b"]);
+        assert_eq!(dataset.info().classes(), [1, 2]);
+        assert!(dataset.notes().is_empty());
+        let (image, labels) = dataset.cases()[0].read(dataset.info()).unwrap();
+        assert_eq!((image.num_channels(), labels.data[[0, 1, 2]]), (2, 2));
+    }
+
+    #[test]
+    fn one_problem_each() {
+        check(|s| s.remove("labelsTr/b.nii"), &["case b: label file is missing", "b.nii"]);
+        check(|s| s.remove("imagesTr/a_0001.nii"), &["case a: channel file is missing"]);
+        check(|s| s.volume("imagesTr/a_0002.nii", |_| {}), &["case a: expected 2", "found 3"]);
+        check(|s| s.labels("a", |v| v[0] = 7.0), &["case a: unknown label", "0 to 2", "found 7"]);
+        check(|s| s.labels("b", |v| v[0] = 1.5), &["case b: labels must be whole", "1.5", "b.nii"]);
+        let shifted = |file: &mut NiftiBytes| {
+            file.values.fill(0.0);
+            file.affine[2][3] += 3.0;
+        };
+        check(|s| s.volume("labelsTr/b.nii", shifted), &["case b", "origin differs", "labelsTr"]);
+        let coarser = |file: &mut NiftiBytes| file.affine[0][0] = 4.0;
+        check(
+            |s| s.volume("imagesTr/a_0001.nii", coarser),
+            &["case a", "spacing differs", "_0001"],
+        );
+        let nan = |file: &mut NiftiBytes| file.values[3] = f32::NAN;
+        check(|s| s.volume("imagesTr/b_0001.nii", nan), &["case b", "NaN", "b_0001"]);
+    }
+
+    #[test]
+    fn every_problem_is_found() {
+        let scene = Scene::new();
+        scene.labels("a", |values| {
+            values[..20].iter_mut().enumerate().for_each(|(i, v)| *v = i as f32)
+        });
+        scene.volume("imagesTr/a_0000.nii", |file| file.values[3] = f32::INFINITY);
+        scene.volume("imagesTr/a_0001.nii", |file| file.values[3] = f32::NAN);
+        scene.remove("labelsTr/b.nii");
+        scene.remove("imagesTr/b_0001.nii");
+        let problems = scene.problems();
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert!(problems[2].contains("3, 4, 5, 6, 7, 8, 9, 10 and 9 more"), "{problems:?}");
+        assert!(problems[3..].iter().all(|p| p.starts_with("case b: ")), "{problems:?}");
+    }
+
+    #[test]
+    fn version_1_lists_its_cases() {
+        let scene = Scene::new();
+        let json = |names: &[&str]| {
+            let entry = |n: &&str| json!({"image": format!("./imagesTr/{n}.nii"), "label": "x"});
+            scene.json(json!({
+                "modality": {"0": "CT", "1": "PET"},
+                "labels": {"0": "background", "1": "liver", "2": "tumour"},
+                "numTraining": names.len(),
+                "file_ending": ".nii",
+                "training": names.iter().map(entry).collect::<Vec<_>>()
+            }));
+        };
+        json(&["b"]);
+        let dataset = scene.open().unwrap();
+        assert_eq!(dataset.case_names(), ["b"]);
+        assert!(dataset.notes()[0].contains("1 case(s) of imagesTr"), "{:?}", dataset.notes());
+        json(&["b", "c"]);
+        let problems = scene.problems();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[0].starts_with("case c: channel file is missing"), "{problems:?}");
+    }
+
+    #[test]
+    fn descriptions_of_the_other_version() {
+        let scene = Scene::new();
+        let dataset = scene.open().unwrap();
+        let v1 = dataset.json_for(Reference::NnUNetV1).unwrap();
+        assert_eq!(v1["labels"], json!({"0": "background", "1": "liver", "2": "tumour"}));
+        assert_eq!(v1["modality"], json!({"0": "CT", "1": "PET"}));
+        assert_eq!(v1["training"][1]["image"], "./imagesTr/b.nii");
+        assert_eq!(dataset.json_for(Reference::NnUNetV28).unwrap(), *dataset.json());
+        let path = scene.0.path().join("dataset.json");
+        dataset.save_json(&path, Reference::NnUNetV1).unwrap();
+        let again = scene.open().unwrap();
+        assert_eq!(again.cases(), dataset.cases());
+        assert_eq!(again.info(), dataset.info());
+        assert_eq!(again.json_for(Reference::NnUNetV22).unwrap(), *dataset.json());
+        assert_eq!(again.json_for(Reference::NnUNetV1).unwrap(), v1);
+        let mut regions = dataset.json().clone();
+        regions["labels"]["ignore"] = json!(3);
+        scene.json(regions);
+        let error = scene.open().unwrap().json_for(Reference::NnUNetV1).unwrap_err();
+        assert!(error.to_string().contains("plain labels"), "{error}");
+    }
+
+    #[test]
+    fn version_2_may_name_its_files() {
+        let scene = Scene::new();
+        let mut json = scene.open().unwrap().json().clone();
+        let entry = |case: &str| {
+            let images = [0, 1].map(|c| format!("imagesTr/{case}_000{c}.nii"));
+            json!({"images": images, "label": format!("labelsTr/{case}.nii")})
+        };
+        json["dataset"] = json!({"y": entry("b"), "x": entry("a")});
+        scene.json(json.clone());
+        assert_eq!(scene.open().unwrap().case_names(), ["x", "y"]);
+        assert_eq!(scene.problems(), [""; 0]);
+        json["dataset"]["x"] = json!({"images": []});
+        scene.json(json);
+        assert!(scene.open().unwrap_err().to_string().contains("dataset.x"));
+    }
+
+    #[test]
+    fn bad_descriptions_are_refused() {
+        let refused = |edit: &dyn Fn(&mut Value), words: &str| {
+            let scene = Scene::new();
+            let mut json = scene.open().unwrap().json().clone();
+            edit(&mut json);
+            scene.json(json);
+            let message = scene.open().unwrap_err().to_string();
+            assert!(message.contains(words), "expected {words:?}, found {message:?}");
+        };
+        refused(&|j| j["numTraining"] = json!(3), "numTraining: expected 2");
+        refused(&|j| j["file_ending"] = json!(".nrrd"), "file_ending: expected .nii.gz or .nii");
+        refused(&|j| j["file_ending"] = json!(".nii.gz"), "no cases found");
+        refused(&|j| j["labels"] = json!({"liver": 1}), "background");
+        let scene = Scene::new();
+        std::fs::remove_dir_all(scene.0.path().join("imagesTr")).unwrap();
+        assert!(scene.open().unwrap_err().to_string().contains("imagesTr"));
+    }
+}

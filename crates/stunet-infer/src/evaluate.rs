@@ -1,0 +1,162 @@
+//! How well predicted labelmaps agree with their references, case by case and on average.
+//!
+//! 1. [`pairs`] finds the prediction of every reference,
+//! 2. [`evaluate`] reads each pair once and counts where the two agree ([`Contingency`]); several
+//!    cases are counted at a time, and no voxel outlives its case,
+//! 3. [`Evaluation::write_v2`] writes nnU-Net 2's `summary.json`, [`Evaluation::write_v1`] nnU-Net
+//!    1's.
+//!
+//! ```no_run
+//! use std::{ops::ControlFlow, path::Path};
+//! use stunet_infer::evaluate::{Class, Missing, Rules, evaluate, pairs};
+//! let pairs = pairs(Path::new("labelsTr"), Path::new("predicted"), Missing::Refuse)?;
+//! let rules = Rules { classes: vec![Class::Label(1), Class::Region(vec![2, 3])], ignore: None };
+//! let result = evaluate(&pairs, &rules, &|_| ControlFlow::Continue(()))?;
+//! println!("mean Dice of the foreground: {:.3}", result.foreground_dice());
+//! result.write_v2(Path::new("predicted/summary.json"))?;
+//! # Ok::<(), stunet_infer::InferError>(())
+//! ```
+
+mod class;
+mod counts;
+mod mean;
+mod pairs;
+mod summary;
+
+pub use class::{Class, Rules};
+pub use counts::{Contingency, Counts};
+pub use pairs::{Missing, Pair, pairs};
+pub use summary::HeaderV1;
+
+use crate::InferError;
+use rayon::prelude::*;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use stunet_data::{DataError, nifti};
+
+/// One case, counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseCounts {
+    /// Its files.
+    pub pair: Pair,
+    /// Counts per class, in the order of the rules.
+    pub counts: Vec<Counts>,
+    /// How the two files' grids differ, where they do and the shape does not: nnU-Net compares
+    /// voxels all the same, and so do we, but it may be the wrong file.
+    pub note: Option<String>,
+}
+
+/// Every case, counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// What was compared.
+    pub rules: Rules,
+    /// In the order of the pairs.
+    pub cases: Vec<CaseCounts>,
+}
+
+/// A case that has just been counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    /// Which one.
+    pub case: &'a CaseCounts,
+    /// Cases counted so far, this one included.
+    pub done: usize,
+    /// All of them.
+    pub total: usize,
+}
+
+/// Reads and counts every pair, several at a time on rayon's current pool.
+///
+/// `hear` is called after each case, in the order in which they become ready; what is returned is
+/// in the order of the pairs and does not depend on the number of threads.
+///
+/// # Errors
+/// When a file cannot be read, or the labelmaps of a pair differ in shape: the first such pair is
+/// named. [`InferError::Interrupted`] when `hear` says so.
+///
+/// # Source
+/// nnU-Net 2.2 and 2.8, `evaluate_predictions.py`: `compute_metrics`; nnU-Net 1.7, `evaluator.py`.
+///
+/// # Deviations
+/// Files of different shape are an error with both shapes, not NumPy's about broadcasting.
+pub fn evaluate(
+    pairs: &[Pair],
+    rules: &Rules,
+    hear: &(dyn Fn(Counted<'_>) -> ControlFlow<()> + Sync),
+) -> Result<Evaluation, InferError> {
+    let done = AtomicUsize::new(0);
+    // Events come one at a time, so that numbers seen by the listener only grow.
+    let turn = Mutex::new(());
+    let results: Vec<Result<CaseCounts, InferError>> = pairs
+        .par_iter()
+        .map(|pair| {
+            let case = count(pair, rules)?;
+            let guard = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            let heard = hear(Counted { case: &case, done, total: pairs.len() });
+            drop(guard);
+            if heard.is_break() { Err(InferError::Interrupted) } else { Ok(case) }
+        })
+        .collect();
+    // An interruption is the user's wish and outranks whatever else went wrong.
+    if results.iter().any(|r| matches!(r, Err(InferError::Interrupted))) {
+        return Err(InferError::Interrupted);
+    }
+    let cases = results.into_iter().collect::<Result<_, _>>()?;
+    Ok(Evaluation { rules: rules.clone(), cases })
+}
+
+fn count(pair: &Pair, rules: &Rules) -> Result<CaseCounts, InferError> {
+    let reference = nifti::read_labelmap(&pair.reference)?;
+    let prediction = nifti::read_labelmap(&pair.prediction)?;
+    let grids = reference.geometry.check_same_grid(&prediction.geometry);
+    if reference.data.shape() != prediction.data.shape() {
+        let mismatch = DataError::Mismatch {
+            what: "shape of prediction and reference",
+            expected: format!("{:?}", reference.data.shape()),
+            found: format!("{:?}", prediction.data.shape()),
+        };
+        return Err(mismatch.at(&pair.prediction).into());
+    }
+    let contingency = Contingency::of(reference.data.view(), prediction.data.view());
+    let counts = rules.classes.iter().map(|class| contingency.counts(class, rules.ignore));
+    Ok(CaseCounts {
+        pair: pair.clone(),
+        counts: counts.collect(),
+        note: grids.err().map(|difference| difference.to_string()),
+    })
+}
+
+impl Evaluation {
+    /// Mean Dice of one class over the cases that have it, in reference or prediction; NaN if none
+    /// has.
+    ///
+    /// # Panics
+    /// When there is no class of that index.
+    pub fn mean_dice(&self, class: usize) -> f64 {
+        self.mean_of(class, Counts::dice)
+    }
+
+    /// Mean of [`Evaluation::mean_dice`] over the foreground; NaN as soon as one class is NaN, as
+    /// nnU-Net has it.
+    pub fn foreground_dice(&self) -> f64 {
+        self.foreground_mean(Counts::dice)
+    }
+
+    fn mean_of(&self, class: usize, score: impl Fn(&Counts) -> f64) -> f64 {
+        let values: Vec<f64> = self.cases.iter().map(|case| score(&case.counts[class])).collect();
+        mean::nan_mean(&values)
+    }
+
+    fn foreground_mean(&self, score: impl Fn(&Counts) -> f64) -> f64 {
+        let classes = self.rules.classes.iter().enumerate();
+        let foreground = classes.filter(|(_, class)| **class != Class::Label(0));
+        let means: Vec<f64> = foreground.map(|(i, _)| self.mean_of(i, &score)).collect();
+        mean::mean(&means)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use stunet_model::StuNetConfig;
+
+fn groups() -> Vec<(Group, Vec<(String, TensorData)>)> {
+    let tensor = |values: Vec<f32>| TensorData::new(values, [2, 2]);
+    vec![
+        (
+            Group::Weights,
+            vec![
+                ("a".to_owned(), tensor(vec![1.0, -0.0, f32::MIN_POSITIVE, 3.5])),
+                ("b".to_owned(), TensorData::new(vec![0.1f64, 0.2, 0.3], [3])),
+            ],
+        ),
+        (Group::Momentum, vec![("a".to_owned(), tensor(vec![0.5; 4]))]),
+    ]
+}
+
+fn state() -> State {
+    let progress = Progress { epoch: 3, iteration: 7, next_batch: 757, ..Progress::default() };
+    State {
+        config: StuNetConfig::small(1, 2),
+        progress,
+        loss_scale: None,
+        run: serde_json::json!({ "seed": 12345 }),
+    }
+}
+
+fn saved() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LATEST);
+    save(&path, &state(), &groups()).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn what_is_saved_returns_bit_for_bit() {
+    let (_folder, path) = saved();
+    assert!(is_training_checkpoint(&path));
+    let checkpoint = TrainingCheckpoint::open(&path).unwrap();
+    assert_eq!(*checkpoint.state(), state());
+    for (group, tensors) in groups() {
+        assert_eq!(checkpoint.read_all(group).unwrap(), tensors);
+    }
+    assert!(!checkpoint.has(Group::Ema));
+    assert_eq!(checkpoint.shape(Group::Weights, "b"), Some(&[3][..]));
+    assert!(checkpoint.read(Group::Momentum, "b").is_err());
+}
+
+#[test]
+fn any_safetensors_reader_reads_it() {
+    let (_folder, path) = saved();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.tensor("momentum/a").unwrap().shape(), [2, 2]);
+}
+
+#[test]
+fn every_damaged_byte_is_noticed() {
+    let (folder, path) = saved();
+    let bytes = std::fs::read(&path).unwrap();
+    let damaged = folder.path().join("damaged");
+    for at in 0..bytes.len() {
+        let mut copy = bytes.clone();
+        copy[at] ^= 1;
+        std::fs::write(&damaged, &copy).unwrap();
+        let error = TrainingCheckpoint::open(&damaged).expect_err(&format!("byte {at}"));
+        let line = error.to_string();
+        assert!(line.starts_with("expected ") && line.ends_with("damaged"), "{line}");
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let (folder, path) = saved();
+    let bytes = std::fs::read(&path).unwrap();
+    let cut = folder.path().join("cut");
+    for length in 0..bytes.len() {
+        std::fs::write(&cut, &bytes[..length]).unwrap();
+        assert!(TrainingCheckpoint::open(&cut).is_err(), "{length} bytes");
+    }
+    assert!(TrainingCheckpoint::open(&folder.path().join("absent")).is_err());
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_one() {
+    let (folder, path) = saved();
+    let before = std::fs::read(&path).unwrap();
+    let failed = atomic::write(&path, |file| -> Result<()> {
+        file.write_all(b"half").unwrap();
+        Err(TrainError::NoMoreBatches(0))
+    });
+    assert!(failed.is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    std::fs::write(folder.path().join(".stunet-abc.part"), b"left by a killed run").unwrap();
+    atomic::sweep(folder.path()).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,60 @@
+//! What a run tells whoever started it: callers print, draw and stop.
+
+use crate::history::EpochRecord;
+use std::path::Path;
+
+/// A moment of a training run.
+///
+/// Events arrive in order and on the thread that trains. Answering one with
+/// [`ControlFlow::Break`](std::ops::ControlFlow::Break) ends the run after the step at hand: a
+/// checkpoint is written first, and continuing from it gives the same weights.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The run begins, or goes on where its checkpoint left it.
+    Started {
+        /// The epoch it begins with, from 0.
+        epoch: usize,
+        /// Iterations of that epoch that are done already.
+        iteration: usize,
+        /// Epochs of the whole run.
+        num_epochs: usize,
+        /// Iterations of one epoch.
+        num_iterations: usize,
+    },
+    /// One update of the weights is done.
+    Step(Step),
+    /// One batch of the epoch's validation is done.
+    Validated {
+        /// Batches done.
+        done: usize,
+        /// Batches of the epoch.
+        total: usize,
+    },
+    /// An epoch is complete.
+    Epoch(&'a EpochRecord),
+    /// A checkpoint is on the disk.
+    Saved {
+        /// The file.
+        path: &'a Path,
+    },
+}
+
+/// One update of the weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Iteration within the epoch, from 0.
+    pub iteration: usize,
+    /// Loss of the batch; the mean over the batches of an accumulated step.
+    pub loss: f64,
+    /// Global norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// The weights were left alone: a scaled gradient overflowed.
+    pub skipped: bool,
+    /// Seconds the step waited for its batch.
+    pub wait_secs: f64,
+    /// Seconds of the whole step.
+    pub secs: f64,
+}

@@ -1,0 +1,161 @@
+//! Trained weights for others: our model folder, and nnU-Net's checkpoints.
+
+mod nnunet;
+
+pub use nnunet::{v1_plan_file, v2_dataset, v2_plans};
+
+use crate::checkpoint::{Group, TrainingCheckpoint};
+use crate::error::Result;
+use crate::history::EpochRecord;
+use burn::tensor::TensorData;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::Path;
+use stunet_data::labels::LabelSet;
+use stunet_data::plans::{Accumulation, Plans};
+use stunet_model::weights::folder::{self, Precision, Provenance};
+use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
+use stunet_model::{ModelError, ParameterSource, ParameterSpec};
+
+/// What a checkpoint does not know about its model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// The recipe.
+    pub plans: Plans,
+    /// The meaning of the outputs.
+    pub labels: LabelSet,
+    /// The trainer's name, such as `STUNetTrainer_small`.
+    pub trainer: String,
+    /// The fold: a number or `all`.
+    pub fold: String,
+    /// The dice loss counts over the batch.
+    pub batch_dice: bool,
+    /// nnU-Net 2's `plans.json`, if the plans came from one; else one is made.
+    pub nnunet_plans: Option<Value>,
+    /// nnU-Net 2's `dataset.json`; else one is made.
+    pub nnunet_dataset: Option<Value>,
+}
+
+/// Which weights of a checkpoint leave it: their moving average, if there is one and it is wanted,
+/// else the weights.
+fn weights(checkpoint: &TrainingCheckpoint, averaged: bool) -> Group {
+    if averaged && checkpoint.has(Group::Ema) { Group::Ema } else { Group::Weights }
+}
+
+/// Writes our own model folder: `network.json`, the weights, `plans.json` and `labels.json`.
+///
+/// # Errors
+/// When the checkpoint cannot be read or the folder not be written.
+pub fn model_folder(
+    checkpoint: &TrainingCheckpoint,
+    about: &About,
+    averaged: bool,
+    precision: Precision,
+    out: &Path,
+) -> Result<()> {
+    let state = checkpoint.state();
+    let mut provenance = Provenance::new();
+    provenance.insert("kind".into(), "stunet".into());
+    provenance.insert("trainer".into(), about.trainer.as_str().into());
+    provenance.insert("fold".into(), about.fold.as_str().into());
+    provenance.insert("epoch".into(), state.progress.epoch.into());
+    let mut source = checkpoint.source(weights(checkpoint, averaged));
+    folder::save(out, &state.config, &mut source, precision, provenance)?;
+    let plans = Plans { accumulation: Accumulation::F32, ..about.plans.clone() };
+    plans.save(&out.join("plans.json"))?;
+    about.labels.save(&out.join("labels.json"))?;
+    Ok(())
+}
+
+/// Writes an nnU-Net 1 `.model`, with its `.model.pkl` beside it: weights, momentum, history.
+///
+/// # Errors
+/// When the checkpoint cannot be read or a file not be written.
+pub fn nnunet_v1(
+    checkpoint: &TrainingCheckpoint,
+    about: &About,
+    averaged: bool,
+    out: &Path,
+) -> Result<()> {
+    let progress = &checkpoint.state().progress;
+    let column = |value: &dyn Fn(&EpochRecord) -> Option<f64>| {
+        progress.history.iter().map(|record| value(record).unwrap_or(f64::NAN)).collect()
+    };
+    let metadata = V1Metadata {
+        epoch: progress.epoch,
+        history: [
+            column(&|r| Some(r.train_loss)),
+            column(&|r| r.val_loss),
+            column(&|r| r.pseudo_dice),
+        ],
+        plan_file: Some(v1_plan_file(about)),
+    };
+    with_contents(checkpoint, averaged, |contents| writer::write_v1(out, contents, &metadata))
+}
+
+/// Writes an nnU-Net 2 `checkpoint_*.pth`: weights, momentum, history, plans and dataset.
+///
+/// # Errors
+/// When the checkpoint cannot be read or the file not be written.
+pub fn nnunet_v2(
+    checkpoint: &TrainingCheckpoint,
+    about: &About,
+    averaged: bool,
+    out: &Path,
+) -> Result<()> {
+    let progress = &checkpoint.state().progress;
+    let metadata = V2Metadata {
+        epoch: progress.epoch,
+        trainer: about.trainer.clone(),
+        mirror_axes: about.plans.mirror_axes.clone(),
+        init_args: json!({
+            "plans": v2_plans(about, &checkpoint.state().config),
+            "configuration": about.plans.configuration,
+            "fold": about.fold.parse::<u64>().map_or_else(|_| json!(about.fold), |n| json!(n)),
+            "dataset_json": v2_dataset(about),
+            "unpack_dataset": true,
+        }),
+        logging: logging(&progress.history),
+    };
+    with_contents(checkpoint, averaged, |contents| writer::write_v2(out, contents, &metadata))
+}
+
+/// nnU-Net 2's logger.
+fn logging(history: &[EpochRecord]) -> Value {
+    let column = |value: &dyn Fn(&EpochRecord) -> Value| -> Vec<Value> {
+        history.iter().map(value).collect()
+    };
+    json!({
+        "train_losses": column(&|r| json!(r.train_loss)),
+        "val_losses": column(&|r| json!(r.val_loss)),
+        "mean_fg_dice": column(&|r| json!(r.pseudo_dice)),
+        "ema_fg_dice": column(&|r| json!(r.ema_pseudo_dice)),
+        "dice_per_class_or_region": column(&|r| json!(r.dice_per_class)),
+        "lrs": column(&|r| json!(r.lr)),
+    })
+}
+
+fn with_contents(
+    checkpoint: &TrainingCheckpoint,
+    averaged: bool,
+    write: impl FnOnce(Contents<'_>) -> Result<(), ModelError>,
+) -> Result<()> {
+    let mut parameters = checkpoint.source(weights(checkpoint, averaged));
+    // A parameter that never had a gradient has no momentum; zeros go on as none would.
+    let mut momentum = |spec: &ParameterSpec| match checkpoint.shape(Group::Momentum, &spec.name) {
+        Some(_) => checkpoint.source(Group::Momentum).parameter(spec),
+        None => Ok(TensorData::zeros::<f32, _>(spec.shape.clone())),
+    };
+    let state = checkpoint.state();
+    let lr = state.progress.history.last().map(|record| record.lr);
+    let contents = Contents {
+        config: &state.config,
+        parameters: &mut parameters,
+        momentum: checkpoint.has(Group::Momentum).then_some(&mut momentum),
+        optimiser: Optimiser { lr: lr.unwrap_or_default(), ..Optimiser::default() },
+    };
+    Ok(write(contents)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! nnU-Net's descriptions of a model, made from ours.
+
+use super::About;
+use serde_json::{Map, Value, json};
+use stunet_data::plans::Normalization;
+use stunet_model::StuNetConfig;
+
+/// The content of a `.model.pkl`: `init`, `name` and `plans`. Keys that are integers in Python are
+/// digits here.
+pub fn v1_plan_file(about: &About) -> Value {
+    let plans = &about.plans;
+    let by_channel = |value: &dyn Fn(usize) -> Value| -> Value {
+        let channels = 0..plans.channels.len();
+        Value::Object(channels.map(|c| (c.to_string(), value(c))).collect::<Map<_, _>>())
+    };
+    let scheme = |c: usize| match plans.channels[c].scheme {
+        Normalization::Ct => "CT",
+        Normalization::CtPerVolume => "CT2",
+        Normalization::None => "noNorm",
+        _ => "nonCT",
+    };
+    let intensities = match plans.channels.iter().any(|c| c.intensity.is_some()) {
+        false => Value::Null,
+        true => by_channel(&|c| {
+            plans.channels[c].intensity.map_or(Value::Null, |i| {
+                json!({
+                    "mean": i.mean, "sd": i.std,
+                    "percentile_00_5": i.percentile_00_5, "percentile_99_5": i.percentile_99_5,
+                })
+            })
+        }),
+    };
+    let num_classes = about.labels.num_outputs() - 1;
+    let pools: Vec<usize> =
+        (0..3).map(|axis| plans.strides.iter().filter(|s| s[axis] > 1).count()).collect();
+    let patch = plans.patch_size;
+    let dummy_2d = patch.iter().max() > Some(&(3 * patch[0]));
+    json!({
+        "init": ["", fold(about), "", "", about.batch_dice, 0, true, false, true],
+        "name": about.trainer,
+        "plans": {
+            "num_stages": 1,
+            "num_modalities": plans.channels.len(),
+            "modalities": by_channel(&|c| json!(plans.channels[c].name)),
+            "normalization_schemes": by_channel(&|c| json!(scheme(c))),
+            "dataset_properties": { "intensityproperties": intensities },
+            "use_mask_for_norm": by_channel(&|c| json!(plans.channels[c].use_mask)),
+            "num_classes": num_classes,
+            "all_classes": (1..=num_classes).collect::<Vec<_>>(),
+            "base_num_features": 32,
+            "conv_per_stage": 2,
+            "keep_only_largest_region": null,
+            "min_region_size_per_class": null,
+            "min_size_per_class": null,
+            "transpose_forward": plans.transpose_forward,
+            "transpose_backward": plans.transpose_backward(),
+            "data_identifier": "nnUNetData_plans_v2.1",
+            "preprocessor_name": "GenericPreprocessor",
+            "plans_per_stage": { "0": {
+                "batch_size": plans.batch_size,
+                "num_pool_per_axis": pools,
+                "patch_size": patch,
+                "median_patient_size_in_voxels": patch,
+                "current_spacing": plans.spacing_mm,
+                "original_spacing": plans.spacing_mm,
+                "do_dummy_2D_data_aug": dummy_2d,
+                "pool_op_kernel_sizes": plans.strides,
+                "conv_kernel_sizes": vec![[3; 3]; plans.strides.len() + 1],
+            }},
+        },
+    })
+}
+
+fn fold(about: &About) -> Value {
+    about.fold.parse::<u64>().map_or_else(|_| json!(about.fold), |number| json!(number))
+}
+
+/// nnU-Net 2's `plans.json` with the one configuration of this model: the one the plans came from,
+/// else one in the layout of version 2.2.
+pub fn v2_plans(about: &About, config: &StuNetConfig) -> Value {
+    if let Some(plans) = &about.nnunet_plans {
+        return plans.clone();
+    }
+    let plans = &about.plans;
+    let scheme = |scheme| match scheme {
+        Normalization::Ct | Normalization::CtPerVolume => "CTNormalization",
+        Normalization::ZScore => "ZScoreNormalization",
+        Normalization::None => "NoNormalization",
+        Normalization::RescaleZeroToOne => "RescaleTo01Normalization",
+        Normalization::RgbToZeroOne => "RGBTo01Normalization",
+    };
+    let intensities = plans.channels.iter().enumerate().filter_map(|(c, channel)| {
+        let i = channel.intensity?;
+        let entry = json!({
+            "mean": i.mean, "std": i.std,
+            "percentile_00_5": i.percentile_00_5, "percentile_99_5": i.percentile_99_5,
+        });
+        Some((c.to_string(), entry))
+    });
+    let pools: Vec<_> = std::iter::once([1; 3]).chain(plans.strides.iter().copied()).collect();
+    json!({
+        "dataset_name": "Dataset",
+        "plans_name": "nnUNetPlans",
+        "transpose_forward": plans.transpose_forward,
+        "transpose_backward": plans.transpose_backward(),
+        "image_reader_writer": "SimpleITKIO",
+        "foreground_intensity_properties_per_channel":
+            Value::Object(intensities.collect::<Map<_, _>>()),
+        "configurations": { plans.configuration.clone(): {
+            "data_identifier": format!("nnUNetPlans_{}", plans.configuration),
+            "preprocessor_name": "DefaultPreprocessor",
+            "batch_size": plans.batch_size,
+            "batch_dice": about.batch_dice,
+            "patch_size": plans.patch_size,
+            "spacing": plans.spacing_mm,
+            "normalization_schemes":
+                plans.channels.iter().map(|c| scheme(c.scheme)).collect::<Vec<_>>(),
+            "use_mask_for_norm": plans.channels.iter().map(|c| c.use_mask).collect::<Vec<_>>(),
+            "UNet_class_name": "PlainConvUNet",
+            "UNet_base_num_features": config.width[0],
+            "unet_max_num_features": config.width[5],
+            "n_conv_per_stage_encoder": config.depth,
+            "n_conv_per_stage_decoder": config.depth[..5],
+            "num_pool_per_axis": (0..3)
+                .map(|axis| plans.strides.iter().filter(|s| s[axis] > 1).count())
+                .collect::<Vec<_>>(),
+            "pool_op_kernel_sizes": pools,
+            "conv_kernel_sizes": vec![[3; 3]; pools.len()],
+            "resampling_fn_data": "resample_data_or_seg_to_shape",
+            "resampling_fn_seg": "resample_data_or_seg_to_shape",
+            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+            "resampling_fn_data_kwargs": kwargs(3, plans.force_separate_z),
+            "resampling_fn_seg_kwargs": kwargs(1, plans.force_separate_z),
+            "resampling_fn_probabilities_kwargs": kwargs(1, plans.force_separate_z),
+        }},
+    })
+}
+
+fn kwargs(order: usize, force_separate_z: Option<bool>) -> Value {
+    json!({ "order": order, "order_z": 0, "force_separate_z": force_separate_z })
+}
+
+/// nnU-Net 2's `dataset.json`: the one that was given, else one with the same labels and channels.
+pub fn v2_dataset(about: &About) -> Value {
+    if let Some(dataset) = &about.nnunet_dataset {
+        return dataset.clone();
+    }
+    let channels = about.plans.channels.iter().enumerate();
+    let channels = channels.map(|(c, channel)| (c.to_string(), json!(channel.name)));
+    let labels = about.labels.labels().iter().map(|label| {
+        let values = match label.values[..] {
+            [value] => json!(value),
+            _ => json!(label.values),
+        };
+        (label.name.clone(), values)
+    });
+    let ignore = about.labels.ignore().map(|value| ("ignore".to_owned(), json!(value)));
+    let mut dataset = json!({
+        "channel_names": Value::Object(channels.collect()),
+        "labels": Value::Object(labels.chain(ignore).collect()),
+        "file_ending": ".nii.gz",
+        "numTraining": 0,
+    });
+    if let Some(order) = about.labels.region_order() {
+        dataset["regions_class_order"] = json!(order);
+    }
+    dataset
+}

@@ -1,0 +1,215 @@
+//! The loop, in the order of a methods section.
+
+mod clock;
+mod recorder;
+mod state;
+mod validate;
+
+pub use recorder::FoldFolder;
+pub use state::{StateOptions, TrainingState};
+
+use crate::batch::DeviceBatch;
+use crate::error::{Result, TrainError};
+use crate::events::{Event, Step};
+use crate::loss::{Loss, LossConfig};
+use crate::schedule::poly_lr;
+pub(crate) use clock::Clock;
+pub(crate) use validate::Validated;
+use recorder::Recorder;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+use stunet_data::loader::{Loader, LoaderConfig, TrainingBatch};
+use stunet_data::sample::TrainingCases;
+use validate::{Validation, validate};
+
+/// How a run goes: the published recipe by default.
+#[derive(Clone, Debug)]
+pub struct FitConfig {
+    /// Epochs of the whole run: 1000; the published models had 4000 (`ep4k`).
+    pub num_epochs: usize,
+    /// Updates per epoch.
+    pub num_iterations: usize,
+    /// Validation batches per epoch: 50 in nnU-Net 2, 1 in STU-Net's trainer for nnU-Net 1.
+    pub num_val_iterations: usize,
+    /// Learning rate of the first epoch: 0.01; 0.001 for fine-tuning.
+    pub initial_lr: f64,
+    /// Batches whose gradients make up one update.
+    pub accumulate: usize,
+    /// A checkpoint is written after every so many epochs, and after the last.
+    pub save_every: usize,
+    /// The loss.
+    pub loss: LossConfig,
+    /// Where and how training patches are cut.
+    pub training: LoaderConfig,
+    /// The same for validation.
+    pub validation: LoaderConfig,
+}
+
+/// The cases of a run.
+#[derive(Clone)]
+pub struct FitCases {
+    /// Cases to train on.
+    pub training: Arc<dyn TrainingCases>,
+    /// Cases for the pseudo-Dice after every epoch; without any there is none.
+    pub validation: Option<Arc<dyn TrainingCases>>,
+}
+
+/// Trains a network from where `state` stands to the last epoch.
+///
+/// Every batch is a function of the loader's seed and its number, and `state` knows how many were
+/// drawn: a run that is cut off and continued from its checkpoint computes what the uninterrupted
+/// one does, on the CPU bit for bit. `hear` is told of every step and may stop the run, which then
+/// saves its state and returns it; whether the run is complete, [`TrainingState::is_complete`]
+/// says. Without a folder nothing is written.
+///
+/// # Errors
+/// When a case cannot be read, a file not written, or the loss is no longer finite.
+///
+/// # Source
+/// nnU-Net 1.7.1 `nnUNetTrainerV2.run_training` with STU-Net's `STUNetTrainer`; nnU-Net 2
+/// `nnUNetTrainer.run_training`.
+pub fn fit(
+    mut state: TrainingState,
+    cases: &FitCases,
+    config: &FitConfig,
+    folder: Option<&FoldFolder>,
+    hear: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<TrainingState> {
+    config.check()?;
+    let loss = Loss::new(config.loss.clone())?;
+    if state.is_complete(config) {
+        return Ok(state);
+    }
+    let mut recorder = Recorder::open(folder, &state, config)?;
+    let next = state.progress.next_batch;
+    let mut training = Loader::start(cases.training.clone(), config.training.clone(), next);
+    let mut validation = Validation::start(cases, config, state.progress.epoch);
+    let started = Event::Started {
+        epoch: state.progress.epoch,
+        iteration: state.progress.iteration,
+        num_epochs: config.num_epochs,
+        num_iterations: config.num_iterations,
+    };
+    let mut stop = hear(started).is_break();
+
+    while state.progress.epoch < config.num_epochs {
+        let lr = poly_lr(config.initial_lr, state.progress.epoch, config.num_epochs);
+        let mut clock = Clock::default();
+        while state.progress.iteration < config.num_iterations && !stop {
+            let step;
+            (state, step) = update(state, &loss, &mut training, config, lr, &recorder)?;
+            clock.add(&step);
+            stop = hear(Event::Step(step)).is_break();
+        }
+        if stop {
+            recorder.save_latest(&state, hear)?;
+            return Ok(state);
+        }
+        let validated = validate(&state, &loss, validation.as_mut(), config, hear)?;
+        let record = state.progress.close_epoch(lr, clock, validated);
+        recorder.epoch(&state, &record, hear)?;
+        stop = hear(Event::Epoch(&record)).is_break();
+    }
+    recorder.finish(&state, hear)?;
+    Ok(state)
+}
+
+/// One update of the weights: forward, loss and backward for each of its batches, then SGD.
+fn update(
+    mut state: TrainingState,
+    loss: &Loss,
+    batches: &mut Loader,
+    config: &FitConfig,
+    lr: f64,
+    recorder: &Recorder<'_>,
+) -> Result<(TrainingState, Step)> {
+    let begin = Instant::now();
+    let (mut wait_secs, mut total, mut names) = (0.0, 0.0, Vec::new());
+    for _ in 0..config.accumulate {
+        let waiting = Instant::now();
+        let batch = next(batches, state.progress.next_batch)?;
+        wait_secs += waiting.elapsed().as_secs_f64();
+        state.progress.next_batch += 1;
+        names.extend(batch.patches.iter().map(|patch| patch.case.clone()));
+        let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &state.device());
+        let value = state.backward(images, &targets, loss, config.accumulate);
+        total += value / config.accumulate as f64;
+    }
+    let (epoch, iteration) = (state.progress.epoch, state.progress.iteration);
+    let not_finite = |what, value: f64| TrainError::NotFinite {
+        what,
+        value,
+        epoch,
+        iteration,
+        cases: names.clone(),
+        last_good: recorder.last_good(),
+    };
+    if !total.is_finite() {
+        return Err(not_finite("loss", total));
+    }
+    let report;
+    (state, report) = state.descend(lr);
+    if !report.grad_norm.is_finite() && !state.scales_loss() {
+        return Err(not_finite("norm of the gradients", report.grad_norm));
+    }
+    let step = Step {
+        epoch,
+        iteration,
+        loss: total,
+        grad_norm: report.grad_norm,
+        skipped: report.skipped,
+        wait_secs,
+        secs: begin.elapsed().as_secs_f64(),
+    };
+    state.progress.note_step(&step);
+    Ok((state, step))
+}
+
+/// The next batch, which is that of the number the state knows.
+fn next(batches: &mut Loader, index: u64) -> Result<TrainingBatch> {
+    let batch = batches.next().ok_or(TrainError::NoMoreBatches(index))??;
+    debug_assert_eq!(batch.index, index, "batches come in order");
+    Ok(batch)
+}
+
+impl FitConfig {
+    /// The published recipe for a number of epochs, with the same patches for validation as for
+    /// training.
+    pub fn new(num_epochs: usize, loader: LoaderConfig, loss: LossConfig) -> Self {
+        Self {
+            num_epochs,
+            num_iterations: 250,
+            num_val_iterations: 1,
+            initial_lr: 0.01,
+            accumulate: 1,
+            save_every: 1,
+            loss,
+            validation: loader.clone(),
+            training: loader,
+        }
+    }
+
+    /// Checks what a run needs.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be used.
+    pub fn check(&self) -> Result<()> {
+        let counts = [
+            ("epochs", self.num_epochs),
+            ("iterations", self.num_iterations),
+            ("batches to accumulate", self.accumulate),
+            ("epochs between checkpoints", self.save_every),
+        ];
+        if let Some((what, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(TrainError::setting(what, "at least 1", 0));
+        }
+        if !(self.initial_lr.is_finite() && self.initial_lr > 0.0) {
+            return Err(TrainError::setting("learning rate", "above 0", self.initial_lr));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! What a run leaves on the disk: log, picture, checkpoints.
+
+use super::{FitConfig, TrainingState};
+use crate::checkpoint::{self, BEST, FINAL, LATEST};
+use crate::error::{Result, TrainError};
+use crate::events::Event;
+use crate::history::EpochRecord;
+use crate::log::{LOG_FILE, Log};
+use crate::progress_png::{self, PROGRESS_FILE};
+use crate::atomic;
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// The folder of one fold, and what its checkpoints say about the run beside its state.
+#[derive(Clone, Debug)]
+pub struct FoldFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Settings of whoever trains: kept in every checkpoint, returned as they are.
+    pub run: Value,
+}
+
+impl FoldFolder {
+    /// A folder, with no settings to keep.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), run: Value::Null }
+    }
+
+    /// The checkpoint a run goes on from: the final one, else the latest, else the best.
+    pub fn newest_checkpoint(&self) -> Option<PathBuf> {
+        let files = [FINAL, LATEST, BEST].map(|name| self.path.join(name));
+        files.into_iter().find(|file| file.is_file())
+    }
+}
+
+/// Writes it all; without a folder, nothing.
+pub(super) struct Recorder<'a> {
+    open: Option<Open<'a>>,
+    save_every: usize,
+}
+
+struct Open<'a> {
+    folder: &'a FoldFolder,
+    log: Log,
+    last_good: Option<PathBuf>,
+}
+
+type Hear<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+
+impl<'a> Recorder<'a> {
+    pub(super) fn open(
+        folder: Option<&'a FoldFolder>,
+        state: &TrainingState,
+        config: &FitConfig,
+    ) -> Result<Self> {
+        let open = folder.map(|folder| Open::new(folder, state, config)).transpose()?;
+        Ok(Self { open, save_every: config.save_every })
+    }
+
+    /// The newest checkpoint of this run.
+    pub(super) fn last_good(&self) -> Option<PathBuf> {
+        self.open.as_ref()?.last_good.clone()
+    }
+
+    /// After an epoch: the log, the picture, and the checkpoints that are due.
+    pub(super) fn epoch(
+        &mut self,
+        state: &TrainingState,
+        record: &EpochRecord,
+        hear: Hear<'_>,
+    ) -> Result<()> {
+        let due = state.progress.epoch.is_multiple_of(self.save_every);
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.log.write("epoch", &record.to_json())?;
+        progress_png::draw(&state.progress.history, &open.folder.path.join(PROGRESS_FILE))?;
+        if state.progress.is_best {
+            open.save(BEST, state, hear)?;
+        }
+        if due { open.save(LATEST, state, hear) } else { Ok(()) }
+    }
+
+    /// When the run is stopped.
+    pub(super) fn save_latest(&mut self, state: &TrainingState, hear: Hear<'_>) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let Progressed { epoch, iteration } = Progressed::of(state);
+        open.log.write("stopped", &json!({ "epoch": epoch, "iteration": iteration }))?;
+        open.save(LATEST, state, hear)
+    }
+
+    /// When the run is complete: the latest checkpoint has become the final one.
+    pub(super) fn finish(&mut self, state: &TrainingState, hear: Hear<'_>) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.save(FINAL, state, hear)?;
+        open.log.write("finished", &json!({ "epoch": state.progress.epoch }))?;
+        let latest = open.folder.path.join(LATEST);
+        match std::fs::remove_file(&latest) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(TrainError::io("remove", &latest, e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Progressed {
+    epoch: usize,
+    iteration: usize,
+}
+
+impl Progressed {
+    fn of(state: &TrainingState) -> Self {
+        Self { epoch: state.progress.epoch, iteration: state.progress.iteration }
+    }
+}
+
+impl<'a> Open<'a> {
+    fn new(folder: &'a FoldFolder, state: &TrainingState, config: &FitConfig) -> Result<Self> {
+        let path = &folder.path;
+        std::fs::create_dir_all(path).map_err(|e| TrainError::io("create", path, e))?;
+        atomic::sweep(path)?;
+        let mut log = Log::open(&path.join(LOG_FILE))?;
+        let Progressed { epoch, iteration } = Progressed::of(state);
+        let begin = json!({
+            "epoch": epoch, "iteration": iteration,
+            "num_epochs": config.num_epochs, "num_iterations": config.num_iterations,
+        });
+        let first = epoch == 0 && iteration == 0;
+        log.write(if first { "started" } else { "continued" }, &begin)?;
+        let last_good = folder.newest_checkpoint().filter(|_| !first);
+        Ok(Self { folder, log, last_good })
+    }
+
+    fn save(&mut self, name: &str, state: &TrainingState, hear: Hear<'_>) -> Result<()> {
+        let path = self.folder.path.join(name);
+        state.save(&path, &self.folder.run)?;
+        let _ = hear(Event::Saved { path: &path });
+        self.last_good = Some(path);
+        Ok(())
+    }
+}
+
+impl TrainingState {
+    /// Writes everything there is into one checkpoint; `run` is kept with it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path, run: &Value) -> Result<()> {
+        let (state, groups) = self.to_parts(run.clone());
+        checkpoint::save(path, &state, &groups)
+    }
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
+use crate::log::LOG_FILE;
+use crate::progress_png::PROGRESS_FILE;
+use burn::tensor::Device;
+use ndarray::{Array3, Array4};
+use stunet_data::augment::Augmentation;
+use stunet_data::sample::MemoryCase;
+use stunet_model::{Initialisation, StuNet, StuNetConfig};
+
+const SHAPE: [usize; 3] = [12, 20, 24];
+const PATCH: [usize; 3] = [8, 16, 16];
+
+fn network() -> StuNetConfig {
+    StuNetConfig {
+        width: [2, 2, 4, 4, 8, 8],
+        strides: [[2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 2], [1, 1, 1]],
+        ..StuNetConfig::small(1, 3)
+    }
+}
+
+/// Two bright boxes in the dark, a little elsewhere in every case; `poison` is put into the last.
+fn cases(poison: Option<f32>) -> FitCases {
+    let case = |index: usize| {
+        let label = |(z, y, x): (usize, usize, usize)| -> i16 {
+            let inside = |v: usize, from: usize, to: usize| (from + index..to + index).contains(&v);
+            match () {
+                () if inside(z, 2, 8) && inside(y, 2, 9) && inside(x, 3, 12) => 1,
+                () if inside(z, 3, 9) && inside(y, 10, 17) && inside(x, 10, 20) => 2,
+                () => 0,
+            }
+        };
+        let labels = Array3::from_shape_fn(SHAPE, label);
+        let image = Array4::from_shape_fn([1, SHAPE[0], SHAPE[1], SHAPE[2]], |(_, z, y, x)| {
+            let noise = ((z * 31 + y * 17 + x * 7 + index) % 13) as f32 / 13.0 - 0.5;
+            f32::from(labels[[z, y, x]]) + noise
+        });
+        MemoryCase::new(format!("case_{index}"), image, labels).unwrap()
+    };
+    let mut all: Vec<_> = (0..3).map(case).collect();
+    if let Some(poison) = poison {
+        all[2] = MemoryCase::new(
+            "case_2",
+            Array4::from_elem([1, SHAPE[0], SHAPE[1], SHAPE[2]], poison),
+            Array3::zeros(SHAPE),
+        )
+        .unwrap();
+    }
+    let all: Arc<dyn TrainingCases> = Arc::new(all);
+    FitCases { training: all.clone(), validation: poison.is_none().then_some(all) }
+}
+
+fn config(num_epochs: usize, num_iterations: usize) -> FitConfig {
+    let loader = LoaderConfig {
+        seed: 3,
+        ..LoaderConfig::new(Augmentation::none(PATCH), 2, &network().strides)
+    };
+    FitConfig {
+        num_iterations,
+        num_val_iterations: 2,
+        save_every: 1,
+        ..FitConfig::new(num_epochs, loader, LossConfig::v1(false))
+    }
+}
+
+fn state() -> TrainingState {
+    let options = StateOptions::new(&Device::flex());
+    let device = options.training_device();
+    let network = StuNet::init(&network(), Initialisation::NnUNetV1, 5, &device).unwrap();
+    TrainingState::new(network, &options)
+}
+
+fn go_on(_: Event<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Weights and momentum, bit for bit.
+fn bits(state: &TrainingState) -> Vec<(String, Vec<u8>)> {
+    let (_, groups) = state.to_parts(serde_json::Value::Null);
+    let tensors = groups.into_iter().flat_map(|(_, tensors)| tensors);
+    tensors.map(|(name, data)| (name, data.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn the_loss_falls_and_the_dice_rises() {
+    let state = fit(state(), &cases(None), &config(8, 10), None, &mut go_on).unwrap();
+    let [first, .., last] = &state.progress.history[..] else { panic!("eight epochs") };
+    assert!(last.train_loss < first.train_loss - 0.3, "{first:?} {last:?}");
+    assert!(last.val_loss.unwrap() < first.val_loss.unwrap() - 0.3, "{first:?} {last:?}");
+    assert!(last.pseudo_dice.unwrap() > 0.5, "{last:?}");
+    assert_eq!(state.progress.history.len(), 8);
+    assert_eq!((first.lr, state.progress.next_batch), (0.01, 80));
+}
+
+#[test]
+fn a_stopped_run_goes_on_bit_for_bit() {
+    let config = config(3, 4);
+    let straight = fit(state(), &cases(None), &config, None, &mut go_on).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let fold = FoldFolder::at(folder.path());
+    let options = StateOptions::new(&Device::flex());
+    let mut stops = 0;
+    let mut running = state();
+    // One step at a time, each in a fit of its own, from the checkpoint of the one before.
+    while !running.is_complete(&config) {
+        let mut stop = |event: Event<'_>| match event {
+            Event::Step(_) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let stopped = fit(running, &cases(None), &config, Some(&fold), &mut stop).unwrap();
+        stops += 1;
+        let file = fold.newest_checkpoint().unwrap();
+        running =
+            TrainingState::from_checkpoint(&TrainingCheckpoint::open(&file).unwrap(), &options)
+                .unwrap();
+        assert!(bits(&running) == bits(&stopped), "what was saved is what came back");
+    }
+    assert!(stops >= 12);
+    assert!(bits(&running) == bits(&straight), "weights or momentum differ");
+    let numbers = |state: &TrainingState| -> Vec<_> {
+        let history = state.progress.history.iter();
+        history.map(|r| (r.train_loss, r.val_loss, r.ema_pseudo_dice, r.grad_norm)).collect()
+    };
+    assert_eq!(numbers(&running), numbers(&straight));
+    for (name, there) in
+        [(FINAL, true), (BEST, true), (LATEST, false), (LOG_FILE, true), (PROGRESS_FILE, true)]
+    {
+        assert_eq!(folder.path().join(name).is_file(), there, "{name}");
+    }
+}
+
+#[test]
+fn a_finished_run_is_left_alone() {
+    let config = config(1, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let fold = FoldFolder::at(folder.path());
+    let state = fit(state(), &cases(None), &config, Some(&fold), &mut go_on).unwrap();
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path());
+        let mut files: Vec<_> = entries.map(|p| (p.file_name().unwrap().to_owned(), crc32fast::hash(&std::fs::read(&p).unwrap()))).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let mut hear = |event: Event<'_>| panic!("{event:?}");
+    fit(state, &cases(None), &config, Some(&fold), &mut hear).unwrap();
+    assert_eq!(files(), before);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let fold = FoldFolder::at(folder.path());
+    let config = config(50, 1);
+    let error = fit(state(), &cases(Some(f32::NAN)), &config, Some(&fold), &mut go_on);
+    let line = error.err().expect("the run stops").to_string();
+    assert!(line.starts_with("the loss is NaN at epoch "), "{line}");
+    assert!(line.contains("case_2") && line.contains("iteration 0"), "{line}");
+    let last_good = fold.newest_checkpoint();
+    match &last_good {
+        Some(file) => assert!(line.ends_with(&file.display().to_string()), "{line}"),
+        None => assert!(line.ends_with("last good checkpoint: none"), "{line}"),
+    }
+    // What is on the disk is good.
+    if let Some(file) = last_good {
+        let checkpoint = TrainingCheckpoint::open(&file).unwrap();
+        for (name, data) in checkpoint.read_all(Group::Weights).unwrap() {
+            assert!(data.iter::<f32>().all(f32::is_finite), "{name}");
+        }
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_named() {
+    let check = |config: FitConfig, word: &str| {
+        let line = config.check().unwrap_err().to_string();
+        assert!(line.starts_with(word), "{line}");
+    };
+    let good = config(1, 1);
+    good.check().unwrap();
+    check(FitConfig { num_epochs: 0, ..good.clone() }, "epochs");
+    check(FitConfig { num_iterations: 0, ..good.clone() }, "iterations");
+    check(FitConfig { accumulate: 0, ..good.clone() }, "batches");
+    check(FitConfig { initial_lr: f64::NAN, ..good.clone() }, "learning rate");
+}

@@ -1,0 +1,77 @@
+//! The validation after every epoch: loss and pseudo-Dice of patches.
+
+use super::{FitCases, FitConfig, TrainingState, next};
+use crate::batch::DeviceBatch;
+use crate::error::Result;
+use crate::events::Event;
+use crate::loss::Loss;
+use crate::pseudo_dice::Overlap;
+use std::ops::ControlFlow;
+use std::time::Instant;
+use stunet_data::loader::Loader;
+
+/// The batches of all epochs' validations, in order.
+pub(super) struct Validation {
+    batches: Loader,
+    next: u64,
+}
+
+impl Validation {
+    /// From an epoch on; none without cases or batches.
+    pub(super) fn start(cases: &FitCases, config: &FitConfig, epoch: usize) -> Option<Self> {
+        let cases = cases.validation.clone().filter(|cases| cases.len() > 0)?;
+        let next = (epoch * config.num_val_iterations) as u64;
+        (config.num_val_iterations > 0).then(|| Self {
+            batches: Loader::start(cases, config.validation.clone(), next),
+            next,
+        })
+    }
+}
+
+/// What an epoch's validation found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Validated {
+    /// Mean loss.
+    pub loss: Option<f64>,
+    /// By class.
+    pub dice: Vec<Option<f64>>,
+    /// Their mean.
+    pub mean: Option<f64>,
+    /// Seconds it took.
+    pub secs: f64,
+}
+
+/// Validates with the weights of the moment, or their average where one is kept.
+pub(super) fn validate(
+    state: &TrainingState,
+    loss: &Loss,
+    validation: Option<&mut Validation>,
+    config: &FitConfig,
+    hear: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Validated> {
+    let Some(validation) = validation else { return Ok(Validated::default()) };
+    let begin = Instant::now();
+    let network = state.network_for_inference();
+    let device = state.device().inner();
+    let mut overlap = match &config.loss.regions {
+        None => Overlap::of_classes(state.config().num_classes, config.loss.ignore_label),
+        Some(regions) => Overlap::of_regions(regions.clone(), config.loss.ignore_label),
+    };
+    let (total, mut sum) = (config.num_val_iterations, 0.0);
+    for done in 1..=total {
+        let batch = next(&mut validation.batches, validation.next)?;
+        validation.next += 1;
+        let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &device);
+        let outputs = network.forward_deep(images);
+        overlap.add_batch(outputs[0].clone(), &targets[0]);
+        sum += loss.value(&outputs, &targets).total;
+        // A stop that is asked for meanwhile is heard at the next step.
+        let _ = hear(Event::Validated { done, total });
+    }
+    Ok(Validated {
+        loss: Some(sum / total as f64),
+        dice: overlap.dice(),
+        mean: overlap.mean(),
+        secs: begin.elapsed().as_secs_f64(),
+    })
+}

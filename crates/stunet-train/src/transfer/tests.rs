@@ -1,0 +1,160 @@
+use super::*;
+use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
+
+fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
+    StuNetConfig { width: [2, 2, 3, 3, 4, 4], ..StuNetConfig::small(in_channels, num_classes) }
+}
+
+fn network(config: &StuNetConfig) -> StuNet {
+    StuNet::init(config, Initialisation::PyTorchDefault, 1, &Device::flex()).unwrap()
+}
+
+fn values(network: &StuNet) -> BTreeMap<String, Vec<f32>> {
+    let mut all = BTreeMap::new();
+    network.for_each_parameter(&mut |spec, parameter| {
+        all.insert(spec.name.clone(), parameter.to_data().iter::<f32>().collect());
+    });
+    all
+}
+
+/// The same network in every form that is read.
+fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
+    let config = network.config();
+    let [v1, v2] = ["pre.model", "checkpoint_final.pth"].map(|name| folder.join(name));
+    let mut source = network.source();
+    let contents = Contents {
+        config: &config,
+        parameters: &mut source,
+        momentum: None,
+        optimiser: Optimiser::default(),
+    };
+    writer::write_v1(&v1, contents, &V1Metadata::default()).unwrap();
+    let mut source = network.source();
+    let contents = Contents {
+        config: &config,
+        parameters: &mut source,
+        momentum: None,
+        optimiser: Optimiser::default(),
+    };
+    writer::write_v2(&v2, contents, &V2Metadata::default()).unwrap();
+    let own = folder.join("own");
+    folder::save(&own, &config, &mut network.source(), Default::default(), Default::default())
+        .unwrap();
+    let training = folder.join(crate::checkpoint::LATEST);
+    let state = crate::checkpoint::State {
+        config,
+        progress: Default::default(),
+        loss_scale: None,
+        run: Default::default(),
+    };
+    let mut weights = Vec::new();
+    network.for_each_parameter(&mut |spec, p| weights.push((spec.name.clone(), p.to_data())));
+    crate::checkpoint::save(&training, &state, &[(Group::Weights, weights)]).unwrap();
+    vec![v1, v2, own, training]
+}
+
+#[test]
+fn every_form_gives_the_same_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 5));
+    let expected = values(&source);
+    for file in files(folder.path(), &source) {
+        let (network, report) =
+            transfer(&file, &config(1, 3), &TransferOptions::default(), &Device::flex()).unwrap();
+        let found = values(&network);
+        for (name, values) in &found {
+            assert_eq!(name.starts_with("heads."), *values != expected[name], "{name}");
+        }
+        assert_eq!(report.heads.len(), 10);
+        assert_eq!(report.copied.len() + 10, found.len());
+        assert!(report.repeated.is_empty() && report.initialised.is_empty());
+        assert!(report.unused.is_empty());
+    }
+}
+
+#[test]
+fn heads_are_skipped_even_if_they_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 3));
+    let file = &files(folder.path(), &source)[0];
+    let (network, _) =
+        transfer(file, &config(1, 3), &TransferOptions::default(), &Device::flex()).unwrap();
+    assert_ne!(values(&network)["heads.4.weight"], values(&source)["heads.4.weight"]);
+}
+
+#[test]
+fn the_stem_is_repeated_for_every_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 3));
+    let file = &files(folder.path(), &source)[3];
+    let narrow = values(&source);
+    let check = |divide_stem: bool, divisor: f32, words: &str| {
+        let options = TransferOptions { divide_stem, ..TransferOptions::default() };
+        let (network, report) = transfer(file, &config(3, 3), &options, &Device::flex()).unwrap();
+        let wide = values(&network);
+        for (name, size) in [("encoder.0.0.conv1.weight", 27), ("encoder.0.0.skip.weight", 1)] {
+            for (out, filters) in wide[name].chunks(3 * size).enumerate() {
+                for (k, value) in filters.iter().enumerate() {
+                    assert_eq!(*value, narrow[name][out * size + k % size] / divisor, "{name}");
+                }
+            }
+        }
+        assert_eq!(report.repeated.len(), 2);
+        assert!(report.to_string().contains(words), "{report}");
+    };
+    check(false, 1.0, "2 of the stem repeated for every channel)");
+    check(true, 3.0, "divided by 3");
+}
+
+#[test]
+fn equal_channels_are_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = &files(folder.path(), &network(&config(2, 3)))[0];
+    let options = TransferOptions { divide_stem: true, ..TransferOptions::default() };
+    let (_, report) = transfer(file, &config(2, 3), &options, &Device::flex()).unwrap();
+    assert!(report.repeated.is_empty());
+    assert_eq!(report.divided_by, 1);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = &files(folder.path(), &network(&config(1, 3)))[1];
+    let check = |config: StuNetConfig, rules: Rules, name: &str| {
+        let options = TransferOptions { rules, ..TransferOptions::default() };
+        let line = transfer(file, &config, &options, &Device::flex()).unwrap_err().to_string();
+        assert!(line.contains(name) && line.ends_with("checkpoint_final.pth"), "{line}");
+    };
+    let wide = StuNetConfig { width: [2, 2, 3, 3, 4, 5], ..config(1, 3) };
+    check(wide, Rules::V1, "encoder.5.0.conv1.weight");
+    let deep = StuNetConfig { depth: [1, 1, 2, 1, 1, 1], ..config(1, 3) };
+    check(deep, Rules::V2, "encoder.2.1.conv1.weight: expected shape [3, 3, 3, 3, 3], found none");
+}
+
+/// An upsampling with nothing in the file: nnU-Net 1's rule lets it pass, nnU-Net 2's does not.
+#[test]
+fn the_two_rules_differ_in_the_upsamplings() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 3));
+    let mut weights = Vec::new();
+    source.for_each_parameter(&mut |spec, parameter| {
+        if spec.name != "upsample.2.weight" {
+            weights.push((spec.name.clone(), parameter.to_data()));
+        }
+    });
+    let state = crate::checkpoint::State {
+        config: source.config(),
+        progress: Default::default(),
+        loss_scale: None,
+        run: Default::default(),
+    };
+    let file = folder.path().join("partial.safetensors");
+    crate::checkpoint::save(&file, &state, &[(Group::Weights, weights)]).unwrap();
+    let with = |rules| {
+        let options = TransferOptions { rules, ..TransferOptions::default() };
+        transfer(&file, &config(1, 3), &options, &Device::flex())
+    };
+    let (_, report) = with(Rules::V1).unwrap();
+    assert_eq!(report.initialised, ["upsample.2.weight"]);
+    assert!(with(Rules::V2).unwrap_err().to_string().contains("upsample.2.weight"));
+}
