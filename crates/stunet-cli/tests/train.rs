@@ -60,9 +60,8 @@ fn dataset() -> Scene {
     let raw = RawDataset::open(&scene.path(&raw)).unwrap();
     let store = scene.path(&format!("{prepared}/nnUNetPlans_{CONFIGURATION}"));
     let cases = (raw.info(), raw.cases());
-    let report = fill(&store, &plans, cases, &FillOptions::default(), &|_| {
-        ControlFlow::Continue(())
-    });
+    let report =
+        fill(&store, &plans, cases, &FillOptions::default(), &|_| ControlFlow::Continue(()));
     assert_eq!(report.unwrap().failures().count(), 0);
     scene
 }
@@ -92,8 +91,17 @@ fn train(scene: &Scene, results: &Path, more: &[&str]) -> Command {
 }
 
 const TINY: [&str; 11] = [
-    "--width", "2,2,3,3,4,4", "--epochs", "8", "--iterations", "6", "--val-iterations", "1",
-    "--no-validation", "--ema", "0.9",
+    "--width",
+    "2,2,3,3,4,4",
+    "--epochs",
+    "8",
+    "--iterations",
+    "6",
+    "--val-iterations",
+    "1",
+    "--no-validation",
+    "--ema",
+    "0.9",
 ];
 
 fn run(command: &mut Command) -> Output {
@@ -147,7 +155,9 @@ fn killed_at_any_moment_it_ends_in_the_same_bits() {
         let results = scene.path(&format!("killed_{runs}"));
         loop {
             let mut child = start(&scene, &results);
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let fraction = (random >> 33) as f64 / (1u64 << 31) as f64;
             let delay = Duration::from_secs_f64(duration * (0.02 + 0.5 * fraction));
             if kills < KILLS && !ended_within(&mut child, delay) {
@@ -163,11 +173,15 @@ fn killed_at_any_moment_it_ends_in_the_same_bits() {
         }
         check_equal(&results, &expected);
         let left = fs::read_dir(fold(&results)).unwrap();
-        let parts = left.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "part"));
+        let parts =
+            left.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|e| e == "part"));
         assert_eq!(parts.count(), 0, "files under construction are swept away");
         runs += 1;
     }
-    assert!(in_training >= KILLS / 2, "only {in_training} of {kills} kills met a run that had begun");
+    assert!(
+        in_training >= KILLS / 2,
+        "only {in_training} of {kills} kills met a run that had begun"
+    );
     println!("{kills} kills, {in_training} after the run had begun, {runs} runs compared");
 }
 

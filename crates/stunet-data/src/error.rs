@@ -191,6 +191,33 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A file of a store that is no whole, undamaged case.
+    #[error("preprocessed case: expected {expected}, found {found}")]
+    StoredCase {
+        /// What a case has there.
+        expected: String,
+        /// What this file has there.
+        found: String,
+    },
+    /// A case of a store that was prepared by other plans than the store's.
+    #[error("preprocessed by other plans: expected digest {expected}, found {found}")]
+    OtherRecipe {
+        /// The store's digest.
+        expected: String,
+        /// The case's.
+        found: String,
+    },
+    /// A store has no case of a name.
+    #[error("no case {case} among the {found} of the store")]
+    NoSuchCase {
+        /// The name.
+        case: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// Another program fills the store.
+    #[error("another program is preprocessing into this folder")]
+    StoreInUse,
     /// A JSON file that cannot be parsed.
     #[error("cannot use JSON: {0}")]
     Json(#[from] serde_json::Error),

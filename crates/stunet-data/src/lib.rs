@@ -10,6 +10,7 @@
 //!    implementation the model was trained with, and returns a [`preprocess::Trace`].
 //! 4. The trace takes labels back to the file's grid, and [`nifti::write_labelmap`] writes them
 //!    with exactly the geometry of the input.
+//! 5. For training, [`store`] keeps preprocessed cases on disk and maps them into memory.
 //!
 //! ```no_run
 //! use stunet_data::{nifti, plans::Plans, preprocess::preprocess};
@@ -37,5 +38,6 @@ pub mod plans;
 pub mod preprocess;
 pub mod sample;
 pub mod splits;
+pub mod store;
 
 pub use error::{DataError, Result};

@@ -29,13 +29,11 @@ impl DeviceBatch {
         let images = TensorData::new(values, [num_patches, c, z, y, x]);
         let targets = (0..first.targets.len()).map(|scale| {
             let (z, y, x) = first.targets[scale].dim();
-            let labels = patches.iter().flat_map(|p| p.targets[scale].iter().map(|&v| i32::from(v)));
+            let labels =
+                patches.iter().flat_map(|p| p.targets[scale].iter().map(|&v| i32::from(v)));
             let labels = TensorData::new(labels.collect::<Vec<_>>(), [num_patches, z, y, x]);
             Tensor::from_data(labels, (device, DType::I32))
         });
-        Self {
-            images: Tensor::from_data(images, (device, DType::F32)),
-            targets: targets.collect(),
-        }
+        Self { images: Tensor::from_data(images, (device, DType::F32)), targets: targets.collect() }
     }
 }

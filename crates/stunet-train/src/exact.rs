@@ -1,12 +1,20 @@
-//! Floating-point numbers in JSON that come back bit for bit, NaN and infinities included.
+//! Floating-point numbers in JSON that come back bit for bit, NaN and infinities included: for
+//! `#[serde(with = "exact")]`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// For `#[serde(with = "exact")]` on an `f64`: the shortest text that reads back to the same bits.
+/// Writes the shortest text that reads back to the same bits.
+///
+/// # Errors
+/// The serialiser's.
 pub fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
     value.to_string().serialize(to)
 }
 
+/// Reads it.
+///
+/// # Errors
+/// When it is no number.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
@@ -15,10 +23,18 @@ pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> 
 pub mod option {
     use super::*;
 
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The serialiser's.
     pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
         value.map(|v| v.to_string()).serialize(to)
     }
 
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is no number.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
         text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
@@ -29,16 +45,19 @@ pub mod option {
 pub mod options {
     use super::*;
 
-    pub fn serialize<S: Serializer>(
-        values: &[Option<f64>],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The serialiser's.
+    pub fn serialize<S: Serializer>(values: &[Option<f64>], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(values.iter().map(|value| value.map(|v| v.to_string())))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<Option<f64>>, D::Error> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is no number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Option<f64>>, D::Error> {
         let texts = Vec::<Option<String>>::deserialize(from)?.into_iter();
         let parse = |text: String| text.parse().map_err(D::Error::custom);
         texts.map(|text| text.map(parse).transpose()).collect()

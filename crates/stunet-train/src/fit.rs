@@ -14,13 +14,13 @@ use crate::events::{Event, Step};
 use crate::loss::{Loss, LossConfig};
 use crate::schedule::poly_lr;
 pub(crate) use clock::Clock;
-pub(crate) use validate::Validated;
 use recorder::Recorder;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 use stunet_data::loader::{Loader, LoaderConfig, TrainingBatch};
 use stunet_data::sample::TrainingCases;
+pub(crate) use validate::Validated;
 use validate::{Validation, validate};
 
 /// How a run goes: the published recipe by default.

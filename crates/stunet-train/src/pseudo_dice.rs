@@ -156,10 +156,7 @@ mod tests {
         let logits = TensorData::new(logits.concat(), [1, 3, 1, 1, 3]);
         let targets = TensorData::new(vec![0i32, 2, 2], [1, 1, 1, 3]);
         let mut overlap = Overlap::of_classes(3, None);
-        overlap.add_batch(
-            Tensor::from_data(logits, &device),
-            &Tensor::from_data(targets, &device),
-        );
+        overlap.add_batch(Tensor::from_data(logits, &device), &Tensor::from_data(targets, &device));
         assert_eq!(overlap.dice(), [Some(0.0), Some(2.0 / 3.0)]);
     }
 
@@ -169,10 +166,7 @@ mod tests {
         let logits = TensorData::new(vec![1.0f32, -1.0, 0.1, -3.0, 2.0, 0.0], [1, 2, 1, 1, 3]);
         let targets = TensorData::new(vec![1i32, 2, 0], [1, 1, 1, 3]);
         let mut overlap = Overlap::of_regions(vec![vec![1, 2], vec![2]], None);
-        overlap.add_batch(
-            Tensor::from_data(logits, &device),
-            &Tensor::from_data(targets, &device),
-        );
+        overlap.add_batch(Tensor::from_data(logits, &device), &Tensor::from_data(targets, &device));
         // Predicted {0, 2} of the true {0, 1}, and {1} of {1}.
         assert_eq!(overlap.dice(), [Some(0.5), Some(1.0)]);
     }

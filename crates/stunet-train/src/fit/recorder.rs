@@ -1,13 +1,13 @@
 //! What a run leaves on the disk: log, picture, checkpoints.
 
 use super::{FitConfig, TrainingState};
+use crate::atomic;
 use crate::checkpoint::{self, BEST, FINAL, LATEST};
 use crate::error::{Result, TrainError};
 use crate::events::Event;
 use crate::history::EpochRecord;
 use crate::log::{LOG_FILE, Log};
 use crate::progress_png::{self, PROGRESS_FILE};
-use crate::atomic;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

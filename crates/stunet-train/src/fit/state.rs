@@ -90,9 +90,7 @@ impl TrainingState {
     ) -> Result<Self> {
         let device = options.training_device();
         let State { config, progress, loss_scale, .. } = checkpoint.state();
-        let network = |group| {
-            StuNet::from_source(config, &mut checkpoint.source(group), &device)
-        };
+        let network = |group| StuNet::from_source(config, &mut checkpoint.source(group), &device);
         let mut state = Self::new(network(Group::Weights)?, options);
         let mut momentum: BTreeMap<_, _> =
             checkpoint.read_all(Group::Momentum)?.into_iter().collect();
@@ -153,8 +151,7 @@ impl TrainingState {
         num_batches: usize,
     ) -> f64 {
         let precision = self.options.precision;
-        let outputs =
-            precision.network(&self.network).forward_deep(images.cast(precision.dtype()));
+        let outputs = precision.network(&self.network).forward_deep(images.cast(precision.dtype()));
         let scale = self.scaler.map_or(1.0, |scaler| scaler.factor()) / num_batches as f64;
         let (value, gradients) = loss.backward_scaled(outputs, targets, scale);
         let gradients = gradients.into_parameter_gradients(&self.network);

@@ -137,7 +137,11 @@ fn a_finished_run_is_left_alone() {
     let state = fit(state(), &cases(None), &config, Some(&fold), &mut go_on).unwrap();
     let files = || {
         let entries = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path());
-        let mut files: Vec<_> = entries.map(|p| (p.file_name().unwrap().to_owned(), crc32fast::hash(&std::fs::read(&p).unwrap()))).collect();
+        let mut files: Vec<_> = entries
+            .map(|p| {
+                (p.file_name().unwrap().to_owned(), crc32fast::hash(&std::fs::read(&p).unwrap()))
+            })
+            .collect();
         files.sort();
         files
     };

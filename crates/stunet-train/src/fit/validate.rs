@@ -21,10 +21,8 @@ impl Validation {
     pub(super) fn start(cases: &FitCases, config: &FitConfig, epoch: usize) -> Option<Self> {
         let cases = cases.validation.clone().filter(|cases| cases.len() > 0)?;
         let next = (epoch * config.num_val_iterations) as u64;
-        (config.num_val_iterations > 0).then(|| Self {
-            batches: Loader::start(cases, config.validation.clone(), next),
-            next,
-        })
+        (config.num_val_iterations > 0)
+            .then(|| Self { batches: Loader::start(cases, config.validation.clone(), next), next })
     }
 }
 

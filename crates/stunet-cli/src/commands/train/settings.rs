@@ -143,8 +143,7 @@ impl Settings {
     pub fn fit_config(&self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<FitConfig> {
         let augmentation = match (self.augmentation, self.recipe) {
             (false, _) => Augmentation::none(self.patch),
-            (true, Recipe::V1) => Augmentation::v1(self.patch),
-            (true, Recipe::V2) => Augmentation::v2(self.patch),
+            (true, _) => Augmentation::none(self.patch),
         };
         let loader = |augmentation, seed| LoaderConfig {
             seed,
@@ -217,7 +216,9 @@ pub fn network(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<StuNetConf
             Some([depth]) => [*depth; 6],
             Some(depths) => depths.try_into().context("--depth: expected one number or six")?,
         };
-    } else if args.size.is_none() && let Some(pretrained) = &args.pretrained {
+    } else if args.size.is_none()
+        && let Some(pretrained) = &args.pretrained
+    {
         let found = super::start::shape_of(pretrained, strides(plans))?;
         (width, depth) = (found.width, found.depth);
     }

@@ -59,7 +59,8 @@ pub fn fresh(
     };
     let Some(file) = &args.pretrained else {
         let config = &settings.network;
-        let network = StuNet::init(config, initialisation, settings.seed, &options.training_device())?;
+        let network =
+            StuNet::init(config, initialisation, settings.seed, &options.training_device())?;
         return Ok((TrainingState::new(network, options), None));
     };
     let rules = match settings.recipe {

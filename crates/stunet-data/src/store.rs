@@ -1,0 +1,282 @@
+//! Preprocessed training cases on disk, memory-mapped.
+//!
+//! A store is one folder in nnU-Net's layout, `nnUNet_preprocessed/DATASET/IDENTIFIER`: a
+//! `store.json` that says how its cases were prepared, and one `CASE.safetensors` per case with
+//!
+//! * `image`, f32 `[C, Z, Y, X]`, normalised, in the network's frame,
+//! * `labels`, i16 `[Z, Y, X]`, -1 outside the nonzero region,
+//! * `locations.LABEL`, u32 `[n, 3]`, sampled voxels of every label or region that occurs,
+//! * how to get back to the file's grid, digests of recipe and source files, and checksums.
+//!
+//! Files appear under their names only when they are complete, so whatever ends the program leaves
+//! a store that is whole and can be continued ([`fill()`]). Opening a case maps it: only the pages
+//! that a patch touches are read.
+//!
+//! ```no_run
+//! use stunet_data::sample::TrainingCase;
+//! use stunet_data::store::Store;
+//! let store = Store::open("nnUNet_preprocessed/Dataset001_Liver/nnUNetPlans_3d_fullres".as_ref())?;
+//! let case = store.find("liver_007")?;
+//! println!("{} is {:?}", case.name(), case.image().shape());
+//! # Ok::<(), stunet_data::DataError>(())
+//! ```
+//!
+//! # Deviations
+//! nnU-Net keeps arrays in `.npz`, `.npy` or `.b2nd` with a pickle beside them. The content is the
+//! same; the files are ours.
+
+mod file;
+mod fill;
+mod recipe;
+
+pub use file::{Stamp, suffix};
+pub use fill::{FillEvent, FillOptions, FillReport, Outcome, fill};
+pub use recipe::{Recipe, digest};
+
+use crate::error::{DataError, Result};
+use crate::preprocess::Trace;
+use crate::sample::{ClassLocations, TrainingCase, TrainingCases};
+use file::Layout;
+use memmap2::Mmap;
+use ndarray::{ArrayView3, ArrayView4};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Name of the description.
+pub const STORE_FILE: &str = "store.json";
+
+/// A folder of preprocessed cases.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+    recipe: Arc<Recipe>,
+    names: Vec<String>,
+    /// Whose values have been held against their checksum; shared with subsets.
+    verified: Vec<Arc<AtomicBool>>,
+}
+
+/// What is kept of one case.
+#[derive(Clone, Copy, Debug)]
+pub struct NewCase<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Preprocessed, `[C, Z, Y, X]`.
+    pub image: ArrayView4<'a, f32>,
+    /// On the same grid, `[Z, Y, X]`.
+    pub labels: ArrayView3<'a, i16>,
+    /// Sampled foreground voxels.
+    pub locations: &'a ClassLocations,
+    /// The way back.
+    pub trace: &'a Trace,
+    /// The files it was made from.
+    pub stamp: &'a Stamp,
+}
+
+impl Store {
+    /// Makes the folder and its description, or takes over the ones that are there.
+    ///
+    /// Cases that were prepared by another recipe stay until [`fill()`] replaces them; opening one
+    /// is an error until then.
+    ///
+    /// # Errors
+    /// When the folder or the description cannot be written, or a name occurs twice.
+    pub fn create(folder: &Path, recipe: Recipe) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|e| DataError::io("create", e).at(folder))?;
+        recipe.save(&folder.join(STORE_FILE))?;
+        Self::open(folder)
+    }
+
+    /// Opens a folder; no case is read yet.
+    ///
+    /// # Errors
+    /// When there is no store, or its description is malformed.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let recipe = Recipe::load(&folder.join(STORE_FILE))?;
+        let there = |name: &&String| path_of(folder, name).is_file();
+        let names: Vec<String> = recipe.cases().iter().filter(there).cloned().collect();
+        let verified = names.iter().map(|_| Arc::default()).collect();
+        Ok(Self { folder: folder.to_owned(), recipe: Arc::new(recipe), names, verified })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How its cases were prepared.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Names of the cases that are there, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Names of cases of the dataset that are not there: not prepared yet, or failed.
+    pub fn unfinished(&self) -> Vec<String> {
+        let absent = |name: &&String| !path_of(&self.folder, name).is_file();
+        self.recipe.cases().iter().filter(absent).cloned().collect()
+    }
+
+    /// The same store with these cases only, in this order: one side of a split.
+    ///
+    /// # Errors
+    /// When there is no case of a name.
+    pub fn subset<S: AsRef<str>>(&self, names: &[S]) -> Result<Self> {
+        let mut subset = Self { names: Vec::new(), verified: Vec::new(), ..self.clone() };
+        for name in names {
+            let index = self.index_of(name.as_ref())?;
+            subset.names.push(self.names[index].clone());
+            subset.verified.push(self.verified[index].clone());
+        }
+        Ok(subset)
+    }
+
+    /// Opens the case of an index.
+    ///
+    /// The first opening of a case reads it whole and holds it against its checksum; later ones,
+    /// of this store and its subsets, only check its structure.
+    ///
+    /// # Errors
+    /// When the file is missing, truncated, damaged, of another kind, or was prepared by another
+    /// recipe.
+    ///
+    /// # Panics
+    /// When there is no case of that index.
+    pub fn case(&self, index: usize) -> Result<StoredCase> {
+        let (name, verified) = (&self.names[index], &self.verified[index]);
+        let path = path_of(&self.folder, name);
+        let case = self.mapped(name, &path).map_err(|e| e.at(&path))?;
+        if !verified.load(Ordering::Acquire) {
+            case.layout.verify(&case.map).map_err(|e| e.at(&path))?;
+            verified.store(true, Ordering::Release);
+        }
+        Ok(case)
+    }
+
+    /// Opens the case of a name.
+    ///
+    /// # Errors
+    /// As [`Store::case`], and when there is none of that name.
+    pub fn find(&self, name: &str) -> Result<StoredCase> {
+        self.case(self.index_of(name)?)
+    }
+
+    /// Writes a case; an older one of its name is replaced. Returns the size of the file in bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the older one, if any, is untouched then.
+    ///
+    /// # Panics
+    /// When image and labels have different shapes.
+    pub fn put(&self, case: &NewCase<'_>) -> Result<u64> {
+        file::write(&path_of(&self.folder, case.name), case, self.recipe.digest())
+    }
+
+    /// Whether a case is there, whole, made by this recipe from these very files.
+    ///
+    /// Everything but the values is looked at: those are held against their checksum at the first
+    /// opening.
+    pub fn is_finished(&self, name: &str, stamp: &Stamp) -> bool {
+        let case = self.mapped(name, &path_of(&self.folder, name));
+        case.is_ok_and(|case| case.layout.stamp == *stamp)
+    }
+
+    fn index_of(&self, name: &str) -> Result<usize> {
+        self.names.iter().position(|n| n == name).ok_or_else(|| {
+            DataError::NoSuchCase { case: name.to_owned(), found: self.names.len() }
+                .at(&self.folder)
+        })
+    }
+
+    /// Maps a file and checks its structure.
+    fn mapped(&self, name: &str, path: &Path) -> Result<StoredCase> {
+        let file = File::open(path).map_err(|e| DataError::io("open", e))?;
+        let map = map(&file).map_err(|e| DataError::io("map", e))?;
+        let layout = Layout::read(&map)?;
+        if layout.name != name {
+            return Err(file::wrong(format!("case {name}"), format!("case {}", layout.name)));
+        }
+        if layout.digest != self.recipe.digest() {
+            return Err(DataError::OtherRecipe {
+                expected: self.recipe.digest().to_owned(),
+                found: layout.digest,
+            });
+        }
+        Ok(StoredCase { map, layout, locations: OnceLock::new() })
+    }
+}
+
+impl TrainingCases for Store {
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn open(&self, index: usize) -> Result<Box<dyn TrainingCase + '_>> {
+        Ok(Box::new(self.case(index)?))
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.names[index].clone()
+    }
+}
+
+fn path_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{}", suffix()))
+}
+
+/// Maps a file.
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: a mapping is sound as long as nobody changes the bytes under it. The map is
+    // read-only, and this crate never writes into an existing case: it moves a new file over it,
+    // which leaves the mapped one as it was. As with every mapped file, another program that
+    // truncates it in place would end this one with a bus error; the values themselves are plain
+    // numbers, for which any bytes are valid.
+    unsafe { Mmap::map(file) }
+}
+
+/// A case of a store, mapped.
+#[derive(Debug)]
+pub struct StoredCase {
+    map: Mmap,
+    layout: Layout,
+    /// Copied out of the map when first asked for: most patches need none.
+    locations: OnceLock<ClassLocations>,
+}
+
+impl StoredCase {
+    /// How to get back to the file's grid.
+    pub fn trace(&self) -> &Trace {
+        &self.layout.trace
+    }
+
+    /// The files it was made from.
+    pub fn stamp(&self) -> &Stamp {
+        &self.layout.stamp
+    }
+}
+
+impl TrainingCase for StoredCase {
+    fn name(&self) -> &str {
+        &self.layout.name
+    }
+
+    fn image(&self) -> ArrayView4<'_, f32> {
+        self.layout.image(&self.map)
+    }
+
+    fn labels(&self) -> ArrayView3<'_, i16> {
+        self.layout.labels(&self.map)
+    }
+
+    fn locations(&self) -> &ClassLocations {
+        self.locations.get_or_init(|| self.layout.locations(&self.map))
+    }
+}
+
+#[cfg(test)]
+mod tests;

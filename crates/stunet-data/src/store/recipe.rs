@@ -1,0 +1,173 @@
+//! `store.json`: how the cases of a store were prepared.
+
+use crate::error::{Result, invalid};
+use crate::labels::LabelSet;
+use crate::plans::{self, Plans};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Plans, labels and cases of a store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    plans: Plans,
+    labels: LabelSet,
+    cases: Vec<String>,
+    digest: String,
+}
+
+impl Recipe {
+    /// The recipe for the cases of a dataset.
+    ///
+    /// # Errors
+    /// When there is no case, or a name occurs twice.
+    pub fn new(plans: Plans, labels: LabelSet, mut cases: Vec<String>) -> Result<Self> {
+        cases.sort();
+        if cases.is_empty() {
+            return Err(invalid("store.json", "cases", "at least one case", "none"));
+        }
+        if let Some(twice) = cases.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(invalid("store.json", "cases", "every name once", &twice[0]));
+        }
+        let digest = digest(&plans, &labels);
+        Ok(Self { plans, labels, cases, digest })
+    }
+
+    /// Whose arithmetic, which spacing, which normalisation.
+    pub fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    /// What label values mean.
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    /// Names of the dataset's cases, sorted.
+    pub fn cases(&self) -> &[String] {
+        &self.cases
+    }
+
+    /// [`digest`] of plans and labels.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(super) fn load(path: &Path) -> Result<Self> {
+        let raw: RawRecipe = plans::load_json(path)?;
+        let checked = || {
+            plans::check_format("store.json", (&raw.format, raw.version), FORMAT)?;
+            Self::new(raw.plans, raw.labels, raw.cases)
+        };
+        checked().map_err(|e| e.at(path))
+    }
+
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let raw = RawRecipe {
+            format: FORMAT.to_owned(),
+            version: 1,
+            digest: self.digest.clone(),
+            plans: self.plans.clone(),
+            labels: self.labels.clone(),
+            cases: self.cases.clone(),
+        };
+        plans::save_json(path, &raw)
+    }
+}
+
+/// Tells recipes apart, in 16 hexadecimal digits.
+///
+/// Covers what a preprocessed case depends on: whose arithmetic, spacing, axes, normalisation, and
+/// the labels. Patch and batch size may change without a case being prepared anew.
+pub fn digest(plans: &Plans, labels: &LabelSet) -> String {
+    let parts = serde_json::json!({
+        "case_format": super::file::VERSION,
+        "reference": plans.reference,
+        "spacing_mm": plans.spacing_mm,
+        "transpose_forward": plans.transpose_forward,
+        "channels": plans.channels,
+        "force_separate_z": plans.force_separate_z,
+        "labels": labels,
+    });
+    fnv(parts.to_string().as_bytes())
+}
+
+/// FNV-1a, which is the same on every machine and in every version.
+pub(super) fn fnv(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+const FORMAT: &str = "stunet-store";
+
+#[derive(Serialize, Deserialize)]
+struct RawRecipe {
+    format: String,
+    version: u32,
+    /// For people and other programs; it follows from the rest.
+    digest: String,
+    plans: Plans,
+    labels: LabelSet,
+    cases: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::{Normalization, Reference};
+
+    fn published() -> (Plans, LabelSet) {
+        (Plans::totalsegmentator(), LabelSet::totalsegmentator())
+    }
+
+    #[test]
+    fn the_digest_covers_what_cases_depend_on_and_nothing_else() {
+        let (plans, labels) = published();
+        let same = digest(&plans, &labels);
+        let check = |change: &dyn Fn(&mut Plans), matters: bool| {
+            let mut other = plans.clone();
+            change(&mut other);
+            assert_eq!(digest(&other, &labels) != same, matters, "{other:?}");
+        };
+        check(&|p| p.batch_size = 7, false);
+        check(&|p| p.patch_size = [64; 3], false);
+        check(&|p| p.notes.push("a note".into()), false);
+        check(&|p| p.spacing_mm[1] = 1.25, true);
+        check(&|p| p.reference = Reference::NnUNetV28, true);
+        check(&|p| p.transpose_forward = [1, 0, 2], true);
+        check(&|p| p.force_separate_z = Some(true), true);
+        check(&|p| p.channels[0].use_mask = true, true);
+        check(&|p| p.channels[0].scheme = Normalization::None, true);
+        assert_ne!(digest(&plans, &LabelSet::numbered(3).unwrap()), same);
+    }
+
+    #[test]
+    fn the_digest_is_the_same_on_every_machine() {
+        assert_eq!(fnv(b""), "cbf29ce484222325");
+        assert_eq!(fnv(b"foobar"), "85944171f73967e8");
+    }
+
+    #[test]
+    fn saved_and_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.json");
+        let (plans, labels) = published();
+        let recipe = Recipe::new(plans.clone(), labels.clone(), vec!["b".into(), "a".into()]);
+        let recipe = recipe.unwrap();
+        assert_eq!(recipe.cases(), ["a", "b"]);
+        recipe.save(&path).unwrap();
+        assert_eq!(Recipe::load(&path).unwrap(), recipe);
+        let check = |cases: &[&str]| {
+            let cases = cases.iter().map(|c| (*c).to_owned()).collect();
+            Recipe::new(plans.clone(), labels.clone(), cases).unwrap_err().to_string()
+        };
+        assert!(check(&[]).contains("at least one case"));
+        assert!(check(&["a", "b", "a"]).contains("every name once, found a"));
+        let text = std::fs::read_to_string(&path).unwrap().replace("stunet-store", "other");
+        std::fs::write(&path, text).unwrap();
+        let message = Recipe::load(&path).unwrap_err().to_string();
+        assert!(message.contains("stunet-store version 1"), "{message}");
+        assert!(message.ends_with("store.json"), "{message}");
+    }
+}

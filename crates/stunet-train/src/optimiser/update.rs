@@ -1,0 +1,130 @@
+//! One step of every parameter: a fused pass over slices on the host, operators elsewhere.
+
+use super::{ParameterGradients, SgdConfig};
+use crate::loss::is_host;
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::{DType, Tensor, TensorData};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use stunet_model::{ParameterRef, StuNet};
+
+/// Values updated by one task.
+const BLOCK: usize = 1 << 14;
+
+/// What one step multiplies by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub config: SgdConfig,
+    pub gradient_factor: f64,
+    pub lr: f64,
+}
+
+/// Moves every parameter that has a gradient.
+pub(super) fn apply(
+    network: StuNet,
+    gradients: ParameterGradients,
+    velocities: &mut [Option<Tensor<1>>],
+    step: &Step,
+) -> StuNet {
+    let mut work = HashMap::new();
+    let mut gradients = gradients.into_tensors().enumerate();
+    network.for_each_parameter(&mut |_, parameter| {
+        let id = match parameter {
+            ParameterRef::Vector(p) => p.id,
+            ParameterRef::Kernel(p) => p.id,
+        };
+        let (index, gradient) = gradients.next().expect("as many gradients as parameters");
+        if let Some(gradient) = gradient {
+            work.insert(id, (index, gradient));
+        }
+    });
+    network.map(&mut Mapper { work, velocities, step })
+}
+
+struct Mapper<'a> {
+    work: HashMap<ParamId, (usize, Tensor<1>)>,
+    velocities: &'a mut [Option<Tensor<1>>],
+    step: &'a Step,
+}
+
+impl ModuleMapper for Mapper<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((index, gradient)) = self.work.remove(&param.id) else { return param };
+        let velocity = self.velocities[index].take();
+        param.map(|parameter| {
+            let (shape, strategy) = (parameter.dims(), parameter.gradient_checkpointing_strategy());
+            let tracked = parameter.is_require_grad();
+            let value: Tensor<1> = parameter.inner().flatten(0, D as isize - 1);
+            let on_host = is_host(&value.device()) && value.dtype() == DType::F32;
+            let (value, velocity) = if on_host {
+                on_host_slices(value, gradient, velocity, self.step)
+            } else {
+                with_operators(value, gradient, velocity, self.step)
+            };
+            self.velocities[index] = Some(velocity);
+            let mut value: Tensor<D> = value.reshape(shape);
+            if let Some(strategy) = strategy {
+                value = value.autodiff().with_gradient_checkpointing_strategy(strategy);
+            }
+            if tracked { value.require_grad() } else { value }
+        })
+    }
+}
+
+pub(super) fn with_operators(
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    velocity: Option<Tensor<1>>,
+    step: &Step,
+) -> (Tensor<1>, Tensor<1>) {
+    let SgdConfig { momentum, nesterov, weight_decay, .. } = step.config;
+    let gradient = gradient.cast(value.dtype()) * step.gradient_factor;
+    let gradient = gradient + value.clone() * weight_decay;
+    let velocity = match velocity {
+        Some(velocity) => velocity * momentum + gradient.clone(),
+        None => gradient.clone(),
+    };
+    let direction =
+        if nesterov { gradient + velocity.clone() * momentum } else { velocity.clone() };
+    (value - direction * step.lr, velocity)
+}
+
+/// The same in one pass, in place where nothing else holds the buffers.
+pub(super) fn on_host_slices(
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    velocity: Option<Tensor<1>>,
+    step: &Step,
+) -> (Tensor<1>, Tensor<1>) {
+    let device = value.device();
+    let [len] = value.dims();
+    let gradient = gradient.into_data().convert_dtype(DType::F32);
+    let gradient = gradient.as_slice::<f32>().expect("converted above");
+    let first = velocity.is_none();
+    let mut value = value.into_data();
+    let mut velocity = match velocity {
+        Some(velocity) => velocity.into_data(),
+        None => TensorData::zeros::<f32, _>([len]),
+    };
+    let SgdConfig { momentum, nesterov, weight_decay, .. } = step.config;
+    let [momentum, decay] = [momentum, weight_decay].map(|v| v as f32);
+    let [factor, lr] = [step.gradient_factor, step.lr].map(|v| v as f32);
+    // The first velocity is the gradient, whatever the momentum.
+    let kept = if first { 0.0 } else { momentum };
+    let ahead = if nesterov { (1.0, momentum) } else { (0.0, 1.0) };
+    let values = value.as_mut_slice::<f32>().expect("f32 as checked by the caller");
+    let velocities = velocity.as_mut_slice::<f32>().expect("velocities are f32");
+    values
+        .par_chunks_mut(BLOCK)
+        .zip(velocities.par_chunks_mut(BLOCK))
+        .zip(gradient.par_chunks(BLOCK))
+        .for_each(|((values, velocities), gradients)| {
+            for ((w, v), &g) in values.iter_mut().zip(velocities).zip(gradients) {
+                let g = g * factor + decay * *w;
+                *v = kept * *v + g;
+                *w -= lr * (ahead.0 * g + ahead.1 * *v);
+            }
+        });
+    let tensor = |data| Tensor::from_data(data, (&device, DType::F32));
+    (tensor(value), tensor(velocity))
+}
