@@ -56,7 +56,8 @@ fn main() -> anyhow::Result<()> {
 
     let mut config = short_run(&plans, args.epochs, args.iterations, demo::LR);
     config.training.seed = args.seed;
-    let options = StateOptions::new(&stunet::device::parse(&args.device)?);
+    let mut options = StateOptions::new(&stunet::device::parse(&args.device)?);
+    options.sgd.momentum = demo::MOMENTUM;
     let folder = FoldFolder::at(&args.output.join("run"));
     let state = match folder.newest_checkpoint() {
         Some(file) => TrainingState::from_checkpoint(&TrainingCheckpoint::open(&file)?, &options)?,

@@ -23,20 +23,22 @@ pub const STRUCTURES: [&str; 12] = [
 ];
 
 /// Seeds of the phantoms it was trained on.
-pub const TRAINING_SEEDS: Range<u64> = 1_000..1_096;
+pub const TRAINING_SEEDS: Range<u64> = 1_000..1_048;
 /// Seeds of the phantoms that were watched while it trained.
-pub const VALIDATION_SEEDS: Range<u64> = 2_000..2_012;
+pub const VALIDATION_SEEDS: Range<u64> = 2_000..2_006;
 /// Seeds of phantoms it has never seen, by which it is judged.
 pub const TEST_SEEDS: Range<u64> = 3_000..3_006;
 
 /// Of the initial weights and of the patches.
 pub const SEED: u64 = 1;
 /// Epochs of its training.
-pub const NUM_EPOCHS: usize = 40;
+pub const NUM_EPOCHS: usize = 36;
 /// Updates of each.
-pub const NUM_ITERATIONS: usize = 25;
+pub const NUM_ITERATIONS: usize = 20;
 /// Learning rate of the first epoch.
-pub const LR: f64 = 0.01;
+pub const LR: f64 = 0.03;
+/// Less than the reference's 0.99, whose memory is longer than so short a run can wait for.
+pub const MOMENTUM: f64 = 0.95;
 
 /// The folder with the committed model.
 pub fn folder() -> PathBuf {
@@ -80,7 +82,7 @@ pub fn plans(num_classes: usize) -> Plans {
         // Mirrored, a left kidney would be a right one.
         mirror_axes: Vec::new(),
         force_separate_z: None,
-        batch_size: 2,
+        batch_size: 1,
         num_outputs: Some(num_classes),
         notes: Vec::new(),
     }

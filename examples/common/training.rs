@@ -60,7 +60,7 @@ pub fn short_run(plans: &Plans, num_epochs: usize, num_iterations: usize, lr: f6
     FitConfig {
         num_epochs,
         num_iterations,
-        num_val_iterations: 6,
+        num_val_iterations: 4,
         initial_lr: lr,
         accumulate: 1,
         save_every: 1,
