@@ -13,7 +13,6 @@
 
 mod common;
 
-use burn::tensor::Device;
 use clap::Parser;
 use common::demo;
 use common::phantoms::{label_set, mean};
@@ -28,6 +27,7 @@ use stunet::infer::{Model, OpenOptions};
 use stunet::model::{Initialisation, StuNet, StuNetConfig};
 use stunet::train::transfer::{TransferOptions, transfer};
 use stunet::train::{FitCases, StateOptions, TrainingState, fit};
+use stunet_testing::phantom::{Region, ScanOptions};
 
 /// The phantom's structure that the demo model was not taught.
 const NEW_STRUCTURES: [&str; 1] = ["pancreas"];
@@ -91,15 +91,17 @@ fn main() -> anyhow::Result<()> {
     let on = options.training_device();
     let (network, report) = transfer(&weights, &config, &TransferOptions::default(), &on)?;
     println!("{}: {report}", weights.display());
-    let (before, _) = learn.judged(network.valid(), &test)?;
-    let (after, tuned) = learn.judged(learn.train(network, &options)?, &test)?;
+    let state = TrainingState::new(network, &options);
+    let (before, _) = learn.judged(&state, &test)?;
+    let (after, tuned) = learn.judged(&learn.train(state)?, &test)?;
     tuned.save_folder(&args.output)?;
 
     let mut columns = vec![("before", before), ("fine-tuned", after)];
     if args.scratch || args.dataset.is_none() {
         println!("from random weights");
         let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &on)?;
-        let (scratch, _) = learn.judged(learn.train(network, &options)?, &test)?;
+        let state = TrainingState::new(network, &options);
+        let (scratch, _) = learn.judged(&learn.train(state)?, &test)?;
         columns.push(("from scratch", scratch));
     }
     print_table(&names, &columns, args.updates, test.len());
@@ -109,7 +111,9 @@ fn main() -> anyhow::Result<()> {
 
 /// A pancreas in every phantom.
 fn from_phantoms() -> anyhow::Result<Task> {
-    let make = |seeds| phantoms(seeds, &demo::training_scan(), &NEW_STRUCTURES).collect();
+    // Scans that show the upper abdomen, where the pancreas is.
+    let scan = ScanOptions { region: Some(Region::Abdomen), ..demo::training_scan() };
+    let make = |seeds| phantoms(seeds, &scan, &NEW_STRUCTURES).collect::<Result<Vec<_>, _>>();
     Ok(Task {
         labels: label_set(&NEW_STRUCTURES)?,
         training: make(TRAINING_SEEDS)?,
@@ -143,21 +147,24 @@ struct Learn<'a> {
 
 impl Learn<'_> {
     /// Trains for the updates asked for, in epochs of twenty.
-    fn train(&self, network: StuNet, options: &StateOptions) -> anyhow::Result<StuNet> {
+    fn train(&self, state: TrainingState) -> anyhow::Result<TrainingState> {
         let begin = Instant::now();
         let updates = self.args.updates.max(1);
         let num_iterations = updates.min(20);
         let config =
             short_run(self.plans, updates.div_ceil(num_iterations), num_iterations, self.args.lr);
-        let state = TrainingState::new(network, options);
         let state = fit(state, self.cases, &config, None, &mut print_progress)?;
         println!("{updates} updates in {:.0} s", begin.elapsed().as_secs_f64());
-        Ok(state.network_for_inference())
+        Ok(state)
     }
 
     /// Mean Dice of every label over the cases held back.
-    fn judged(&self, network: StuNet, test: &[Labelled]) -> anyhow::Result<(Vec<f64>, Model)> {
-        let model = model(network, self.plans, self.labels)?;
+    fn judged(
+        &self,
+        state: &TrainingState,
+        test: &[Labelled],
+    ) -> anyhow::Result<(Vec<f64>, Model)> {
+        let model = model(state.network_for_inference(), self.plans, self.labels)?;
         let scores = test.iter().map(|case| judge(&model, case)).collect::<Result<Vec<_>, _>>()?;
         let labels = 0..self.labels.num_outputs() - 1;
         let of = |label: usize| mean(scores.iter().map(|case| case[label]));

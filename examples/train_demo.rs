@@ -44,8 +44,19 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let labels = label_set(&demo::STRUCTURES)?;
-    let plans = demo::plans(labels.num_outputs());
+    let mut options = StateOptions::new(&stunet::device::parse(&args.device)?);
+    options.sgd.momentum = demo::MOMENTUM;
+    let run = FoldFolder::at(&args.output.join("run"));
+    if !run.path.join(FINAL).is_file() {
+        train(&args, &options, &run)?;
+    }
+    export(&args, &options, &run.path)
+}
+
+/// From random weights, or from where an earlier run was stopped, to the last epoch.
+fn train(args: &Args, options: &StateOptions, run: &FoldFolder) -> anyhow::Result<()> {
+    let num_classes = demo::STRUCTURES.len() + 1;
+    let plans = demo::plans(num_classes);
     let scan = demo::training_scan();
     eprintln!("making {} phantoms", demo::TRAINING_SEEDS.count());
     let seen = |seeds| prepared(phantoms(seeds, &scan, &demo::STRUCTURES), &plans);
@@ -53,41 +64,35 @@ fn main() -> anyhow::Result<()> {
         training: seen(demo::TRAINING_SEEDS)?,
         validation: Some(seen(demo::VALIDATION_SEEDS)?),
     };
-
     let mut config = short_run(&plans, args.epochs, args.iterations, demo::LR);
     config.training.seed = args.seed;
-    let mut options = StateOptions::new(&stunet::device::parse(&args.device)?);
-    options.sgd.momentum = demo::MOMENTUM;
-    let folder = FoldFolder::at(&args.output.join("run"));
-    let state = match folder.newest_checkpoint() {
-        Some(file) => TrainingState::from_checkpoint(&TrainingCheckpoint::open(&file)?, &options)?,
+    let state = match run.newest_checkpoint() {
+        Some(file) => TrainingState::from_checkpoint(&TrainingCheckpoint::open(&file)?, options)?,
         None => {
-            let network = demo::network(labels.num_outputs());
+            let network = demo::network(num_classes);
             let device = options.training_device();
-            let network = StuNet::init(&network, Initialisation::NnUNetV1, args.seed, &device)?;
-            TrainingState::new(network, &options)
+            let begin = Initialisation::NnUNetV1;
+            TrainingState::new(StuNet::init(&network, begin, args.seed, &device)?, options)
         }
     };
-    let state = fit(state, &cases, &config, Some(&folder), &mut print_progress)?;
+    let state = fit(state, &cases, &config, Some(run), &mut print_progress)?;
     anyhow::ensure!(state.is_complete(&config), "stopped; start again to go on");
-    export(&args, &folder.path)
+    Ok(())
 }
 
 /// The model folder: half-precision weights, the curve, the log, and the Dice of unseen phantoms.
-fn export(args: &Args, run: &Path) -> anyhow::Result<()> {
+fn export(args: &Args, options: &StateOptions, run: &Path) -> anyhow::Result<()> {
     let labels = label_set(&demo::STRUCTURES)?;
     let plans = demo::plans(labels.num_outputs());
-    let device = stunet::device::parse(&args.device)?;
     let checkpoint = TrainingCheckpoint::open(&run.join(FINAL))?;
-    let options = StateOptions::new(&device);
-    let network = TrainingState::from_checkpoint(&checkpoint, &options)?.network_for_inference();
+    let network = TrainingState::from_checkpoint(&checkpoint, options)?.network_for_inference();
     Model::from_parts(vec![network], plans, labels)?
         .save_folder_as(&args.output, Precision::F16)?;
     for name in ["training_log.jsonl", "progress.png"] {
         std::fs::copy(run.join(name), args.output.join(name))?;
     }
 
-    let model = Model::open(&args.output, &OpenOptions::new(&device))?;
+    let model = Model::open(&args.output, &OpenOptions::new(&options.device))?;
     let scan = ScanOptions::default();
     let scores = phantoms(demo::TEST_SEEDS, &scan, &demo::STRUCTURES)
         .map(|case| judge(&model, &case?))

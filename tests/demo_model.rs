@@ -7,8 +7,9 @@ mod common;
 use common::demo;
 use common::phantoms::{dice, mean, phantom};
 use std::ops::ControlFlow;
+use stunet::data::dataset::RawDataset;
 use stunet::infer::{Model, OpenOptions, PredictOptions, predict};
-use stunet_testing::phantom::ScanOptions;
+use stunet_testing::phantom::{DatasetOptions, ScanOptions, write_dataset};
 
 /// Half precision of the weights is on both sides; other machines round sums in another order.
 const TOLERANCE: f64 = 0.01;
@@ -123,6 +124,26 @@ fn the_picture_shows_the_labels_where_they_are() {
     // However the axes are stored, the picture is the same but for rounding.
     let (w, h, _) = draw(&turned);
     assert!(w.abs_diff(width) <= 4 && h.abs_diff(height) <= 4, "{w}×{h}, {width}×{height}");
+}
+
+#[test]
+fn a_folder_of_phantoms_is_a_dataset() {
+    let folder = tempfile::tempdir().unwrap();
+    let structures = ["pancreas", "liver"];
+    // Stored in any order of axes, as files are.
+    let options = DatasetOptions { seeds: 6..9, scan: coarse(true), structures: &structures };
+    write_dataset(folder.path(), &options).unwrap();
+    let dataset = RawDataset::open(folder.path()).unwrap();
+    assert!(dataset.check(&|_| ()).is_empty());
+    assert_eq!(dataset.info().labels, common::phantoms::label_set(&structures).unwrap());
+    for (seed, files) in options.seeds.zip(dataset.cases()) {
+        let (image, labels) = files.read(dataset.info()).unwrap();
+        let expected = phantom(seed, &options.scan, &structures).unwrap();
+        assert_eq!(image.data, expected.image.data);
+        assert_eq!(labels.data, expected.truth.data);
+        image.geometry.check_same_grid(&expected.image.geometry).unwrap();
+        assert!((1..=2).all(|label| labels.data.iter().any(|v| *v == label)), "seed {seed}");
+    }
 }
 
 fn coarse(turn_axes: bool) -> ScanOptions {
