@@ -1,36 +1,48 @@
-//! A CT in, 104 structures out.
+//! A CT in, labelled structures out.
 //!
 //! ```console
 //! cargo run --release --example predict_totalseg -- --input CT.nii.gz --weights base_ep4k.model
 //! ```
 //!
-//! Without arguments the whole job runs on a phantom, with a small network of random weights.
+//! Without arguments a fresh phantom is segmented with the demo model of this repository
+//! (`examples/demo-model`), which is small, was trained on phantoms by `train_demo`, and knows
+//! nothing of real patients.
 
-use std::ops::ControlFlow;
-use std::path::PathBuf;
+mod common;
 
 use burn::tensor::Device;
 use clap::Parser;
-use stunet::data::{geometry::Geometry, image::Image, labels::LabelSet, nifti, plans::Plans};
+use common::phantoms::{PhantomCase, dice, mean, phantom};
+use common::{demo, overlay};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use stunet::data::{image::Image, labels::LabelMap, nifti};
 use stunet::infer::{Event, Model, OpenOptions, PredictOptions, predict};
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet_testing::phantom::ScanOptions;
 
-/// Segments a CT with the published weights of STU-Net.
+/// Segments a CT with the published weights of STU-Net, or a phantom with the demo model.
 #[derive(Parser)]
 struct Args {
     /// A CT as NIfTI; without it, a phantom
     #[arg(long)]
     input: Option<PathBuf>,
-    /// small_ep4k.model, base_ep4k.model, …; without it, random weights
+    /// small_ep4k.model, base_ep4k.model, …; without it, the demo model
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Where to write the labelmap
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Where to write image, labels and picture
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/predict_totalseg"))]
+    folder: PathBuf,
+    /// Which phantom; without it, one that nobody has seen
+    #[arg(long)]
+    seed: Option<u64>,
     /// auto, cpu, cuda:0, …
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Average over mirrored windows, as the reference does: eight times the work
+    /// Average over mirrored windows, where the model allows: up to eight times the work
     #[arg(long)]
     tta: bool,
 }
@@ -38,55 +50,111 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let device = stunet::device::parse(&args.device)?;
-    let model = match &args.weights {
-        Some(weights) => Model::open(weights, &OpenOptions::new(&device))?,
-        None => random_model(&device)?,
-    };
-    let image = match &args.input {
-        Some(file) => nifti::read_image(&[file])?,
-        None => phantom()?,
+    let model = open(&args, &device)?;
+    let (image, truth) = match &args.input {
+        Some(file) => (nifti::read_image(&[file])?, None),
+        None => fresh_phantom(args.seed)?,
     };
 
+    let begin = Instant::now();
     let options = PredictOptions { mirror: args.tta, ..PredictOptions::default() };
     let prediction = predict(&model, &image, &options, &mut |event| {
         if let Event::Windows { done: done @ 1.., total } = event {
-            println!("window {done} of {total}");
+            eprint!("\rwindow {done} of {total}");
         }
         ControlFlow::Continue(())
     })?;
+    eprintln!();
+    println!("{:.1} s", begin.elapsed().as_secs_f64());
 
-    let voxel_ml = image.geometry.voxel_volume_mm3() / 1000.0;
-    for label in &model.labels().labels()[1..] {
-        let is_label = |voxel: &&u16| label.values.contains(voxel);
-        let voxels = prediction.labelmap.data.iter().filter(is_label).count();
-        if voxels > 0 {
-            println!("{:32} {:10.1} ml", label.name, voxels as f64 * voxel_ml);
-        }
-    }
-    if let Some(path) = &args.output {
-        nifti::write_labelmap(path, &prediction.labelmap, model.labels().max_value())?;
-        println!("written: {}", path.display());
-    }
-    Ok(())
+    // The phantom's truth has the demo model's labels; other weights have others.
+    let truth = truth.filter(|_| args.weights.is_none());
+    report(&model, &prediction.labelmap, truth.as_ref());
+    write(&args, &model, &image, &prediction.labelmap, truth.as_ref())
 }
 
-/// A network with the published plan and labels, but a quarter of the width and no knowledge.
-fn random_model(device: &Device) -> anyhow::Result<Model> {
+/// The model to use, and what to expect of it.
+fn open(args: &Args, device: &Device) -> anyhow::Result<Model> {
+    let options = OpenOptions::new(device);
+    if let Some(weights) = &args.weights {
+        return Ok(Model::open(weights, &options)?);
+    }
     println!(
-        "No --weights: the network is small and its weights are random, so the organs it finds"
+        "No --weights: this is a demo. Its model is small and was trained on phantoms only: it is"
     );
-    println!("mean nothing. For real ones pass --weights base_ep4k.model, from");
-    println!("https://huggingface.co/ziyanhuang/STU-Net");
-    let config = StuNetConfig { width: [4, 8, 16, 32, 64, 64], ..StuNetConfig::small(1, 105) };
-    let network = StuNet::init(&config, Initialisation::NnUNetV1, 1, device)?;
-    let labels = LabelSet::totalsegmentator();
-    Ok(Model::from_parts(vec![network], Plans::totalsegmentator(), labels)?)
+    println!("of no use for real CTs. For 104 structures of real ones, download weights from");
+    println!("    https://huggingface.co/ziyanhuang/STU-Net");
+    println!("and pass --input CT.nii.gz --weights base_ep4k.model");
+    Ok(Model::open(&demo::folder(), &options)?)
 }
 
-/// A torso of ellipsoids at 3 mm.
-fn phantom() -> anyhow::Result<Image> {
-    println!("No --input: the CT is a phantom. For a real one pass --input CT.nii.gz");
-    let torso = stunet_testing::phantom::torso([80, 64, 88], 1);
-    let geometry = Geometry::axis_aligned([80, 64, 88], [3.0; 3])?;
-    Ok(Image::new(torso.image.insert_axis(ndarray::Axis(0)), geometry)?)
+/// A CT that was not there before, with its truth.
+fn fresh_phantom(seed: Option<u64>) -> anyhow::Result<(Image, Option<LabelMap>)> {
+    let seed = match seed {
+        Some(seed) => seed,
+        // Far beyond the seeds the model was trained on.
+        None => (1 << 32) + SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64,
+    };
+    let PhantomCase { image, truth, .. } =
+        phantom(seed, &ScanOptions::default(), &demo::STRUCTURES)?;
+    let (shape, spacing) = (image.geometry.shape(), image.geometry.spacing_mm());
+    println!("No --input: a phantom of seed {seed}, {shape:?} voxels of {spacing:?} mm (z, y, x)");
+    if demo::TRAINING_SEEDS.contains(&seed) {
+        println!("The demo model was trained on this very phantom.");
+    }
+    Ok((image, Some(truth)))
+}
+
+/// Millilitres of every structure, and its Dice where the truth is known.
+fn report(model: &Model, labelmap: &LabelMap, truth: Option<&LabelMap>) {
+    let voxel_ml = labelmap.geometry.voxel_volume_mm3() / 1000.0;
+    let volume = |map: &LabelMap, value: u16| {
+        map.data.iter().filter(|voxel| **voxel == value).count() as f64 * voxel_ml
+    };
+    let labels = &model.labels().labels()[1..];
+    let Some(truth) = truth else {
+        for label in labels {
+            let found: f64 = label.values.iter().map(|value| volume(labelmap, *value)).sum();
+            if found > 0.0 {
+                println!("{:32} {found:10.1} ml", label.name);
+            }
+        }
+        return;
+    };
+    let scores = dice(truth, labelmap, labels.len());
+    println!("{:20} {:>8} {:>10} {:>10}", "", "Dice", "found", "true");
+    for (label, score) in labels.iter().zip(&scores) {
+        let score = score.map_or("-".to_owned(), |score| format!("{score:.3}"));
+        let [found, exact] = [labelmap, truth].map(|map| volume(map, label.values[0]));
+        println!("{:20} {score:>8} {found:>7.0} ml {exact:>7.0} ml", label.name);
+    }
+    println!("{:20} {:>8.3}", "mean", mean(scores));
+}
+
+/// The labelmap where it was asked for; with the CT and a picture in the folder.
+fn write(
+    args: &Args,
+    model: &Model,
+    image: &Image,
+    labelmap: &LabelMap,
+    truth: Option<&LabelMap>,
+) -> anyhow::Result<()> {
+    let highest = model.labels().max_value();
+    if let Some(path) = &args.output {
+        nifti::write_labelmap(path, labelmap, highest)?;
+        println!("labels:  {}", path.display());
+    }
+    std::fs::create_dir_all(&args.folder)?;
+    let [ct, labels, picture] =
+        ["ct.nii.gz", "labels.nii.gz", "slices.png"].map(|name| args.folder.join(name));
+    nifti::write_image(&ct, image)?;
+    nifti::write_labelmap(&labels, labelmap, highest)?;
+    let mut maps = vec![labelmap];
+    maps.extend(truth);
+    overlay::write(&picture, image, &maps)?;
+    println!("CT:      {}", ct.display());
+    println!("labels:  {}", labels.display());
+    let rows = if truth.is_some() { "above as found, below the truth" } else { "three slices" };
+    println!("picture: {} ({rows})", picture.display());
+    Ok(())
 }
