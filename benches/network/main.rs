@@ -55,6 +55,9 @@ struct Args {
     /// File that receives one JSON line per row
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Say what this binary was built with and what is usable here, and measure nothing
+    #[arg(long)]
+    list_devices: bool,
     /// Measure one row in this process and print its JSON
     #[arg(long, hide = true)]
     row: bool,
@@ -65,6 +68,14 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
+    if args.list_devices {
+        for status in stunet::device::list().iter().filter(|status| status.compiled_in) {
+            for found in &status.devices {
+                println!("{}: {:?}", found.name, found.usable);
+            }
+        }
+        return;
+    }
     if args.row {
         println!("{}", serde_json::to_string(&measure::row(&args)).unwrap());
         return;
