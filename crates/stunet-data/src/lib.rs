@@ -11,6 +11,10 @@
 //! 4. The trace takes labels back to the file's grid, and [`nifti::write_labelmap`] writes them
 //!    with exactly the geometry of the input.
 //!
+//! Before training, a [`dataset::RawDataset`] is checked, measured into a
+//! [`fingerprint::Fingerprint`], and [`planner::plan`] makes plans of it by nnU-Net's own rules;
+//! [`splits`] are its folds.
+//!
 //! ```no_run
 //! use stunet_data::{nifti, plans::Plans, preprocess::preprocess};
 //! let image = nifti::read_image(&["ct_0000.nii.gz"])?;
