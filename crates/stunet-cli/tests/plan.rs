@@ -224,6 +224,8 @@ fn bad_descriptions_and_arguments() {
     check_refused(&scene, &["--rules", "v1"], &[&["labels: expected plain", "regions"]]);
     let absent = scene.path("absent.json");
     check_refused(&scene, &["--fingerprint", absent.to_str().unwrap()], &[&["absent.json"]]);
+    let given = ["--fingerprint", absent.to_str().unwrap(), "--rules", "v1"];
+    check_refused(&scene, &given, &[&["--fingerprint: expected the rules of v2"]]);
     check_refused(&scene, &["--plans-name", "a/b"], &[&["--plans-name", "a/b"]]);
     let foreign = json!([{"train": ["c0", "x9"], "val": ["c1"]}]);
     scene.file(&format!("{PREPROCESSED}/splits_final.json"), foreign.to_string().as_bytes());

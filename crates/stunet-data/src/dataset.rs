@@ -1,6 +1,7 @@
 //! nnU-Net's folder layout: cases, their channel files, and `dataset.json`.
 
 pub(crate) mod convert;
+mod listing;
 mod training;
 
 pub use training::{Problem, RawDataset, TrainingCaseFiles};
@@ -70,19 +71,6 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-/// The channel files of a folder with one ending, complete or not.
-fn group_files(folder: &Path, ending: &str) -> Result<training::Grouped> {
-    let mut cases = training::Grouped::new();
-    for file in files_of(folder)? {
-        let name = file.file_name().and_then(|name| name.to_str());
-        let found = name.and_then(|name| split_channel(name.strip_suffix(ending)?));
-        if let Some((name, channel)) = found.map(|(name, channel)| (name.to_owned(), channel)) {
-            cases.entry(name).or_default().insert(channel, file);
-        }
-    }
-    Ok(cases)
 }
 
 fn group(files: impl Iterator<Item = PathBuf>) -> Result<Vec<Case>> {

@@ -12,6 +12,10 @@
 //!    with exactly the geometry of the input.
 //! 5. For training, [`store`] keeps preprocessed cases on disk and maps them into memory.
 //!
+//! Before training, a [`dataset::RawDataset`] is checked, measured into a
+//! [`fingerprint::Fingerprint`], and [`planner::plan`] makes plans of it by nnU-Net's own rules;
+//! [`splits`] are its folds.
+//!
 //! ```no_run
 //! use stunet_data::{nifti, plans::Plans, preprocess::preprocess};
 //! let image = nifti::read_image(&["ct_0000.nii.gz"])?;

@@ -617,6 +617,18 @@ mod tests {
     }
 
     #[test]
+    fn spacings_survive_json_to_the_last_bit() {
+        // Spacings of NIfTI files are single precision and have long decimals.
+        for thousandths in 1..10_000u16 {
+            let spacing = f64::from(f32::from(thousandths) * 1e-3);
+            let text = serde_json::to_string(&spacing).unwrap();
+            assert_eq!(serde_json::from_str::<f64>(&text).unwrap(), spacing, "{text}");
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value.as_f64(), Some(spacing), "{text}");
+        }
+    }
+
+    #[test]
     fn recorded_plans_are_read() {
         let Some(folder) = stunet_testing::oracle::folder("A_model") else { return };
         let mut seen = 0;

@@ -61,6 +61,10 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         "--plans-name: expected a name, found `{}`",
         args.plans_name
     );
+    ensure!(
+        args.fingerprint.is_none() || args.rules != Reference::V1,
+        "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
+    );
     check_writable(&out.join("dataset.json"))?;
     let reference = reference(args.rules);
     let fingerprint = match &args.fingerprint {

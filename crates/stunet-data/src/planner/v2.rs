@@ -1,5 +1,7 @@
 //! Plans of nnU-Net 2: the configurations 2d, 3d_fullres and, for large images, 3d_lowres.
 
+mod format;
+
 use super::memory;
 use super::pooling::{Rule, Topology};
 use super::shrink::shrink_to_fit;
@@ -208,9 +210,9 @@ impl<'a> Planner<'a> {
         });
         let parts = match self.options.reference {
             Reference::NnUNetV28 => {
-                [resampling(), json!({"architecture": architecture(&c.network)})]
+                [format::resampling(), json!({"architecture": format::architecture(&c.network)})]
             }
-            _ => [flat_architecture(&c.network), resampling()],
+            _ => [format::flat_architecture(&c.network), format::resampling()],
         };
         for part in parts.into_iter().chain([json!({"batch_dice": batch_dice})]) {
             if let (Some(json), Value::Object(part)) = (json.as_object_mut(), part) {
@@ -287,64 +289,4 @@ fn resampled_median_shape(fingerprint: &Fingerprint, frame: &Frame) -> [f64; 3] 
         })
         .collect();
     medians(&shapes, |n| n)
-}
-
-fn resampling() -> Value {
-    let function = "resample_data_or_seg_to_shape";
-    let arguments = |is_seg: bool, order: usize| json!({"is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": null});
-    json!({
-        "resampling_fn_data": function,
-        "resampling_fn_seg": function,
-        "resampling_fn_data_kwargs": arguments(false, 3),
-        "resampling_fn_seg_kwargs": arguments(true, 1),
-        "resampling_fn_probabilities": function,
-        "resampling_fn_probabilities_kwargs": arguments(false, 1),
-    })
-}
-
-/// The reference's lists have an entry for the first stage, which halves nothing.
-fn all_strides(network: &Topology) -> Vec<Vec<usize>> {
-    let first = vec![1; network.patch.len()];
-    std::iter::once(first).chain(network.strides.iter().cloned()).collect()
-}
-
-/// The flat keys of version 2.2.
-fn flat_architecture(network: &Topology) -> Value {
-    let stages = network.strides.len() + 1;
-    json!({
-        "UNet_class_name": "PlainConvUNet",
-        "UNet_base_num_features": memory::BASE_FEATURES,
-        "n_conv_per_stage_encoder": vec![memory::CONVOLUTIONS; stages],
-        "n_conv_per_stage_decoder": vec![memory::CONVOLUTIONS; stages - 1],
-        "num_pool_per_axis": network.num_pool,
-        "pool_op_kernel_sizes": all_strides(network),
-        "conv_kernel_sizes": network.kernels,
-        "unet_max_num_features": memory::max_features(network.patch.len()),
-    })
-}
-
-/// The nested entry of version 2.8.
-fn architecture(network: &Topology) -> Value {
-    let stages = network.strides.len() + 1;
-    let axes = network.patch.len();
-    json!({
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": stages,
-            "features_per_stage": memory::features(network),
-            "conv_op": format!("torch.nn.modules.conv.Conv{axes}d"),
-            "kernel_sizes": network.kernels,
-            "strides": all_strides(network),
-            "n_conv_per_stage": vec![memory::CONVOLUTIONS; stages],
-            "n_conv_per_stage_decoder": vec![memory::CONVOLUTIONS; stages - 1],
-            "conv_bias": true,
-            "norm_op": format!("torch.nn.modules.instancenorm.InstanceNorm{axes}d"),
-            "norm_op_kwargs": {"eps": 1e-5, "affine": true},
-            "dropout_op": null,
-            "dropout_op_kwargs": null,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": true},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    })
 }
