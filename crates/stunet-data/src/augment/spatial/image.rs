@@ -56,7 +56,9 @@ fn each_channel(
     let padded_size = size.map(|n| n + BEFORE + BEHIND);
     let mut padded = Array3::zeros(padded_size);
     for (channel, mut output) in output.outer_iter_mut().enumerate() {
-        padded.fill(0.0);
+        if channel > 0 {
+            padded.fill(0.0);
+        }
         crop.read_channel(channel, first, inner(&mut padded));
         prepare(&mut padded);
         let source = Source {

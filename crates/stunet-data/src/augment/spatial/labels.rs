@@ -78,7 +78,10 @@ impl Source<'_> {
     /// The label with the largest share; beyond the crop everything is labelled -1.
     fn largest_share_row(&self, row: &Row, output: &mut [i16]) {
         let high = self.last.map(|last| last + 1.0);
-        self.row(row, -1.0, high, OUTSIDE, output, Corners::largest_share);
+        self.row(row, -1.0, high, OUTSIDE, output, |corners, p| {
+            let rounded = std::array::from_fn(|axis| in_single_precision(p[axis], high[axis]));
+            corners.largest_share(p, rounded)
+        });
     }
 
     /// Where all eight labels around a position are one label, that is it; else `decide`.
@@ -123,12 +126,30 @@ impl Source<'_> {
     }
 }
 
-/// True at voxels whose label is also that of the seven behind it.
+/// The voxel nearest to a position among `n`, by the reference's arithmetic: exactly between two
+/// voxels, where ties are common, its rounding decides.
+fn in_single_precision(p: f64, n: f64) -> f64 {
+    let from_centre = (p - (n / 2.0 - 0.5)) as f32;
+    let (half, n) = ((n / 2.0) as f32, n as f32);
+    f64::from((((from_centre / half + 1.0) * n - 1.0) / 2.0).round_ties_even())
+}
+
+/// True at voxels whose label is also that of the seven behind it; the last plane is left out.
+#[expect(clippy::needless_range_loop, reason = "eight rows at once")]
 fn uniform(labels: &[i16], [plane, line]: [usize; 2]) -> Vec<bool> {
-    let mut uniform = vec![true; labels.len()];
-    for offset in [1, line, line + 1, plane, plane + 1, plane + line, plane + line + 1] {
-        let behind = labels.get(offset..).unwrap_or(&[]);
-        uniform.iter_mut().zip(labels).zip(behind).for_each(|((u, a), b)| *u &= a == b);
+    let mut uniform = vec![false; labels.len()];
+    let reach = plane + line + 1;
+    let count = labels.len().saturating_sub(reach);
+    for (block, output) in uniform[..count].chunks_mut(line).enumerate() {
+        let width = output.len();
+        let row = |offset: usize| &labels[block * line + offset..][..width];
+        let (a, b, c, d) = (row(0), row(1), row(line), row(line + 1));
+        let (e, f, g, h) = (row(plane), row(plane + 1), row(plane + line), row(reach));
+        for i in 0..width {
+            let v = a[i];
+            let differ = (v ^ b[i]) | (v ^ c[i]) | (v ^ d[i]) | (v ^ e[i]);
+            output[i] = differ | (v ^ f[i]) | (v ^ g[i]) | (v ^ h[i]) == 0;
+        }
     }
     uniform
 }
@@ -159,7 +180,7 @@ impl Corners {
 
     /// Shares are compared as thousandths in half precision, so that near ties are ties; the nearest
     /// voxel's label settles those it takes part in, the smallest label the others.
-    fn largest_share(&self, p: [f64; 3]) -> i16 {
+    fn largest_share(&self, p: [f64; 3], nearest: [f64; 3]) -> i16 {
         let weights = self.weights();
         let share = |label: i16| {
             let parts = self.labels.iter().zip(&weights);
@@ -180,7 +201,7 @@ impl Corners {
         }
         let upper: [usize; 3] = std::array::from_fn(|axis| {
             let lower = p[axis] - self.t[axis];
-            usize::from(p[axis].round_ties_even() > lower + 0.25)
+            usize::from(nearest[axis] > lower + 0.25)
         });
         let nearest = self.labels[upper[0] << 2 | upper[1] << 1 | upper[2]];
         if share(nearest) == best.0 { nearest } else { best.1 }
