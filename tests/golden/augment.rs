@@ -1,9 +1,10 @@
 //! Oracle G: every deterministic transform, the crops before rotation, foreground oversampling,
 //! targets of deep supervision.
+//!
+//! Recorded for v1; `scripts/record_augment_v2.py` records the same of v2, which is then tested too.
 
 use ndarray::{Array3, Array4, Ix3, Ix4};
 use serde_json::Value;
-use std::path::PathBuf;
 use stunet_data::augment::{
     Augmentation, Crop, Flavour, LabelOrder, Params, Spatial, SpatialParams, blur, brightness,
     contrast, crop_size, downsample_labels, gamma, low_resolution, transform,
@@ -16,21 +17,37 @@ const PEAK: f64 = 1e-4;
 const RMSE: f64 = 1e-5;
 
 struct Recorded {
+    flavour: Flavour,
     json: Value,
     npz: Npz,
     image: Array4<f32>,
     labels: Array3<i16>,
 }
 
-fn recorded() -> Option<Recorded> {
-    let folder: PathBuf = oracle::folder("G_augment")?;
-    let npz = Npz::open(&folder.join("augment_v1.npz"));
-    Some(Recorded {
-        json: oracle::json(&folder.join("augment_v1.json")),
-        image: npz.f32("img").into_dimensionality::<Ix4>().unwrap(),
-        labels: labels(&npz, "seg"),
-        npz,
-    })
+/// Of v1, then of v2 where it was recorded.
+fn recorded() -> Vec<Recorded> {
+    let Some(folder) = oracle::folder("G_augment") else { return Vec::new() };
+    let flavours = [("augment_v1", Flavour::V1), ("augment_v2", Flavour::V2)];
+    let there = flavours.into_iter().filter(|(name, flavour)| {
+        *flavour == Flavour::V1 || folder.join(format!("{name}.npz")).exists()
+    });
+    there
+        .map(|(name, flavour)| {
+            let npz = Npz::open(&folder.join(format!("{name}.npz")));
+            Recorded {
+                flavour,
+                json: oracle::json(&folder.join(format!("{name}.json"))),
+                image: npz.f32("img").into_dimensionality::<Ix4>().unwrap(),
+                labels: labels(&npz, "seg"),
+                npz,
+            }
+        })
+        .collect()
+}
+
+/// What only the first version recorded, because it is the same in both.
+fn recorded_v1() -> Option<Recorded> {
+    recorded().into_iter().next()
 }
 
 /// Without the axes of batch and channel.
@@ -63,7 +80,12 @@ fn triple<T>(value: &Value, number: impl Fn(&Value) -> T) -> [T; 3] {
 
 #[test]
 fn intensity_transforms() {
-    let Some(Recorded { npz, image, .. }) = recorded() else { return };
+    for recorded in recorded() {
+        check_intensity(&recorded);
+    }
+}
+
+fn check_intensity(Recorded { flavour, npz, image, .. }: &Recorded) {
     let mut seen = std::collections::BTreeSet::new();
     for name in npz.names() {
         let parts: Vec<&str> = name.split('_').collect();
@@ -73,13 +95,14 @@ fn intensity_transforms() {
             match parts[..] {
                 ["gamma", exponent, inverted] => {
                     let inverted = inverted == "inv1";
-                    gamma(&mut channel, number(exponent), inverted, Flavour::V1);
+                    gamma(&mut channel, number(exponent), inverted, *flavour);
                 }
                 ["brightness", factor] => brightness(&mut channel, number(factor)),
                 ["contrast", factor] => contrast(&mut channel, number(factor)),
-                ["blur", sigma] => blur(&mut channel, [number(sigma); 3], Flavour::V1),
+                ["blur", sigma] => blur(&mut channel, [number(sigma); 3], *flavour),
+                ["blur", z, y, x] => blur(&mut channel, [z, y, x].map(number), *flavour),
                 ["lowres", scale] => {
-                    low_resolution(&mut channel, number(scale), false, Flavour::V1);
+                    low_resolution(&mut channel, number(scale), false, *flavour);
                 }
                 _ => continue,
             }
@@ -87,7 +110,7 @@ fn intensity_transforms() {
         }
         if seen.contains(parts[0]) {
             assert_ne!(found, image, "{name} did nothing");
-            assert_image(name, &found, &npz, name);
+            assert_image(&format!("{flavour:?} {name}"), &found, npz, name);
         }
     }
     let kinds: Vec<&str> = seen.into_iter().collect();
@@ -96,7 +119,12 @@ fn intensity_transforms() {
 
 #[test]
 fn rotation_and_scaling() {
-    let Some(Recorded { json, npz, image, labels: seg }) = recorded() else { return };
+    for recorded in recorded() {
+        check_spatial(&recorded);
+    }
+}
+
+fn check_spatial(Recorded { flavour, json, npz, image, labels: seg }: &Recorded) {
     let crop = Crop { image: image.view(), labels: seg.view(), lower: [0; 3] };
     let size: [usize; 3] = std::array::from_fn(|axis| seg.shape()[axis]);
     let mut seen = 0;
@@ -106,16 +134,18 @@ fn rotation_and_scaling() {
             angles: case["angles"].is_array().then(|| triple(&case["angles"], as_f64)),
             scale: case["scale"].as_f64(),
         };
+        let flat = case["slice_by_slice"].as_bool().unwrap_or(false);
         let label_order = match case["order_seg"].as_u64().unwrap() {
             0 => LabelOrder::Nearest,
             1 => LabelOrder::Linear,
             other => panic!("order {other} of {name}"),
         };
-        let spatial = Spatial { label_order, ..Spatial::of(Flavour::V1, false) };
+        let spatial = Spatial { label_order, ..Spatial::of(*flavour, flat) };
+        let what = format!("{flavour:?} {name}");
         let patch = triple(patch, |n| n.as_u64().unwrap() as usize);
         let (found, found_labels) = transform(&spatial, &params, &crop, size, patch);
-        assert_image(name, &found, &npz, &format!("spatial_{name}/data"));
-        assert_labels(name, &found_labels, &labels(&npz, &format!("spatial_{name}/seg")));
+        assert_image(&what, &found, npz, &format!("spatial_{name}/data"));
+        assert_labels(&what, &found_labels, &labels(npz, &format!("spatial_{name}/seg")));
         seen += 1;
     }
     assert!(seen > 0, "no spatial case found");
@@ -124,7 +154,7 @@ fn rotation_and_scaling() {
 /// Neither rotated nor scaled: the middle of the crop, and nothing is computed.
 #[test]
 fn plain_crop() {
-    let Some(Recorded { npz, image, labels, .. }) = recorded() else { return };
+    let Some(Recorded { npz, image, labels, .. }) = recorded_v1() else { return };
     let expected = npz.f32("spatial_none/data").into_dimensionality::<Ix4>().unwrap();
     let patch: [usize; 3] = std::array::from_fn(|axis| expected.shape()[axis + 1]);
     let augmentation = Augmentation::v1(patch);
@@ -142,7 +172,7 @@ fn plain_crop() {
 
 #[test]
 fn crop_sizes() {
-    let Some(Recorded { json, .. }) = recorded() else { return };
+    let Some(Recorded { json, .. }) = recorded_v1() else { return };
     let mut seen = 0;
     for (key, flat) in [("initial_patch_size", false), ("initial_patch_size_dummy2d", true)] {
         for (patch, expected) in json[key].as_object().unwrap() {
@@ -163,7 +193,7 @@ fn crop_sizes() {
 
 #[test]
 fn oversampling() {
-    let Some(Recorded { json, .. }) = recorded() else { return };
+    let Some(Recorded { json, .. }) = recorded_v1() else { return };
     let rule = json["oversample_rule"].as_object().unwrap();
     assert!(!rule.is_empty());
     for (size, expected) in rule {
@@ -177,7 +207,7 @@ fn oversampling() {
 
 #[test]
 fn targets_of_deep_supervision() {
-    let Some(Recorded { npz, labels: seg, .. }) = recorded() else { return };
+    let Some(Recorded { npz, labels: seg, .. }) = recorded_v1() else { return };
     let mut seen = 0;
     for name in npz.names().iter().filter(|n| n.starts_with("dsdown_")) {
         let expected = labels(&npz, name);

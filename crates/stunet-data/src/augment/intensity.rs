@@ -134,9 +134,6 @@ struct Statistics {
 
 impl Statistics {
     fn of(channel: &ArrayViewMut3<'_, f32>, ddof: usize) -> Self {
-        const LANES: usize = 16;
-        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-        let mut sum = 0.0;
         let owned;
         let values = match channel.as_slice() {
             Some(values) => values,
@@ -145,27 +142,46 @@ impl Statistics {
                 &owned
             }
         };
-        for piece in values.chunks(LANES) {
-            for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
-                *l = if *v < *l { *v } else { *l };
-                *h = if *v > *h { *v } else { *h };
-            }
+        // Small enough to stay in the nearest cache between the two passes.
+        const PIECE: usize = 4096;
+        let shift = f64::from(values[0]);
+        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for piece in values.chunks(PIECE) {
+            let range = range_of(piece);
+            (low, high) = (low.min(range.0), high.max(range.1));
+            let sums = sums_of(piece, shift);
+            (sum, squares) = (sum + sums.0, squares + sums.1);
         }
-        sum += sum_of(values, |v| v);
         let count = values.len() as f64;
-        let mean = sum / count;
-        let squares = sum_of(values, |v| (v - mean) * (v - mean));
-        let std = (squares / (count - ddof as f64)).sqrt();
-        let low = low.into_iter().fold(f32::INFINITY, f32::min);
-        Self { mean, std, low, high: high.into_iter().fold(f32::NEG_INFINITY, f32::max) }
+        let variance = (squares - sum * sum / count).max(0.0) / (count - ddof as f64);
+        Self { mean: shift + sum / count, std: variance.sqrt(), low, high }
     }
 }
 
-/// In eight interleaved sums.
-fn sum_of(values: &[f32], map: impl Fn(f64) -> f64) -> f64 {
-    let mut sums = [0.0; 8];
-    for piece in values.chunks(8) {
-        sums.iter_mut().zip(piece).for_each(|(s, v)| *s += map(f64::from(*v)));
+fn range_of(values: &[f32]) -> (f32, f32) {
+    const LANES: usize = 16;
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    for piece in values.chunks(LANES) {
+        for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
+            *l = if *v < *l { *v } else { *l };
+            *h = if *v > *h { *v } else { *h };
+        }
     }
-    sums.iter().sum()
+    let low = low.into_iter().fold(f32::INFINITY, f32::min);
+    (low, high.into_iter().fold(f32::NEG_INFINITY, f32::max))
+}
+
+/// Of the distances from `shift`, and of their squares, in eight interleaved sums each.
+fn sums_of(values: &[f32], shift: f64) -> (f64, f64) {
+    const LANES: usize = 8;
+    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
+    for piece in values.chunks(LANES) {
+        for ((sum, square), v) in sums.iter_mut().zip(&mut squares).zip(piece) {
+            let d = f64::from(*v) - shift;
+            *sum += d;
+            *square += d * d;
+        }
+    }
+    (sums.iter().sum(), squares.iter().sum())
 }

@@ -285,12 +285,45 @@ struct Row {
     centre: [f64; 3],
 }
 
+/// Voxels of a row that are computed side by side.
+const LANES: usize = 8;
+
+/// Where the next `LANES` voxels of a row look, each as the voxel below it and the way from there.
+struct Lanes {
+    whole: [[i32; LANES]; 3],
+    t: [[f64; LANES]; 3],
+    /// True where the position lies between the bounds.
+    inside: [bool; LANES],
+}
+
 impl Row {
     #[inline(always)]
     fn at(&self, x: usize) -> [f64; 3] {
         let x = self.first + x as f64;
         let along = |j: usize| (self.start[j] + x * self.step[j]) * self.scale[j] + self.centre[j];
         [along(0), along(1), along(2)]
+    }
+
+    /// From voxel `x` on, held to the bounds, of which `low` is a whole number.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "one index into six arrays")]
+    fn lanes(&self, x: usize, low: f64, high: [f64; 3]) -> Lanes {
+        let mut lanes =
+            Lanes { whole: [[0; LANES]; 3], t: [[0.0; LANES]; 3], inside: [true; LANES] };
+        for j in 0..3 {
+            for lane in 0..LANES {
+                let x = self.first + (x + lane) as f64;
+                let p = (self.start[j] + x * self.step[j]) * self.scale[j] + self.centre[j];
+                let held = if p < low { low } else { p };
+                let held = if held > high[j] { high[j] } else { held };
+                lanes.inside[lane] &= held == p;
+                // Not negative after the shift: truncation rounds down.
+                let whole = (held - low) as i32;
+                lanes.whole[j][lane] = whole;
+                lanes.t[j][lane] = (held - low) - f64::from(whole);
+            }
+        }
+        lanes
     }
 }
 

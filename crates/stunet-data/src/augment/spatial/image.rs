@@ -1,7 +1,7 @@
 //! Images at rotated and scaled positions.
 
 use super::spline::{GAIN, HORIZON, prefilter, weights};
-use super::{Crop, Positions, Row};
+use super::{Crop, LANES, Positions, Row};
 use ndarray::{Array3, Array4, ArrayViewMut3, Axis, s};
 
 /// Voxels added before and behind the part of a crop that is read: the neighbours of its edges.
@@ -56,7 +56,9 @@ fn each_channel(
     let padded_size = size.map(|n| n + BEFORE + BEHIND);
     let mut padded = Array3::zeros(padded_size);
     for (channel, mut output) in output.outer_iter_mut().enumerate() {
-        padded.fill(0.0);
+        if channel > 0 {
+            padded.fill(0.0);
+        }
         crop.read_channel(channel, first, inner(&mut padded));
         prepare(&mut padded);
         let source = Source {
@@ -102,63 +104,58 @@ impl Source<'_> {
     #[inline(always)]
     fn cubic_row<const NZ: usize>(&self, row: &Row, gain: f32, output: &mut [f32]) {
         let [plane, line] = self.strides;
-        for (x, output) in output.iter_mut().enumerate() {
-            let p = row.at(x);
-            if !(0..3).all(|axis| (0.0..=self.last[axis]).contains(&p[axis])) {
-                *output = 0.0;
-                continue;
-            }
-            // Positions are not negative: truncation rounds down.
-            let whole = p.map(|p| p as i32);
-            let t: [f32; 3] = std::array::from_fn(|axis| (p[axis] - f64::from(whole[axis])) as f32);
-            let [wy, wx] = [weights(t[1]), weights(t[2])];
-            let wz: [f32; NZ] = if NZ == 1 {
-                [1.0; NZ]
-            } else {
-                let w = weights(t[0]);
-                std::array::from_fn(|k| w[k])
-            };
-            let at = |axis: usize| whole[axis] as usize - self.first[axis];
-            // The first of four neighbours lies one before, as do the voxels added before the edge.
-            let z = if NZ == 1 { at(0) + BEFORE } else { at(0) };
-            let start = z * plane + at(1) * line + at(2);
-            let mut sum = [0f32; 4];
-            for (dz, wz) in wz.iter().enumerate() {
-                let rows = &self.values[start + dz * plane..];
-                let rows = &rows[..3 * line + 4];
-                for (dy, wy) in wy.iter().enumerate() {
-                    let weight = wz * wy;
-                    let four = &rows[dy * line..dy * line + 4];
-                    sum.iter_mut().zip(four).for_each(|(s, v)| *s += weight * v);
+        // The first of four neighbours lies one before, as do the voxels added before the edge.
+        // Within a slice, it is the slice itself.
+        let shift = if NZ == 1 { [BEFORE, 0, 0] } else { [0; 3] };
+        for (chunk, output) in output.chunks_mut(LANES).enumerate() {
+            let lanes = row.lanes(chunk * LANES, 0.0, self.last);
+            let [wz, wy, wx] = lanes.t.map(side_by_side);
+            for (lane, output) in output.iter_mut().enumerate() {
+                let at =
+                    |axis: usize| lanes.whole[axis][lane] as usize + shift[axis] - self.first[axis];
+                let start = at(0) * plane + at(1) * line + at(2);
+                let mut sum = [0f32; 4];
+                for (dz, wz) in wz.iter().enumerate().take(NZ) {
+                    let wz = if NZ == 1 { 1.0 } else { wz[lane] };
+                    let rows = &self.values[start + dz * plane..][..3 * line + 4];
+                    for (dy, wy) in wy.iter().enumerate() {
+                        let weight = wz * wy[lane];
+                        let four = &rows[dy * line..][..4];
+                        sum.iter_mut().zip(four).for_each(|(s, v)| *s += weight * v);
+                    }
                 }
+                let along = |k: usize| sum[k] * wx[k][lane];
+                let sum = gain * ((along(0) + along(1)) + (along(2) + along(3)));
+                *output = if lanes.inside[lane] { sum } else { 0.0 };
             }
-            *output = gain * (sum[0] * wx[0] + sum[1] * wx[1] + (sum[2] * wx[2] + sum[3] * wx[3]));
         }
     }
 
     #[inline(always)]
     fn linear_row(&self, row: &Row, output: &mut [f32]) {
         let [plane, line] = self.strides;
-        for (x, output) in output.iter_mut().enumerate() {
-            let p = row.at(x);
-            if !(0..3).all(|axis| p[axis] > -1.0 && p[axis] < self.last[axis] + 1.0) {
-                *output = 0.0;
-                continue;
+        let high = self.last.map(|last| last + 1.0);
+        for (chunk, output) in output.chunks_mut(LANES).enumerate() {
+            // From the voxel before the first one to the one behind the last: both are 0.
+            let lanes = row.lanes(chunk * LANES, -1.0, high);
+            for (lane, output) in output.iter_mut().enumerate() {
+                let at = |axis: usize| lanes.whole[axis][lane] as usize - self.first[axis];
+                let t = lanes.t.map(|t| t[lane] as f32);
+                let values = &self.values[at(0) * plane + at(1) * line + at(2)..];
+                let values = &values[..plane + line + 2];
+                let mix = |a: f32, b: f32, t: f32| a + t * (b - a);
+                let pair = |offset: usize| mix(values[offset], values[offset + 1], t[2]);
+                let near = mix(pair(0), pair(line), t[1]);
+                let far = mix(pair(plane), pair(plane + line), t[1]);
+                *output = if lanes.inside[lane] { mix(near, far, t[0]) } else { 0.0 };
             }
-            // One added, positions are positive: truncation rounds down.
-            let whole = p.map(|p| (p + 1.0) as i32);
-            let t: [f32; 3] =
-                std::array::from_fn(|axis| (p[axis] + 1.0 - f64::from(whole[axis])) as f32);
-            let at = |axis: usize| whole[axis] as usize - self.first[axis];
-            let start = at(0) * plane + at(1) * line + at(2);
-            let pair = |offset: usize| {
-                let pair = &self.values[start + offset..start + offset + 2];
-                pair[0] + t[2] * (pair[1] - pair[0])
-            };
-            let mix = |a: f32, b: f32, t: f32| a + t * (b - a);
-            let near = mix(pair(0), pair(line), t[1]);
-            let far = mix(pair(plane), pair(plane + line), t[1]);
-            *output = mix(near, far, t[0]);
         }
     }
+}
+
+/// Cubic weights of `LANES` positions.
+#[inline(always)]
+fn side_by_side(t: [f64; LANES]) -> [[f32; LANES]; 4] {
+    let w = t.map(|t| weights(t as f32));
+    std::array::from_fn(|k| w.map(|w| w[k]))
 }

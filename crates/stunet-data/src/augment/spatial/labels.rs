@@ -1,7 +1,7 @@
 //! Labels at rotated and scaled positions: one pass, whatever the number of labels.
 
 use super::image::{BEFORE, BEHIND};
-use super::{Crop, Flavour, LabelOrder, Positions, Row, Spatial};
+use super::{Crop, Flavour, LANES, LabelOrder, Positions, Row, Spatial};
 use crate::augment::crop::OUTSIDE;
 use half::f16;
 use ndarray::{Array3, s};
@@ -17,9 +17,12 @@ pub(super) fn transform(crop: &Crop<'_>, positions: &Positions, spatial: &Spatia
     let end = -(BEHIND as isize);
     let from = BEFORE as isize;
     crop.read_labels(first, padded.slice_mut(s![from..end, from..end, from..end]));
+    let labels = padded.as_slice().expect("a fresh array is contiguous");
+    let strides = [padded_size[1] * padded_size[2], padded_size[2]];
     let source = Source {
-        labels: padded.as_slice().expect("a fresh array is contiguous"),
-        strides: [padded_size[1] * padded_size[2], padded_size[2]],
+        labels,
+        uniform: uniform(labels, strides),
+        strides,
         first,
         last: positions.last(),
     };
@@ -40,6 +43,8 @@ pub(super) fn transform(crop: &Crop<'_>, positions: &Positions, spatial: &Spatia
 
 struct Source<'a> {
     labels: &'a [i16],
+    /// Whether a voxel and the seven behind it share one label.
+    uniform: Vec<bool>,
     strides: [usize; 2],
     first: [usize; 3],
     last: [f64; 3],
@@ -67,62 +72,89 @@ impl Source<'_> {
 
     /// The largest label with a share of at least one half.
     fn above_half_row(&self, row: &Row, output: &mut [i16]) {
-        for (x, output) in output.iter_mut().enumerate() {
-            let p = row.at(x);
-            *output = if self.is_inside(p) {
-                let corners = self.corners(p);
-                corners.uniform().unwrap_or_else(|| corners.above_half())
-            } else {
-                NO_LABEL
-            };
-        }
+        self.row(row, 0.0, self.last, NO_LABEL, output, |corners, _| corners.above_half());
     }
 
     /// The label with the largest share; beyond the crop everything is labelled -1.
     fn largest_share_row(&self, row: &Row, output: &mut [i16]) {
-        for (x, output) in output.iter_mut().enumerate() {
-            let p = row.at(x);
-            *output = if (0..3).all(|axis| p[axis] > -1.0 && p[axis] < self.last[axis] + 1.0) {
-                let corners = self.corners(p);
-                corners.uniform().unwrap_or_else(|| corners.largest_share(p))
-            } else {
-                OUTSIDE
-            };
+        let high = self.last.map(|last| last + 1.0);
+        self.row(row, -1.0, high, OUTSIDE, output, |corners, p| {
+            let rounded = std::array::from_fn(|axis| in_single_precision(p[axis], high[axis]));
+            corners.largest_share(p, rounded)
+        });
+    }
+
+    /// Where all eight labels around a position are one label, that is it; else `decide`.
+    #[inline(always)]
+    fn row(
+        &self,
+        row: &Row,
+        low: f64,
+        high: [f64; 3],
+        outside: i16,
+        output: &mut [i16],
+        decide: impl Fn(&Corners, [f64; 3]) -> i16,
+    ) {
+        let [plane, line] = self.strides;
+        // Labels lie one behind the position's voxel: those added before the edge.
+        let shift = (low + 1.0) as usize * BEFORE;
+        for (chunk, output) in output.chunks_mut(LANES).enumerate() {
+            let lanes = row.lanes(chunk * LANES, low, high);
+            for (lane, output) in output.iter_mut().enumerate() {
+                let at = |axis: usize| lanes.whole[axis][lane] as usize + shift - self.first[axis];
+                let start = at(0) * plane + at(1) * line + at(2);
+                *output = match (lanes.inside[lane], self.uniform[start]) {
+                    (false, _) => outside,
+                    (true, true) => self.labels[start],
+                    (true, false) => {
+                        let corners = self.corners(start, lanes.t.map(|t| t[lane]));
+                        decide(&corners, row.at(chunk * LANES + lane))
+                    }
+                };
+            }
         }
     }
 
-    #[inline(always)]
     fn is_inside(&self, p: [f64; 3]) -> bool {
         (0..3).all(|axis| (0.0..=self.last[axis]).contains(&p[axis]))
     }
 
-    #[inline(always)]
-    fn corners(&self, p: [f64; 3]) -> Corners {
+    fn corners(&self, start: usize, t: [f64; 3]) -> Corners {
         let [plane, line] = self.strides;
-        // One added, positions are positive: truncation rounds down.
-        let whole = p.map(|p| (p + 1.0) as i32);
-        let at = |axis: usize| whole[axis] as usize - self.first[axis];
-        let start = at(0) * plane + at(1) * line + at(2);
-        let pair = |offset: usize| {
-            let pair = &self.labels[start + offset..start + offset + 2];
-            [pair[0], pair[1]]
-        };
-        let [[a, b], [c, d]] = [pair(0), pair(line)];
-        let [[e, f], [g, h]] = [pair(plane), pair(plane + line)];
-        let t = std::array::from_fn(|axis| p[axis] - (f64::from(whole[axis]) - 1.0));
-        Corners { labels: [a, b, c, d, e, f, g, h], t }
+        let at = |i: usize| self.labels[start + (i >> 2) * plane + (i >> 1 & 1) * line + (i & 1)];
+        Corners { labels: std::array::from_fn(at), t }
     }
 }
 
-impl Corners {
-    #[inline(always)]
-    fn uniform(&self) -> Option<i16> {
-        let first = self.labels[0];
-        // Without branches, so that eight comparisons become one.
-        let differ = self.labels.iter().fold(0, |differ, label| differ | (label ^ first));
-        (differ == 0).then_some(first)
-    }
+/// The voxel nearest to a position among `n`, by the reference's arithmetic: exactly between two
+/// voxels, where ties are common, its rounding decides.
+fn in_single_precision(p: f64, n: f64) -> f64 {
+    let from_centre = (p - (n / 2.0 - 0.5)) as f32;
+    let (half, n) = ((n / 2.0) as f32, n as f32);
+    f64::from((((from_centre / half + 1.0) * n - 1.0) / 2.0).round_ties_even())
+}
 
+/// True at voxels whose label is also that of the seven behind it; the last plane is left out.
+#[expect(clippy::needless_range_loop, reason = "eight rows at once")]
+fn uniform(labels: &[i16], [plane, line]: [usize; 2]) -> Vec<bool> {
+    let mut uniform = vec![false; labels.len()];
+    let reach = plane + line + 1;
+    let count = labels.len().saturating_sub(reach);
+    for (block, output) in uniform[..count].chunks_mut(line).enumerate() {
+        let width = output.len();
+        let row = |offset: usize| &labels[block * line + offset..][..width];
+        let (a, b, c, d) = (row(0), row(1), row(line), row(line + 1));
+        let (e, f, g, h) = (row(plane), row(plane + 1), row(plane + line), row(reach));
+        for i in 0..width {
+            let v = a[i];
+            let differ = (v ^ b[i]) | (v ^ c[i]) | (v ^ d[i]) | (v ^ e[i]);
+            output[i] = differ | (v ^ f[i]) | (v ^ g[i]) | (v ^ h[i]) == 0;
+        }
+    }
+    uniform
+}
+
+impl Corners {
     fn weights(&self) -> [f64; 8] {
         let side = |axis: usize, upper: usize| {
             if upper == 1 { self.t[axis] } else { 1.0 - self.t[axis] }
@@ -148,7 +180,7 @@ impl Corners {
 
     /// Shares are compared as thousandths in half precision, so that near ties are ties; the nearest
     /// voxel's label settles those it takes part in, the smallest label the others.
-    fn largest_share(&self, p: [f64; 3]) -> i16 {
+    fn largest_share(&self, p: [f64; 3], nearest: [f64; 3]) -> i16 {
         let weights = self.weights();
         let share = |label: i16| {
             let parts = self.labels.iter().zip(&weights);
@@ -169,7 +201,7 @@ impl Corners {
         }
         let upper: [usize; 3] = std::array::from_fn(|axis| {
             let lower = p[axis] - self.t[axis];
-            usize::from(p[axis].round_ties_even() > lower + 0.25)
+            usize::from(nearest[axis] > lower + 0.25)
         });
         let nearest = self.labels[upper[0] << 2 | upper[1] << 1 | upper[2]];
         if share(nearest) == best.0 { nearest } else { best.1 }
