@@ -176,13 +176,12 @@ impl Store {
         file::write(&path_of(&self.folder, case.name), case, self.recipe.digest())
     }
 
-    /// Whether a case is there, whole, made by this recipe from these very files.
+    /// Whether a case is there, whole and undamaged, made by this recipe from these very files.
     ///
-    /// Everything but the values is looked at: those are held against their checksum at the first
-    /// opening.
+    /// Reads the case, so that preparing a dataset again also finds and mends what a disk spoiled.
     pub fn is_finished(&self, name: &str, stamp: &Stamp) -> bool {
         let case = self.mapped(name, &path_of(&self.folder, name));
-        case.is_ok_and(|case| case.layout.stamp == *stamp)
+        case.is_ok_and(|case| case.layout.stamp == *stamp && case.layout.verify(&case.map).is_ok())
     }
 
     fn index_of(&self, name: &str) -> Result<usize> {

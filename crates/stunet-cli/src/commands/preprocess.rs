@@ -1,5 +1,6 @@
 //! `stunet preprocess`: the cases of a planned dataset, ready for training.
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,8 @@ use crate::progress::Progress;
 
 /// Names of plans that are looked for, and where `stunet plan` writes them.
 const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
+/// The folder of copied labels.
+const LABELS: &str = "gt_segmentations";
 /// Memory to count with where the system does not say what is free.
 const UNKNOWN_MEMORY: u64 = 8 << 30;
 
@@ -78,6 +81,9 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     }
     let failed = done.failures().count();
     let interrupted = done.interrupted;
+    if !interrupted {
+        copy_labels(&job, &done)?;
+    }
     let report = Report::new(args, &job, done);
     match (args.json, args.quiet) {
         (true, _) => output::json(&report)?,
@@ -141,8 +147,8 @@ fn read_plans(
     dataset: &RawDataset,
 ) -> anyhow::Result<(Plans, String)> {
     let path = folder.join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let json: Value = serde_json::from_str(&text)
         .with_context(|| format!("cannot use JSON: {}", path.display()))?;
     let configuration = &args.configuration;
@@ -210,6 +216,39 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(done)
+}
+
+/// Copies the labels beside the cases, as nnU-Net does: evaluating needs no raw dataset then.
+fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
+    let home = job.folder.parent().unwrap_or(Path::new(".")).join(LABELS);
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    for case in job.dataset.cases() {
+        if done.failures().any(|(name, _)| name == case.name) {
+            continue;
+        }
+        let target = home.join(format!("{}{}", case.name, job.dataset.info().file_ending));
+        if !is_copy(&case.labels, &target) {
+            let part = home.join(format!(".stunet-{}.tmp", case.name));
+            let copy = || {
+                // What a killed program left may be write-protected, as its source was.
+                let _ = fs::remove_file(&part);
+                fs::copy(&case.labels, &part).and_then(|_| fs::rename(&part, &target))
+            };
+            copy().with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is as long as its source, and no older.
+fn is_copy(source: &Path, target: &Path) -> bool {
+    match (fs::metadata(source), fs::metadata(target)) {
+        (Ok(source), Ok(target)) => {
+            let newer = source.modified().ok() <= target.modified().ok();
+            source.len() == target.len() && newer
+        }
+        _ => false,
+    }
 }
 
 impl Report {

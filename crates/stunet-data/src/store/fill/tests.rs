@@ -144,6 +144,10 @@ fn finished_cases_are_kept_until_something_changes() {
     assert_eq!(outcomes(&scene.fill(&options)), "kw", "labels were corrected");
     std::fs::write(scene.path("store/a.safetensors"), &before[..before.len() - 9]).unwrap();
     assert_eq!(outcomes(&scene.fill(&options)), "wk", "a file was cut short");
+    let mut bent = before.clone();
+    *bent.last_mut().unwrap() ^= 1;
+    std::fs::write(scene.path("store/a.safetensors"), bent).unwrap();
+    assert_eq!(outcomes(&scene.fill(&options)), "wk", "a bit was flipped");
     assert_eq!(scene.bytes("a"), before);
 
     let go = |_: FillEvent<'_>| ControlFlow::Continue(());
