@@ -322,3 +322,6 @@ fn balanced(range: (f64, f64), rng: &mut impl Rng) -> f64 {
         uniform((range.0.max(1.0), range.1), rng)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,3 +121,6 @@ fn patch(cases: &dyn TrainingCases, config: &LoaderConfig, index: u64) -> Result
         targets: target_pyramid(patch.labels, &config.target_scales),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,64 @@ fn pick(blocks: &[&[[u32; 3]]], mut index: usize) -> [u32; 3] {
     }
     unreachable!("the draw stays below the number of voxels")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::Label;
+    use ndarray::Array3;
+
+    fn label(name: &str, values: &[u16]) -> Label {
+        Label { name: name.into(), values: values.to_vec() }
+    }
+
+    /// One generator for all classes: the reference's choice, recorded with NumPy 2.4.
+    #[test]
+    fn the_draw_is_the_reference_s() {
+        let mut labels = Array3::zeros([3, 4, 5]);
+        labels[[0, 0, 1]] = 1;
+        labels[[1, 2, 3]] = 1;
+        labels[[2, 3, 4]] = 1;
+        labels[[0, 1, 0]] = 2;
+        labels[[0, 3, 0]] = 2;
+        labels[[2, 0, 0]] = 2;
+        labels[[2, 1, 1]] = 2;
+        let set = LabelSet::from_names(["background", "a", "b", "c"]).unwrap();
+        let found = class_locations(labels.view(), &set);
+        assert_eq!(found.present().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(found.get(1), [[0, 0, 1], [1, 2, 3], [2, 3, 4]]);
+        assert_eq!(found.get(2), [[0, 3, 0], [2, 0, 0], [2, 1, 1], [0, 1, 0]]);
+        assert!(found.get(3).is_empty());
+        assert_eq!(found, of_present_labels(labels.view()));
+    }
+
+    #[test]
+    fn at_least_ten_thousand_or_one_in_a_hundred() {
+        let labels = Array3::from_elem([100, 110, 120], 1);
+        let found = of_present_labels(labels.view());
+        assert_eq!(found.get(1).len(), 13_200);
+        let labels = Array3::from_elem([22, 23, 24], 1);
+        let found = of_present_labels(labels.view());
+        assert_eq!(found.get(1).len(), 10_000);
+        let mut voxels = found.get(1).to_vec();
+        voxels.sort_unstable();
+        voxels.dedup();
+        assert_eq!(voxels.len(), 10_000, "without replacement");
+    }
+
+    #[test]
+    fn regions_and_the_ignore_label() {
+        let labels = Array3::from_shape_fn([4, 1, 5], |(z, _, x)| match (z, x) {
+            (3, _) => 3,
+            (_, 0) => -1,
+            (_, x) => (x % 3) as i16,
+        });
+        let regions = vec![label("background", &[0]), label("whole", &[1, 2]), label("core", &[2])];
+        let set = LabelSet::new(regions, Some(3), Some(vec![1, 2])).unwrap();
+        let found = class_locations(labels.view(), &set);
+        assert_eq!(found.present().collect::<Vec<_>>(), [1, 2, ANNOTATED]);
+        assert_eq!(found.get(1).len(), 9);
+        assert_eq!(found.get(2).len(), 3);
+        assert_eq!(found.get(ANNOTATED).len(), 15, "everything but the ignore label");
+    }
+}

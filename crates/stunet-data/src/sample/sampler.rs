@@ -100,3 +100,64 @@ impl PatchSampler {
 fn annotated(locations: &ClassLocations) -> Option<u16> {
     (!locations.get(ANNOTATED).is_empty()).then_some(ANNOTATED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chacha20::ChaCha8Rng;
+    use rand::SeedableRng;
+    use std::collections::BTreeMap;
+
+    fn check(axis: (usize, usize, usize), expected: (isize, isize)) {
+        let (n, crop, patch) = axis;
+        let sampler = PatchSampler::new([crop; 3], [patch; 3]);
+        assert_eq!(sampler.bounds([n; 3]), [expected; 3]);
+    }
+
+    /// Held against `get_bbox` of the reference by hand.
+    #[test]
+    fn bounds_reach_every_border() {
+        check((300, 205, 128), (-39, 134));
+        check((128, 128, 128), (0, 0));
+        check((100, 128, 128), (-14, -14));
+        check((101, 128, 128), (-14, -13));
+        check((10, 51, 32), (-21, -20));
+    }
+
+    #[test]
+    fn forced_crops_are_centred_and_may_stick_out_above() {
+        let sampler = PatchSampler::new([10, 10, 10], [8, 8, 8]);
+        let at = |voxel: [u32; 3]| {
+            let locations = ClassLocations::new(BTreeMap::from([(4, vec![voxel])]));
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            sampler.sample([20, 20, 20], &locations, true, &mut rng)
+        };
+        assert_eq!(at([10, 12, 7]), Placement { lower: [5, 7, 2], class: Some(4) });
+        assert_eq!(at([0, 19, 4]), Placement { lower: [-1, 14, -1], class: Some(4) });
+    }
+
+    #[test]
+    fn without_foreground_forced_crops_are_free() {
+        let sampler = PatchSampler::new([4; 3], [4; 3]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let nothing = ClassLocations::new(BTreeMap::from([(2, Vec::new())]));
+        let lowers: std::collections::BTreeSet<_> = (0..50)
+            .map(|_| sampler.sample([9, 9, 9], &nothing, true, &mut rng))
+            .inspect(|placement| assert_eq!(placement.class, None))
+            .map(|placement| placement.lower)
+            .collect();
+        assert!(lowers.len() > 30);
+    }
+
+    /// With an ignore label free crops look at annotated voxels, forced ones at foreground.
+    #[test]
+    fn unannotated_regions_are_avoided() {
+        let sampler = PatchSampler::new([4; 3], [4; 3]);
+        let voxels = BTreeMap::from([(1, vec![[8, 8, 8]]), (ANNOTATED, vec![[2, 3, 4]])]);
+        let locations = ClassLocations::new(voxels);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut lower = |forced| sampler.sample([20; 3], &locations, forced, &mut rng).lower;
+        assert_eq!(lower(false), [0, 1, 2]);
+        assert_eq!(lower(true), [6, 6, 6]);
+    }
+}
