@@ -5,7 +5,10 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "distributed")]
+pub mod distributed;
 pub mod loss;
 pub mod optimiser;
 pub mod precision;
+pub mod recompute;
 pub mod schedule;
