@@ -21,20 +21,33 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Climbs from the bottleneck, calling `visit` with the features of each stage and its head.
+    /// Climbs from the bottleneck, calling `visit` with the features of each stage.
+    fn climb(&self, mut features: Vec<Tensor<5>>, mut visit: impl FnMut(usize, &Tensor<5>)) {
+        let mut x = features.pop().expect("an encoder has stages");
+        for index in 0..self.stages.len() {
+            let skip = features.pop().expect("one skip per upsampling");
+            x = self.forward_stage(index, x, skip);
+            visit(index, &x);
+        }
+    }
+
+    /// The features of one stage, coarsest first, from those below it and the encoder's beside it.
+    ///
+    /// # Shapes
+    /// `[N, coarse, ..]` and the skip `[N, fine, ..]` give `[N, fine, ..]` at the skip's size.
+    ///
+    /// # Panics
+    /// When there is no such stage.
     ///
     /// # Deviations
     /// The 1×1×1 convolution runs before the nearest upsampling, not after: it acts on each voxel
     /// alone, so the values are the same for an eighth of the work.
-    fn climb(&self, mut features: Vec<Tensor<5>>, mut visit: impl FnMut(usize, &Tensor<5>)) {
-        let mut x = features.pop().expect("an encoder has stages");
-        let stages = self.upsample.iter().zip(&self.stages).zip(self.factors);
-        for (index, ((conv, blocks), factor)) in stages.enumerate() {
-            let skip = features.pop().expect("one skip per upsampling");
-            let up = kernels::upsample_nearest(conv.forward(x, [1; 3]), factor);
-            x = forward_stage(&blocks[1..], blocks[0].forward_joined([up, skip]), [1; 3]);
-            visit(index, &x);
-        }
+    pub fn forward_stage(&self, index: usize, x: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
+        let x = self.upsample[index].forward(x, [1; 3]);
+        let up = kernels::upsample_nearest(x, self.factors[index]);
+        let blocks = &self.stages[index];
+        forward_stage(&blocks[1..], blocks[0].forward_joined([up, skip]), [1; 3])
+    }
     }
 
     /// Logits at full resolution.

@@ -21,12 +21,23 @@ impl Encoder {
     /// # Shapes
     /// `[N, Cin, Z, Y, X]` gives `[N, width[s], ..]` at the size of each stage `s`.
     pub fn forward(&self, mut x: Tensor<5>) -> Vec<Tensor<5>> {
-        let strides = std::iter::once([1; 3]).chain(self.strides);
         let mut features = Vec::with_capacity(NUM_STAGES);
-        for (blocks, stride) in self.stages.iter().zip(strides) {
-            x = forward_stage(blocks, x, stride);
+        for stage in 0..self.stages.len() {
+            x = self.forward_stage(stage, x);
             features.push(x.clone());
         }
         features
+    }
+
+    /// The features of one stage from those of the stage before, or from the image.
+    ///
+    /// # Shapes
+    /// `[N, width[stage - 1], ..]` gives `[N, width[stage], ..]`, a stride smaller.
+    ///
+    /// # Panics
+    /// When there is no such stage.
+    pub fn forward_stage(&self, stage: usize, x: Tensor<5>) -> Tensor<5> {
+        let stride = if stage == 0 { [1; 3] } else { self.strides[stage - 1] };
+        forward_stage(&self.stages[stage], x, stride)
     }
 }

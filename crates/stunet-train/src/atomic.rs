@@ -36,6 +36,23 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, |file| file.write_all(bytes).map_err(|e| TrainError::io("write", path, e)))
 }
 
+/// Gives a file a second name, at once and whatever had that name before; false where the file
+/// system cannot. Files are only ever replaced, so neither name changes with the other.
+pub(crate) fn link(file: &Path, name: &Path) -> bool {
+    let folder = folder_of(name);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).suffix(PART);
+    let Ok(made) = builder.make_in(&folder, |path| std::fs::hard_link(file, path)) else {
+        return false;
+    };
+    let made = made.into_temp_path();
+    let place = made.to_path_buf();
+    let persisted = made.persist(name).is_ok();
+    // Moving one name of a file over another of the same file leaves both.
+    let _ = std::fs::remove_file(place);
+    persisted
+}
+
 /// Removes what killed runs left under construction.
 pub(crate) fn sweep(folder: &Path) -> Result<()> {
     let io = |e| TrainError::io("clean", folder, e);

@@ -18,10 +18,14 @@ use recorder::Recorder;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
+use stunet_data::augment::Augmentation;
 use stunet_data::loader::{Loader, LoaderConfig, TrainingBatch};
 use stunet_data::sample::TrainingCases;
 pub(crate) use validate::Validated;
 use validate::{Validation, validate};
+
+/// Turns the seed of the training patches into that of the validation patches.
+const VALIDATION: u64 = 0x7661_6c69_6461_7465;
 
 /// How a run goes: the published recipe by default.
 #[derive(Clone, Debug)]
@@ -174,9 +178,14 @@ fn next(batches: &mut Loader, index: u64) -> Result<TrainingBatch> {
 }
 
 impl FitConfig {
-    /// The published recipe for a number of epochs, with the same patches for validation as for
-    /// training.
+    /// The published recipe for a number of epochs; validation patches are like the training
+    /// patches, but not augmented and not the same.
     pub fn new(num_epochs: usize, loader: LoaderConfig, loss: LossConfig) -> Self {
+        let validation = LoaderConfig {
+            augmentation: Augmentation::none(loader.patch_size()),
+            seed: loader.seed ^ VALIDATION,
+            ..loader.clone()
+        };
         Self {
             num_epochs,
             num_iterations: 250,
@@ -185,7 +194,7 @@ impl FitConfig {
             accumulate: 1,
             save_every: 1,
             loss,
-            validation: loader.clone(),
+            validation,
             training: loader,
         }
     }

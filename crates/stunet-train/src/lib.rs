@@ -4,7 +4,7 @@
 //!
 //! * [`fit()`]: the loop; [`FitConfig`] is its recipe, [`FitCases`] its data, [`TrainingState`] all
 //!   that changes, [`FoldFolder`] where it writes, [`Event`] what it tells,
-//! * [`schedule`], [`loss`], [`optimiser`], [`precision`]: what one update is made of,
+//! * [`schedule`], [`loss`], [`optimiser`], [`precision`], [`recompute`]: what one update is made of,
 //! * [`transfer`]: pre-trained weights, and a report of what was carried over,
 //! * [`checkpoint`]: a run on disk, [`export`]: its weights for others,
 //! * [`pseudo_dice`], [`log`], [`progress_png`]: how it is going.
@@ -53,6 +53,8 @@
 mod atomic;
 mod batch;
 pub mod checkpoint;
+#[cfg(feature = "distributed")]
+pub mod distributed;
 mod error;
 pub mod events;
 pub mod exact;
@@ -65,6 +67,7 @@ pub mod optimiser;
 pub mod precision;
 pub mod progress_png;
 pub mod pseudo_dice;
+pub mod recompute;
 pub mod schedule;
 pub mod transfer;
 

@@ -17,7 +17,7 @@ mod device;
 mod dice;
 mod exponential;
 mod host;
-mod inject;
+pub(crate) mod inject;
 mod regions;
 
 use burn::tensor::{DType, Device, Gradients, Int, Tensor};

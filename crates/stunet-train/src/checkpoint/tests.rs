@@ -96,3 +96,18 @@ fn a_failed_write_leaves_the_old_one() {
     atomic::sweep(folder.path()).unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_second_name_keeps_what_it_named() {
+    let (folder, path) = saved();
+    let best = folder.path().join(BEST);
+    for _ in 0..2 {
+        assert!(atomic::link(&path, &best));
+    }
+    let before = std::fs::read(&best).unwrap();
+    let later = State { progress: Progress { epoch: 4, ..state().progress }, ..state() };
+    save(&path, &later, &groups()).unwrap();
+    assert_eq!(std::fs::read(&best).unwrap(), before);
+    assert_eq!(TrainingCheckpoint::open(&path).unwrap().state().progress.epoch, 4);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}

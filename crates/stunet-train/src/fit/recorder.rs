@@ -74,10 +74,17 @@ impl<'a> Recorder<'a> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.log.write("epoch", &record.to_json())?;
         progress_png::draw(&state.progress.history, &open.folder.path.join(PROGRESS_FILE))?;
-        if state.progress.is_best {
-            open.save(BEST, state, hear)?;
+        match (due, state.progress.is_best) {
+            (false, false) => Ok(()),
+            (false, true) => open.save(BEST, state, hear),
+            (true, false) => open.save(LATEST, state, hear),
+            (true, true) => {
+                open.save(LATEST, state, hear)?;
+                // One file for both names, where that can be.
+                let [latest, best] = [LATEST, BEST].map(|name| open.folder.path.join(name));
+                if atomic::link(&latest, &best) { Ok(()) } else { open.save(BEST, state, hear) }
+            }
         }
-        if due { open.save(LATEST, state, hear) } else { Ok(()) }
     }
 
     /// When the run is stopped.

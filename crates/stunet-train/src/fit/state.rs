@@ -9,6 +9,7 @@ use crate::optimiser::{
     Ema, IntoParameterGradients, LossScaler, ParameterGradients, Sgd, SgdConfig, StepReport,
 };
 use crate::precision::Precision;
+use crate::recompute;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub struct StateOptions {
     pub ema: Option<f64>,
     /// Precision of the network's arithmetic; weights, norms and loss stay f32.
     pub precision: Precision,
-    /// Keep the results of convolutions only and compute those of cheap operators twice.
+    /// Keep the output of each stage alone and compute its activations twice.
     pub checkpoint_activations: bool,
 }
 
@@ -44,11 +45,10 @@ impl StateOptions {
 
     /// The device on which gradients are kept: where a network to be trained has to be made.
     pub fn training_device(&self) -> Device {
-        let device = match self.device.is_autodiff() {
+        match self.device.is_autodiff() {
             true => self.device.clone(),
             false => self.device.clone().autodiff(),
-        };
-        if self.checkpoint_activations { device.gradient_checkpointing() } else { device }
+        }
     }
 }
 
@@ -152,10 +152,16 @@ impl TrainingState {
         num_batches: usize,
     ) -> f64 {
         let precision = self.options.precision;
-        let outputs = precision.network(&self.network).forward_deep(images.cast(precision.dtype()));
+        let network = &self.network;
         let scale = self.scaler.map_or(1.0, |scaler| scaler.factor()) / num_batches as f64;
-        let (value, gradients) = loss.backward_scaled(outputs, targets, scale);
-        let gradients = gradients.into_parameter_gradients(&self.network);
+        let (value, gradients) = if self.options.checkpoint_activations {
+            recompute::backward(network, precision, images, loss, targets, scale)
+        } else {
+            let images = images.cast(precision.dtype());
+            let outputs = precision.network(network).forward_deep(images);
+            let (value, gradients) = loss.backward_scaled(outputs, targets, scale);
+            (value, gradients.into_parameter_gradients(network))
+        };
         self.pending = Some(match self.pending.take() {
             Some(sum) => sum.add(gradients),
             None => gradients,

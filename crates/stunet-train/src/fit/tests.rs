@@ -1,6 +1,7 @@
 use super::*;
 use crate::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
 use crate::log::LOG_FILE;
+use crate::precision::Precision;
 use crate::progress_png::PROGRESS_FILE;
 use burn::tensor::Device;
 use ndarray::{Array3, Array4};
@@ -127,6 +128,45 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     {
         assert_eq!(folder.path().join(name).is_file(), there, "{name}");
     }
+}
+
+/// Half precisions, recomputed activations, accumulated gradients: all of them learn, and go on
+/// from their checkpoint as if nothing had happened.
+#[test]
+fn every_way_of_computing_learns_and_goes_on() {
+    let check = |name: &str, change: &dyn Fn(&mut StateOptions), accumulate: usize| {
+        let mut options = StateOptions { ema: Some(0.5), ..StateOptions::new(&Device::flex()) };
+        change(&mut options);
+        let config = FitConfig { accumulate, ..config(2, 8) };
+        let network =
+            StuNet::init(&network(), Initialisation::NnUNetV1, 5, &options.training_device());
+        let begin = TrainingState::new(network.unwrap(), &options);
+        let mut saved = None;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LATEST);
+        let half = FitConfig { num_epochs: 1, ..config.clone() };
+        let first = fit(begin, &cases(None), &half, None, &mut go_on).unwrap();
+        first.save(&path, &serde_json::Value::Null).unwrap();
+        let checkpoint = TrainingCheckpoint::open(&path).unwrap();
+        assert!(checkpoint.has(Group::Ema), "{name}");
+        let again = TrainingState::from_checkpoint(&checkpoint, &options).unwrap();
+        assert!(bits(&again) == bits(&first), "{name}: saved and restored");
+        for state in [first, again] {
+            let end = fit(state, &cases(None), &config, None, &mut go_on).unwrap();
+            let [first, last] = &end.progress.history[..] else { panic!("two epochs") };
+            assert!(last.train_loss < first.train_loss - 0.1, "{name}: {first:?} {last:?}");
+            assert_eq!(end.progress.next_batch, 16 * accumulate as u64, "{name}");
+            match &saved {
+                None => saved = Some(bits(&end)),
+                Some(saved) => assert!(*saved == bits(&end), "{name}: other bits"),
+            }
+        }
+    };
+    check("f32", &|_| (), 1);
+    check("accumulated", &|_| (), 2);
+    check("bf16", &|options| options.precision = Precision::Bf16, 1);
+    check("f16", &|options| options.precision = Precision::F16, 1);
+    check("recomputed", &|options| options.checkpoint_activations = true, 1);
 }
 
 #[test]

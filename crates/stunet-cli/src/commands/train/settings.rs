@@ -14,9 +14,6 @@ use stunet::train::{FitConfig, StateOptions, exact};
 use super::dataset::Dataset;
 use crate::args::{Recipe, TrainArgs, TrainPrecision};
 
-/// Turns the seed of the training patches into that of the validation patches.
-const VALIDATION: u64 = 0x76616c69_64617465;
-
 /// Everything that decides a run's numbers; kept in its checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -151,8 +148,8 @@ impl Settings {
         };
         let masked = plans.channels.iter().map(|channel| channel.use_mask).collect();
         let augmentation = augmentation.with_masked_channels(masked);
-        let loader = |augmentation, seed| LoaderConfig {
-            seed,
+        let loader = LoaderConfig {
+            seed: self.seed,
             num_threads: args.threads.unwrap_or_else(cores),
             ..LoaderConfig::new(augmentation, self.batch_size, &self.network.strides)
         };
@@ -175,9 +172,7 @@ impl Settings {
             initial_lr: self.lr,
             accumulate: self.accumulate,
             save_every: args.save_every,
-            // Another seed: the first validation patches are not the first training patches.
-            validation: loader(Augmentation::none(self.patch), self.seed ^ VALIDATION),
-            ..FitConfig::new(self.epochs, loader(augmentation, self.seed), loss)
+            ..FitConfig::new(self.epochs, loader, loss)
         })
     }
 
