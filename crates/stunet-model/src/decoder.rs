@@ -48,7 +48,6 @@ impl Decoder {
         let blocks = &self.stages[index];
         forward_stage(&blocks[1..], blocks[0].forward_joined([up, skip]), [1; 3])
     }
-    }
 
     /// Logits at full resolution.
     ///
