@@ -65,7 +65,8 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let patch: [usize; 3] = args.patch.clone().try_into().map_err(|_| anyhow::anyhow!("--patch"))?;
+    let patch: [usize; 3] =
+        args.patch.clone().try_into().map_err(|_| anyhow::anyhow!("--patch"))?;
     std::fs::create_dir_all(&args.output)?;
     let device = stunet::device::parse(&args.device)?.autodiff();
     let (image, labels, num_classes) = half(&args)?;
@@ -80,10 +81,13 @@ fn main() -> anyhow::Result<()> {
     write_initial(&args.output, &config, &network)?;
     let rates: Vec<f64> = (0..args.steps).map(|i| poly_lr(args.lr, i, args.steps)).collect();
     let measured = |step: &usize| step % args.every == args.every - 1 || step + 1 == args.steps;
-    write_json(&args.output.join("run.json"), &serde_json::json!({
-        "network": &config, "lr": &rates, "evaluate": (0..args.steps).filter(measured).collect::<Vec<_>>(),
-        "patch": patch, "seed": args.seed, "classes": num_classes,
-    }))?;
+    write_json(
+        &args.output.join("run.json"),
+        &serde_json::json!({
+            "network": &config, "lr": &rates, "evaluate": (0..args.steps).filter(measured).collect::<Vec<_>>(),
+            "patch": patch, "seed": args.seed, "classes": num_classes,
+        }),
+    )?;
 
     let loss = Loss::new(LossConfig::v1(false))?;
     let mut sgd = Sgd::new(SgdConfig::default(), &config);
@@ -93,7 +97,8 @@ fn main() -> anyhow::Result<()> {
         write_batch(&args.output.join(format!("batch_{step:05}.npz")), &patches)?;
         let start = Instant::now();
         let tensors = DeviceBatch::new(&patches, &device);
-        let (value, gradients) = loss.backward(network.forward_deep(tensors.images), &tensors.targets);
+        let (value, gradients) =
+            loss.backward(network.forward_deep(tensors.images), &tensors.targets);
         let (moved, report) = sgd.step(network, &gradients, lr);
         network = moved;
         let mut row = serde_json::json!({ "step": step, "loss": value.total,
@@ -164,8 +169,10 @@ impl Crops {
         let network = network.valid();
         for (image, labels) in self.images.outer_iter().zip(self.labels.outer_iter()) {
             let (c, z, y, x) = image.dim();
-            let data = burn::tensor::TensorData::new(image.iter().copied().collect(), [1, c, z, y, x]);
-            let logits = network.forward(burn::tensor::Tensor::from_data(data, &device.clone().inner()));
+            let data =
+                burn::tensor::TensorData::new(image.iter().copied().collect(), [1, c, z, y, x]);
+            let logits =
+                network.forward(burn::tensor::Tensor::from_data(data, &device.clone().inner()));
             let found = logits.argmax(1).into_data().convert::<i64>();
             let found = found.as_slice::<i64>().expect("converted above");
             for (&label, &found) in labels.iter().zip(found) {
@@ -190,8 +197,12 @@ fn write_initial(folder: &Path, config: &StuNetConfig, network: &StuNet) -> anyh
         values.insert(spec.name.clone(), parameter.to_data());
     });
     let mut source = |spec: &ParameterSpec| Ok(values[&spec.name].clone());
-    let contents =
-        Contents { config, parameters: &mut source, momentum: None, optimiser: Optimiser::default() };
+    let contents = Contents {
+        config,
+        parameters: &mut source,
+        momentum: None,
+        optimiser: Optimiser::default(),
+    };
     writer::write_v1(&folder.join("initial.model"), contents, &V1Metadata::default())?;
     Ok(())
 }
