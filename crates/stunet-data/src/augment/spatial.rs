@@ -306,7 +306,7 @@ impl Row {
 
     /// From voxel `x` on, held to the bounds, of which `low` is a whole number.
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "one index into six arrays")]
+    #[allow(clippy::needless_range_loop, reason = "one index into six arrays")]
     fn lanes(&self, x: usize, low: f64, high: [f64; 3]) -> Lanes {
         let mut lanes =
             Lanes { whole: [[0; LANES]; 3], t: [[0.0; LANES]; 3], inside: [true; LANES] };

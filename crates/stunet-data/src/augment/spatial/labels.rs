@@ -135,7 +135,7 @@ fn in_single_precision(p: f64, n: f64) -> f64 {
 }
 
 /// True at voxels whose label is also that of the seven behind it; the last plane is left out.
-#[expect(clippy::needless_range_loop, reason = "eight rows at once")]
+#[allow(clippy::needless_range_loop, reason = "eight rows at once")]
 fn uniform(labels: &[i16], [plane, line]: [usize; 2]) -> Vec<bool> {
     let mut uniform = vec![false; labels.len()];
     let reach = plane + line + 1;
