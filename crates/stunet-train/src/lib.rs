@@ -1,5 +1,10 @@
-//! Training of STU-Net. So far the learning-rate schedule; loss, batches, the loop and checkpoints
-//! follow.
+//! Training of STU-Net: loss, optimiser, and what makes them fit in memory.
+//!
+//! * [`loss`]: dice plus cross-entropy under deep supervision, with a backward of its own,
+//! * [`optimiser`]: SGD with momentum and clipping, loss scaling, averages of weights,
+//! * [`precision`]: half-precision computation around f32 parameters,
+//! * [`recompute`]: activation checkpointing by stage,
+//! * [`schedule`]: learning rates.
 //!
 //! Training and inference never know each other: they meet on disk, in a model folder.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
