@@ -32,7 +32,7 @@ pub const TEST_SEEDS: Range<u64> = 3_000..3_004;
 /// Of the initial weights and of the patches.
 pub const SEED: u64 = 1;
 /// Epochs of its training.
-pub const NUM_EPOCHS: usize = 36;
+pub const NUM_EPOCHS: usize = 120;
 /// Updates of each.
 pub const NUM_ITERATIONS: usize = 20;
 /// Learning rate of the first epoch.
