@@ -182,6 +182,7 @@ fn headline(settings: &Settings, state: &TrainingState, device: &str) -> String 
     let size = settings.network.size().map_or("custom", |size| size.name());
     let begin = match state.progress.epoch + state.progress.iteration {
         0 => String::new(),
+        _ if state.progress.epoch >= settings.epochs => ", complete".to_owned(),
         _ => format!(
             ", from epoch {}, iteration {}",
             state.progress.epoch + 1,
