@@ -12,11 +12,14 @@ mod conv;
 mod memory;
 mod norm;
 mod operators;
+mod pool;
 mod reduce;
 mod simd;
+mod tensor;
 mod upsample;
 
 pub(crate) use operators::CpuOps;
+pub(crate) use pool::Workspace;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Tensor};

@@ -28,12 +28,14 @@ mod cpu;
 mod instance_norm;
 mod leaky_relu;
 mod upsample_nearest;
+mod workspace;
 
 pub use concat_channels::concat_channels;
 pub use conv3d::{conv3d, conv3d_joined};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
 pub use upsample_nearest::upsample_nearest;
+pub use workspace::{Workspace, workspace};
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {

@@ -7,6 +7,7 @@ use crate::parameter::{ParameterRef, ParameterSource, ParameterSpec};
 use crate::{Decoder, Encoder, Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use stunet_kernels as kernels;
 
 /// STU-Net: a six-stage residual U-Net with a segmentation head at every decoder stage.
 ///
@@ -92,6 +93,7 @@ impl StuNet {
     /// or the bottleneck would be a single voxel.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         self.assert_input(&x);
+        let _workspace = kernels::workspace();
         self.decoder.forward(self.encoder.forward(x))
     }
 
@@ -104,6 +106,7 @@ impl StuNet {
     /// As [`forward`](Self::forward).
     pub fn forward_deep(&self, x: Tensor<5>) -> Vec<Tensor<5>> {
         self.assert_input(&x);
+        let _workspace = kernels::workspace();
         self.decoder.forward_deep(self.encoder.forward(x))
     }
 

@@ -6,9 +6,10 @@
 use super::norm::{self, Statistics};
 use super::operators::{
     CpuOps, NormParameters, convolve, convolve_bias_gradient, convolve_input_gradient,
-    convolve_weight_gradient, dims, finish, normalise, own, tensor, values,
+    convolve_weight_gradient, normalise,
 };
 use super::simd::Isa;
+use super::tensor::{dims, finish, own, tensor, values};
 use super::upsample;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

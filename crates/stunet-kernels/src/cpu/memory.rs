@@ -1,32 +1,51 @@
 //! Memory kernels write to: outputs, scratch, and the pointers threads share.
 
+use super::pool::{LARGE, Mapping};
 use std::cell::RefCell;
 
 /// An output under construction.
 ///
 /// Its memory is initialised, but to what is not said: NaN in tests, so that a place a kernel forgot
 /// is seen.
-pub(crate) struct Output(Vec<f32>);
+pub(crate) enum Output {
+    /// From the allocator.
+    Heap(Vec<f32>),
+    /// From the pool.
+    Mapped(Mapping),
+}
 
 impl Output {
     /// Room for `len` values.
     pub(crate) fn new(len: usize) -> Self {
-        Self(if cfg!(test) { vec![f32::NAN; len] } else { vec![0.0; len] })
+        let mut output = match len {
+            0..LARGE => Self::Heap(vec![0.0; len]),
+            _ => Self::Mapped(Mapping::new(len)),
+        };
+        if cfg!(test) {
+            output.values_mut().fill(f32::NAN);
+        }
+        output
     }
 
     /// Where to write.
     pub(crate) fn target(&mut self) -> Target {
-        Target::new(&mut self.0)
+        Target::new(self.values_mut())
+    }
+
+    /// The values.
+    pub(crate) fn values(&self) -> &[f32] {
+        match self {
+            Self::Heap(values) => values,
+            Self::Mapped(mapping) => mapping.values(),
+        }
     }
 
     /// The values.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.0
-    }
-
-    /// The values, for their owner.
-    pub(crate) fn into_vec(self) -> Vec<f32> {
-        self.0
+        match self {
+            Self::Heap(values) => values,
+            Self::Mapped(mapping) => mapping.values_mut(),
+        }
     }
 }
 

@@ -79,21 +79,23 @@ struct Moments<'a> {
 impl Task for Moments<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        let mut sums = [[0f64; LANES]; 2];
+        let (mut sums, mut squares) = ([0f64; LANES], [0f64; LANES]);
+        // Whole chunks have a length the compiler knows; the last one, shorter, adds in the same way.
         let chunks = self.x.chunks_exact(LANES);
         let rest = chunks.remainder();
         for chunk in chunks {
-            for lane in 0..LANES {
-                let x = f64::from(chunk[lane]);
-                sums[0][lane] += x;
-                sums[1][lane] += x * x;
+            for ((sum, square), x) in sums.iter_mut().zip(&mut squares).zip(chunk) {
+                let x = f64::from(*x);
+                *sum += x;
+                *square += x * x;
             }
         }
-        for (lane, &x) in rest.iter().enumerate() {
-            sums[0][lane] += f64::from(x);
-            sums[1][lane] += f64::from(x) * f64::from(x);
+        for ((sum, square), x) in sums.iter_mut().zip(&mut squares).zip(rest) {
+            let x = f64::from(*x);
+            *sum += x;
+            *square += x * x;
         }
-        *self.sums = sums.map(|lanes| lanes.iter().sum());
+        *self.sums = [sums.iter().sum(), squares.iter().sum()];
     }
 }
 
@@ -273,21 +275,22 @@ impl Task for Backward<'_> {
         let deviation = statistics.inverse_deviation as f32;
         let lost = ((statistics.mean - f64::from(mean)) * statistics.inverse_deviation) as f32;
         let normalised = |x: f32| (x - mean) * deviation - lost;
-        let mut sums = [[0f64; LANES]; 2];
+        let (mut sums, mut products) = ([0f64; LANES], [0f64; LANES]);
         let whole = x.len() / LANES * LANES;
         let pairs = x.chunks_exact(LANES).zip(gradient.chunks_exact(LANES));
         for (x, g) in pairs {
-            for lane in 0..LANES {
-                let g = f64::from(g[lane]);
-                sums[0][lane] += g;
-                sums[1][lane] += g * f64::from(normalised(x[lane]));
+            let lanes = sums.iter_mut().zip(&mut products);
+            for ((sum, product), (x, g)) in lanes.zip(x.iter().zip(g)) {
+                *sum += f64::from(*g);
+                *product += f64::from(*g) * f64::from(normalised(*x));
             }
         }
-        for (lane, (x, g)) in x[whole..].iter().zip(&gradient[whole..]).enumerate() {
-            sums[0][lane] += f64::from(*g);
-            sums[1][lane] += f64::from(*g) * f64::from(normalised(*x));
+        let lanes = sums.iter_mut().zip(&mut products);
+        for ((sum, product), (x, g)) in lanes.zip(x[whole..].iter().zip(&gradient[whole..])) {
+            *sum += f64::from(*g);
+            *product += f64::from(*g) * f64::from(normalised(*x));
         }
-        *sum = sums.map(|lanes| lanes.iter().sum());
+        *sum = [sums.iter().sum(), products.iter().sum()];
         let [mean_gradient, slope_gradient] = sum.map(|sum| (sum / x.len() as f64) as f32);
         let scale = (f64::from(weight) * statistics.inverse_deviation) as f32;
         for ((to, x), g) in to.iter_mut().zip(x).zip(gradient.iter()) {

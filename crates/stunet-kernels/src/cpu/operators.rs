@@ -1,13 +1,13 @@
 //! The operators on Flex's tensors.
 
 use super::conv::{self, Shape, voxels};
-use super::memory::Output;
 use super::norm::{self, Parameters, Statistics};
 use super::simd::Isa;
+use super::tensor::{dims, finish, own, tensor, values};
 use super::upsample;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Bytes, DType, Flex, TensorMetadata, backend_extension};
-use burn_flex::{FlexTensor, Layout};
+use burn::backend::{Backend, Flex, TensorMetadata, backend_extension};
+use burn_flex::FlexTensor;
 
 /// What this crate adds to a backend. Tensors are `[N, C, Z, Y, X]`, all `f32`.
 #[backend_extension(Autodiff, Flex)]
@@ -100,27 +100,6 @@ impl CpuOps for Flex {
         let output = upsample::upsample(values(&x), [z, y, w], factor);
         finish(output, [n, c, z * fz, y * fy, w * fx])
     }
-}
-
-/// A tensor of its own over `values`.
-pub(super) fn tensor(values: Vec<f32>, shape: impl Into<burn::backend::Shape>) -> FlexTensor {
-    let shape = shape.into();
-    assert_eq!(values.len(), shape.num_elements(), "a tensor is as large as its shape");
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
-}
-
-/// What a kernel wrote, as a tensor.
-pub(super) fn finish(output: Output, shape: impl Into<burn::backend::Shape>) -> FlexTensor {
-    tensor(output.into_vec(), shape)
-}
-
-/// The values of a contiguous `f32` tensor.
-pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("kernels are given contiguous f32")
-}
-
-pub(super) fn dims(x: &FlexTensor) -> [usize; 5] {
-    x.shape().dims::<5>()
 }
 
 /// A convolution's sizes, and whether its kernel is one voxel.
@@ -255,15 +234,5 @@ pub(super) fn normalise(
     match output {
         Some(output) => (finish(output, x.shape()), statistics),
         None => (x, statistics),
-    }
-}
-
-/// The tensor as the whole of a contiguous buffer: a copy if it is a view of anything larger.
-pub(super) fn own(x: FlexTensor) -> FlexTensor {
-    let whole = x.bytes().len() == 4 * x.shape().num_elements();
-    if x.is_contiguous() && whole {
-        x
-    } else {
-        tensor(values(&x.to_contiguous()).to_vec(), x.shape())
     }
 }

@@ -23,8 +23,8 @@ impl Task for Sum<'_> {
         let chunks = self.values.chunks_exact(LANES);
         let rest = chunks.remainder();
         for chunk in chunks {
-            for lane in 0..LANES {
-                lanes[lane] += f64::from(chunk[lane]);
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value);
             }
         }
         *self.sum = lanes.iter().sum::<f64>() + rest.iter().copied().map(f64::from).sum::<f64>();

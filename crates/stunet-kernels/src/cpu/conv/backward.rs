@@ -141,9 +141,9 @@ impl PairTask<'_> {
                         }
                     }
                     for x in x..cut.pitch {
-                        for i in 0..8 {
+                        for (i, row) in rows.iter().enumerate() {
                             let known = i < count && x < size_x;
-                            to[x * width + i] = if known { rows[i][x] } else { 0.0 };
+                            to[x * width + i] = if known { row[x] } else { 0.0 };
                         }
                     }
                 }

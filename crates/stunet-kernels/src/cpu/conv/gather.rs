@@ -118,8 +118,8 @@ fn gather_row<S: Simd>(
     }
     for x in x..len {
         let voxel = &mut to[place(lead + x)..][..CHANNELS];
-        for c in 0..channels {
-            voxel[c] = rows[c][skip + x];
+        for (value, row) in voxel.iter_mut().zip(&rows[..channels]) {
+            *value = row[skip + x];
         }
         // Never read by a kernel, which stops at the last channel; but nothing stale stays.
         voxel[channels..].fill(0.0);

@@ -96,10 +96,9 @@ impl Sweep {
         let remainders = (0..rz * ry * rx).map(|r| [r / (ry * rx), r / rx % ry, r % rx]);
         let passes = remainders.map(|origin| {
             let taps = all_taps().enumerate().filter_map(|(kernel, k)| {
-                let mut offset = [0; 3];
-                for axis in 0..3 {
-                    offset[axis] = (reach(axis, origin[axis], k[axis])? - first[axis]) as usize;
-                }
+                let reaches = [0, 1, 2].map(|axis| reach(axis, origin[axis], k[axis]));
+                let [Some(z), Some(y), Some(x)] = reaches else { return None };
+                let offset = [z - first[0], y - first[1], x - first[2]].map(|d| d as usize);
                 Some(Tap { kernel, offset })
             });
             Pass { origin, taps: taps.collect() }

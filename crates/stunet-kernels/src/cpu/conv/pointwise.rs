@@ -5,7 +5,6 @@
 use super::{Shape, voxels};
 use crate::cpu::memory::Output;
 use rayon::prelude::*;
-use std::borrow::Cow;
 
 /// Voxels a task multiplies at a time.
 const COLUMNS: usize = 4096;
@@ -95,7 +94,7 @@ pub(crate) fn pointwise(
         let mut first = 0;
         for (values, channels) in &parts {
             let weight = &weight[rows.start * shape.inputs + first..];
-            let input = &values[sample * channels * volume + columns.start..];
+            let input = &values.values()[sample * channels * volume + columns.start..];
             // SAFETY: `count` rows of `width` values that lie in this task's block alone.
             unsafe {
                 multiply(
@@ -171,7 +170,7 @@ pub(crate) fn pointwise_weight_gradient(
             let lhs = &gradient[(sample * shape.outputs + rows.start) * volume + from..];
             let mut first = 0;
             for (values, channels) in &parts {
-                let rhs = &values[sample * channels * volume + from..];
+                let rhs = &values.values()[sample * channels * volume + from..];
                 // SAFETY: rows of this share's matrix that no other task of the share has.
                 unsafe {
                     multiply(
@@ -220,22 +219,38 @@ fn for_each_block(
     });
 }
 
+/// Voxels as they lie in a tensor, or picked from it.
+enum Picked<'a> {
+    All(&'a [f32]),
+    Some(Output),
+}
+
+impl Picked<'_> {
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::All(values) => values,
+            Self::Some(output) => output.values(),
+        }
+    }
+}
+
 /// The voxels a strided convolution reads.
-fn pick<'a>(shape: &Shape, values: &'a [f32], channels: usize) -> Cow<'a, [f32]> {
+fn pick<'a>(shape: &Shape, values: &'a [f32], channels: usize) -> Picked<'a> {
     let (size, out) = (shape.size, shape.out_size());
     assert_eq!(values.len(), shape.batch * channels * voxels(size), "values read");
     if shape.stride == [1; 3] {
-        return Cow::Borrowed(values);
+        return Picked::All(values);
     }
-    let mut picked = vec![0.0; shape.batch * channels * voxels(out)];
-    let volumes = picked.par_chunks_mut(voxels(out)).zip(values.par_chunks(voxels(size)));
+    let mut picked = Output::new(shape.batch * channels * voxels(out));
+    let volumes =
+        picked.values_mut().par_chunks_mut(voxels(out)).zip(values.par_chunks(voxels(size)));
     volumes.for_each(|(to, from)| {
         for (index, row) in to.chunks_mut(out[2]).enumerate() {
             let from = &from[row_start(shape, index)..][..size[2]];
             row.iter_mut().zip(from.iter().step_by(shape.stride[2])).for_each(|(to, v)| *to = *v);
         }
     });
-    Cow::Owned(picked)
+    Picked::Some(picked)
 }
 
 /// The inverse of [`pick`]: the voxels where they were read, zero between.

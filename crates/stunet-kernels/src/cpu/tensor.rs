@@ -1,0 +1,78 @@
+//! Between kernels' buffers and Flex's tensors.
+
+use super::memory::Output;
+use super::pool::Mapping;
+use burn::backend::{Bytes, DType, Shape, TensorMetadata};
+use burn_flex::{FlexTensor, Layout};
+use cubecl_environment::bytes::{
+    AccessError, AccessPolicy, AllocationController, AllocationProperty,
+};
+use std::mem::MaybeUninit;
+
+/// A tensor of its own over `values`.
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    finish(Output::Heap(values), shape)
+}
+
+/// What a kernel wrote, as a tensor.
+pub(super) fn finish(output: Output, shape: impl Into<Shape>) -> FlexTensor {
+    let shape = shape.into();
+    assert_eq!(output.values().len(), shape.num_elements(), "a tensor is as large as its shape");
+    let bytes = match output {
+        Output::Heap(values) => Bytes::from_elems(values),
+        Output::Mapped(mapping) => {
+            let len = size_of_val(mapping.values());
+            // SAFETY: the controller's memory is `len` bytes, all initialised.
+            unsafe { Bytes::from_controller(Box::new(Controller(mapping)), len) }
+        }
+    };
+    FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+}
+
+/// The values of a contiguous `f32` tensor.
+pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("kernels are given contiguous f32")
+}
+
+/// The tensor as the whole of a contiguous buffer: a copy if it is a view of anything larger.
+pub(super) fn own(x: FlexTensor) -> FlexTensor {
+    let whole = x.bytes().len() == size_of::<f32>() * x.shape().num_elements();
+    if x.is_contiguous() && whole {
+        x
+    } else {
+        tensor(values(&x.to_contiguous()).to_vec(), x.shape())
+    }
+}
+
+pub(super) fn dims(x: &FlexTensor) -> [usize; 5] {
+    x.shape().dims::<5>()
+}
+
+/// Lends a mapping to Burn, which gives it back to the pool by dropping it.
+struct Controller(Mapping);
+
+impl AllocationController for Controller {
+    fn alloc_align(&self) -> usize {
+        align_of::<u128>()
+    }
+
+    fn property(&self) -> AllocationProperty {
+        AllocationProperty::Other
+    }
+
+    unsafe fn memory_mut(
+        &mut self,
+        _: AccessPolicy,
+    ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(self.0.values_mut());
+        // SAFETY: the same bytes; whoever writes promises, by this function's contract, to write
+        // initialised ones.
+        Ok(unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) })
+    }
+
+    fn memory(&self, _: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        let bytes: &[u8] = bytemuck::cast_slice(self.0.values());
+        // SAFETY: the same bytes, which are initialised.
+        Ok(unsafe { &*(std::ptr::from_ref(bytes) as *const [MaybeUninit<u8>]) })
+    }
+}
