@@ -34,7 +34,7 @@ fn every_structure_is_in_every_torso_and_of_a_plausible_size() {
         ("spleen", 30.0, 600.0),
         ("kidney_right", 70.0, 380.0),
         ("kidney_left", 70.0, 380.0),
-        ("aorta", 120.0, 550.0),
+        ("aorta", 90.0, 550.0),
         ("spine", 500.0, 1700.0),
         ("stomach", 90.0, 1000.0),
         ("urinary_bladder", 20.0, 450.0),

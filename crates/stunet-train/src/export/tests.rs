@@ -13,6 +13,8 @@ fn about(reference: Reference) -> About {
         use_mask,
         intensity,
     };
+    // Version 2's reader keeps statistics only where the scheme needs them.
+    let unneeded = reference.is_v1().then_some(intensity);
     let accumulation = if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 };
     About {
         plans: Plans {
@@ -24,7 +26,7 @@ fn about(reference: Reference) -> About {
             strides: vec![[1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 2]],
             channels: vec![
                 channel("CT", Normalization::Ct, false, Some(intensity)),
-                channel("T2", Normalization::ZScore, true, Some(intensity)),
+                channel("T2", Normalization::ZScore, true, unneeded),
             ],
             batch_size: 3,
             num_outputs: Some(3),
