@@ -43,7 +43,7 @@ pub enum LowCommand {
     Plan(PlanArgs),
     /// Train a network on a preprocessed dataset, from scratch or from pre-trained weights
     #[command(after_help = train::TRAIN_HELP)]
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Write a training run's weights for others: a model folder, nnU-Net's .model or .pth
     Export(ExportArgs),
     /// Prepare the cases of a planned dataset for training

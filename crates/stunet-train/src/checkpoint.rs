@@ -39,6 +39,9 @@ const ALIGNMENT: usize = 64;
 /// Longest header that is read.
 const MAX_HEADER: u64 = 1 << 28;
 
+/// Tensors by name, of every kind a checkpoint holds.
+pub(crate) type Groups = Vec<(Group, Vec<(String, TensorData)>)>;
+
 /// Tensors of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {

@@ -157,7 +157,7 @@ impl DataParallel {
 fn average(gradients: Vec<ParameterGradients>, devices: &[Device]) -> Vec<ParameterGradients> {
     let share = 1.0 / gradients.len() as f64;
     let here = gradients.into_iter().map(|g| g.map(|g| g.to_device(&devices[0])));
-    let sum = here.reduce(ParameterGradients::add).expect("at least one device");
+    let sum = here.reduce(|a, b| a + b).expect("at least one device");
     let mean = sum.map(|g| g * share);
     devices.iter().map(|device| mean.clone().map(|g| g.to_device(device))).collect()
 }

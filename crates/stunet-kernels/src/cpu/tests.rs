@@ -173,7 +173,7 @@ fn views() {
     let copy = Tensor::<5>::from_data(view.clone().into_data(), &device);
     let weight = Tensor::<5>::from_data(data(2, [3, 2, 3, 3, 3]), &device);
     let vector = Tensor::<1>::from_data(data(3, [3]), &device);
-    let parameters = [vector.clone().slice([0..2]), vector.clone().slice([1..3])];
+    let parameters = [vector.clone().narrow(0, 0, 2), vector.clone().narrow(0, 1, 2)];
     let all = |x: Tensor<5>| {
         let y = crate::conv3d(x.clone(), weight.clone(), vector.clone(), [1; 3]);
         let up = crate::upsample_nearest(x.clone(), [1, 2, 1]);

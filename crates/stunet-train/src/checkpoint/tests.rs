@@ -1,7 +1,7 @@
 use super::*;
 use stunet_model::StuNetConfig;
 
-fn groups() -> Vec<(Group, Vec<(String, TensorData)>)> {
+fn groups() -> Groups {
     let tensor = |values: Vec<f32>| TensorData::new(values, [2, 2]);
     vec![
         (

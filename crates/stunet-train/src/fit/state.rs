@@ -1,7 +1,7 @@
 //! Everything that changes while a network trains.
 
 use super::FitConfig;
-use crate::checkpoint::{Group, LossScale, State, TrainingCheckpoint};
+use crate::checkpoint::{Group, Groups, LossScale, State, TrainingCheckpoint};
 use crate::error::Result;
 use crate::history::Progress;
 use crate::loss::Loss;
@@ -163,7 +163,7 @@ impl TrainingState {
             (value, gradients.into_parameter_gradients(network))
         };
         self.pending = Some(match self.pending.take() {
-            Some(sum) => sum.add(gradients),
+            Some(sum) => sum + gradients,
             None => gradients,
         });
         value.total
@@ -185,7 +185,7 @@ impl TrainingState {
     }
 
     /// What a checkpoint holds.
-    pub(super) fn to_parts(&self, run: Value) -> (State, Vec<(Group, Vec<(String, TensorData)>)>) {
+    pub(super) fn to_parts(&self, run: Value) -> (State, Groups) {
         let momentum = self.sgd.velocities();
         let momentum = momentum.filter_map(|(spec, v)| Some((spec.name.clone(), v?))).collect();
         let mut groups =

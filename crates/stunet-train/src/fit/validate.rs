@@ -19,7 +19,7 @@ pub(super) struct Validation {
 impl Validation {
     /// From an epoch on; none without cases or batches.
     pub(super) fn start(cases: &FitCases, config: &FitConfig, epoch: usize) -> Option<Self> {
-        let cases = cases.validation.clone().filter(|cases| cases.len() > 0)?;
+        let cases = cases.validation.clone().filter(|cases| !cases.is_empty())?;
         let next = (epoch * config.num_val_iterations) as u64;
         (config.num_val_iterations > 0)
             .then(|| Self { batches: Loader::start(cases, config.validation.clone(), next), next })

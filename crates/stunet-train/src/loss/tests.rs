@@ -28,7 +28,7 @@ fn run(
     let loss = Loss::new(config).unwrap();
     let leaf = logits.clone().autodiff().require_grad();
     let (value, grads) = loss.backward(vec![leaf.clone()], std::slice::from_ref(labels));
-    assert_eq!(loss.value(&[logits.clone()], std::slice::from_ref(labels)), value);
+    assert_eq!(loss.value(std::slice::from_ref(logits), std::slice::from_ref(labels)), value);
     (value, leaf.grad(&grads).unwrap().into_data())
 }
 
@@ -210,7 +210,9 @@ fn an_f32_sum_over_a_volume_does_not_drift() {
     for (evaluation, bound) in [(Evaluation::Host, 1e-7), (Evaluation::Device, 4e-6)] {
         let config =
             LossConfig { evaluation, weights: vec![1.0], smooth: 0.0, ..LossConfig::v2(true) };
-        let value = Loss::new(config).unwrap().value(&[logits.clone()], &[labels.clone()]);
+        let value = Loss::new(config)
+            .unwrap()
+            .value(std::slice::from_ref(&logits), std::slice::from_ref(&labels));
         assert!((value.dice - dice).abs() < bound, "{evaluation:?}: {value:?}");
         assert!((value.cross_entropy - 2f64.ln()).abs() < bound, "{evaluation:?}: {value:?}");
     }

@@ -75,21 +75,6 @@ impl ParameterGradients {
         self.gradients[index].as_ref().map(|(g, _)| g.to_data())
     }
 
-    /// Adds the gradients of another micro-batch: for the mean of `k`, compute each with
-    /// `1 / k` ([`Loss::backward_scaled`](crate::loss::Loss::backward_scaled)).
-    ///
-    /// # Panics
-    /// When they are of another network.
-    #[must_use]
-    pub fn add(self, other: Self) -> Self {
-        assert_eq!(self.len(), other.len(), "gradients of another network");
-        let sum = |(a, b)| match (a, b) {
-            (Some((a, rows)), Some((b, _))) => Some((a + b, rows)),
-            (a, b) => a.or(b),
-        };
-        Self { gradients: self.gradients.into_iter().zip(other.gradients).map(sum).collect() }
-    }
-
     /// Every gradient put through `f`, such as a transfer to a device or a reduction over devices.
     #[must_use]
     pub fn map(self, mut f: impl FnMut(Tensor<1>) -> Tensor<1>) -> Self {
@@ -149,4 +134,22 @@ fn sum_blocks(values: &[f32], term: impl Fn(f32) -> f64 + Sync) -> f64 {
         })
         .collect();
     blocks.iter().sum()
+}
+
+/// Adds the gradients of another micro-batch: for the mean of `k`, compute each with `1 / k`
+/// ([`Loss::backward_scaled`](crate::loss::Loss::backward_scaled)).
+///
+/// # Panics
+/// When they are of another network.
+impl std::ops::Add for ParameterGradients {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        assert_eq!(self.len(), other.len(), "gradients of another network");
+        let sum = |(a, b)| match (a, b) {
+            (Some((a, rows)), Some((b, _))) => Some((a + b, rows)),
+            (a, b) => a.or(b),
+        };
+        Self { gradients: self.gradients.into_iter().zip(other.gradients).map(sum).collect() }
+    }
 }

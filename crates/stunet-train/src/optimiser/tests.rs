@@ -157,7 +157,7 @@ fn the_loss_scale_is_taken_out() {
 fn micro_batches_add_up() {
     let network = network(&Device::flex().autodiff());
     let (a, b) = (gradients(&network, 1, 0.5), gradients(&network, 2, 0.5));
-    let sum = a.clone().add(b.clone());
+    let sum = a.clone() + b.clone();
     for i in 0..sum.len() {
         let data = |g: &ParameterGradients| g.values(i).map(|d| d.try_to_vec::<f32>().unwrap());
         let Some(sum) = data(&sum) else {

@@ -250,13 +250,13 @@ fn name_of(args: &TrainArgs) -> Option<String> {
 }
 
 /// What was typed, if anything was, has to be what the run was started with.
-fn same<T: PartialEq + std::fmt::Debug>(
+fn same<T>(
     what: &str,
     typed: Option<impl std::borrow::Borrow<T>>,
     recorded: Option<&T>,
 ) -> anyhow::Result<()>
 where
-    T: ?Sized,
+    T: PartialEq + std::fmt::Debug + ?Sized,
 {
     match (typed, recorded) {
         (None, _) => Ok(()),
