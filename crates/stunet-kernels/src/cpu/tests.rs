@@ -52,10 +52,21 @@ fn check(
     operator: &dyn Fn(Arguments<'_>) -> Tensor<5>,
     truth: &dyn Fn(Arguments<'_>) -> Tensor<5>,
 ) {
+    check_above(1e-3, volumes, vectors, operator, truth);
+}
+
+/// At most 1e-5 of the largest value away, or of `least` where all values are smaller.
+fn check_above(
+    least: f64,
+    volumes: &[TensorData],
+    vectors: &[TensorData],
+    operator: &dyn Fn(Arguments<'_>) -> Tensor<5>,
+    truth: &dyn Fn(Arguments<'_>) -> Tensor<5>,
+) {
     let found = run(volumes, vectors, DType::F32, operator);
     let expected = run(volumes, vectors, DType::F64, truth);
     for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        let scale = expected.iter().fold(1e-3, |max: f64, v| max.max(v.abs()));
+        let scale = expected.iter().fold(least, |max: f64, v| max.max(v.abs()));
         assert_eq!(found.len(), expected.len());
         for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
             assert!(
@@ -72,19 +83,25 @@ fn norm(vectors: &[Tensor<1>]) -> Norm {
 
 fn check_norm(shape: [usize; 5], slope: f64) {
     let vectors = [data(2, [shape[1]]), data(3, [shape[1]])];
-    check(
+    // Two voxels become -1 and 1 whatever they are: their gradient is what epsilon leaves of a
+    // cancellation between terms of order one, and as exact as those.
+    let least = if shape[2..].iter().product::<usize>() == 2 { 1.0 } else { 1e-3 };
+    check_above(
+        least,
         &[data(1, shape)],
         &vectors,
         &|(x, p)| crate::norm_activation(x[0].clone(), norm(p), slope),
         &|(x, p)| reference::norm_activation(x[0].clone(), norm(p), slope),
     );
-    check(
+    check_above(
+        least,
         &[data(1, shape)],
         &vectors,
         &|(x, p)| crate::instance_norm(x[0].clone(), norm(p)),
         &|(x, p)| reference::instance_norm(x[0].clone(), norm(p)),
     );
-    check(
+    check_above(
+        least,
         &[data(1, shape), data(4, shape)],
         &vectors,
         &|(x, p)| crate::norm_residual_activation(x[0].clone(), norm(p), x[1].clone(), slope),
@@ -162,6 +179,11 @@ fn norm_of_a_large_offset() {
     let operator = |(x, p): Arguments<'_>| crate::instance_norm(x[0].clone(), norm(p));
     let truth = |(x, p): Arguments<'_>| reference::instance_norm(x[0].clone(), norm(p));
     check(&[x], &vectors, &operator, &truth);
+}
+
+#[test]
+fn norm_of_two_voxels() {
+    check_norm([1, 1, 1, 2, 1], 0.01);
 }
 
 /// Views with strides and offsets are read as what they show.
