@@ -82,7 +82,8 @@ pub fn fit(
 ) -> Result<TrainingState> {
     config.check()?;
     let loss = Loss::new(config.loss.clone())?;
-    if state.is_complete(config) {
+    // A run may have been cut off between its last epoch and its final checkpoint.
+    if state.is_complete(config) && folder.is_none_or(FoldFolder::is_final) {
         return Ok(state);
     }
     let mut recorder = Recorder::open(folder, &state, config)?;

@@ -27,6 +27,11 @@ impl FoldFolder {
         Self { path: path.to_owned(), run: Value::Null }
     }
 
+    /// True when the final checkpoint is there.
+    pub fn is_final(&self) -> bool {
+        self.path.join(FINAL).is_file()
+    }
+
     /// The checkpoint a run goes on from: the final one, else the latest, else the best.
     pub fn newest_checkpoint(&self) -> Option<PathBuf> {
         let files = [FINAL, LATEST, BEST].map(|name| self.path.join(name));

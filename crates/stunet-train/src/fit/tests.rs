@@ -191,6 +191,20 @@ fn a_finished_run_is_left_alone() {
     assert_eq!(files(), before);
 }
 
+/// Killed after the last epoch was saved and before the final checkpoint was.
+#[test]
+fn a_run_without_its_final_checkpoint_is_finished() {
+    let config = config(1, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let fold = FoldFolder::at(folder.path());
+    let state = fit(state(), &cases(None), &config, Some(&fold), &mut go_on).unwrap();
+    std::fs::rename(fold.path.join(FINAL), fold.path.join(LATEST)).unwrap();
+    let expected = std::fs::read(fold.path.join(LATEST)).unwrap();
+    fit(state, &cases(None), &config, Some(&fold), &mut go_on).unwrap();
+    assert_eq!(std::fs::read(fold.path.join(FINAL)).unwrap(), expected);
+    assert!(!fold.path.join(LATEST).is_file());
+}
+
 #[test]
 fn a_loss_that_is_no_number_stops_the_run() {
     let folder = tempfile::tempdir().unwrap();
