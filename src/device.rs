@@ -11,13 +11,14 @@
 //! # Ok::<(), stunet::device::DeviceError>(())
 //! ```
 
+mod quiet;
+
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 use burn::prelude::Device;
 use burn::tensor::Tensor;
+use quiet::silently;
 
 /// What the user can write after `--device`, for help texts and error messages.
 pub const SYNTAX: &str = "auto|cpu|cuda[:N]|vulkan[:N]|wgpu[:N]|metal[:N]|ndarray";
@@ -369,27 +370,6 @@ fn try_out(device: &Device) -> Result<(), String> {
     if sum == 12.0 { Ok(()) } else { Err(format!("a trial sum gave {sum}, expected 12")) }
 }
 
-/// Runs `probe`; a panic becomes its first line, and nothing is printed.
-///
-/// Drivers' libraries report a missing driver by panicking. The panic hook is one per process, so
-/// probes take turns.
-fn silently<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = take_hook();
-    set_hook(Box::new(|_| {}));
-    let outcome = catch_unwind(AssertUnwindSafe(probe));
-    set_hook(hook);
-    outcome.map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("the driver gave no reason");
-        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(text).to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,12 +418,6 @@ mod tests {
             let message = choose(&format!("{backend}:4096")).unwrap_err().to_string();
             assert_eq!(message.lines().count(), 1, "{message}");
         }
-    }
-
-    #[test]
-    fn a_panicking_driver_becomes_a_reason() {
-        let reason = silently(|| -> () { panic!("\n  no driver\nbacktrace") }).unwrap_err();
-        assert_eq!(reason, "no driver");
     }
 
     #[cfg(feature = "cpu")]
