@@ -101,7 +101,8 @@ fn cases(args: &Args) -> Vec<Case> {
     } else {
         let patch = args.patch.clone().try_into().expect("--patch: three sizes");
         let of = |name: &String| {
-            let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(name));
+            let size =
+                StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(name));
             let size = size.expect("--layers: expected some of S, B, L, H");
             layers::convolutions(name, &StuNetConfig::new(size, 1, 105), patch)
         };
