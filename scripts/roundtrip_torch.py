@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import torch
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "peer"))
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benches" / "peers"))
 from stunet_torch import StuNet  # noqa: E402
 
 TOLERANCE = 5e-4

@@ -1,14 +1,20 @@
 //! Time of the network: forward passes and training steps, by size and precision.
 //!
-//! `cargo bench --bench network -- --device cpu --sizes S,B --task forward,train`. Prints device,
-//! size, precision and medians; `--out FILE` receives one JSON line per row as it is measured.
-//! Every row runs in a process of its own, so that one that fails, runs out of memory or hangs
-//! ends neither the run nor the device.
+//! `cargo bench --bench network -- --device cpu --sizes S,B,L --task forward,train`. Prints device,
+//! size, precision, medians of wall and processor time, GFLOP/s of the convolutions, on the CPU their
+//! share of the FMA peak measured just after, and memory: peak resident on the CPU, reserved
+//! elsewhere. `--out FILE` receives one JSON line per row as it is measured. Every row runs in a
+//! process of its own, so that one that fails, runs out of memory or hangs ends neither the run nor
+//! the device. A training step is the real one: loss and optimiser of `stunet-train`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod measure;
 mod row;
 mod step;
+mod stock;
+mod worker;
 
 use clap::Parser;
 use row::Row;
@@ -17,7 +23,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use step::{Precision, Task};
+use step::{Operators, Precision, Task};
 
 /// Times the network on one device.
 #[derive(Parser, Clone, Debug)]
@@ -34,6 +40,9 @@ struct Args {
     /// Precision of convolutions and activations; parameters stay in f32
     #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
     precision: Vec<Precision>,
+    /// Whose operators
+    #[arg(long, value_enum, default_value = "own")]
+    operators: Operators,
     /// Patch, three multiples of 16, 16, 32
     #[arg(long, value_delimiter = ',', num_args = 1, default_value = "128,128,128")]
     patch: Vec<usize>,
@@ -61,6 +70,12 @@ struct Args {
     /// Measure one row in this process and print its JSON
     #[arg(long, hide = true)]
     row: bool,
+    /// Run one row whenever a line on the input asks for it: for benches/peers/run
+    #[arg(long, hide = true)]
+    worker: bool,
+    /// With --worker: fused multiply-adds instead of the network
+    #[arg(long, hide = true)]
+    fma_peak: bool,
     /// Passed by Cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -74,6 +89,10 @@ fn main() {
                 println!("{}: {:?}", found.name, found.usable);
             }
         }
+        return;
+    }
+    if args.worker {
+        worker::serve(&args);
         return;
     }
     if args.row {
@@ -115,6 +134,7 @@ fn run_child(args: &Args, size: &str, task: Task, precision: Precision) -> Resul
     let mut child = Command::new(program)
         .args(["--row", "--device", &args.device, "--sizes", size])
         .args(["--task", task.name(), "--precision", precision.name()])
+        .args(["--operators", args.operators.name()])
         .args(["--patch", &patch.join(","), "--classes", &args.classes.to_string()])
         .args(["--batch", &args.batch.to_string(), "--repeats", &args.repeats.to_string()])
         .args(["--budget", &args.budget.to_string()])

@@ -1,6 +1,9 @@
 //! Measures one row in this process.
 
 use crate::Args;
+use crate::common::fma_peak::FmaPeak;
+use crate::common::median;
+use crate::common::usage::{Usage, measure};
 use crate::row::Row;
 use crate::step::Step;
 use burn::tensor::Device;
@@ -22,7 +25,7 @@ pub fn row(args: &Args) -> Row {
         row.error = Some(format!("{} arithmetic is not offered by this device", precision.name()));
         return row;
     }
-    match Step::new(args, size, task, precision, &chosen.device) {
+    match Step::new(args, size, task, precision, false, &chosen.device) {
         Ok(step) => time(args, &chosen.device, step, &mut row),
         Err(reason) => row.error = Some(reason),
     }
@@ -31,13 +34,15 @@ pub fn row(args: &Args) -> Row {
 
 fn time(args: &Args, device: &Device, mut step: Step, row: &mut Row) {
     let mut reserved = None;
+    let flop = step.flop;
     let mut call = || {
-        let start = Instant::now();
-        let value = step.run();
-        device.sync().unwrap();
-        let secs = start.elapsed().as_secs_f64();
+        let (value, usage) = measure(|| {
+            let value = step.run();
+            device.sync().unwrap();
+            value
+        });
         reserved = reserved.max(device.memory_pool_usage().map(|usage| usage.bytes_reserved));
-        (secs, value)
+        (usage, value)
     };
     let start = Instant::now();
     let (first, value) = call();
@@ -45,21 +50,31 @@ fn time(args: &Args, device: &Device, mut step: Step, row: &mut Row) {
         row.error = Some(format!("the result is {value}"));
         return;
     }
-    row.first_secs = Some(first);
-    if first < args.budget {
+    row.first_secs = Some(first.wall_secs);
+    if first.wall_secs < args.budget {
         call();
     }
     let begin = Instant::now();
-    let mut samples = Vec::new();
+    let mut samples: Vec<Usage> = Vec::new();
     while samples.is_empty()
         || samples.len() < args.repeats && begin.elapsed().as_secs_f64() < args.budget
     {
         samples.push(call().0);
     }
-    samples.sort_by(f64::total_cmp);
-    row.median_secs = Some(samples[samples.len() / 2]);
-    row.best_secs = Some(samples[0]);
+    samples.sort_by(|a, b| a.wall_secs.total_cmp(&b.wall_secs));
+    let middle = samples[samples.len() / 2].wall_secs;
+    row.median_secs = Some(middle);
+    row.best_secs = Some(samples[0].wall_secs);
     row.repeats = samples.len();
     row.reserved_bytes = reserved;
+    row.gflops = Some(flop / middle / 1e9);
+    if row.device.starts_with("cpu") {
+        let cpu_secs = median(samples.iter().map(|usage| usage.cpu_secs).collect());
+        row.cpu_secs = Some(cpu_secs);
+        row.peak_bytes = samples.iter().map(|usage| usage.peak_bytes).max();
+        let peak = FmaPeak::measure();
+        row.peak_share = Some(flop / middle / 1e9 / peak.gflops());
+        row.peak_share_cpu = Some(flop / cpu_secs / 1e9 / peak.gflops_per_core());
+    }
     eprintln!("{} repeats in {:.1} s", samples.len(), start.elapsed().as_secs_f64());
 }

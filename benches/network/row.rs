@@ -17,6 +17,8 @@ pub struct Row {
     pub size: String,
     pub task: String,
     pub precision: String,
+    /// Whose operators: `own` or `stock`.
+    pub operators: String,
     pub patch: Vec<usize>,
     pub batch: usize,
     pub classes: usize,
@@ -25,6 +27,15 @@ pub struct Row {
     pub median_secs: Option<f64>,
     pub best_secs: Option<f64>,
     pub repeats: usize,
+    /// Median processor time.
+    pub cpu_secs: Option<f64>,
+    /// Operations of the convolutions over the median.
+    pub gflops: Option<f64>,
+    /// Share of the FMA peak, by the clock and by processor time.
+    pub peak_share: Option<f64>,
+    pub peak_share_cpu: Option<f64>,
+    /// Largest resident memory of the process.
+    pub peak_bytes: Option<u64>,
     /// Largest amount that the device's allocator reserved.
     pub reserved_bytes: Option<u64>,
     pub error: Option<String>,
@@ -32,7 +43,8 @@ pub struct Row {
 
 impl Row {
     pub const HEADER: &str = "device      size  task     precision  patch        batch  \
-                              median        best          first         reserved";
+                              median        best          first         CPU time      GFLOP/s  \
+                              of peak  (CPU)  memory";
 
     pub fn new(args: &Args, size: &str, task: Task, precision: Precision) -> Self {
         Self {
@@ -44,6 +56,7 @@ impl Row {
             size: size.into(),
             task: task.name().into(),
             precision: precision.name().into(),
+            operators: args.operators.name().into(),
             patch: args.patch.clone(),
             batch: if task == Task::Train { args.batch } else { 1 },
             classes: args.classes,
@@ -51,6 +64,11 @@ impl Row {
             median_secs: None,
             best_secs: None,
             repeats: 0,
+            cpu_secs: None,
+            gflops: None,
+            peak_share: None,
+            peak_share_cpu: None,
+            peak_bytes: None,
             reserved_bytes: None,
             error: None,
         }
@@ -73,12 +91,15 @@ impl fmt::Display for Row {
         if let Some(error) = &self.error {
             return write!(f, "{error}");
         }
-        for secs in [self.median_secs, self.best_secs, self.first_secs] {
-            write!(f, "{:<13} ", format!("{:.4} s", secs.unwrap_or(f64::NAN)))?;
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        for secs in [self.median_secs, self.best_secs, self.first_secs, self.cpu_secs] {
+            write!(f, "{:<13} ", or_dash(secs.map(|secs| format!("{secs:.4} s"))))?;
         }
-        match self.reserved_bytes {
-            Some(bytes) => write!(f, "{:.2} GB", bytes as f64 / 1e9),
-            None => Ok(()),
+        write!(f, "{:<8} ", or_dash(self.gflops.map(|gflops| format!("{gflops:.1}"))))?;
+        for share in [self.peak_share, self.peak_share_cpu] {
+            write!(f, "{:<7} ", or_dash(share.map(|share| format!("{:.1} %", share * 100.0))))?;
         }
+        let bytes = self.peak_bytes.or(self.reserved_bytes);
+        write!(f, "{}", or_dash(bytes.map(|bytes| format!("{:.2} GB", bytes as f64 / 1e9))))
     }
 }

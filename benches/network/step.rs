@@ -1,12 +1,14 @@
 //! What is timed: a forward pass, or a whole training step.
 
-use crate::Args;
-use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
+use crate::{Args, stock};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use clap::ValueEnum;
-use std::collections::HashMap;
-use stunet::model::{ParameterKind, ParameterSpec, StuNet, StuNetConfig, StuNetSize};
-use stunet_testing::prng;
+use stunet::model::cost::cost;
+use stunet::model::{ModelError, ParameterKind, ParameterSpec, StuNet, StuNetConfig, StuNetSize};
+use stunet::train::loss::{Loss, LossConfig};
+use stunet::train::optimiser::{Sgd, SgdConfig};
+use stunet::train::precision;
+use stunet_testing::prng::{self, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Task {
@@ -42,35 +44,78 @@ impl Precision {
     }
 
     pub fn dtype(self) -> DType {
+        self.computed().dtype()
+    }
+
+    fn computed(self) -> precision::Precision {
         match self {
-            Self::F32 => DType::F32,
-            Self::F16 => DType::F16,
-            Self::Bf16 => DType::BF16,
+            Self::F32 => precision::Precision::F32,
+            Self::F16 => precision::Precision::F16,
+            Self::Bf16 => precision::Precision::Bf16,
+        }
+    }
+}
+
+/// Whose operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Operators {
+    /// The fastest that `stunet-kernels` has for the device
+    Own,
+    /// Burn's
+    Stock,
+}
+
+impl Operators {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Stock => "stock",
+        }
+    }
+
+    fn forward(self, network: &StuNet, x: Tensor<5>) -> Tensor<5> {
+        match self {
+            Self::Own => network.forward(x),
+            Self::Stock => stock::forward(network, x),
+        }
+    }
+
+    fn forward_deep(self, network: &StuNet, x: Tensor<5>) -> Vec<Tensor<5>> {
+        match self {
+            Self::Own => network.forward_deep(x),
+            Self::Stock => stock::forward_deep(network, x),
         }
     }
 }
 
 /// A network with its input, ready to run any number of times.
 pub struct Step {
-    network: StuNet,
+    network: Option<StuNet>,
     input: Tensor<5>,
     precision: Precision,
+    operators: Operators,
     training: Option<Training>,
+    /// Floating-point operations of the convolutions, a multiply-add being two; backward is counted
+    /// as two forward passes.
+    pub flop: f64,
 }
 
 /// What a training step needs beside the network.
 struct Training {
-    /// Labels as indices, `[N, 1, Z, Y, X]`, by scale.
-    targets: Vec<Tensor<5, Int>>,
-    momentum: HashMap<ParamId, Tensor<1>>,
+    /// Labels `[N, Z, Y, X]`, by scale.
+    targets: Vec<Tensor<4, Int>>,
+    loss: Loss,
+    sgd: Sgd,
 }
 
 impl Step {
+    /// With `seeded`, parameters are those the golden data and the peers have; they take a while.
     pub fn new(
         args: &Args,
         size: &str,
         task: Task,
         precision: Precision,
+        seeded: bool,
         device: &Device,
     ) -> Result<Self, String> {
         let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(size));
@@ -82,11 +127,15 @@ impl Step {
 
         let train = task == Task::Train;
         let device = if train { device.clone().autodiff() } else { device.clone() };
-        let mut network =
-            StuNet::from_source(&config, &mut parameters(), &device).map_err(|e| e.to_string())?;
+        let mut network = if seeded {
+            StuNet::from_source(&config, &mut seeded_parameters(), &device)
+        } else {
+            StuNet::from_source(&config, &mut quick_parameters(), &device)
+        }
+        .map_err(|e| e.to_string())?;
         if !train {
             // Cast once; a training step casts its f32 parameters every time.
-            network = network.map(&mut Cast::to(precision));
+            network = precision.computed().network(&network);
         }
         let [z, y, x] = patch;
         let shape = [if train { args.batch } else { 1 }, 1, z, y, x];
@@ -94,37 +143,64 @@ impl Step {
         let input = Tensor::<5>::from_data(TensorData::new(values, shape), (&device, DType::F32));
         let training = train.then(|| Training {
             targets: targets(&config, shape, &device),
-            momentum: HashMap::new(),
+            loss: Loss::new(LossConfig::v1(false)).expect("a recipe of its own"),
+            sgd: Sgd::new(SgdConfig::default(), &config),
         });
-        Ok(Self { network, input: input.cast(precision.dtype()), precision, training })
+        Ok(Self {
+            network: Some(network),
+            input: input.cast(precision.dtype()),
+            precision,
+            operators: args.operators,
+            training,
+            flop: flop(&config, patch, train.then_some(args.batch)),
+        })
     }
 
-    /// Runs once; gives a value that depends on all of it.
+    /// Runs once; gives a value that depends on all of it: the loss of a training step.
     pub fn run(&mut self) -> f32 {
-        let input = self.input.clone();
         let Some(training) = &mut self.training else {
-            let logits = self.network.forward(input);
-            let corner = logits.narrow(2, 0, 1).narrow(3, 0, 1).cast(DType::F32).sum();
+            let corner = self.logits().narrow(2, 0, 1).narrow(3, 0, 1).cast(DType::F32).sum();
             return corner.into_scalar::<f32>();
         };
-        let working = self.network.clone().map(&mut Cast::to(self.precision));
-        let loss = deep_supervision_loss(working.forward_deep(input), &training.targets);
-        let grads = loss.backward();
+        let network = self.network.take().expect("put back below");
+        let working = self.precision.computed().network(&network);
+        let outputs = self.operators.forward_deep(&working, self.input.clone());
+        drop(working);
+        let (loss, gradients) = training.loss.backward(outputs, &training.targets);
+        let (network, _) = training.sgd.step(network, gradients, 0.01);
+        self.network = Some(network);
+        loss.total as f32
+    }
 
-        let mut norm = SquaredNorm { grads: &grads, sum: None };
-        self.network.visit(&mut norm);
-        let norm = norm.sum.expect("a network has gradients").sqrt();
-        let clip = (norm + 1e-6).recip().mul_scalar(12.0).clamp_max(1.0);
-        let momentum = &mut training.momentum;
-        let mut update = Update { grads: &grads, clip, momentum };
-        self.network = self.network.clone().map(&mut update);
-        loss.into_scalar::<f32>()
+    /// Logits at full resolution, `[N, classes, Z, Y, X]`.
+    pub fn logits(&self) -> Tensor<5> {
+        let network = self.network.as_ref().expect("taken only within a step");
+        self.operators.forward(network, self.input.clone())
+    }
+}
+
+fn flop(config: &StuNetConfig, patch: [usize; 3], batch: Option<usize>) -> f64 {
+    let cost = cost(config, patch);
+    let coarse_heads = cost.conv_macs - cost.conv_macs_main_head;
+    match batch {
+        None => 2.0 * cost.conv_macs_predict as f64,
+        Some(batch) => 6.0 * (cost.conv_macs_predict + coarse_heads) as f64 * batch as f64,
+    }
+}
+
+/// The parameters of the golden data, seed 1.
+fn seeded_parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, ModelError> {
+    let mut index = 0;
+    move |spec| {
+        let values = prng::parameter(1, index, Role::of(&spec.name), &spec.shape, 1.0);
+        index += 1;
+        Ok(TensorData::new(values, spec.shape.clone()))
     }
 }
 
 /// A He-scaled stretch of seeded values, repeated: drawing 1.5 G parameters would take longer than
 /// timing them.
-fn parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, stunet::model::ModelError> {
+fn quick_parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, ModelError> {
     let pool = prng::uniform(1, 0, 1 << 20);
     move |spec| {
         let (count, fan_in) = (spec.shape.iter().product(), spec.shape.iter().skip(1).product());
@@ -140,130 +216,21 @@ fn parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, stunet::mode
 }
 
 /// Random labels in cubes of eight voxels, at every scale.
-fn targets(config: &StuNetConfig, input: [usize; 5], device: &Device) -> Vec<Tensor<5, Int>> {
+fn targets(config: &StuNetConfig, input: [usize; 5], device: &Device) -> Vec<Tensor<4, Int>> {
     let [n, _, z, y, x] = input;
-    config.stage_sizes([z, y, x])[..5]
-        .iter()
-        .enumerate()
-        .map(|(scale, &[z, y, x])| {
-            let cubes = [n, 1, z.div_ceil(8), y.div_ceil(8), x.div_ceil(8)];
-            let count = cubes.iter().product();
-            let labels = prng::integers(3, scale as u64, count, config.num_classes as u64);
-            let labels: Vec<i32> = labels.into_iter().map(|v| v as i32).collect();
-            let labels = Tensor::<5, Int>::from_data(TensorData::new(labels, cubes), device);
-            let labels = (2..5).fold(labels, |l, axis| {
-                let repeated: Tensor<6, Int> = l.unsqueeze_dim(axis + 1);
-                repeated.repeat_dim(axis + 1, 8).flatten(axis, axis + 1)
-            });
-            labels.narrow(2, 0, z).narrow(3, 0, y).narrow(4, 0, x)
-        })
-        .collect()
-}
-
-/// Cross-entropy plus soft dice per sample, background left out; weights halve with resolution and
-/// the coarsest head has none. A plain composition of Burn's operators: the real one is
-/// `stunet-train`'s.
-fn deep_supervision_loss(outputs: Vec<Tensor<5>>, targets: &[Tensor<5, Int>]) -> Tensor<1> {
-    let scales = outputs.len() - 1;
-    let total: f32 = (0..scales).map(|scale| 0.5f32.powi(scale as i32)).sum();
-    let terms = outputs.into_iter().zip(targets).take(scales).enumerate();
-    let terms = terms.map(|(scale, (logits, target))| {
-        scale_loss(logits.cast(DType::F32), target.clone()) * (0.5f32.powi(scale as i32) / total)
-    });
-    terms.reduce(|a, b| a + b).expect("at least one scale")
-}
-
-fn scale_loss(logits: Tensor<5>, target: Tensor<5, Int>) -> Tensor<1> {
-    let log_p = activation::log_softmax(logits, 1);
-    let p = log_p.clone().exp();
-    let cross_entropy = log_p.gather(1, target.clone()).mean().neg();
-
-    let sum = |t: Tensor<5>| t.flatten::<3>(2, 4).sum_dim(2);
-    let one_hot = p.zeros_like().detach().scatter(
-        1,
-        target.clone(),
-        target.ones_like().float().cast(DType::F32),
-        burn::tensor::IndexingUpdateOp::Add,
-    );
-    let overlap = sum(p.clone() * one_hot.clone());
-    let total = sum(p) + sum(one_hot);
-    let dice = (overlap * 2.0 + 1e-5) / (total + (1e-5 + 1e-8));
-    let classes = dice.dims()[1];
-    cross_entropy - dice.narrow(1, 1, classes - 1).mean()
-}
-
-/// Casts convolutions; norms stay in f32, as their statistics are.
-struct Cast {
-    dtype: DType,
-    in_norm: bool,
-}
-
-impl Cast {
-    fn to(precision: Precision) -> Self {
-        Self { dtype: precision.dtype(), in_norm: false }
-    }
-}
-
-impl ModuleMapper for Cast {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.in_norm |= name.starts_with("norm");
-    }
-
-    fn exit_module(&mut self, name: &str, _container: &str) {
-        self.in_norm &= !name.starts_with("norm");
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.in_norm || self.dtype == DType::F32 {
-            return param;
+    let device = device.clone().inner();
+    let at_scale = |(scale, &[z, y, x]): (usize, &[usize; 3])| {
+        let cubes = [n, z.div_ceil(8), y.div_ceil(8), x.div_ceil(8)];
+        let drawn =
+            prng::integers(3, scale as u64, cubes.iter().product(), config.num_classes as u64);
+        let mut labels = Vec::with_capacity(n * z * y * x);
+        for n in 0..n {
+            for (k, j) in (0..z).flat_map(|k| (0..y).map(move |j| (k, j))) {
+                let row = ((n * cubes[1] + k / 8) * cubes[2] + j / 8) * cubes[3];
+                labels.extend((0..x).map(|i| drawn[row + i / 8] as i32));
+            }
         }
-        // Differentiable: gradients arrive at the f32 parameters.
-        param.map(|tensor| tensor.cast(self.dtype))
-    }
-}
-
-/// Sums the squares of all gradients, on the device.
-struct SquaredNorm<'a> {
-    grads: &'a burn::tensor::Gradients,
-    sum: Option<Tensor<1>>,
-}
-
-impl burn::module::ModuleVisitor for SquaredNorm<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = param.val().grad(self.grads) {
-            let squares = grad.square().sum();
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + squares,
-                None => squares,
-            });
-        }
-    }
-}
-
-/// SGD with Nesterov momentum 0.99 and weight decay 3e-5, as nnU-Net's trainer.
-struct Update<'a> {
-    grads: &'a burn::tensor::Gradients,
-    clip: Tensor<1>,
-    momentum: &'a mut HashMap<ParamId, Tensor<1>>,
-}
-
-impl ModuleMapper for Update<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        const LR: f32 = 0.01;
-        let id = param.id;
-        param.map(|tensor| {
-            // The coarsest head has no gradient and is left alone, weight decay included.
-            let Some(grad) = tensor.grad(self.grads) else { return tensor };
-            let shape = tensor.dims();
-            let value = tensor.clone().inner().flatten::<1>(0, D - 1);
-            let grad = grad.flatten::<1>(0, D - 1) * self.clip.clone() + value.clone() * 3e-5;
-            let buffer = match self.momentum.remove(&id) {
-                Some(buffer) => buffer * 0.99 + grad.clone(),
-                None => grad.clone(),
-            };
-            self.momentum.insert(id, buffer.clone());
-            let value = value - (grad + buffer * 0.99) * LR;
-            Tensor::from_inner(value.reshape(shape)).require_grad()
-        })
-    }
+        Tensor::<4, Int>::from_data(TensorData::new(labels, [n, z, y, x]), (&device, DType::I32))
+    };
+    config.stage_sizes([z, y, x])[..5].iter().enumerate().map(at_scale).collect()
 }
