@@ -30,6 +30,10 @@ pub(crate) trait Simd: Copy {
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a - b`.
+    fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a * b`.
+    fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Reads a vector.
     ///
     /// # Safety
@@ -151,9 +155,11 @@ mod tests {
             // SAFETY: 64 values are at least a vector, and `found` is one.
             unsafe {
                 let sum = simd.multiply_add(simd.load(from.as_ptr()), simd.splat(3.0), simd.zero());
-                simd.store(found.as_mut_ptr(), simd.add(sum, simd.splat(0.5)));
+                let product = simd.multiply(sum, simd.splat(2.0));
+                let less = simd.subtract(product, simd.splat(1.0));
+                simd.store(found.as_mut_ptr(), simd.add(less, simd.splat(0.5)));
             }
-            assert!(found.iter().enumerate().all(|(lane, v)| *v == lane as f32 * 3.0 + 0.5));
+            assert!(found.iter().enumerate().all(|(lane, v)| *v == lane as f32 * 6.0 - 0.5));
         }
     }
 
