@@ -21,6 +21,8 @@ pub(crate) trait Simd: Copy {
     const TILE: usize;
     /// Input channels of a weight gradient's register tile, two vectors wide; divides 16.
     const CHANNEL_TILE: usize;
+    /// Planes of a 1×1×1 convolution's register tile, four vectors wide: 6 or 2.
+    const PLANES: usize;
 
     /// All lanes zero.
     fn zero(self) -> Self::Vector;
@@ -44,6 +46,19 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `to` is valid for writing `LANES` values.
     unsafe fn store(self, to: *mut f32, value: Self::Vector);
+    /// [`store`](Self::store) past the caches, where the address is aligned for that; seen by other
+    /// threads after [`fence`](Self::fence).
+    ///
+    /// # Safety
+    /// As [`store`](Self::store).
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, value: Self::Vector) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to, value) };
+    }
+    /// Orders what [`stream`](Self::stream) wrote before all that follows.
+    #[inline(always)]
+    fn fence(self) {}
     /// Row `j` of `to` becomes column `j` of the 8×8 block whose rows `from` points to.
     ///
     /// # Safety

@@ -49,6 +49,8 @@ impl Simd for Avx512 {
     // 28 sums, two vectors of weights and one input: 31 of 32 registers.
     const TILE: usize = 14;
     const CHANNEL_TILE: usize = 8;
+    // 24 sums and four vectors of voxels.
+    const PLANES: usize = 6;
 
     #[inline(always)]
     fn zero(self) -> __m512 {
@@ -99,6 +101,24 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, value: __m512) {
+        // SAFETY: the token proves AVX-512; the caller promises the place, and alignment is asked.
+        unsafe {
+            if to.addr().is_multiple_of(64) {
+                _mm512_stream_ps(to, value);
+            } else {
+                _mm512_storeu_ps(to, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 machine has it.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn transpose(self, from: [*const f32; 8], to: [*mut f32; 8]) {
         // SAFETY: the token proves AVX2 as well; the rest is the caller's promise.
         unsafe { transpose_8x8(from, to) }
@@ -111,6 +131,8 @@ impl Simd for Avx2 {
     // 12 sums, two vectors of weights and one input: 15 of 16 registers.
     const TILE: usize = 6;
     const CHANNEL_TILE: usize = 4;
+    // 8 sums, four vectors of voxels and one weight.
+    const PLANES: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> __m256 {
@@ -158,6 +180,24 @@ impl Simd for Avx2 {
     unsafe fn store(self, to: *mut f32, value: __m256) {
         // SAFETY: the token proves AVX2; the caller promises 8 values.
         unsafe { _mm256_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, value: __m256) {
+        // SAFETY: the token proves AVX2; the caller promises the place, and alignment is asked.
+        unsafe {
+            if to.addr().is_multiple_of(32) {
+                _mm256_stream_ps(to, value);
+            } else {
+                _mm256_storeu_ps(to, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 machine has it.
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]
