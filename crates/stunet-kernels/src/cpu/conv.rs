@@ -18,10 +18,13 @@ mod geometry;
 mod pointwise;
 mod tile;
 mod weights;
+mod winograd;
 
-pub(crate) use backward::{bias_gradient, weight_gradient};
-pub(crate) use forward::{forward, input_gradient};
+pub(crate) use backward::bias_gradient;
 pub(crate) use pointwise::{pointwise, pointwise_input_gradient, pointwise_weight_gradient};
+
+use super::memory::Output;
+use super::simd::Isa;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,46 @@ impl Shape {
     pub(crate) fn out_size(&self) -> [usize; 3] {
         std::array::from_fn(|axis| self.size[axis].div_ceil(self.stride[axis]))
     }
+}
+
+/// The convolution of the concatenation of `parts`, with bias.
+///
+/// `[N, Cout, ..]` from parts `[N, C1, ..]`, `[N, C2, ..]`, ... and `weight`
+/// `[Cout, C1 + C2 + .., 3, 3, 3]`.
+pub(crate) fn forward(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    weight: &[f32],
+    bias: &[f32],
+) -> Output {
+    let forward = if winograd::pays(shape) { winograd::forward } else { forward::forward };
+    forward(isa, shape, parts, weight, bias)
+}
+
+/// The gradient of each part of the input, which have `parts` channels.
+pub(crate) fn input_gradient(
+    isa: Isa,
+    shape: &Shape,
+    gradient: &[f32],
+    weight: &[f32],
+    parts: &[usize],
+) -> Vec<Output> {
+    let pays = winograd::pays(shape);
+    let compute = if pays { winograd::input_gradient } else { forward::input_gradient };
+    compute(isa, shape, gradient, weight, parts)
+}
+
+/// The gradient of the weights, `[Cout, Cin, 3, 3, 3]`.
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    gradient: &[f32],
+) -> Output {
+    let pays = winograd::pays(shape);
+    let compute = if pays { winograd::weight_gradient } else { backward::weight_gradient };
+    compute(isa, shape, parts, gradient)
 }
 
 /// Voxels of a volume.

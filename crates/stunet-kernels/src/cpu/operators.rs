@@ -134,7 +134,7 @@ pub(super) fn convolve(
     let (parts, weight, bias) = (contiguous(parts), weight.to_contiguous(), bias.to_contiguous());
     let (parts, weight, bias) = (slices(&parts), values(&weight), values(&bias));
     let output = if is_pointwise {
-        conv::pointwise(&shape, &parts, weight, bias)
+        conv::pointwise(Isa::best(), &shape, &parts, weight, bias)
     } else {
         conv::forward(Isa::best(), &shape, &parts, weight, bias)
     };
@@ -154,7 +154,7 @@ pub(super) fn convolve_input_gradient(
     let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
     let (gradient, weight) = (values(&gradient), values(&weight));
     let outputs = if is_pointwise {
-        conv::pointwise_input_gradient(&shape, gradient, weight, &channels)
+        conv::pointwise_input_gradient(Isa::best(), &shape, gradient, weight, &channels)
     } else {
         conv::input_gradient(Isa::best(), &shape, gradient, weight, &channels)
     };

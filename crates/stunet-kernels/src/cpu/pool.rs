@@ -1,19 +1,26 @@
 //! Large buffers, kept from one operator to the next.
 //!
 //! A fresh large allocation costs a page fault for every 4 KB and the clearing of the page: a third
-//! of a forward pass. While a [`Workspace`] lives, buffers that were dropped wait for the next output
-//! of a like size; with the last workspace they go back to the system.
+//! of a forward pass. While a [`Workspace`] lives, the pages of dropped buffers wait for the buffers
+//! made next, whatever the size of either; with the last workspace they go back to the system.
 
-use memmap2::MmapMut;
+#[cfg_attr(target_os = "linux", path = "pool/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "pool/portable.rs")]
+mod pages;
+
+use pages::Pages;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Values from which a buffer comes from here: smaller ones the allocator keeps itself.
 pub(crate) const LARGE: usize = 1 << 18;
 
+/// Bytes that pages are counted in.
+const CHUNK: usize = 2 << 20;
+
 /// Keeps the memory of large tensors for those that follow, as long as it lives.
 ///
-/// Without one every tensor is mapped and unmapped by itself. Holds no more than what was in use at
-/// the same time while it lived.
+/// Without one every tensor is mapped and unmapped by itself. With what waits, no more is held than
+/// an eighth above what was in use at one time.
 #[derive(Debug)]
 pub struct Workspace(());
 
@@ -29,78 +36,90 @@ impl Drop for Workspace {
     fn drop(&mut self) {
         let mut state = state();
         state.workspaces -= 1;
-        let unused =
-            if state.workspaces == 0 { std::mem::take(&mut state.free) } else { Vec::new() };
+        let mut unused = Vec::new();
+        if state.workspaces == 0 {
+            state.most = state.used;
+            unused = std::mem::take(&mut state.waiting);
+        }
         // Unmapping takes a while: not under the lock.
         drop(state);
         drop(unused);
     }
 }
 
-#[derive(Default)]
 struct State {
     workspaces: usize,
-    free: Vec<MmapMut>,
+    /// The one that waits longest first.
+    waiting: Vec<Pages>,
+    /// Chunks in use, and the most there were since the first workspace.
+    used: usize,
+    most: usize,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { workspaces: 0, free: Vec::new() });
+static STATE: Mutex<State> =
+    Mutex::new(State { workspaces: 0, waiting: Vec::new(), used: 0, most: 0 });
 
 fn state() -> MutexGuard<'static, State> {
     // Nothing under the lock leaves the state half changed.
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl State {
+    /// Pages of `chunks`, taken from those that wait as far as they would be too many.
+    fn take(&mut self, chunks: usize) -> Pages {
+        self.used += chunks;
+        self.most = self.most.max(self.used);
+        if let Some(index) = self.waiting.iter().rposition(|pages| pages.chunks() == chunks) {
+            return self.waiting.remove(index);
+        }
+        let waiting: usize = self.waiting.iter().map(Pages::chunks).sum();
+        let too_many = (self.used + waiting).saturating_sub(self.most + self.most / 8);
+        Pages::gather(chunks, too_many, &mut self.waiting)
+    }
+}
+
 /// A large buffer of `f32`, always initialised; goes back to the pool when dropped.
 pub(crate) struct Mapping {
-    map: Option<MmapMut>,
+    pages: Option<Pages>,
     len: usize,
 }
 
 impl Mapping {
-    /// A buffer of `len` values: whatever was in it before, or zeros.
+    /// A buffer of `len` values: whatever was in its pages before, or zeros.
     ///
     /// # Panics
     /// When the system has no memory left, as an allocation would.
     pub(crate) fn new(len: usize) -> Self {
-        let bytes = len * size_of::<f32>();
-        let mut state = state();
-        // The smallest that is large enough, unless most of it would lie idle.
-        let fits = |map: &MmapMut| (bytes..=bytes * 3 / 2).contains(&map.len());
-        let best = state.free.iter().enumerate().filter(|(_, map)| fits(map));
-        let best = best.min_by_key(|(_, map)| map.len()).map(|(index, _)| index);
-        let map = best.map(|index| state.free.swap_remove(index));
-        drop(state);
-        Self { map: Some(map.unwrap_or_else(|| fresh(bytes))), len }
+        let chunks = (len * size_of::<f32>()).div_ceil(CHUNK);
+        Self { pages: Some(state().take(chunks)), len }
     }
 
     /// The values.
     pub(crate) fn values(&self) -> &[f32] {
-        let map = self.map.as_ref().expect("a mapping is taken only when it is dropped");
-        &bytemuck::cast_slice(&map[..map.len() / 4 * 4])[..self.len]
+        let pages = self.pages.as_ref().expect("pages are taken only when a mapping is dropped");
+        &bytemuck::cast_slice(pages.bytes())[..self.len]
     }
 
     /// The values.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
-        let map = self.map.as_mut().expect("a mapping is taken only when it is dropped");
-        let bytes = map.len() / 4 * 4;
-        &mut bytemuck::cast_slice_mut(&mut map[..bytes])[..self.len]
+        let pages = self.pages.as_mut().expect("pages are taken only when a mapping is dropped");
+        &mut bytemuck::cast_slice_mut(pages.bytes_mut())[..self.len]
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let Some(pages) = self.pages.take() else { return };
         let mut state = state();
+        state.used -= pages.chunks();
         if state.workspaces > 0 {
-            state.free.extend(self.map.take());
+            state.waiting.push(pages);
+        } else {
+            // Not under the lock.
+            drop(state);
+            drop(pages);
         }
     }
-}
-
-fn fresh(bytes: usize) -> MmapMut {
-    // No huge pages: on a virtual machine whose host has not touched them yet, clearing them took
-    // four times as long as the faults they save.
-    MmapMut::map_anon(bytes)
-        .unwrap_or_else(|error| panic!("no memory for a tensor of {bytes} bytes: {error}"))
 }
 
 #[cfg(test)]
@@ -110,7 +129,7 @@ mod tests {
     /// The only test that looks at the pool itself, which all tests share.
     #[test]
     fn buffers_come_back_while_a_workspace_lives() {
-        let len = LARGE + 4321;
+        let len = 3 * CHUNK / 4 + 4321;
         let workspace = Workspace::new();
         let mut first = Mapping::new(len);
         first.values_mut().fill(7.0);
@@ -123,7 +142,33 @@ mod tests {
         assert_ne!(third.values().as_ptr(), address);
         assert!(third.values().iter().all(|v| *v == 0.0), "fresh memory is zero");
         drop((second, third));
-        assert!(Mapping::new(LARGE * 16).values().iter().all(|v| *v == 0.0), "none so large");
         drop(workspace);
+        assert!(Mapping::new(LARGE * 16).values().iter().all(|v| *v == 0.0), "none waits");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pages_of_several_make_one() {
+        let filled = |chunks: usize, value: u8| {
+            let mut pages = Pages::gather(chunks, 0, &mut Vec::new());
+            pages.bytes_mut().fill(value);
+            pages
+        };
+        let mut waiting = vec![filled(2, 1), filled(3, 2)];
+        let mut joined = Pages::gather(6, 4, &mut waiting);
+        assert_eq!(joined.bytes().len(), 6 * CHUNK);
+        let left: Vec<_> = waiting.iter().map(Pages::chunks).collect();
+        assert_eq!(left, [1], "four of five chunks were taken, the longest waiting first");
+        assert!(waiting[0].bytes().iter().all(|byte| *byte == 2), "what is left is untouched");
+        // All of it can be read and written.
+        assert!(joined.bytes().iter().all(|byte| *byte <= 2));
+        joined.bytes_mut().fill(9);
+        // And it can be taken apart again.
+        waiting.push(joined);
+        let mut small = Pages::gather(4, 4, &mut waiting);
+        small.bytes_mut().fill(3);
+        assert!(small.bytes().iter().all(|byte| *byte == 3));
+        assert_eq!(waiting.iter().map(Pages::chunks).sum::<usize>(), 3);
+        assert!(waiting.iter().flat_map(|pages| pages.bytes()).all(|byte| *byte == 9));
     }
 }

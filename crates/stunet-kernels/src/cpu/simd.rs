@@ -21,6 +21,8 @@ pub(crate) trait Simd: Copy {
     const TILE: usize;
     /// Input channels of a weight gradient's register tile, two vectors wide; divides 16.
     const CHANNEL_TILE: usize;
+    /// Planes of a 1×1×1 convolution's register tile, four vectors wide: 6 or 2.
+    const PLANES: usize;
 
     /// All lanes zero.
     fn zero(self) -> Self::Vector;
@@ -30,6 +32,10 @@ pub(crate) trait Simd: Copy {
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a - b`.
+    fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a * b`.
+    fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Reads a vector.
     ///
     /// # Safety
@@ -40,6 +46,19 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `to` is valid for writing `LANES` values.
     unsafe fn store(self, to: *mut f32, value: Self::Vector);
+    /// [`store`](Self::store) past the caches, where the address is aligned for that; seen by other
+    /// threads after [`fence`](Self::fence).
+    ///
+    /// # Safety
+    /// As [`store`](Self::store).
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, value: Self::Vector) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to, value) };
+    }
+    /// Orders what [`stream`](Self::stream) wrote before all that follows.
+    #[inline(always)]
+    fn fence(self) {}
     /// Row `j` of `to` becomes column `j` of the 8×8 block whose rows `from` points to.
     ///
     /// # Safety
@@ -151,9 +170,11 @@ mod tests {
             // SAFETY: 64 values are at least a vector, and `found` is one.
             unsafe {
                 let sum = simd.multiply_add(simd.load(from.as_ptr()), simd.splat(3.0), simd.zero());
-                simd.store(found.as_mut_ptr(), simd.add(sum, simd.splat(0.5)));
+                let product = simd.multiply(sum, simd.splat(2.0));
+                let less = simd.subtract(product, simd.splat(1.0));
+                simd.store(found.as_mut_ptr(), simd.add(less, simd.splat(0.5)));
             }
-            assert!(found.iter().enumerate().all(|(lane, v)| *v == lane as f32 * 3.0 + 0.5));
+            assert!(found.iter().enumerate().all(|(lane, v)| *v == lane as f32 * 6.0 - 0.5));
         }
     }
 

@@ -1,15 +1,30 @@
 //! 1×1×1 convolution: a matrix product over the voxels of each sample.
 //!
+//! Voxels lie side by side on both sides of it, so that nothing is rearranged: register tiles of
+//! output channels × voxels are swept over the planes, bias and all, and every output is written once.
+//! The gradient of the weights, whose sums run over the voxels, is left to a library.
+//!
 //! With a stride it reads every `stride`-th voxel and nothing between, so those are picked first.
 
-use super::{Shape, voxels};
-use crate::cpu::memory::Output;
-use rayon::prelude::*;
+mod planes;
 
-/// Voxels a task multiplies at a time.
-const COLUMNS: usize = 4096;
+use super::{Shape, voxels};
+use crate::cpu::memory::{Output, with_scratch};
+use crate::cpu::simd::Isa;
+use planes::{Planes, Weights, buffer_len};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Voxels a task multiplies at a time, at most.
+const COLUMNS: usize = 1024;
+/// Values a task copies, about: half a second cache.
+const COPIED: usize = 1 << 16;
+/// Values of an output that no cache holds: it is written past them.
+const STREAMED: usize = 1 << 25;
 /// Rows of the product a task computes, where there are few voxels.
-const ROWS: usize = 64;
+const ROWS: usize = 48;
+/// Voxels a weight gradient sums at a time.
+const SUMMED: usize = 4096;
 /// Shares of the voxels that a weight gradient is summed over, each by itself.
 const SHARES: usize = 16;
 
@@ -73,71 +88,60 @@ unsafe fn multiply(
 
 /// The convolution of the concatenation of `parts`, with bias.
 pub(crate) fn pointwise(
+    isa: Isa,
     shape: &Shape,
     parts: &[(&[f32], usize)],
     weight: &[f32],
     bias: &[f32],
 ) -> Output {
     assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
+    assert_eq!(bias.len(), shape.outputs, "a bias for each output");
+    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), shape.inputs, "channels read");
     let volume = voxels(shape.out_size());
     let parts: Vec<_> =
         parts.iter().map(|&(values, channels)| (pick(shape, values, channels), channels)).collect();
     let mut output = Output::new(shape.batch * shape.outputs * volume);
     let target = output.target();
-    for_each_block(shape.batch, shape.outputs, volume, |sample, rows, columns| {
-        let (count, width) = (rows.len(), columns.len());
-        let at = |channel| (sample * shape.outputs + channel) * volume + columns.start;
-        for channel in rows.clone() {
-            // SAFETY: a piece of one channel's row, which lies in this task's block alone.
-            unsafe { target.slice(at(channel), width) }.fill(bias[channel]);
-        }
-        let mut first = 0;
-        for (values, channels) in &parts {
-            let weight = &weight[rows.start * shape.inputs + first..];
-            let input = &values.values()[sample * channels * volume + columns.start..];
-            // SAFETY: `count` rows of `width` values that lie in this task's block alone.
-            unsafe {
-                multiply(
-                    [count, width, *channels],
-                    Matrix { values: weight, row: shape.inputs, column: 1 },
-                    Matrix { values: input, row: volume, column: 1 },
-                    target.at(at(rows.start)),
-                    volume,
-                    true,
-                );
-            }
-            first += channels;
-        }
+    let weights = Weights { values: weight, row: shape.inputs, column: 1 };
+    let sizes = [shape.batch, shape.outputs, shape.inputs, volume];
+    for_each_block(isa, sizes, |sample, rows, columns, buffer| {
+        let inputs: Vec<_> = parts
+            .iter()
+            .map(|(values, channels)| &values.values()[sample * channels * volume..])
+            .zip(parts.iter().map(|part| part.1))
+            .collect();
+        let to = sample * shape.outputs * volume;
+        let (inputs, bias) = (&inputs, Some(bias));
+        let streamed = shape.batch * shape.outputs * volume > STREAMED;
+        #[rustfmt::skip]
+        isa.run(Planes { inputs, volume, weights, bias, rows, columns, target, to, streamed, buffer });
     });
     output
 }
 
 /// The gradient of each part of the input.
 pub(crate) fn pointwise_input_gradient(
+    isa: Isa,
     shape: &Shape,
     gradient: &[f32],
     weight: &[f32],
     parts: &[usize],
 ) -> Vec<Output> {
     let volume = voxels(shape.out_size());
+    assert_eq!(gradient.len(), shape.batch * shape.outputs * volume, "values of the gradient");
+    assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
     let mut first = 0;
     let part = |channels: usize| {
         let mut output = Output::new(shape.batch * channels * volume);
         let target = output.target();
-        for_each_block(shape.batch, channels, volume, |sample, rows, columns| {
-            let weight = &weight[first + rows.start..];
-            let input = &gradient[sample * shape.outputs * volume + columns.start..];
-            // SAFETY: rows and columns that lie in this task's block alone.
-            unsafe {
-                multiply(
-                    [rows.len(), columns.len(), shape.outputs],
-                    Matrix { values: weight, row: 1, column: shape.inputs },
-                    Matrix { values: input, row: volume, column: 1 },
-                    target.at((sample * channels + rows.start) * volume + columns.start),
-                    volume,
-                    false,
-                );
-            }
+        let weights = Weights { values: &weight[first..], row: 1, column: shape.inputs };
+        let sizes = [shape.batch, channels, shape.outputs, volume];
+        for_each_block(isa, sizes, |sample, rows, columns, buffer| {
+            let inputs = &[(&gradient[sample * shape.outputs * volume..], shape.outputs)];
+            let to = sample * channels * volume;
+            let (bias, streamed) = (None, false);
+            #[rustfmt::skip]
+            isa.run(Planes { inputs, volume, weights, bias, rows, columns, target, to, streamed, buffer });
         });
         first += channels;
         spread(shape, output, channels)
@@ -155,7 +159,7 @@ pub(crate) fn pointwise_weight_gradient(
     let parts: Vec<_> =
         parts.iter().map(|&(values, channels)| (pick(shape, values, channels), channels)).collect();
     let pieces: Vec<_> = (0..shape.batch)
-        .flat_map(|sample| (0..volume).step_by(COLUMNS).map(move |from| (sample, from)))
+        .flat_map(|sample| (0..volume).step_by(SUMMED).map(move |from| (sample, from)))
         .collect();
     let rows_of: Vec<_> = blocks(shape.outputs).collect();
     let shares = SHARES.div_ceil(rows_of.len()).min(pieces.len());
@@ -166,7 +170,7 @@ pub(crate) fn pointwise_weight_gradient(
         let (share, rows) = (task % shares, rows_of[task / shares].clone());
         let range = pieces.len() * share / shares..pieces.len() * (share + 1) / shares;
         for (index, &(sample, from)) in pieces[range].iter().enumerate() {
-            let width = COLUMNS.min(volume - from);
+            let width = SUMMED.min(volume - from);
             let lhs = &gradient[(sample * shape.outputs + rows.start) * volume + from..];
             let mut first = 0;
             for (values, channels) in &parts {
@@ -195,27 +199,31 @@ pub(crate) fn pointwise_weight_gradient(
     weight
 }
 
-fn blocks(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(ROWS).map(move |from| from..rows.min(from + ROWS))
 }
 
-/// Calls `work` with every sample, block of rows and run of voxels, in parallel. Rows are divided
-/// only where voxels are few: each division reads the input again.
+/// Calls `work` with every sample, block of rows and run of voxels, and a buffer for the voxels, in
+/// parallel. Rows are divided only where voxels are few: each division copies the input again.
 fn for_each_block(
-    batch: usize,
-    rows: usize,
-    volume: usize,
-    work: impl Fn(usize, std::ops::Range<usize>, std::ops::Range<usize>) + Sync,
+    isa: Isa,
+    [batch, rows, inputs, volume]: [usize; 4],
+    work: impl Fn(usize, Range<usize>, Range<usize>, &mut [f32]) + Sync,
 ) {
-    let per_task = if batch * volume > 8 * COLUMNS { rows } else { ROWS };
+    let width = (COPIED / inputs).clamp(64, COLUMNS) / 64 * 64;
+    let per_task = if batch * volume > 32 * width { rows } else { ROWS };
     let tasks: Vec<_> = (0..batch)
-        .flat_map(|sample| (0..volume).step_by(COLUMNS).map(move |column| (sample, column)))
+        .flat_map(|sample| (0..volume).step_by(width).map(move |column| (sample, column)))
         .flat_map(|(sample, column)| {
             (0..rows).step_by(per_task).map(move |row| (sample, row, column))
         })
         .collect();
     tasks.into_par_iter().for_each(|(sample, row, column)| {
-        work(sample, row..rows.min(row + per_task), column..volume.min(column + COLUMNS));
+        with_scratch(|buffer, _| {
+            let columns = column..volume.min(column + width);
+            let buffer = buffer.scratch(buffer_len(isa, inputs, columns.len()));
+            work(sample, row..rows.min(row + per_task), columns, buffer);
+        });
     });
 }
 

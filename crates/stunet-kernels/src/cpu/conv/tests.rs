@@ -90,8 +90,8 @@ impl Case {
         let vec = |mut output: crate::cpu::memory::Output| output.values_mut().to_vec();
         let (y, dx, dw) = if self.kernel == 1 {
             (
-                pointwise(shape, &slices, weight, &data.bias),
-                pointwise_input_gradient(shape, gradient, weight, &channels),
+                pointwise(isa, shape, &slices, weight, &data.bias),
+                pointwise_input_gradient(isa, shape, gradient, weight, &channels),
                 pointwise_weight_gradient(shape, &slices, gradient),
             )
         } else {

@@ -137,7 +137,7 @@ impl Task for Pack<'_> {
 /// `taps[tap][o]` of outputs `first..`, as many of `width` as there are `left`; the others are zero.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn transpose<S: Simd>(
+pub(super) fn transpose<S: Simd>(
     simd: S,
     weight: &[f32],
     from: usize,

@@ -14,6 +14,7 @@ impl Simd for Portable {
     // A vector here is two of NEON's 32 registers or two of SSE's 16.
     const TILE: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     const CHANNEL_TILE: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
+    const PLANES: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> Self::Vector {
@@ -40,6 +41,16 @@ impl Simd for Portable {
     #[inline(always)]
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
         std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|lane| a[lane] - b[lane])
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|lane| a[lane] * b[lane])
     }
 
     #[inline(always)]

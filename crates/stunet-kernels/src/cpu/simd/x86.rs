@@ -49,6 +49,8 @@ impl Simd for Avx512 {
     // 28 sums, two vectors of weights and one input: 31 of 32 registers.
     const TILE: usize = 14;
     const CHANNEL_TILE: usize = 8;
+    // 24 sums and four vectors of voxels.
+    const PLANES: usize = 6;
 
     #[inline(always)]
     fn zero(self) -> __m512 {
@@ -75,6 +77,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn subtract(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
         // SAFETY: the token proves AVX-512; the caller promises 16 values.
         unsafe { _mm512_loadu_ps(from) }
@@ -84,6 +98,24 @@ impl Simd for Avx512 {
     unsafe fn store(self, to: *mut f32, value: __m512) {
         // SAFETY: the token proves AVX-512; the caller promises 16 values.
         unsafe { _mm512_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, value: __m512) {
+        // SAFETY: the token proves AVX-512; the caller promises the place, and alignment is asked.
+        unsafe {
+            if to.addr().is_multiple_of(64) {
+                _mm512_stream_ps(to, value);
+            } else {
+                _mm512_storeu_ps(to, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 machine has it.
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]
@@ -99,6 +131,8 @@ impl Simd for Avx2 {
     // 12 sums, two vectors of weights and one input: 15 of 16 registers.
     const TILE: usize = 6;
     const CHANNEL_TILE: usize = 4;
+    // 8 sums, four vectors of voxels and one weight.
+    const PLANES: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> __m256 {
@@ -125,6 +159,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn subtract(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
         // SAFETY: the token proves AVX2; the caller promises 8 values.
         unsafe { _mm256_loadu_ps(from) }
@@ -134,6 +180,24 @@ impl Simd for Avx2 {
     unsafe fn store(self, to: *mut f32, value: __m256) {
         // SAFETY: the token proves AVX2; the caller promises 8 values.
         unsafe { _mm256_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32, value: __m256) {
+        // SAFETY: the token proves AVX2; the caller promises the place, and alignment is asked.
+        unsafe {
+            if to.addr().is_multiple_of(32) {
+                _mm256_stream_ps(to, value);
+            } else {
+                _mm256_storeu_ps(to, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 machine has it.
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]

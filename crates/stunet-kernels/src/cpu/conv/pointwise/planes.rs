@@ -1,0 +1,163 @@
+//! Weighted sums of channel planes.
+
+use crate::cpu::memory::Target;
+use crate::cpu::simd::{Isa, Simd, Task};
+use std::ops::Range;
+
+/// A matrix of weights: output channels down, input channels across.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    pub values: &'a [f32],
+    /// Values from one row to the next, and from one column to the next.
+    pub row: usize,
+    pub column: usize,
+}
+
+/// Some output channels of some voxels of a sample.
+pub(super) struct Planes<'a> {
+    /// The sample's input planes, from one tensor or several, with their numbers.
+    pub inputs: &'a [(&'a [f32], usize)],
+    /// Voxels of a plane.
+    pub volume: usize,
+    pub weights: Weights<'a>,
+    /// What sums begin with: one value for each output channel, or zero.
+    pub bias: Option<&'a [f32]>,
+    /// Output channels.
+    pub rows: Range<usize>,
+    /// Voxels.
+    pub columns: Range<usize>,
+    /// Where the sample's outputs begin, `to` values on.
+    pub target: Target,
+    pub to: usize,
+    /// Whether the outputs are too many for any cache.
+    pub streamed: bool,
+    /// Room for [`buffer_len`] values.
+    pub buffer: &'a mut [f32],
+}
+
+/// Vectors of a register tile.
+const VECTORS: usize = 4;
+
+/// Values a task copies: whole tiles of `columns` voxels of `inputs` planes.
+pub(super) fn buffer_len(isa: Isa, inputs: usize, columns: usize) -> usize {
+    inputs * columns.next_multiple_of(VECTORS * isa.lanes())
+}
+
+impl Task for Planes<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let inner: usize = self.inputs.iter().map(|input| input.1).sum();
+        if self.rows.is_empty() || inner == 0 {
+            return;
+        }
+        let width = VECTORS * S::LANES;
+        let tiles = self.columns.len().div_ceil(width);
+        let last = (self.rows.end - 1) * self.weights.row + (inner - 1) * self.weights.column;
+        assert!(last < self.weights.values.len(), "a weight for each pair of channels");
+        assert!(self.columns.end <= self.volume, "voxels of a plane");
+        assert!(self.bias.is_none_or(|bias| bias.len() >= self.rows.end), "a bias for each row");
+        assert!(self.buffer.len() >= tiles * inner * width, "room for whole tiles");
+        self.copy(width, inner);
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            let rows = if row + S::PLANES <= self.rows.end { S::PLANES } else { 1 };
+            for tile in 0..tiles {
+                let from = &self.buffer[tile * inner * width..][..inner * width];
+                let column = self.columns.start + tile * width;
+                // SAFETY: rows lie inside the weights and `from` is a tile, as asserted; the outputs
+                // lie in this task's block of the target.
+                unsafe {
+                    match rows {
+                        6 => self.tile::<S, 6>(simd, row, column, from),
+                        2 => self.tile::<S, 2>(simd, row, column, from),
+                        _ => self.tile::<S, 1>(simd, row, column, from),
+                    }
+                }
+            }
+            row += rows;
+        }
+        if self.streamed {
+            simd.fence();
+        }
+    }
+}
+
+impl Planes<'_> {
+    /// Copies the voxels, tile by tile: `[tile][plane][width]`. Planes lie at powers of two from each
+    /// other, where they would push one another out of every cache.
+    #[inline(always)]
+    fn copy(&mut self, width: usize, inner: usize) {
+        let mut plane = 0;
+        for (values, count) in self.inputs {
+            for values in values[..count * self.volume].chunks_exact(self.volume) {
+                let voxels = &values[self.columns.clone()];
+                for (tile, voxels) in voxels.chunks(width).enumerate() {
+                    let to = &mut self.buffer[(tile * inner + plane) * width..][..width];
+                    to[..voxels.len()].copy_from_slice(voxels);
+                    to[voxels.len()..].fill(0.0);
+                }
+                plane += 1;
+            }
+        }
+    }
+
+    /// `ROWS` output channels of a tile, all of them in registers.
+    ///
+    /// # Safety
+    /// `from` holds `VECTORS` vectors of every plane; there are weights for the rows; the outputs lie
+    /// in the target, up to the task's last column, and no other thread touches them.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const ROWS: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        column: usize,
+        from: &[f32],
+    ) {
+        let Weights { values, row: down, column: across } = self.weights;
+        let width = VECTORS * S::LANES;
+        let mut sums = [[simd.zero(); VECTORS]; ROWS];
+        if let Some(bias) = self.bias {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                *sums = [simd.splat(bias[row + r]); VECTORS];
+            }
+        }
+        // SAFETY: every address below is one the caller promised.
+        unsafe {
+            let weights = values.as_ptr().add(row * down);
+            for plane in 0..from.len() / width {
+                let from = from.as_ptr().add(plane * width);
+                let weight = weights.add(plane * across);
+                let mut inputs = [simd.zero(); VECTORS];
+                for (v, input) in inputs.iter_mut().enumerate() {
+                    *input = simd.load(from.add(v * S::LANES));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let value = simd.splat(*weight.add(r * down));
+                    for (sum, input) in sums.iter_mut().zip(inputs) {
+                        *sum = simd.multiply_add(value, input, *sum);
+                    }
+                }
+            }
+            let left = self.columns.end - column;
+            for (r, sums) in sums.iter().enumerate() {
+                let to = self.target.at(self.to + (row + r) * self.volume + column);
+                if left >= width {
+                    for (v, sum) in sums.iter().enumerate() {
+                        if self.streamed {
+                            simd.stream(to.add(v * S::LANES), *sum);
+                        } else {
+                            simd.store(to.add(v * S::LANES), *sum);
+                        }
+                    }
+                } else {
+                    let mut whole = [0f32; 64];
+                    for (v, sum) in sums.iter().enumerate() {
+                        simd.store(whole.as_mut_ptr().add(v * S::LANES), *sum);
+                    }
+                    std::ptr::copy_nonoverlapping(whole.as_ptr(), to, left);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The gradient of the weights.
+
+use super::FREQUENCIES;
+use super::boxes::{Box3, Cut};
+use super::copy::{Region, gather};
+use super::transform::{transform_gradient, transform_input};
+use super::weights::{Layout, unpack};
+use crate::cpu::conv::gather::Source;
+use crate::cpu::conv::geometry::CHANNELS;
+use crate::cpu::conv::{Shape, tile, voxels};
+use crate::cpu::memory::{Lines, Output, Target, with_scratch};
+use crate::cpu::simd::{Isa, Simd, Task};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Tasks the work is divided into where sizes allow, by boxes if channels are too few.
+const TASKS: usize = 16;
+/// Blocks of inputs a task sums at a time, for every gradient it transforms.
+const GROUP: usize = 4;
+
+/// As [`conv::weight_gradient`](crate::cpu::conv::weight_gradient), for shapes that
+/// [`pays`](super::pays) accepts.
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    gradient: &[f32],
+) -> Output {
+    let volume = voxels(shape.size);
+    assert_eq!(gradient.len(), shape.batch * shape.outputs * volume, "values of the gradient");
+    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), shape.inputs, "channels read");
+    let layout = Layout::new(isa, shape.inputs, shape.outputs);
+    let cut = Cut::new(shape.size, shape.batch, CHANNELS + layout.width);
+    let in_blocks = shape.inputs.div_ceil(CHANNELS);
+    let groups = in_blocks.div_ceil(GROUP);
+    let pairs = layout.blocks * groups;
+    // Shares of the boxes: chosen by sizes alone, so that sums do not depend on the threads.
+    let shares = TASKS.div_ceil(pairs).min(cut.len());
+    let len = layout.blocks * shape.inputs * FREQUENCIES * layout.width;
+    let mut partial = Lines::zeros(shares * len);
+    let target = Target::new(partial.values_mut());
+    let source = Source { parts, voxels: volume };
+    let gradient = Source { parts: &[(gradient, shape.outputs)], voxels: volume };
+    (0..shares * pairs).into_par_iter().for_each(|task| {
+        let (share, pair) = (task % shares, task / shares);
+        let (block, group) = (pair / groups, pair % groups);
+        let group = group * GROUP..((group + 1) * GROUP).min(in_blocks);
+        let sums = share * len + block * shape.inputs * FREQUENCIES * layout.width;
+        let task = PairTask { shape, source, gradient, layout, block, group, target, sums };
+        let largest = cut.largest();
+        with_scratch(|first, second| {
+            let transformed = FREQUENCIES * largest.pitch();
+            let first = first.scratch(transformed * (CHANNELS + layout.width));
+            let (inputs, gradients) = first.split_at_mut(transformed * CHANNELS);
+            let voxels = second.scratch(task.voxels_len(largest));
+            for index in cut.len() * share / shares..cut.len() * (share + 1) / shares {
+                let (task, tiles) = (&task, cut.get(index));
+                isa.run(WithScratch { task, tiles, inputs, gradients, voxels });
+            }
+        });
+    });
+    let (sum, others) = partial.values_mut()[..shares * len].split_at_mut(len);
+    for share in others.chunks(len) {
+        sum.par_chunks_mut(1 << 14).zip(share.par_chunks(1 << 14)).for_each(|(sum, part)| {
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        });
+    }
+    let mut weight = Output::new(shape.outputs * shape.inputs * 27);
+    unpack(isa, layout, sum, weight.values_mut());
+    weight
+}
+
+/// What all boxes share, for one block of outputs and one group of blocks of inputs.
+struct PairTask<'a> {
+    shape: &'a Shape,
+    source: Source<'a>,
+    gradient: Source<'a>,
+    layout: Layout,
+    block: usize,
+    group: Range<usize>,
+    target: Target,
+    /// Where the sums of the block begin.
+    sums: usize,
+}
+
+/// A box of a task with the memory it works in.
+struct WithScratch<'a> {
+    task: &'a PairTask<'a>,
+    tiles: Box3,
+    /// Transformed: `[frequency][tile][input]`.
+    inputs: &'a mut [f32],
+    /// Transformed: `[frequency][tile][output]`.
+    gradients: &'a mut [f32],
+    voxels: &'a mut [f32],
+}
+
+impl Task for WithScratch<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { task, tiles, inputs, gradients, voxels } = self;
+        task.read_gradient(simd, tiles, gradients, voxels);
+        for block in task.group.clone() {
+            task.read_input(simd, tiles, block, inputs, voxels);
+            if task.layout.width == S::LANES {
+                task.multiply::<S, 1>(simd, tiles, block, inputs, gradients);
+            } else {
+                task.multiply::<S, 2>(simd, tiles, block, inputs, gradients);
+            }
+        }
+    }
+}
+
+impl PairTask<'_> {
+    fn voxels_len(&self, tiles: Box3) -> usize {
+        (voxels(tiles.outer()) * CHANNELS).max(voxels(tiles.inner()) * self.layout.width)
+    }
+
+    #[inline(always)]
+    fn read_gradient<S: Simd>(&self, simd: S, tiles: Box3, to: &mut [f32], voxels: &mut [f32]) {
+        let Layout { outputs, width, .. } = self.layout;
+        let region = Region {
+            sample: tiles.sample,
+            origin: tiles.origin.map(|first| first as isize),
+            extent: tiles.inner(),
+            size: self.shape.size,
+        };
+        for part in (0..width).step_by(8) {
+            let first = self.block * width + part;
+            let count = outputs.saturating_sub(first).min(8);
+            let first = first.min(outputs - 1);
+            gather::<S, 8>(simd, self.gradient, region, first, count, &mut voxels[part..], width);
+        }
+        transform_gradient(simd, tiles, width, voxels, to);
+    }
+
+    #[inline(always)]
+    fn read_input<S: Simd>(
+        &self,
+        simd: S,
+        tiles: Box3,
+        block: usize,
+        to: &mut [f32],
+        voxels: &mut [f32],
+    ) {
+        let region = Region {
+            sample: tiles.sample,
+            origin: tiles.origin.map(|first| first as isize - 1),
+            extent: tiles.outer(),
+            size: self.shape.size,
+        };
+        let first = block * CHANNELS;
+        let count = (self.layout.inputs - first).min(CHANNELS);
+        gather::<S, CHANNELS>(simd, self.source, region, first, count, voxels, CHANNELS);
+        transform_input(simd, tiles, CHANNELS, voxels, to);
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        tiles: Box3,
+        block: usize,
+        inputs: &[f32],
+        gradients: &[f32],
+    ) {
+        let width = self.layout.width;
+        let (count, pitch) = (tiles.count(), tiles.pitch());
+        let channels = (self.layout.inputs - block * CHANNELS).min(CHANNELS);
+        assert!(VECTORS * S::LANES == width, "a block of outputs");
+        assert!(inputs.len() >= FREQUENCIES * pitch * CHANNELS, "transformed inputs");
+        assert!(gradients.len() >= FREQUENCIES * pitch * width, "transformed gradients");
+        for frequency in 0..FREQUENCIES {
+            let sums = self.sums + (block * CHANNELS * FREQUENCIES + frequency * channels) * width;
+            // SAFETY: the tiles of a frequency lie in both buffers, as asserted; the sums lie in this
+            // task's block of outputs and its group of inputs, which no other task of its share has.
+            unsafe {
+                tile::outer::<S, VECTORS>(
+                    simd,
+                    count,
+                    channels,
+                    inputs.as_ptr().add(frequency * pitch * CHANNELS),
+                    gradients.as_ptr().add(frequency * pitch * width),
+                    self.target.at(sums),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Between channel planes and boxes whose channels lie innermost.
+
+use crate::cpu::conv::gather::Source;
+use crate::cpu::memory::Target;
+use crate::cpu::simd::Simd;
+
+/// A box of voxels in a volume, which may reach beyond it.
+#[derive(Clone, Copy)]
+pub(super) struct Region {
+    pub sample: usize,
+    /// First voxel.
+    pub origin: [isize; 3],
+    /// Voxels along each axis.
+    pub extent: [usize; 3],
+    /// Voxels of the volume along each axis.
+    pub size: [usize; 3],
+}
+
+impl Region {
+    /// The rows of the region in order: where each begins in the volume, if it is there.
+    #[inline(always)]
+    fn row(&self, index: usize) -> Option<usize> {
+        let at = [index / self.extent[1], index % self.extent[1]];
+        let inside = |axis: usize| {
+            let place = usize::try_from(at[axis] as isize + self.origin[axis]).ok()?;
+            (place < self.size[axis]).then_some(place)
+        };
+        Some((inside(0)? * self.size[1] + inside(1)?) * self.size[2])
+    }
+
+    /// Columns before the volume begins, and those that lie in it.
+    #[inline(always)]
+    fn columns(&self) -> (usize, usize) {
+        let lead = (-self.origin[2]).max(0) as usize;
+        let end = (self.size[2] as isize - self.origin[2]).max(0) as usize;
+        (lead, end.min(self.extent[2]).saturating_sub(lead))
+    }
+}
+
+/// Writes channels `first..first + count`, at most `WIDTH`, of a region: `WIDTH` values a voxel from
+/// `to` on, voxels `stride` apart; zero where there is no voxel or no channel.
+#[inline(always)]
+pub(super) fn gather<S: Simd, const WIDTH: usize>(
+    simd: S,
+    source: Source<'_>,
+    region: Region,
+    first: usize,
+    count: usize,
+    to: &mut [f32],
+    stride: usize,
+) {
+    let columns = region.extent[2];
+    let rows = region.extent[0] * region.extent[1];
+    let (lead, len) = region.columns();
+    let skip = (region.origin[2] + lead as isize) as usize;
+    assert!(WIDTH.is_multiple_of(8) && to.len() >= (rows * columns - 1) * stride + WIDTH);
+    assert!(len == 0 || skip + len <= region.size[2], "columns inside the volume");
+    for half in (0..WIDTH).step_by(8) {
+        let known = count.saturating_sub(half).min(8);
+        let mut volumes = [[].as_slice(); 8];
+        for (i, volume) in volumes.iter_mut().enumerate() {
+            *volume = source.channel(region.sample, first + (half + i).min(count.max(1) - 1));
+            assert!(volume.len() >= region.size.iter().product(), "a channel's voxels");
+        }
+        let base = to.as_mut_ptr();
+        for row in 0..rows {
+            let from = region.row(row).filter(|_| known > 0 && len > 0);
+            // SAFETY: the row's voxels lie in `to`, as asserted; each volume holds `len` voxels from
+            // the row's first on, as `row` is inside and its columns are, as asserted. Volumes and
+            // `to` are different allocations.
+            unsafe {
+                let to = base.add(row * columns * stride + half);
+                let Some(from) = from else {
+                    clear(to, stride, 0..columns);
+                    continue;
+                };
+                clear(to, stride, 0..lead);
+                clear(to, stride, lead + len..columns);
+                let to = to.add(lead * stride);
+                if known == 8 && len >= 8 {
+                    let mut x = 0;
+                    while x < len {
+                        // The last block overlaps the one before.
+                        let at = x.min(len - 8);
+                        simd.transpose(
+                            volumes.map(|volume| volume.as_ptr().add(from + skip + at)),
+                            std::array::from_fn(|i| to.add((at + i) * stride)),
+                        );
+                        x += 8;
+                    }
+                } else {
+                    for (i, volume) in volumes.iter().enumerate() {
+                        for x in 0..len {
+                            let value = if i < known { volume[from + skip + x] } else { 0.0 };
+                            *to.add(x * stride + i) = value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes eight zeros for each of some voxels.
+///
+/// # Safety
+/// `to` is valid for writing them.
+#[inline(always)]
+unsafe fn clear(to: *mut f32, stride: usize, voxels: std::ops::Range<usize>) {
+    for x in voxels {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(x * stride).cast::<[f32; 8]>().write_unaligned([0.0; 8]) };
+    }
+}
+
+/// Copies `count` channels, at most 8, of a region from `from`, voxels `stride` apart, to their
+/// volumes. Voxels behind the volume's end are left out.
+///
+/// # Safety
+/// Each of the first `count` targets is valid for writing the region of a volume, and no other
+/// thread touches it there.
+#[inline(always)]
+pub(super) unsafe fn scatter<S: Simd>(
+    simd: S,
+    from: &[f32],
+    stride: usize,
+    region: Region,
+    volumes: [(Target, usize); 8],
+    count: usize,
+) {
+    let columns = region.extent[2];
+    let rows = region.extent[0] * region.extent[1];
+    let (_, len) = region.columns();
+    assert!(from.len() >= (rows * columns - 1) * stride + count, "voxels of a region");
+    // SAFETY: the region's first column, in its volume as the caller promises.
+    let volumes =
+        volumes.map(|(target, volume)| unsafe { target.at(volume + region.origin[2] as usize) });
+    for row in 0..rows {
+        let Some(at) = region.row(row) else { continue };
+        // SAFETY: voxels below `len` lie in `from`, as asserted, and in the row of a volume, as the
+        // caller promises.
+        unsafe {
+            let from = from.as_ptr().add(row * columns * stride);
+            if count == 8 && len >= 8 {
+                let mut x = 0;
+                while x < len {
+                    // The last block overlaps the one before.
+                    let column = x.min(len - 8);
+                    simd.transpose(
+                        std::array::from_fn(|i| from.add((column + i) * stride)),
+                        volumes.map(|volume| volume.add(at + column)),
+                    );
+                    x += 8;
+                }
+            } else {
+                for x in 0..len {
+                    for (channel, volume) in volumes.into_iter().enumerate().take(count) {
+                        *volume.add(at + x) = *from.add(x * stride + channel);
+                    }
+                }
+            }
+        }
+    }
+}

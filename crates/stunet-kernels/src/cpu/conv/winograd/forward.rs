@@ -1,0 +1,247 @@
+//! Forward, and the gradient of the input.
+
+use super::FREQUENCIES;
+use super::boxes::{Box3, Cut};
+use super::copy::{Region, gather, scatter};
+use super::transform::{transform_input, transform_output};
+use super::weights::{Layout, pack};
+use crate::cpu::conv::gather::Source;
+use crate::cpu::conv::geometry::CHANNELS;
+use crate::cpu::conv::tile::{self, Segment};
+use crate::cpu::conv::weights::Order;
+use crate::cpu::conv::{Shape, voxels};
+use crate::cpu::memory::{Lines, Output, Target, with_scratch};
+use crate::cpu::simd::{Isa, Simd, Task};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Tasks below which the output channels are divided.
+const TASKS: usize = 32;
+
+/// As [`conv::forward`](crate::cpu::conv::forward), for shapes that [`pays`](super::pays) accepts.
+pub(crate) fn forward(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    weight: &[f32],
+    bias: &[f32],
+) -> Output {
+    let layout = Layout::new(isa, shape.inputs, shape.outputs);
+    let mut output = Output::new(shape.batch * shape.outputs * voxels(shape.size));
+    let sink = [(output.target(), shape.outputs)];
+    let packed = pack(isa, layout, weight, Order::forward(shape.inputs), false);
+    run(isa, shape, layout, parts, packed.values(), Some(bias), &sink);
+    output
+}
+
+/// As [`conv::input_gradient`](crate::cpu::conv::input_gradient).
+pub(crate) fn input_gradient(
+    isa: Isa,
+    shape: &Shape,
+    gradient: &[f32],
+    weight: &[f32],
+    parts: &[usize],
+) -> Vec<Output> {
+    let layout = Layout::new(isa, shape.outputs, shape.inputs);
+    let volume = shape.batch * voxels(shape.size);
+    let mut outputs: Vec<_> = parts.iter().map(|channels| Output::new(channels * volume)).collect();
+    let sink: Vec<_> =
+        outputs.iter_mut().zip(parts).map(|(output, part)| (output.target(), *part)).collect();
+    let packed = pack(isa, layout, weight, Order::transposed(shape.inputs), true);
+    run(isa, shape, layout, &[(gradient, shape.outputs)], packed.values(), None, &sink);
+    outputs
+}
+
+fn run(
+    isa: Isa,
+    shape: &Shape,
+    layout: Layout,
+    parts: &[(&[f32], usize)],
+    packed: &[f32],
+    bias: Option<&[f32]>,
+    sink: &[(Target, usize)],
+) {
+    let volume = voxels(shape.size);
+    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), layout.inputs, "channels read");
+    assert_eq!(sink.iter().map(|part| part.1).sum::<usize>(), layout.outputs, "channels written");
+    for (values, channels) in parts {
+        assert_eq!(values.len(), shape.batch * channels * volume, "values read");
+    }
+    let mut start = Lines::zeros(layout.blocks * layout.width);
+    if let Some(bias) = bias {
+        start.values_mut()[..layout.outputs].copy_from_slice(bias);
+    }
+    let in_blocks = layout.inputs.div_ceil(CHANNELS);
+    // Every task transforms what it reads, so outputs are divided only where boxes are few.
+    let mut blocks = layout.blocks;
+    let cut = loop {
+        let cut = Cut::new(shape.size, shape.batch, in_blocks * CHANNELS + blocks * layout.width);
+        if blocks == 1 || cut.len() * layout.blocks.div_ceil(blocks) >= TASKS {
+            break cut;
+        }
+        blocks = blocks.div_ceil(2);
+    };
+    let ranges = layout.blocks.div_ceil(blocks);
+    let source = Source { parts, voxels: volume };
+    (0..cut.len() * ranges).into_par_iter().for_each(|task| {
+        // Tasks beside each other share their weights.
+        let (range, tiles) = (task / cut.len(), cut.get(task % cut.len()));
+        let blocks = range * blocks..((range + 1) * blocks).min(layout.blocks);
+        let start = start.values();
+        let task = BoxTask { size: shape.size, tiles, source, layout, packed, start, blocks, sink };
+        with_scratch(|first, second| {
+            let inputs = first.scratch(in_blocks * task.input_len());
+            let rest = second.scratch(task.voxels_len() + task.sums_len());
+            let (voxels, sums) = rest.split_at_mut(task.voxels_len());
+            isa.run(WithScratch { task, inputs, voxels, sums });
+        });
+    });
+}
+
+/// A box, for a range of blocks of outputs.
+struct BoxTask<'a> {
+    size: [usize; 3],
+    tiles: Box3,
+    source: Source<'a>,
+    layout: Layout,
+    packed: &'a [f32],
+    /// What outputs begin with.
+    start: &'a [f32],
+    blocks: Range<usize>,
+    sink: &'a [(Target, usize)],
+}
+
+/// A task with the memory it works in, which is found outside of what is compiled for vectors.
+struct WithScratch<'a> {
+    task: BoxTask<'a>,
+    /// Transformed: `[block of inputs][frequency][tile][input]`.
+    inputs: &'a mut [f32],
+    /// Voxels read, then those written, of one block.
+    voxels: &'a mut [f32],
+    /// `[block of outputs][frequency][tile][output]`.
+    sums: &'a mut [f32],
+}
+
+impl Task for WithScratch<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { task, inputs, voxels, sums } = self;
+        task.read(simd, inputs, voxels);
+        if task.layout.width == S::LANES {
+            task.multiply::<S, 1>(simd, inputs, sums);
+        } else {
+            task.multiply::<S, 2>(simd, inputs, sums);
+        }
+        task.write(simd, sums, voxels);
+    }
+}
+
+impl BoxTask<'_> {
+    /// Transformed values of one block of inputs.
+    fn input_len(&self) -> usize {
+        FREQUENCIES * self.tiles.pitch() * CHANNELS
+    }
+
+    /// Transformed values of one block of outputs.
+    fn block_len(&self) -> usize {
+        FREQUENCIES * self.tiles.pitch() * self.layout.width
+    }
+
+    fn sums_len(&self) -> usize {
+        self.blocks.len() * self.block_len()
+    }
+
+    fn voxels_len(&self) -> usize {
+        let read = voxels(self.tiles.outer()) * CHANNELS;
+        read.max(voxels(self.tiles.inner()) * self.layout.width).next_multiple_of(16)
+    }
+
+    #[inline(always)]
+    fn read<S: Simd>(&self, simd: S, inputs: &mut [f32], voxels: &mut [f32]) {
+        let region = Region {
+            sample: self.tiles.sample,
+            origin: self.tiles.origin.map(|first| first as isize - 1),
+            extent: self.tiles.outer(),
+            size: self.size,
+        };
+        for (block, to) in inputs.chunks_exact_mut(self.input_len()).enumerate() {
+            let first = block * CHANNELS;
+            let count = (self.layout.inputs - first).min(CHANNELS);
+            gather::<S, CHANNELS>(simd, self.source, region, first, count, voxels, CHANNELS);
+            transform_input(simd, self.tiles, CHANNELS, voxels, to);
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd, const VECTORS: usize>(&self, simd: S, inputs: &[f32], sums: &mut [f32]) {
+        let Layout { inputs: channels, width, blocks, .. } = self.layout;
+        let (count, pitch) = (self.tiles.count(), self.tiles.pitch());
+        assert!(VECTORS * S::LANES == width, "a block of outputs");
+        let in_blocks = channels.div_ceil(CHANNELS);
+        assert!(inputs.len() >= in_blocks * self.input_len() && sums.len() >= self.sums_len());
+        let segments: Vec<_> = (0..in_blocks)
+            .map(|block| Segment {
+                input: block * self.input_len(),
+                weight: block * CHANNELS * width,
+                channels: (channels - block * CHANNELS).min(CHANNELS),
+            })
+            .collect();
+        let zero = [0f32; 32];
+        for frequency in 0..FREQUENCIES {
+            for block in self.blocks.clone() {
+                let weight = (frequency * blocks + block) * self.layout.block_len();
+                let weight = &self.packed[weight..][..self.layout.block_len()];
+                let at = (block - self.blocks.start) * self.block_len() + frequency * pitch * width;
+                // SAFETY: every segment's tiles of this frequency lie in `inputs` and the block's in
+                // `sums`, as asserted; the weights are `channels` rows of `width` values.
+                unsafe {
+                    tile::sweep::<S, VECTORS>(
+                        simd,
+                        count,
+                        inputs.as_ptr().add(frequency * pitch * CHANNELS),
+                        weight.as_ptr(),
+                        &segments,
+                        Some(zero.as_ptr()),
+                        sums.as_mut_ptr().add(at),
+                    );
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn write<S: Simd>(&self, simd: S, sums: &[f32], voxels: &mut [f32]) {
+        let Layout { outputs, width, .. } = self.layout;
+        let region = Region {
+            sample: self.tiles.sample,
+            origin: self.tiles.origin.map(|first| first as isize),
+            extent: self.tiles.inner(),
+            size: self.size,
+        };
+        for (block, sums) in self.blocks.clone().zip(sums.chunks_exact(self.block_len())) {
+            let start = &self.start[block * width..][..width];
+            transform_output(simd, self.tiles, width, sums, start, voxels);
+            let first = block * width;
+            for channel in (first..outputs.min(first + width)).step_by(8) {
+                let count = (outputs - channel).min(8);
+                let targets = std::array::from_fn(|i| self.target(channel + i.min(count - 1)));
+                let voxels = &voxels[channel - first..];
+                // SAFETY: each target is a channel of this sample, of which only this task, with its
+                // box and its blocks of outputs, writes the region.
+                unsafe { scatter(simd, voxels, width, region, targets, count) };
+            }
+        }
+    }
+
+    /// The tensor that holds an output channel, and where in it this sample's channel begins.
+    #[inline(always)]
+    fn target(&self, mut channel: usize) -> (Target, usize) {
+        for &(target, channels) in self.sink {
+            if channel < channels {
+                return (target, (self.tiles.sample * channels + channel) * voxels(self.size));
+            }
+            channel -= channels;
+        }
+        panic!("a sink has fewer channels than are written");
+    }
+}
