@@ -51,7 +51,7 @@ pub struct TrainArgs {
     #[arg(long, requires = "pretrained")]
     pub stem_divide: bool,
 
-    /// Epochs; default: 1000
+    /// Epochs; default: 1000 (the published ep2k and ep4k are 2000 and 4000)
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
 
