@@ -523,7 +523,8 @@ mod tests {
         assert_eq!((devices.names().as_str(), devices.others().count()), ("cpu,cpu", 1));
         assert!(!devices.reduce_among_themselves());
         assert_eq!(choose_all(&["cpu"]).unwrap().names(), "cpu");
-        assert!(matches!(choose_all::<&str>(&[]), Err(DeviceError::Mixed { .. })));
+        let none: [&str; 0] = [];
+        assert!(matches!(choose_all(&none), Err(DeviceError::Mixed { .. })));
         assert!(choose_all(&["cpu", "abacus"]).is_err());
         #[cfg(feature = "ndarray")]
         assert!(matches!(choose_all(&["cpu", "ndarray"]), Err(DeviceError::Mixed { .. })));
