@@ -9,6 +9,7 @@
 //! weights (`initial.model`), every batch as the network saw it, the rates, and `stunet.jsonl`: loss,
 //! gradient norm and time of every step, Dice on fixed crops of the same half every so often.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,9 @@ use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::optimiser::{Sgd, SgdConfig};
 use stunet::train::schedule::poly_lr;
 
+/// Voxels of the crops from which on a structure counts as large.
+const LARGE: usize = 2000;
+
 /// Trains STU-Net-S on half a CT and records the run.
 #[derive(Parser)]
 struct Args {
@@ -49,12 +53,21 @@ struct Args {
     /// Dice is measured every so many steps, and after the last
     #[arg(long, default_value_t = 20)]
     every: usize,
+    /// Patches per step
+    #[arg(long, default_value_t = 2)]
+    batch: usize,
     /// Patch, three multiples of 16, 16, 32
     #[arg(long, value_delimiter = ',', num_args = 1, default_value = "64,64,32")]
     patch: Vec<usize>,
     /// Initial learning rate
     #[arg(long, default_value_t = 0.01)]
     lr: f64,
+    /// Share of the velocity that stays
+    #[arg(long, default_value_t = 0.99)]
+    momentum: f64,
+    /// Leave out the augmentation of nnU-Net 1
+    #[arg(long)]
+    no_augmentation: bool,
     /// Of weights and patches
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -75,7 +88,11 @@ fn main() -> anyhow::Result<()> {
     let case = vec![MemoryCase::new("half", image, labels)?];
 
     let config = StuNetConfig::small(1, num_classes);
-    let mut loader = LoaderConfig::new(Augmentation::v1(patch), 2, &config.strides);
+    let augmentation = match args.no_augmentation {
+        true => Augmentation::none(patch),
+        false => Augmentation::v1(patch),
+    };
+    let mut loader = LoaderConfig::new(augmentation, args.batch, &config.strides);
     loader.seed = args.seed;
     let mut network = StuNet::init(&config, Initialisation::NnUNetV1, args.seed, &device)?;
     write_initial(&args.output, &config, &network)?;
@@ -85,12 +102,14 @@ fn main() -> anyhow::Result<()> {
         &args.output.join("run.json"),
         &serde_json::json!({
             "network": &config, "lr": &rates, "evaluate": (0..args.steps).filter(measured).collect::<Vec<_>>(),
-            "patch": patch, "seed": args.seed, "classes": num_classes,
+            "patch": patch, "batch": args.batch, "momentum": args.momentum, "seed": args.seed,
+            "augmentation": !args.no_augmentation, "classes": num_classes, "large": crops.large(),
         }),
     )?;
 
     let loss = Loss::new(LossConfig::v1(false))?;
-    let mut sgd = Sgd::new(SgdConfig::default(), &config);
+    let sgd = SgdConfig { momentum: args.momentum, ..SgdConfig::default() };
+    let mut sgd = Sgd::new(sgd, &config);
     let mut log = File::create(args.output.join("stunet.jsonl"))?;
     for (step, lr) in rates.into_iter().enumerate() {
         let patches = batch(&case, &loader, step as u64)?;
@@ -104,7 +123,9 @@ fn main() -> anyhow::Result<()> {
         let mut row = serde_json::json!({ "step": step, "loss": value.total,
             "grad_norm": report.grad_norm, "wall_secs": start.elapsed().as_secs_f64() });
         if measured(&step) {
-            row["dice"] = crops.dice(&network, &device).into();
+            let dice = crops.dice(&network, &device);
+            row["dice"] = mean(dice.values()).into();
+            row["dice_large"] = mean(crops.large().iter().map(|label| &dice[label])).into();
         }
         println!("{row}");
         writeln!(log, "{row}")?;
@@ -161,8 +182,15 @@ impl Crops {
         Ok(())
     }
 
-    /// Mean Dice of the foreground labels that occur, over all crops together.
-    fn dice(&self, network: &StuNet, device: &Device) -> f64 {
+    /// Foreground labels of at least [`LARGE`] voxels.
+    fn large(&self) -> Vec<usize> {
+        let count = |&label: &usize| self.labels.iter().filter(|&&l| l as usize == label).count();
+        let highest = self.labels.iter().max().map_or(0, |&l| l as usize);
+        (1..=highest).filter(|label| count(label) >= LARGE).collect()
+    }
+
+    /// Dice of the foreground labels that occur, over all crops together.
+    fn dice(&self, network: &StuNet, device: &Device) -> BTreeMap<usize, f64> {
         let num_classes = network.config().num_classes;
         let (mut both, mut total) = (vec![0u64; num_classes], vec![0u64; num_classes]);
         let mut occurs = vec![false; num_classes];
@@ -183,12 +211,17 @@ impl Crops {
                 both[label] += u64::from(label == found);
             }
         }
-        let scores: Vec<f64> = (1..num_classes)
+        (1..num_classes)
             .filter(|&l| occurs[l])
-            .map(|l| 2.0 * both[l] as f64 / total[l] as f64)
-            .collect();
-        scores.iter().sum::<f64>() / scores.len().max(1) as f64
+            .map(|l| (l, 2.0 * both[l] as f64 / total[l] as f64))
+            .collect()
     }
+}
+
+/// Zero of nothing.
+fn mean<'a>(values: impl ExactSizeIterator<Item = &'a f64>) -> f64 {
+    let count = values.len().max(1) as f64;
+    values.sum::<f64>() / count
 }
 
 fn write_initial(folder: &Path, config: &StuNetConfig, network: &StuNet) -> anyhow::Result<()> {

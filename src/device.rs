@@ -203,6 +203,12 @@ pub enum DeviceError {
         /// The names that would have been right.
         available: String,
     },
+    /// Devices that cannot share one training.
+    #[error("--device: expected different devices of one backend, found {found:?}")]
+    Mixed {
+        /// Their names.
+        found: String,
+    },
     /// Listed by its driver, but it cannot compute.
     #[error("device {name}: found but not usable: {reason}")]
     NotUsable {
@@ -237,6 +243,70 @@ pub fn choose(text: &str) -> Result<Chosen, DeviceError> {
         DeviceRequest::Auto => choose_auto(),
         DeviceRequest::Named { backend, index } => choose_named(backend, index),
     }
+}
+
+/// The devices that share one training, of one kind and, where they are GPUs, all different.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    first: Chosen,
+    others: Vec<Chosen>,
+}
+
+impl Devices {
+    /// The one that counts.
+    #[must_use]
+    pub fn first(&self) -> &Chosen {
+        &self.first
+    }
+
+    /// All but the first.
+    pub fn others(&self) -> impl Iterator<Item = &Chosen> {
+        self.others.iter()
+    }
+
+    /// Their names, separated by commas.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let all = std::iter::once(&self.first).chain(&self.others);
+        all.map(|chosen| chosen.name.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether they can add their gradients up without a detour over the first: CUDA devices in a
+    /// binary built with the feature `distributed`.
+    #[must_use]
+    pub fn reduce_among_themselves(&self) -> bool {
+        let cuda = self.first.name.starts_with(Backend::Cuda.name());
+        cfg!(feature = "distributed") && cuda && !self.others.is_empty()
+    }
+}
+
+/// The devices that the words (each as in [`SYNTAX`]) ask for; see [`choose`].
+///
+/// The processor may be named more than once, which shows what several devices do without having
+/// them.
+///
+/// # Errors
+///
+/// As [`choose`], and [`DeviceError::Mixed`] when the devices are of several backends or a GPU is
+/// named twice.
+pub fn choose_all(texts: &[impl AsRef<str>]) -> Result<Devices, DeviceError> {
+    let mut all = texts.iter().map(|text| choose(text.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    let mixed = |all: &[Chosen]| {
+        let names: Vec<_> = all.iter().map(|chosen| chosen.name.as_str()).collect();
+        Err(DeviceError::Mixed { found: names.join(",") })
+    };
+    for (index, one) in all.iter().enumerate() {
+        let kind = |chosen: &Chosen| chosen.name.split(':').next().map(str::to_owned);
+        let twice = one.name.contains(':') && all[..index].iter().any(|o| o.name == one.name);
+        if twice || kind(one) != kind(&all[0]) {
+            return mixed(&all);
+        }
+    }
+    if all.is_empty() {
+        return mixed(&all);
+    }
+    let others = all.split_off(1);
+    Ok(Devices { first: all.remove(0), others })
 }
 
 /// Every backend, whether it is compiled in, and the devices it finds.
@@ -418,6 +488,20 @@ mod tests {
             let message = choose(&format!("{backend}:4096")).unwrap_err().to_string();
             assert_eq!(message.lines().count(), 1, "{message}");
         }
+    }
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn several_devices() {
+        let devices = choose_all(&["cpu", "cpu"]).unwrap();
+        assert_eq!((devices.names().as_str(), devices.others().count()), ("cpu,cpu", 1));
+        assert!(!devices.reduce_among_themselves());
+        assert_eq!(choose_all(&["cpu"]).unwrap().names(), "cpu");
+        let none: [&str; 0] = [];
+        assert!(matches!(choose_all(&none), Err(DeviceError::Mixed { .. })));
+        assert!(choose_all(&["cpu", "abacus"]).is_err());
+        #[cfg(feature = "ndarray")]
+        assert!(matches!(choose_all(&["cpu", "ndarray"]), Err(DeviceError::Mixed { .. })));
     }
 
     #[cfg(feature = "cpu")]

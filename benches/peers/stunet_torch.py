@@ -331,17 +331,17 @@ def command_save(args):
 
 # ------------------------------------------------------------------------------------------ follow
 def voxel_dice(network, images, labels, num_classes):
-    """Mean Dice over the foreground labels that occur, of all voxels of all crops together."""
+    """Dice of the foreground labels that occur, of all voxels of all crops together."""
     with torch.inference_mode():
         found = torch.cat([network(image[None]).argmax(1) for image in torch.from_numpy(images)])
     labels = torch.from_numpy(labels.astype(np.int64))
-    scores = []
+    scores = {}
     for label in range(1, num_classes):
         reference, prediction = labels == label, found == label
         if reference.any():
             both = (reference & prediction).sum().item()
-            scores.append(2 * both / (reference.sum().item() + prediction.sum().item()))
-    return float(np.mean(scores))
+            scores[label] = 2 * both / (reference.sum().item() + prediction.sum().item())
+    return scores
 
 
 def command_follow(args):
@@ -352,7 +352,7 @@ def command_follow(args):
     model = StuNet(c["in_channels"], c["num_classes"], c["width"], c["depth"], c["strides"])
     model.load_state_dict(torch.load(os.path.join(args.folder, "initial.model"), weights_only=False)["state_dict"])
     crops = load_npz(os.path.join(args.folder, "crops.npz"))
-    optimizer = torch.optim.SGD(model.parameters(), lr=run["lr"][0], momentum=0.99, nesterov=True,
+    optimizer = torch.optim.SGD(model.parameters(), lr=run["lr"][0], momentum=run["momentum"], nesterov=True,
                                 weight_decay=3e-5)
     out = os.path.join(args.folder, "torch.jsonl")
     open(out, "w").close()
@@ -370,7 +370,9 @@ def command_follow(args):
         row = {"step": step, "loss": loss.item(), "grad_norm": norm.item(),
                "wall_secs": time.perf_counter() - start, "cpu_secs": time.process_time() - cpu}
         if step in run["evaluate"]:
-            row["dice"] = voxel_dice(model, crops["images"], crops["labels"], c["num_classes"])
+            dice = voxel_dice(model, crops["images"], crops["labels"], c["num_classes"])
+            row["dice"] = float(np.mean(list(dice.values())))
+            row["dice_large"] = float(np.mean([dice[label] for label in run["large"]]))
         with open(out, "a") as f:
             f.write(json.dumps(row) + "\n")
 

@@ -434,6 +434,10 @@ fn device_help() -> String {
     format!("Where to compute: {DEVICES}")
 }
 
+fn devices_help() -> String {
+    format!("{}; several GPUs, such as cuda:0,cuda:1, share every batch", device_help())
+}
+
 fn step_size(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(step) if step > 0.0 && step <= 1.0 => Ok(step),

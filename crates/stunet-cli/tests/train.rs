@@ -85,7 +85,10 @@ fn plans() -> Value {
 fn train(scene: &Scene, results: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(STUNET);
     command.arg("train").arg(scene.path(&format!("nnUNet_preprocessed/{DATASET}")));
-    command.args([CONFIGURATION, "0", "--device", "cpu", "--threads", "2", "-o"]).arg(results);
+    command.args([CONFIGURATION, "0", "--threads", "2", "-o"]).arg(results);
+    if !more.contains(&"--devices") {
+        command.args(["--device", "cpu"]);
+    }
     command.args(more);
     command
 }
@@ -287,6 +290,22 @@ fn a_loss_that_is_no_number_is_told_with_step_and_cases() {
     }
 }
 
+/// Two devices that share every batch learn what one does; a processor stands for both.
+#[test]
+fn several_devices_share_every_batch() {
+    let scene = dataset();
+    let last_loss = |name: &str, more: &[&str]| {
+        let results = scene.path(name);
+        let short = ["--width", "2,2,3,3,4,4", "--epochs", "2", "--iterations", "4"];
+        let both = ["--batch-size", "2", "--val-iterations", "1", "--no-validation"];
+        run(&mut train(&scene, &results, &[&short[..], &both[..], more].concat()));
+        let checkpoint = TrainingCheckpoint::open(&fold(&results).join(FINAL)).unwrap();
+        checkpoint.state().progress.history.last().unwrap().train_loss
+    };
+    let [one, two] = [last_loss("one", &[]), last_loss("two", &["--devices", "cpu,cpu"])];
+    assert!((one / two - 1.0).abs() < 1e-4, "{one} {two}");
+}
+
 #[test]
 fn one_line_for_every_kind_of_bad_input() {
     let scene = dataset();
@@ -302,7 +321,10 @@ fn one_line_for_every_kind_of_bad_input() {
     };
     let (data, results_text) = (prepared.to_str().unwrap(), results.to_str().unwrap());
     let with = |data: &str, configuration: &str, fold: &str, more: &[&str], expected: &str| {
-        let fixed = ["train", data, configuration, fold, "--device", "cpu", "-o", results_text];
+        let mut fixed = vec!["train", data, configuration, fold, "-o", results_text];
+        if !more.contains(&"--devices") {
+            fixed.extend(["--device", "cpu"]);
+        }
         check(&[&fixed[..], more].concat(), expected);
     };
     let raw = scene.path(&format!("nnUNet_raw/{DATASET}"));
@@ -319,6 +341,9 @@ fn one_line_for_every_kind_of_bad_input() {
     with(data, CONFIGURATION, "0", &["--epochs", "0"], "epochs: expected at least 1");
     with(data, CONFIGURATION, "0", &["--lr", "0"], "learning rate: expected above 0");
     with(data, CONFIGURATION, "0", &["--ema", "1.5"], "--ema: expected 0 to below 1");
+    let shared = &["--devices", "cpu,cpu", "--batch-size", "3"];
+    with(data, CONFIGURATION, "0", shared, "a multiple of the 2 devices, found 3");
+    with(data, CONFIGURATION, "0", &["--devices", "cpu,abacus"], "found \"abacus\"");
     with(data, CONFIGURATION, "0", &["--continue"], "expected a checkpoint to go on from");
     let text = scene.file("weights.pth", b"not weights");
     with(data, CONFIGURATION, "0", &["--pretrained", text.to_str().unwrap()], "weights.pth");

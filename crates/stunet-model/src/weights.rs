@@ -20,7 +20,7 @@
 //! # Ok::<(), stunet_model::ModelError>(())
 //! ```
 
-mod atomic;
+pub mod atomic;
 mod checkpoint;
 pub mod folder;
 mod key_map;

@@ -1,7 +1,7 @@
 //! From patches on the host to tensors on the device.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use stunet_data::loader::TrainingBatch;
+use stunet_data::loader::{TrainingBatch, TrainingPatch};
 
 /// A batch where the network runs.
 #[derive(Clone, Debug)]
@@ -18,7 +18,14 @@ impl DeviceBatch {
     /// # Panics
     /// When the batch is empty, or its patches differ in shape.
     pub fn new(batch: &TrainingBatch, device: &Device) -> Self {
-        let patches = &batch.patches;
+        Self::of(&batch.patches, device)
+    }
+
+    /// Copies patches to a device: a batch, or one device's share of it.
+    ///
+    /// # Panics
+    /// When there are none, or they differ in shape.
+    pub fn of(patches: &[TrainingPatch], device: &Device) -> Self {
         let (num_patches, first) = (patches.len(), patches.first().expect("a batch has a patch"));
         let (c, z, y, x) = first.image.dim();
         let mut values = Vec::with_capacity(num_patches * first.image.len());

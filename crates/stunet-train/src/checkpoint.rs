@@ -6,7 +6,6 @@
 //! trains, and a checksum of all of it. A checkpoint appears whole or not at all, so a run killed at
 //! any moment finds the previous one.
 
-use crate::atomic;
 use crate::error::{Result, TrainError};
 use crate::exact;
 use crate::history::Progress;
@@ -19,6 +18,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use stunet_model::weights::atomic;
 use stunet_model::{ModelError, ParameterSource, ParameterSpec, StuNetConfig};
 
 /// Written every few epochs and on interruption; what a run continues from.
@@ -104,8 +104,8 @@ pub fn save(
         .map_err(|e| TrainError::checkpoint(path, "a state that JSON can hold", e.to_string()))?;
     let header = header(&json, groups);
     debug_assert!(header.starts_with(&[BEGINNING, NO_CRC].concat()));
-    atomic::write(path, |file| {
-        let io = |e| TrainError::io("write", path, e);
+    let io = |e| TrainError::io("write", path, e);
+    atomic::write(path, io, |file| {
         let mut crc32 = crc32fast::Hasher::new();
         crc32.update(&header);
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;

@@ -3,38 +3,44 @@
 //! Every device holds a replica of the network and of its optimiser and computes the gradients of
 //! its own share of the batch in a thread of its own; the gradients are averaged, and every replica
 //! takes the same step. With equal shares that is a step on the whole batch for every loss that is a
-//! mean over samples.
+//! mean over samples. One device works in the thread of the caller and averages nothing.
 //!
 //! How gradients meet is an [`Averaging`]: Burn's collective operation, which only CUDA has (NCCL),
 //! or a detour over the first device, which every backend can.
 //!
 //! # Deviations
-//! nnU-Net 2 under DDP sums the *batch Dice* over all devices. Here each device has the batch Dice
-//! of its own share.
+//! nnU-Net 2 under DDP sums the *batch Dice* over all devices, and deals a batch out unevenly where
+//! it must. Here each device has the batch Dice (and, with an ignore label, the mean cross-entropy)
+//! of its own share, and shares are equal.
 
-use crate::optimiser::{ParameterGradients, Sgd, StepReport};
+use crate::optimiser::{ParameterGradients, Sgd};
 use burn::module::Module;
 use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::distributed::all_reduce;
 use burn::tensor::{Device, TensorData};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 use stunet_model::{ModelError, StuNet};
 
 /// How the gradients of several devices become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Averaging {
     /// Burn's all-reduce, straight between the devices. Other backends than CUDA panic.
     Collective,
     /// Over the first device: copied there, averaged, copied back.
+    #[default]
     FirstDevice,
 }
 
-/// One network on several devices.
+/// One network on one or several devices.
 #[derive(Debug)]
 pub struct DataParallel {
     replicas: Vec<Replica>,
     averaging: Averaging,
+    /// A thread per replica, the same for the whole run: a GPU's streams belong to threads. None
+    /// for one device.
+    threads: Option<ThreadPool>,
 }
 
 #[derive(Debug)]
@@ -43,44 +49,53 @@ struct Replica {
     /// None only while a step is under way.
     network: Option<StuNet>,
     sgd: Sgd,
+    /// Gradients of the running update.
+    pending: Option<ParameterGradients>,
 }
 
 impl DataParallel {
-    /// Replicas of a network and its optimiser on every device; the first is the one that counts.
+    /// A network and its optimiser, where they are, and replicas of both on `others`; the first is
+    /// the one that counts.
     ///
     /// # Errors
     /// When the optimiser's state is not the network's.
     ///
     /// # Panics
-    /// Without a device.
+    /// When the system starts no more threads.
     pub fn new(
-        network: &StuNet,
-        sgd: &Sgd,
-        devices: &[Device],
+        network: StuNet,
+        sgd: Sgd,
+        device: &Device,
+        others: &[Device],
         averaging: Averaging,
     ) -> Result<Self, ModelError> {
-        assert!(!devices.is_empty(), "at least one device");
-        let velocities: HashMap<String, TensorData> =
-            sgd.velocities().filter_map(|(spec, v)| Some((spec.name.clone(), v?))).collect();
-        let replica = |device: &Device| {
-            let device = device.clone().autodiff();
-            let mut sgd = Sgd::new(*sgd.config(), &network.config());
-            sgd.restore(&mut |spec| velocities.get(&spec.name).cloned(), &device)?;
-            let network = Some(network.clone().fork(&device));
-            Ok(Replica { device, network, sgd })
+        let velocities: HashMap<String, TensorData> = match others.is_empty() {
+            true => HashMap::new(),
+            false => {
+                sgd.velocities().filter_map(|(spec, v)| Some((spec.name.clone(), v?))).collect()
+            }
         };
-        let replicas = devices.iter().map(replica).collect::<Result<_, ModelError>>()?;
-        Ok(Self { replicas, averaging })
+        let replica = |device: &Device| {
+            let device = with_gradients(device);
+            let mut replica = Sgd::new(*sgd.config(), &network.config());
+            replica.restore(&mut |spec| velocities.get(&spec.name).cloned(), &device)?;
+            let network = Some(network.clone().fork(&device));
+            Ok(Replica { device, network, sgd: replica, pending: None })
+        };
+        let mut replicas = others.iter().map(replica).collect::<Result<Vec<_>, ModelError>>()?;
+        let device = with_gradients(device);
+        replicas.insert(0, Replica { device, network: Some(network), sgd, pending: None });
+        let threads = (replicas.len() > 1).then(|| {
+            let threads = ThreadPoolBuilder::new().num_threads(replicas.len());
+            threads.build().expect("the system starts a thread per device")
+        });
+        Ok(Self { replicas, averaging, threads })
     }
 
     /// Number of devices.
+    #[allow(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
         self.replicas.len()
-    }
-
-    /// False: there is at least one device.
-    pub fn is_empty(&self) -> bool {
-        self.replicas.is_empty()
     }
 
     /// The network, on the first device.
@@ -93,68 +108,97 @@ impl DataParallel {
         &self.replicas[0].sgd
     }
 
-    /// One step: `work` gives the gradients of one device's share of the batch, and whatever else is
-    /// to be reported of it; it runs once per device, in threads.
+    /// Gradients of a batch, added to those of the batches before: `work` gives those of one
+    /// device's share, and whatever else is to be reported of it. It is told the device's rank.
     ///
     /// # Panics
     /// When `work` does.
-    pub fn step<T: Send>(
+    pub fn accumulate<T: Send>(
         &mut self,
-        lr: f64,
         work: impl Fn(usize, &Device, &StuNet) -> (T, ParameterGradients) + Sync,
-    ) -> (Vec<T>, StepReport) {
-        let devices: Vec<Device> = self.replicas.iter().map(|r| r.device.clone().inner()).collect();
-        let collective = self.averaging == Averaging::Collective;
-        let results = self.on_every_replica(|rank, replica| {
+    ) -> Vec<T> {
+        self.on_every_replica(|rank, replica| {
             let network = replica.network.as_ref().expect("no step is under way");
             let (report, gradients) = work(rank, &replica.device, network);
-            let gradients = if collective {
-                gradients.map(|g| all_reduce(g, ReduceOperation::Mean, devices.clone()).resolve())
-            } else {
-                gradients
-            };
-            (report, gradients)
-        });
-        let (reports, gradients): (Vec<T>, Vec<ParameterGradients>) = results.into_iter().unzip();
-        let gradients = if collective { gradients } else { average(gradients, &devices) };
+            replica.pending = Some(match replica.pending.take() {
+                Some(sum) => sum + gradients,
+                None => gradients,
+            });
+            report
+        })
+    }
 
-        let gradients = std::sync::Mutex::new(gradients.into_iter().map(Some).collect::<Vec<_>>());
-        let steps = self.on_every_replica(|rank, replica| {
-            let own = gradients.lock().expect("no thread panics with the lock")[rank].take();
+    /// One step of every replica with the mean of the gradients that were accumulated; `step` moves
+    /// one network. What it reports is the same for all.
+    ///
+    /// # Panics
+    /// When `step` does, or nothing was accumulated.
+    pub fn descend<T: Send>(
+        &mut self,
+        step: impl Fn(&mut Sgd, StuNet, ParameterGradients) -> (StuNet, T) + Sync,
+    ) -> T {
+        self.average();
+        let reports = self.on_every_replica(|_, replica| {
             let network = replica.network.take().expect("no step is under way");
-            let own = own.expect("every rank takes its own");
-            let (network, report) = replica.sgd.step(network, own, lr);
+            let gradients = replica.pending.take().expect("an update has a batch");
+            let (network, report) = step(&mut replica.sgd, network, gradients);
             replica.network = Some(network);
             report
         });
-        (reports, steps[0])
+        reports.into_iter().next().expect("there is a first device")
     }
 
-    /// Runs `work` for every replica at once, in order of rank.
+    /// Gives every replica the mean of all gradients.
+    fn average(&mut self) {
+        if self.replicas.len() == 1 {
+            return;
+        }
+        let devices: Vec<Device> = self.replicas.iter().map(|r| r.device.clone().inner()).collect();
+        match self.averaging {
+            Averaging::Collective => {
+                self.on_every_replica(|_, replica| {
+                    let all_reduce =
+                        |g| all_reduce(g, ReduceOperation::Mean, devices.clone()).resolve();
+                    replica.pending = replica.pending.take().map(|g| g.map(all_reduce));
+                });
+            }
+            Averaging::FirstDevice => {
+                let gradients = self.replicas.iter_mut().filter_map(|r| r.pending.take()).collect();
+                let means = over_first_device(gradients, &devices);
+                for (replica, mean) in self.replicas.iter_mut().zip(means) {
+                    replica.pending = Some(mean);
+                }
+            }
+        }
+    }
+
+    /// Runs `work` for every replica at once, each in its own thread; in order of rank.
     fn on_every_replica<T: Send>(
         &mut self,
         work: impl Fn(usize, &mut Replica) -> T + Sync,
     ) -> Vec<T> {
-        let work = &work;
-        thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .replicas
-                .iter_mut()
-                .enumerate()
-                .map(|(rank, replica)| scope.spawn(move || work(rank, replica)))
-                .collect();
-            let join = |t: thread::ScopedJoinHandle<'_, T>| match t.join() {
-                Ok(value) => value,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            threads.into_iter().map(join).collect()
+        let Some(threads) = &self.threads else {
+            return vec![work(0, &mut self.replicas[0])];
+        };
+        // Every thread locks the one of its rank, so that nobody waits.
+        let replicas: Vec<_> = self.replicas.iter_mut().map(Mutex::new).collect();
+        threads.broadcast(|thread| {
+            let rank = thread.index();
+            work(rank, &mut replicas[rank].lock().unwrap_or_else(PoisonError::into_inner))
         })
     }
 }
 
+fn with_gradients(device: &Device) -> Device {
+    if device.is_autodiff() { device.clone() } else { device.clone().autodiff() }
+}
+
 /// The mean of several devices' gradients, on each of them: added in order of rank on the first, so
 /// that all replicas take the same step to the bit.
-fn average(gradients: Vec<ParameterGradients>, devices: &[Device]) -> Vec<ParameterGradients> {
+fn over_first_device(
+    gradients: Vec<ParameterGradients>,
+    devices: &[Device],
+) -> Vec<ParameterGradients> {
     let share = 1.0 / gradients.len() as f64;
     let here = gradients.into_iter().map(|g| g.map(|g| g.to_device(&devices[0])));
     let sum = here.reduce(|a, b| a + b).expect("at least one device");
@@ -220,15 +264,17 @@ mod tests {
     fn two_devices_take_the_step_of_a_batch_of_two() {
         let device = Device::flex().autodiff();
         let start = StuNet::init(&config(), Initialisation::NnUNetV1, 3, &device).unwrap();
-        let sgd = Sgd::new(SgdConfig::default(), &config());
-        let devices = [Device::flex(), Device::flex()];
+        let sgd = || Sgd::new(SgdConfig::default(), &config());
+        let others = [Device::flex()];
         let mut parallel =
-            DataParallel::new(&start, &sgd, &devices, Averaging::FirstDevice).unwrap();
-        let (mut network, mut sgd) = (start, sgd);
+            DataParallel::new(start.clone(), sgd(), &device, &others, Averaging::FirstDevice)
+                .unwrap();
+        let (mut network, mut sgd) = (start, sgd());
         for step in 0..3 {
-            let (losses, report) = parallel.step(0.01, |rank, device, network| {
+            let losses = parallel.accumulate(|rank, device, network| {
                 gradients(network, batch(step, rank, rank + 1, device))
             });
+            let report = parallel.descend(|sgd, network, g| sgd.step(network, g, 0.01));
             let (loss, grads) = gradients(&network, batch(step, 0, 2, &device));
             let (next, single) = sgd.step(network, grads, 0.01);
             network = next;
@@ -245,16 +291,16 @@ mod tests {
         assert_eq!(parallel.sgd().velocities().count(), config().parameter_specs().len());
     }
 
+    /// Burn's collective exists for CUDA alone: on a processor it panics, which is why the averaging
+    /// over the first device is the default.
     #[test]
-    fn one_device_is_the_ordinary_step() {
-        let device = Device::flex().autodiff();
-        let start = StuNet::init(&config(), Initialisation::NnUNetV1, 3, &device).unwrap();
-        let mut sgd = Sgd::new(SgdConfig::default(), &config());
-        let mut parallel =
-            DataParallel::new(&start, &sgd, &[Device::flex()], Averaging::FirstDevice).unwrap();
-        parallel.step(0.01, |_, device, network| gradients(network, batch(0, 0, 2, device)));
-        let (_, grads) = gradients(&start, batch(0, 0, 2, &device));
-        let (network, _) = sgd.step(start, grads, 0.01);
-        assert_eq!(parameters(parallel.network()), parameters(&network));
+    fn a_processor_has_no_collective() {
+        let ones = burn::tensor::Tensor::<1>::ones([2], &Device::flex());
+        let reduce = || all_reduce(ones, ReduceOperation::Mean, vec![Device::flex(); 2]).resolve();
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(reduce));
+        std::panic::set_hook(hook);
+        assert!(outcome.is_err());
     }
 }

@@ -8,7 +8,6 @@ mod validate;
 pub use recorder::FoldFolder;
 pub use state::{StateOptions, TrainingState};
 
-use crate::batch::DeviceBatch;
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Step};
 use crate::loss::{Loss, LossConfig};
@@ -68,7 +67,8 @@ pub struct FitCases {
 /// says. Without a folder nothing is written.
 ///
 /// # Errors
-/// When a case cannot be read, a file not written, or the loss is no longer finite.
+/// When a case cannot be read, a file not written, the loss is no longer finite, or the devices
+/// cannot share a batch equally.
 ///
 /// # Source
 /// nnU-Net 1.7.1 `nnUNetTrainerV2.run_training` with STU-Net's `STUNetTrainer`; nnU-Net 2
@@ -81,6 +81,7 @@ pub fn fit(
     hear: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<TrainingState> {
     config.check()?;
+    state.check(config)?;
     let loss = Loss::new(config.loss.clone())?;
     // A run may have been cut off between its last epoch and its final checkpoint.
     if state.is_complete(config) && folder.is_none_or(FoldFolder::is_final) {
@@ -102,8 +103,7 @@ pub fn fit(
         let lr = poly_lr(config.initial_lr, state.progress.epoch, config.num_epochs);
         let mut clock = Clock::default();
         while state.progress.iteration < config.num_iterations && !stop {
-            let step;
-            (state, step) = update(state, &loss, &mut training, config, lr, &recorder)?;
+            let step = update(&mut state, &loss, &mut training, config, lr, &recorder)?;
             clock.add(&step);
             stop = hear(Event::Step(step)).is_break();
         }
@@ -122,13 +122,13 @@ pub fn fit(
 
 /// One update of the weights: forward, loss and backward for each of its batches, then SGD.
 fn update(
-    mut state: TrainingState,
+    state: &mut TrainingState,
     loss: &Loss,
     batches: &mut Loader,
     config: &FitConfig,
     lr: f64,
     recorder: &Recorder<'_>,
-) -> Result<(TrainingState, Step)> {
+) -> Result<Step> {
     let begin = Instant::now();
     let (mut wait_secs, mut total, mut names) = (0.0, 0.0, Vec::new());
     for _ in 0..config.accumulate {
@@ -137,8 +137,7 @@ fn update(
         wait_secs += waiting.elapsed().as_secs_f64();
         state.progress.next_batch += 1;
         names.extend(batch.patches.iter().map(|patch| patch.case.clone()));
-        let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &state.device());
-        let value = state.backward(images, &targets, loss, config.accumulate);
+        let value = state.backward(&batch, loss, config.accumulate);
         total += value / config.accumulate as f64;
     }
     let (epoch, iteration) = (state.progress.epoch, state.progress.iteration);
@@ -153,8 +152,7 @@ fn update(
     if !total.is_finite() {
         return Err(not_finite("loss", total));
     }
-    let report;
-    (state, report) = state.descend(lr);
+    let report = state.descend(lr);
     if !report.grad_norm.is_finite() && !state.scales_loss() {
         return Err(not_finite("norm of the gradients", report.grad_norm));
     }
@@ -168,7 +166,7 @@ fn update(
         secs: begin.elapsed().as_secs_f64(),
     };
     state.progress.note_step(&step);
-    Ok((state, step))
+    Ok(step)
 }
 
 /// The next batch, which is that of the number the state knows.

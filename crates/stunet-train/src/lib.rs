@@ -5,6 +5,7 @@
 //! * [`fit()`]: the loop; [`FitConfig`] is its recipe, [`FitCases`] its data, [`TrainingState`] all
 //!   that changes, [`FoldFolder`] where it writes, [`Event`] what it tells,
 //! * [`schedule`], [`loss`], [`optimiser`], [`precision`], [`recompute`]: what one update is made of,
+//! * [`distributed`]: that update on several devices at once,
 //! * [`transfer`]: pre-trained weights, and a report of what was carried over,
 //! * [`checkpoint`]: a run on disk, [`export`]: its weights for others,
 //! * [`pseudo_dice`], [`log`], [`progress_png`]: how it is going.
@@ -50,10 +51,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod atomic;
 mod batch;
 pub mod checkpoint;
-#[cfg(feature = "distributed")]
 pub mod distributed;
 mod error;
 pub mod events;

@@ -3,11 +3,12 @@
 mod canvas;
 mod font;
 
-use crate::atomic;
 use crate::error::{Result, TrainError};
 use crate::history::EpochRecord;
 use canvas::{Canvas, Colour, text_width};
+use std::io::Write;
 use std::path::Path;
+use stunet_model::weights::atomic;
 
 /// Name of the picture in a fold's folder.
 pub const PROGRESS_FILE: &str = "progress.png";
@@ -40,7 +41,8 @@ struct Curve {
 pub fn draw(history: &[EpochRecord], path: &Path) -> Result<()> {
     let bytes = encode(&picture(history))
         .map_err(|e| TrainError::io("write", path, std::io::Error::other(e)))?;
-    atomic::write_bytes(path, &bytes)
+    let io = |e| TrainError::io("write", path, e);
+    atomic::write(path, io, |file| file.write_all(&bytes).map_err(io))
 }
 
 fn picture(history: &[EpochRecord]) -> Canvas {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{Size, device_help};
+use super::{Size, devices_help};
 
 /// Examples, below the options.
 pub(super) const TRAIN_HELP: &str = "\
@@ -51,7 +51,7 @@ pub struct TrainArgs {
     #[arg(long, requires = "pretrained")]
     pub stem_divide: bool,
 
-    /// Epochs; default: 1000
+    /// Epochs; default: 1000 (the published ep2k and ep4k are 2000 and 4000)
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
 
@@ -128,9 +128,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME")]
     pub plans: Option<String>,
 
-    /// Where to compute
-    #[arg(long, value_name = "DEVICE", default_value = "auto", help = device_help())]
-    pub device: String,
+    /// Where to compute; several devices, such as cuda:0,cuda:1, share every batch
+    #[arg(
+        long,
+        alias = "devices",
+        value_name = "DEVICE",
+        value_delimiter = ',',
+        default_value = "auto",
+        help = devices_help()
+    )]
+    pub device: Vec<String>,
 
     /// Threads that cut and augment patches; default: one per core
     #[arg(long, value_name = "N")]

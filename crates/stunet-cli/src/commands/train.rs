@@ -30,7 +30,7 @@ use settings::Settings;
 /// Trains, validates on whole volumes, and leaves a model folder.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "step")?;
-    let chosen = device::choose(&args.device)?;
+    let devices = device::choose_all(&args.device)?;
     let dataset = Dataset::open(args)?;
     let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
 
@@ -52,12 +52,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     fold.run = serde_json::to_value(Run { settings: settings.clone(), about: about.clone() })?;
     let config = settings.fit_config(args, &dataset)?;
     config.check()?;
-    let options = settings.state_options(&chosen);
+    let options = settings.state_options(&devices);
     let (state, note) = match &checkpoint {
         Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
         None => start::fresh(args, &settings, &options)?,
     };
-    say(args, &headline(&settings, &state, &chosen.name))?;
+    state.check(&config)?;
+    say(args, &headline(&settings, &state, &devices.names()))?;
     if let Some(note) = note {
         say(args, &note)?;
     }

@@ -24,22 +24,11 @@ pub fn deep_supervision_scales(strides: &[[usize; 3]]) -> Vec<[f64; 3]> {
 
 /// Labels at every scale, finest first.
 pub fn target_pyramid(labels: Array3<i16>, scales: &[[f64; 3]]) -> Vec<Array3<i16>> {
-    let coarser: Vec<Array3<i16>> = scales
-        .iter()
-        .filter(|scale| **scale != [1.0; 3])
-        .map(|scale| downsample_labels(labels.view(), *scale))
-        .collect();
-    let mut finest = Some(labels);
-    let mut coarser = coarser.into_iter();
-    scales
-        .iter()
-        .map_while(|scale| {
-            if *scale != [1.0; 3] {
-                return coarser.next();
-            }
-            finest.take()
-        })
-        .collect()
+    let scaled = |scale: &[f64; 3]| match *scale == [1.0; 3] {
+        true => labels.clone(),
+        false => downsample_labels(labels.view(), *scale),
+    };
+    scales.iter().map(scaled).collect()
 }
 
 /// Labels at another scale: the nearest voxel of the (half-to-even) rounded shape.
@@ -60,4 +49,24 @@ pub fn downsample_labels(labels: ArrayView3<'_, i16>, scale: [f64; 3]) -> Array3
 pub(super) fn nearest(n: usize, m: usize) -> Vec<usize> {
     let index = |i: usize| ((i as f64 + 0.5) * (n as f64 / m as f64)).floor() as usize;
     (0..m).map(|i| index(i).min(n - 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stage that does not shrink its input has targets of its own all the same.
+    #[test]
+    fn as_many_targets_as_scales() {
+        let check = |strides: &[[usize; 3]], shapes: &[[usize; 3]]| {
+            let labels = Array3::from_shape_fn([4, 6, 8], |(z, y, x)| (z + y + x) as i16);
+            let targets = target_pyramid(labels, &deep_supervision_scales(strides));
+            let found: Vec<_> = targets.iter().map(|t| t.dim().into()).collect();
+            assert_eq!(found, shapes, "{strides:?}");
+        };
+        check(&[[2; 3], [1; 3]], &[[4, 6, 8], [2, 3, 4]]);
+        check(&[[1; 3], [2; 3], [1; 3]], &[[4, 6, 8], [4, 6, 8], [2, 3, 4]]);
+        check(&[[2; 3], [1; 3], [1; 3]], &[[4, 6, 8], [2, 3, 4], [2, 3, 4]]);
+        check(&[[1, 2, 2], [1; 3]], &[[4, 6, 8], [4, 3, 4]]);
+    }
 }

@@ -109,8 +109,8 @@ pub fn save(
         provenance,
     };
     let path = folder.join(NETWORK_FILE);
-    atomic::write(&path, |out| {
-        let io = |e: std::io::Error| ModelError::io("write", &path, e);
+    let io = |e: std::io::Error| ModelError::io("write", &path, e);
+    atomic::write(&path, io, |out| {
         serde_json::to_writer_pretty(&mut *out, &description).map_err(|e| io(e.into()))?;
         out.write_all(b"\n").map_err(io)
     })
@@ -124,8 +124,8 @@ fn write_weights(
 ) -> Result<u32, ModelError> {
     let specs = config.parameter_specs();
     let header = header(&specs, precision);
-    atomic::write(path, |out| {
-        let io = |e| ModelError::io("write", path, e);
+    let io = |e| ModelError::io("write", path, e);
+    atomic::write(path, io, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
         out.write_all(&header).map_err(io)?;
         let mut crc32 = crc32fast::Hasher::new();

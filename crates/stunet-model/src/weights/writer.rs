@@ -142,9 +142,8 @@ pub fn write_v2(
 /// # Errors
 /// When the file cannot be written.
 pub fn write_pickle(path: &Path, value: &Value) -> Result<(), ModelError> {
-    atomic::write(path, |out| {
-        out.write_all(&pickle::write(value)).map_err(|e| ModelError::io("write", path, e))
-    })
+    let io = |e| ModelError::io("write", path, e);
+    atomic::write(path, io, |out| out.write_all(&pickle::write(value)).map_err(io))
 }
 
 fn int(v: usize) -> Value {
@@ -212,8 +211,8 @@ impl<'a> Plan<'a> {
         root: &Value,
         notes: &[(&str, &[u8])],
     ) -> Result<(), ModelError> {
-        atomic::write(path, |out| {
-            let io = |e| ModelError::io("write", path, e);
+        let io = |e| ModelError::io("write", path, e);
+        atomic::write(path, io, |out| {
             let mut zip = ZipWriter::new(out);
             let mut record = |name: &str, bytes: &[u8]| {
                 start(&mut zip, &format!("{prefix}/{name}"), bytes.len())?;

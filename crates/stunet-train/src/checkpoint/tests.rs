@@ -85,7 +85,8 @@ fn every_truncation_is_noticed() {
 fn a_failed_write_leaves_the_old_one() {
     let (folder, path) = saved();
     let before = std::fs::read(&path).unwrap();
-    let failed = atomic::write(&path, |file| -> Result<()> {
+    let io = |e| TrainError::io("write", &path, e);
+    let failed = atomic::write(&path, io, |file| -> Result<()> {
         file.write_all(b"half").unwrap();
         Err(TrainError::NoMoreBatches(0))
     });

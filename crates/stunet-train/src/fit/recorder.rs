@@ -1,7 +1,6 @@
 //! What a run leaves on the disk: log, picture, checkpoints.
 
 use super::{FitConfig, TrainingState};
-use crate::atomic;
 use crate::checkpoint::{self, BEST, FINAL, LATEST};
 use crate::error::{Result, TrainError};
 use crate::events::Event;
@@ -11,6 +10,7 @@ use crate::progress_png::{self, PROGRESS_FILE};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use stunet_model::weights::atomic;
 
 /// The folder of one fold, and what its checkpoints say about the run beside its state.
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ impl<'a> Open<'a> {
     fn new(folder: &'a FoldFolder, state: &TrainingState, config: &FitConfig) -> Result<Self> {
         let path = &folder.path;
         std::fs::create_dir_all(path).map_err(|e| TrainError::io("create", path, e))?;
-        atomic::sweep(path)?;
+        atomic::sweep(path).map_err(|e| TrainError::io("clean", path, e))?;
         let mut log = Log::open(&path.join(LOG_FILE))?;
         let Progressed { epoch, iteration } = Progressed::of(state);
         let begin = json!({

@@ -1,8 +1,10 @@
 //! Everything that changes while a network trains.
 
 use super::FitConfig;
+use crate::batch::DeviceBatch;
 use crate::checkpoint::{Group, Groups, LossScale, State, TrainingCheckpoint};
-use crate::error::Result;
+use crate::distributed::{Averaging, DataParallel};
+use crate::error::{Result, TrainError};
 use crate::history::Progress;
 use crate::loss::Loss;
 use crate::optimiser::{
@@ -11,16 +13,21 @@ use crate::optimiser::{
 use crate::precision::Precision;
 use crate::recompute;
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, TensorData};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use stunet_data::loader::TrainingBatch;
 use stunet_model::{StuNet, StuNetConfig};
 
 /// How a state computes: what it is, not where it stands.
 #[derive(Clone, Debug)]
 pub struct StateOptions {
-    /// Where.
+    /// Where; the first of them, where there are several.
     pub device: Device,
+    /// Further devices of the machine, each of which takes an equal share of every batch.
+    pub others: Vec<Device>,
+    /// How the gradients of several devices become one.
+    pub averaging: Averaging,
     /// The optimiser's constants.
     pub sgd: SgdConfig,
     /// Keep a moving average of the weights with this decay.
@@ -36,6 +43,8 @@ impl StateOptions {
     pub fn new(device: &Device) -> Self {
         Self {
             device: device.clone(),
+            others: Vec::new(),
+            averaging: Averaging::default(),
             sgd: SgdConfig::default(),
             ema: None,
             precision: Precision::F32,
@@ -54,31 +63,35 @@ impl StateOptions {
 
 /// A network in training: its weights, the optimiser's memory, and where the run stands.
 pub struct TrainingState {
-    network: StuNet,
-    sgd: Sgd,
+    replicas: DataParallel,
     ema: Option<Ema>,
     scaler: Option<LossScaler>,
     /// Where the run stands.
     pub progress: Progress,
     options: StateOptions,
-    /// Gradients of the running update.
-    pending: Option<ParameterGradients>,
 }
 
 impl TrainingState {
     /// A run that begins with a network, which has to be on
     /// [`StateOptions::training_device`].
+    ///
+    /// # Panics
+    /// When the system starts no thread per device.
     pub fn new(network: StuNet, options: &StateOptions) -> Self {
+        let sgd = Sgd::new(options.sgd, &network.config());
+        Self::with(network, sgd, options).expect("an optimiser without state fits")
+    }
+
+    fn with(network: StuNet, sgd: Sgd, options: &StateOptions) -> Result<Self> {
         let scaled = options.precision.needs_loss_scaling();
-        Self {
-            sgd: Sgd::new(options.sgd, &network.config()),
+        let StateOptions { others, averaging, .. } = options;
+        Ok(Self {
             ema: options.ema.map(|decay| Ema::new(decay, &network)),
             scaler: scaled.then(LossScaler::default),
             progress: Progress::default(),
             options: options.clone(),
-            pending: None,
-            network,
-        }
+            replicas: DataParallel::new(network, sgd, &options.device, others, *averaging)?,
+        })
     }
 
     /// A run that goes on from a checkpoint.
@@ -92,10 +105,11 @@ impl TrainingState {
         let device = options.training_device();
         let State { config, progress, loss_scale, .. } = checkpoint.state();
         let network = |group| StuNet::from_source(config, &mut checkpoint.source(group), &device);
-        let mut state = Self::new(network(Group::Weights)?, options);
         let mut momentum: BTreeMap<_, _> =
             checkpoint.read_all(Group::Momentum)?.into_iter().collect();
-        state.sgd.restore(&mut |spec| momentum.remove(&spec.name), &device)?;
+        let mut sgd = Sgd::new(options.sgd, config);
+        sgd.restore(&mut |spec| momentum.remove(&spec.name), &device)?;
+        let mut state = Self::with(network(Group::Weights)?, sgd, options)?;
         if let Some(decay) = options.ema {
             // An average that begins now where the run had none.
             let group = if checkpoint.has(Group::Ema) { Group::Ema } else { Group::Weights };
@@ -117,19 +131,19 @@ impl TrainingState {
 
     /// The network as it stands, on the training device.
     pub fn network(&self) -> &StuNet {
-        &self.network
+        self.replicas.network()
     }
 
     /// The network's configuration.
     pub fn config(&self) -> StuNetConfig {
-        self.network.config()
+        self.network().config()
     }
 
     /// The network to predict with, without gradients: the averaged one, where an average is kept.
     pub fn network_for_inference(&self) -> StuNet {
         match &self.ema {
             Some(ema) => ema.network().clone(),
-            None => self.network.valid(),
+            None => self.network().valid(),
         }
     }
 
@@ -143,53 +157,64 @@ impl TrainingState {
         self.scaler.is_some()
     }
 
+    /// Checks that the devices can share a batch of a run; [`fit`](super::fit()) does so first.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn check(&self, config: &FitConfig) -> Result<()> {
+        let (devices, patches) = (self.replicas.len(), config.training.batch_size);
+        match patches.is_multiple_of(devices) {
+            true => Ok(()),
+            false => {
+                let expected = format!("a multiple of the {devices} devices");
+                Err(TrainError::setting("batch size", expected, patches))
+            }
+        }
+    }
+
     /// Forward, loss and backward of one of the `num_batches` of an update; returns the loss.
     pub(super) fn backward(
         &mut self,
-        images: Tensor<5>,
-        targets: &[Tensor<4, Int>],
+        batch: &TrainingBatch,
         loss: &Loss,
         num_batches: usize,
     ) -> f64 {
-        let precision = self.options.precision;
-        let network = &self.network;
         let scale = self.scaler.map_or(1.0, |scaler| scaler.factor()) / num_batches as f64;
-        let (value, gradients) = if self.options.checkpoint_activations {
-            recompute::backward(network, precision, images, loss, targets, scale)
-        } else {
-            let images = images.cast(precision.dtype());
-            let outputs = precision.network(network).forward_deep(images);
-            let (value, gradients) = loss.backward_scaled(outputs, targets, scale);
-            (value, gradients.into_parameter_gradients(network))
-        };
-        self.pending = Some(match self.pending.take() {
-            Some(sum) => sum + gradients,
-            None => gradients,
+        let share = batch.patches.len() / self.replicas.len();
+        let options = &self.options;
+        let losses = self.replicas.accumulate(|rank, device, network| {
+            let patches = &batch.patches[rank * share..(rank + 1) * share];
+            gradients(options, network, DeviceBatch::of(patches, device), loss, scale)
         });
-        value.total
+        losses.iter().sum::<f64>() / losses.len() as f64
     }
 
     /// Updates the weights with the gradients of the batches before.
-    pub(super) fn descend(mut self, lr: f64) -> (Self, StepReport) {
-        let gradients = self.pending.take().expect("an update has a batch");
-        let (network, report) = match &mut self.scaler {
-            Some(scaler) => self.sgd.step_scaled(self.network, gradients, lr, scaler),
-            None => self.sgd.step(self.network, gradients, lr),
-        };
+    pub(super) fn descend(&mut self, lr: f64) -> StepReport {
+        let scaler = self.scaler;
+        let (report, scaler) = self.replicas.descend(|sgd, network, gradients| {
+            let mut scaler = scaler;
+            let (network, report) = match &mut scaler {
+                Some(scaler) => sgd.step_scaled(network, gradients, lr, scaler),
+                None => sgd.step(network, gradients, lr),
+            };
+            (network, (report, scaler))
+        });
+        self.scaler = scaler;
         if let Some(ema) = &mut self.ema
             && !report.skipped
         {
-            ema.update(&network);
+            ema.update(self.replicas.network());
         }
-        (Self { network, ..self }, report)
+        report
     }
 
     /// What a checkpoint holds.
     pub(super) fn to_parts(&self, run: Value) -> (State, Groups) {
-        let momentum = self.sgd.velocities();
+        let momentum = self.replicas.sgd().velocities();
         let momentum = momentum.filter_map(|(spec, v)| Some((spec.name.clone(), v?))).collect();
         let mut groups =
-            vec![(Group::Weights, parameters(&self.network)), (Group::Momentum, momentum)];
+            vec![(Group::Weights, parameters(self.network())), (Group::Momentum, momentum)];
         if let Some(ema) = &self.ema {
             groups.push((Group::Ema, parameters(ema.network())));
         }
@@ -201,6 +226,25 @@ impl TrainingState {
             State { config: self.config(), progress: self.progress.clone(), loss_scale, run };
         (state, groups)
     }
+}
+
+/// Loss and gradients of some patches.
+fn gradients(
+    options: &StateOptions,
+    network: &StuNet,
+    DeviceBatch { images, targets }: DeviceBatch,
+    loss: &Loss,
+    scale: f64,
+) -> (f64, ParameterGradients) {
+    let precision = options.precision;
+    let (value, gradients) = if options.checkpoint_activations {
+        recompute::backward(network, precision, images, loss, &targets, scale)
+    } else {
+        let outputs = precision.network(network).forward_deep(images.cast(precision.dtype()));
+        let (value, gradients) = loss.backward_scaled(outputs, &targets, scale);
+        (value, gradients.into_parameter_gradients(network))
+    };
+    (value.total, gradients)
 }
 
 fn parameters(network: &StuNet) -> Vec<(String, TensorData)> {

@@ -169,6 +169,41 @@ fn every_way_of_computing_learns_and_goes_on() {
     check("recomputed", &|options| options.checkpoint_activations = true, 1);
 }
 
+/// Two devices that share every batch end where one with whole batches does, but for rounding, and
+/// go on from their checkpoint bit for bit.
+#[test]
+fn two_devices_end_where_one_does() {
+    let config = config(2, 4);
+    let single = fit(state(), &cases(None), &config, None, &mut go_on).unwrap();
+    let options =
+        StateOptions { others: vec![Device::flex()], ..StateOptions::new(&Device::flex()) };
+    let network =
+        StuNet::init(&network(), Initialisation::NnUNetV1, 5, &options.training_device()).unwrap();
+    let begin = || TrainingState::new(network.clone(), &options);
+    let double = fit(begin(), &cases(None), &config, None, &mut go_on).unwrap();
+    let losses = |state: &TrainingState| -> Vec<f64> {
+        state.progress.history.iter().map(|r| r.train_loss).collect()
+    };
+    let pairs = losses(&single).into_iter().zip(losses(&double));
+    let worst = pairs.map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-4, "{:?} {:?}", losses(&single), losses(&double));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LATEST);
+    let half = FitConfig { num_epochs: 1, ..config.clone() };
+    let stopped = fit(begin(), &cases(None), &half, None, &mut go_on).unwrap();
+    stopped.save(&path, &serde_json::Value::Null).unwrap();
+    let checkpoint = TrainingCheckpoint::open(&path).unwrap();
+    let again = TrainingState::from_checkpoint(&checkpoint, &options).unwrap();
+    let [a, b] = [stopped, again].map(|s| fit(s, &cases(None), &config, None, &mut go_on).unwrap());
+    assert!(bits(&a) == bits(&b), "weights or momentum differ");
+
+    let mut odd = config;
+    odd.training.batch_size = 3;
+    let line = fit(begin(), &cases(None), &odd, None, &mut go_on).err().unwrap().to_string();
+    assert_eq!(line, "batch size: expected a multiple of the 2 devices, found 3");
+}
+
 #[test]
 fn a_finished_run_is_left_alone() {
     let config = config(1, 2);

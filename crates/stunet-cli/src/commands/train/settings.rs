@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use stunet::data::augment::Augmentation;
 use stunet::data::loader::LoaderConfig;
 use stunet::data::plans::{Plans, Reference};
-use stunet::device::Chosen;
+use stunet::device::Devices;
 use stunet::model::{StuNetConfig, StuNetSize};
+use stunet::train::distributed::Averaging;
 use stunet::train::loss::{LossConfig, ZeroWeight};
 use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
@@ -177,8 +178,13 @@ impl Settings {
     }
 
     /// How the network computes.
-    pub fn state_options(&self, chosen: &Chosen) -> StateOptions {
+    pub fn state_options(&self, devices: &Devices) -> StateOptions {
         StateOptions {
+            others: devices.others().map(|chosen| chosen.device.clone()).collect(),
+            averaging: match devices.reduce_among_themselves() {
+                true => Averaging::Collective,
+                false => Averaging::FirstDevice,
+            },
             ema: self.ema,
             precision: match self.precision {
                 TrainPrecision::F32 => Precision::F32,
@@ -186,7 +192,7 @@ impl Settings {
                 TrainPrecision::F16 => Precision::F16,
             },
             checkpoint_activations: self.checkpoint_activations,
-            ..StateOptions::new(&chosen.device)
+            ..StateOptions::new(&devices.first().device)
         }
     }
 

@@ -43,7 +43,7 @@ pub fn run(
     let cases: Vec<_> =
         raw.cases().iter().filter(|c| settings.validation_cases.contains(&c.name)).collect();
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let device = stunet::device::choose(&args.device)?.device;
+    let device = stunet::device::choose_all(&args.device)?.first().device.clone();
     let network = Model::open(model, &OpenOptions::new(&device))?;
     let mut pairs = Vec::new();
     for (index, case) in cases.iter().enumerate() {
