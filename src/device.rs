@@ -414,7 +414,7 @@ fn devices_of(backend: Backend) -> Vec<Listed> {
         }
     });
     // A driver that panics while it is being asked offers no device.
-    let mut listed = listed.unwrap_or_default();
+    let mut listed: Vec<Listed> = listed.unwrap_or_default();
     listed.sort_by_key(|found| found.software);
     listed
 }
