@@ -2,6 +2,8 @@
 
 pub(crate) mod reference;
 
+use crate::Path;
+use crate::steps::note;
 use burn::tensor::Tensor;
 
 /// Convolves (cross-correlates, as every deep-learning library does) with an odd cubic kernel.
@@ -27,10 +29,13 @@ use burn::tensor::Tensor;
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps};
+        use crate::cpu::{Cpu, CpuOps, convolution_path};
+        let path = convolution_path(x.dims(), weight.dims(), stride);
+        note("conv3d", path, x.dims(), Some(weight.dims()));
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
         return Tensor::from_dispatch(Cpu::stunet_conv3d(x, weight, bias, stride));
     }
+    note("conv3d", Path::Reference, x.dims(), Some(weight.dims()));
     reference::conv3d(x, weight, bias, stride)
 }
 
@@ -54,14 +59,19 @@ pub fn conv3d_joined(
         without_channels(second.dims()),
         "tensors to be joined differ beyond their channels"
     );
+    let mut joined = first.dims();
+    joined[1] += second.dims()[1];
     #[cfg(feature = "cpu")]
     if cpu_takes(&first, &weight, &bias) && cpu_takes(&second, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps};
+        use crate::cpu::{Cpu, CpuOps, convolution_path};
+        let path = convolution_path(joined, weight.dims(), stride);
+        note("conv3d_joined", path, joined, Some(weight.dims()));
         let (first, second) = (first.into_dispatch(), second.into_dispatch());
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
         let y = Cpu::stunet_conv3d_joined(first, second, weight, bias, stride);
         return Tensor::from_dispatch(y);
     }
+    note("conv3d_joined", Path::Reference, joined, Some(weight.dims()));
     reference::conv3d_joined(first, second, weight, bias, stride)
 }
 

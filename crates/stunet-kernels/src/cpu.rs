@@ -21,6 +21,7 @@ mod upsample;
 pub(crate) use operators::CpuOps;
 pub(crate) use pool::Workspace;
 
+use crate::Path;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Tensor};
 
@@ -28,6 +29,13 @@ use burn::tensor::{DType, Tensor};
 pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device().without_autodiff();
     x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// How a convolution of tensors that [`takes`] accepted is computed.
+pub(crate) fn convolution_path(input: [usize; 5], weight: [usize; 5], stride: [usize; 3]) -> Path {
+    let [batch, _, z, y, x] = input;
+    let [outputs, inputs, kernel, ..] = weight;
+    conv::path(&conv::Shape { batch, inputs, outputs, size: [z, y, x], stride }, kernel)
 }
 
 /// The extension, for any tensors that [`takes`] accepted.

@@ -2,6 +2,8 @@
 
 pub(crate) mod reference;
 
+use crate::Path;
+use crate::steps::note;
 use burn::tensor::Tensor;
 
 /// The learned scale and shift of a norm, with its epsilon.
@@ -31,8 +33,10 @@ pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &norm, 1.0) {
+        note("instance_norm", Path::Fused, x.dims(), None);
         return on_cpu(x, norm, None, 1.0);
     }
+    note("instance_norm", Path::Reference, x.dims(), None);
     reference::instance_norm(x, norm)
 }
 
@@ -47,8 +51,10 @@ pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &norm, slope) {
+        note("norm_activation", Path::Fused, x.dims(), None);
         return on_cpu(x, norm, None, slope);
     }
+    note("norm_activation", Path::Reference, x.dims(), None);
     reference::norm_activation(x, norm, slope)
 }
 
@@ -69,8 +75,10 @@ pub fn norm_residual_activation(
     assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &norm, slope) && crate::cpu::takes(&residual) {
+        note("norm_residual_activation", Path::Fused, x.dims(), None);
         return on_cpu(x, norm, Some(residual), slope);
     }
+    note("norm_residual_activation", Path::Reference, x.dims(), None);
     reference::norm_residual_activation(x, norm, residual, slope)
 }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod reference;
 
+use crate::Path;
+use crate::steps::note;
 use burn::tensor::Tensor;
 
 /// `x` where positive, else `slope * x`.
@@ -9,6 +11,7 @@ use burn::tensor::Tensor;
 /// # Shapes
 /// `[N, C, Z, Y, X]` in and out.
 pub fn leaky_relu(x: Tensor<5>, slope: f64) -> Tensor<5> {
+    note("leaky_relu", Path::Reference, x.dims(), None);
     reference::leaky_relu(x, slope)
 }
 

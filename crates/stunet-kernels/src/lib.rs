@@ -17,6 +17,8 @@
 //! | [`norm_residual_activation`] | norm, plus a residual, then activation |
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`concat_channels`] | two tensors along the channel axis |
+//!
+//! [`steps`] tells which operators a piece of work called, and how each was computed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -27,6 +29,7 @@ mod conv3d;
 mod cpu;
 mod instance_norm;
 mod leaky_relu;
+mod steps;
 mod upsample_nearest;
 mod workspace;
 
@@ -34,6 +37,7 @@ pub use concat_channels::concat_channels;
 pub use conv3d::{conv3d, conv3d_joined};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
+pub use steps::{Path, Step, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use workspace::{Workspace, workspace};
 

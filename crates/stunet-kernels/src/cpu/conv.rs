@@ -25,6 +25,7 @@ pub(crate) use pointwise::{pointwise, pointwise_input_gradient, pointwise_weight
 
 use super::memory::Output;
 use super::simd::Isa;
+use crate::Path;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,15 @@ impl Shape {
     /// Output voxels of each axis.
     pub(crate) fn out_size(&self) -> [usize; 3] {
         std::array::from_fn(|axis| self.size[axis].div_ceil(self.stride[axis]))
+    }
+}
+
+/// How a convolution with a kernel of `kernel` voxels along each axis is computed.
+pub(crate) fn path(shape: &Shape, kernel: usize) -> Path {
+    match kernel {
+        1 => Path::Pointwise,
+        _ if winograd::pays(shape) => Path::Winograd,
+        _ => Path::Direct,
     }
 }
 

@@ -5,7 +5,7 @@ use super::gather::{Source, gather};
 use super::geometry::{CHANNELS, Cut, Strip, Sweep};
 use super::weights::{Packing, unpack};
 use super::{tile, voxels};
-use crate::cpu::memory::{Lines, Output, Target, with_scratch};
+use crate::cpu::memory::{Output, Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,8 +35,9 @@ pub(crate) fn weight_gradient(
     // Shares of the strips: chosen by sizes alone, so that sums do not depend on the threads.
     let shares = TASKS.div_ceil(pairs).min(strips.len());
     let len = packing.len(&sweep);
-    let mut partial = Lines::zeros(shares * len.next_multiple_of(16));
-    let target = Target::new(partial.values_mut());
+    let mut partial = Output::new(shares * len.next_multiple_of(16));
+    partial.values_mut().par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
+    let target = partial.target();
     let source = Source { parts, voxels: voxels(sweep.in_size) };
     let gradient = Source { parts: &[(gradient, shape.outputs)], voxels: out_voxels };
     (0..shares * pairs).into_par_iter().for_each(|task| {

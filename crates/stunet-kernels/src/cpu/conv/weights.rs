@@ -4,7 +4,7 @@
 //! A block of outputs is one or two vectors wide and filled up with zeros.
 
 use super::geometry::{CHANNELS, Sweep};
-use crate::cpu::memory::{Lines, Target};
+use crate::cpu::memory::{Output, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 
@@ -74,10 +74,10 @@ pub(super) fn pack(
     packing: Packing,
     weight: &[f32],
     order: Order,
-) -> Lines {
+) -> Output {
     assert_eq!(weight.len(), sweep.inputs * sweep.outputs * 27, "a kernel holds 27 taps");
-    let mut packed = Lines::zeros(packing.len(sweep));
-    let target = Target::new(packed.values_mut());
+    let mut packed = Output::new(packing.len(sweep));
+    let target = packed.target();
     let tasks = packing.blocks * sweep.blocks();
     (0..tasks).into_par_iter().for_each(|task| {
         let (output, input) = (task / sweep.blocks(), task % sweep.blocks());

@@ -19,6 +19,7 @@ mod backward;
 mod boxes;
 mod copy;
 mod forward;
+#[allow(clippy::needless_range_loop, reason = "indices name axes")]
 mod transform;
 mod weights;
 
@@ -31,11 +32,15 @@ use super::Shape;
 const FREQUENCIES: usize = 64;
 /// Channels below which transforms cost more than the products they save.
 const LEAST_CHANNELS: usize = 8;
+/// Tiles below which the kernel's transform costs more than the products they save.
+const LEAST_TILES: usize = 32;
 
 /// Whether this is the faster way to compute a convolution and its gradients.
 pub(super) fn pays(shape: &Shape) -> bool {
     let tiles: usize = shape.size.iter().map(|size| size.div_ceil(2)).product();
+    let enough =
+        shape.inputs.min(shape.outputs) >= LEAST_CHANNELS && shape.batch * tiles >= LEAST_TILES;
     // Odd sizes are filled up to whole tiles; thin volumes would mostly be filling.
     let filled = 8 * tiles <= super::voxels(shape.size) * 5 / 3;
-    shape.stride == [1; 3] && shape.inputs.min(shape.outputs) >= LEAST_CHANNELS && filled
+    shape.stride == [1; 3] && enough && filled
 }

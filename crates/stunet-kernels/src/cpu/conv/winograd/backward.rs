@@ -8,7 +8,7 @@ use super::weights::{Layout, unpack};
 use crate::cpu::conv::gather::Source;
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::{Shape, tile, voxels};
-use crate::cpu::memory::{Lines, Output, Target, with_scratch};
+use crate::cpu::memory::{Output, Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -37,8 +37,9 @@ pub(crate) fn weight_gradient(
     // Shares of the boxes: chosen by sizes alone, so that sums do not depend on the threads.
     let shares = TASKS.div_ceil(pairs).min(cut.len());
     let len = layout.blocks * shape.inputs * FREQUENCIES * layout.width;
-    let mut partial = Lines::zeros(shares * len);
-    let target = Target::new(partial.values_mut());
+    let mut partial = Output::new(shares * len);
+    partial.values_mut().par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
+    let target = partial.target();
     let source = Source { parts, voxels: volume };
     let gradient = Source { parts: &[(gradient, shape.outputs)], voxels: volume };
     (0..shares * pairs).into_par_iter().for_each(|task| {
@@ -59,7 +60,7 @@ pub(crate) fn weight_gradient(
             }
         });
     });
-    let (sum, others) = partial.values_mut()[..shares * len].split_at_mut(len);
+    let (sum, others) = partial.values_mut().split_at_mut(len);
     for share in others.chunks(len) {
         sum.par_chunks_mut(1 << 14).zip(share.par_chunks(1 << 14)).for_each(|(sum, part)| {
             sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);

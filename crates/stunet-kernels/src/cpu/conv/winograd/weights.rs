@@ -8,7 +8,7 @@ use super::FREQUENCIES;
 use super::transform::{transform_kernel, transform_kernel_gradient};
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::weights::{Order, transpose};
-use crate::cpu::memory::{Lines, Target};
+use crate::cpu::memory::{Output, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 
@@ -50,10 +50,10 @@ pub(super) fn pack(
     weight: &[f32],
     order: Order,
     mirrored: bool,
-) -> Lines {
+) -> Output {
     assert_eq!(weight.len(), layout.inputs * layout.outputs * 27, "a kernel holds 27 taps");
-    let mut packed = Lines::zeros(layout.len());
-    let target = Target::new(packed.values_mut());
+    let mut packed = Output::new(layout.len());
+    let target = packed.target();
     let groups = layout.inputs.div_ceil(INPUTS);
     (0..layout.blocks * groups).into_par_iter().for_each(|task| {
         let (block, group) = (task / groups, task % groups);

@@ -1,0 +1,69 @@
+//! Which operators ran, and how.
+
+use std::cell::RefCell;
+
+/// How an operator was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Path {
+    /// Burn's own operators: the truth, and the fallback.
+    Reference,
+    /// The processor's own operator: a convolution product by product.
+    Direct,
+    /// The processor's own operator: a convolution by minimal filtering.
+    Winograd,
+    /// The processor's own operator: a convolution of single voxels.
+    Pointwise,
+    /// The processor's own operator: in one pass what would be several.
+    Fused,
+}
+
+/// One operator that ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// Its name, that of the function: `conv3d`, `norm_activation`, ...
+    pub operator: &'static str,
+    /// How it was computed.
+    pub path: Path,
+    /// Its input, `[N, C, Z, Y, X]`; of two that are joined, as if they were one.
+    pub input: [usize; 5],
+    /// Its weight, for convolutions: `[Cout, Cin, K, K, K]`.
+    pub weight: Option<[usize; 5]>,
+}
+
+thread_local! {
+    static STEPS: RefCell<Option<Vec<Step>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` and lists the operators that this thread called meanwhile, forward passes alone.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use stunet_kernels::{Path, steps, upsample_nearest};
+///
+/// let x = Tensor::<5>::ones([1, 1, 2, 2, 2], &Device::flex());
+/// let (y, steps) = steps(|| upsample_nearest(x, [2; 3]));
+/// assert_eq!((y.dims()[4], steps[0].operator, steps[0].input[4]), (4, "upsample_nearest", 2));
+/// # let _ = Path::Fused;
+/// ```
+pub fn steps<R>(work: impl FnOnce() -> R) -> (R, Vec<Step>) {
+    let outer = STEPS.replace(Some(Vec::new()));
+    let result = work();
+    let steps = STEPS.replace(outer).unwrap_or_default();
+    (result, steps)
+}
+
+/// Notes an operator, if anybody asks.
+pub(crate) fn note(
+    operator: &'static str,
+    path: Path,
+    input: [usize; 5],
+    weight: Option<[usize; 5]>,
+) {
+    STEPS.with_borrow_mut(|steps| {
+        if let Some(steps) = steps {
+            steps.push(Step { operator, path, input, weight });
+        }
+    });
+}
