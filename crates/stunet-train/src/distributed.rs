@@ -295,7 +295,7 @@ mod tests {
     /// over the first device is the default.
     #[test]
     fn a_processor_has_no_collective() {
-        let ones = burn::tensor::Tensor::<1>::ones([2], &Device::flex());
+        let ones = Tensor::<1>::ones([2], &Device::flex());
         let reduce = || all_reduce(ones, ReduceOperation::Mean, vec![Device::flex(); 2]).resolve();
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));

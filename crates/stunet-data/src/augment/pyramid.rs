@@ -61,7 +61,7 @@ mod tests {
         let check = |strides: &[[usize; 3]], shapes: &[[usize; 3]]| {
             let labels = Array3::from_shape_fn([4, 6, 8], |(z, y, x)| (z + y + x) as i16);
             let targets = target_pyramid(labels, &deep_supervision_scales(strides));
-            let found: Vec<_> = targets.iter().map(|t| t.dim().into()).collect();
+            let found: Vec<[usize; 3]> = targets.iter().map(|t| t.dim().into()).collect();
             assert_eq!(found, shapes, "{strides:?}");
         };
         check(&[[2; 3], [1; 3]], &[[4, 6, 8], [2, 3, 4]]);
