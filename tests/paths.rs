@@ -1,6 +1,6 @@
 //! No fallback by accident: how the processor computes each layer of S and B.
 #![cfg(feature = "cpu")]
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use burn::tensor::{Device, Tensor};
 use stunet::kernels::{Path, steps};
