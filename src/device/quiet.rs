@@ -72,6 +72,7 @@ mod tests {
 
     /// Seen from outside: a child of this test's own binary writes during a probe and after it.
     #[cfg(unix)]
+    #[allow(clippy::disallowed_methods, reason = "a test tells its child by it")]
     #[test]
     fn what_a_driver_writes_is_not_seen() {
         use std::io::Write as _;

@@ -41,3 +41,4 @@ pub use error::ModelError;
 pub use init::Initialisation;
 pub use parameter::{ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
+pub use stunet_kernels::{Workspace, workspace};

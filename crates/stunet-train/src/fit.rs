@@ -20,6 +20,7 @@ use std::time::Instant;
 use stunet_data::augment::Augmentation;
 use stunet_data::loader::{Loader, LoaderConfig, TrainingBatch};
 use stunet_data::sample::TrainingCases;
+use stunet_model::workspace;
 pub(crate) use validate::Validated;
 use validate::{Validation, validate};
 
@@ -87,6 +88,8 @@ pub fn fit(
     if state.is_complete(config) && folder.is_none_or(FoldFolder::is_final) {
         return Ok(state);
     }
+    // Tensors of one step are made of the memory of those of the step before.
+    let _workspace = workspace();
     let mut recorder = Recorder::open(folder, &state, config)?;
     let next = state.progress.next_batch;
     let mut training = Loader::start(cases.training.clone(), config.training.clone(), next);

@@ -87,7 +87,7 @@ impl Case {
         let slices: Vec<_> = parts.iter().map(|(part, c)| (part.as_slice(), *c)).collect();
         let channels = self.channels();
         let (weight, gradient) = (&data.weight, &data.gradient);
-        let vec = |mut output: crate::cpu::memory::Output| output.values_mut().to_vec();
+        let vec = |mut output: Output| output.values_mut().to_vec();
         let (y, dx, dw) = if self.kernel == 1 {
             (
                 pointwise(isa, shape, &slices, weight, &data.bias),
