@@ -305,7 +305,8 @@ fn libraries_print_nothing() {
             .into_iter()
             .any(|name| has_word(line, name))
             || line.contains("io::stdout")
-            || line.contains("io::stderr")
+            // A handle that is kept to be put back is not written to.
+            || line.contains("io::stderr") && !line.contains("rustix::io::dup(")
     });
 }
 
