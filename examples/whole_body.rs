@@ -127,11 +127,8 @@ fn write_model(path: &Path, classes: usize, patch: usize, width: usize) -> anyho
         width: [1, 1, 2, 2, 2, 2].map(|factor| factor * width),
         ..StuNetConfig::small(1, classes)
     };
-    let plans = Plans {
-        patch_size: [patch; 3],
-        num_outputs: Some(classes),
-        ..Plans::totalsegmentator()
-    };
+    let plans =
+        Plans { patch_size: [patch; 3], num_outputs: Some(classes), ..Plans::totalsegmentator() };
     let device = stunet::device::parse("cpu")?;
     let network = StuNet::init(&config, Initialisation::NnUNetV1, 1, &device)?;
     Model::from_parts(vec![network], plans, labels)?.save_folder(path)?;

@@ -532,7 +532,11 @@ mod tests {
         check("stunet predict -i a -o b -m c --reference v2.2 --accumulation f16", true);
         check("stunet predict -i a -o b -m c --step-size 0", false);
         check("stunet predict -i a -o b -m c --step-size nan", false);
-        check("stunet predict -i a -o b -m c --num-parts 4", false);
+        check("stunet predict -i a -o b -m c --num-parts 4", true);
+        check("stunet predict -i a -o b -m c --part-id 3", false);
+        check("stunet predict -i a -o b -m c --max-memory 1.5G --confidence", true);
+        check("stunet predict -i a -o b -m c --max-memory much", false);
+        check("stunet predict -i a -o b -m c --save-probabilities npz", true);
         check("stunet predict -i a -o b", false);
         check("stunet info --size small --json", true);
         check("stunet info", false);

@@ -66,7 +66,9 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Vec
 pub fn remove_leftovers(jobs: &[Job]) {
     let outputs: HashSet<_> = jobs
         .iter()
-        .flat_map(|job| [job.output.clone(), job.probabilities("npz"), job.probabilities("zarr.zip")])
+        .flat_map(|job| {
+            [job.output.clone(), job.probabilities("npz"), job.probabilities("zarr.zip")]
+        })
         .chain(jobs.iter().map(Job::confidence))
         .collect();
     let folders: HashSet<_> = outputs.iter().filter_map(|output| output.parent()).collect();

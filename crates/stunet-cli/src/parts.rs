@@ -27,14 +27,8 @@ impl Environment {
     /// The variables this program was started with.
     #[allow(clippy::disallowed_methods, reason = "the one place where the binary reads them")]
     pub fn read() -> Self {
-        let names = [
-            SLURM_ID,
-            SLURM_COUNT,
-            SLURM_FIRST,
-            SLURM_STEP,
-            KUBERNETES_INDEX,
-            KUBERNETES_COUNT,
-        ];
+        let names =
+            [SLURM_ID, SLURM_COUNT, SLURM_FIRST, SLURM_STEP, KUBERNETES_INDEX, KUBERNETES_COUNT];
         Self(names.into_iter().filter_map(|n| Some((n, std::env::var(n).ok()?))).collect())
     }
 
@@ -90,12 +84,7 @@ pub fn part(
         },
     };
     ensure!(part.of > 0, "--num-parts: expected at least 1, found 0");
-    ensure!(
-        part.id < part.of,
-        "--part-id: expected 0 to {}, found {}",
-        part.of - 1,
-        part.id
-    );
+    ensure!(part.id < part.of, "--part-id: expected 0 to {}, found {}", part.of - 1, part.id);
     Ok(part)
 }
 
@@ -108,8 +97,9 @@ mod tests {
         variables: &[(&'static str, &str)],
         expected: Result<(usize, usize), &str>,
     ) {
-        let environment =
-            Environment(variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect());
+        let environment = Environment(
+            variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        );
         match (part(given.0, given.1, true, &environment), expected) {
             (Ok(found), Ok((id, of))) => assert_eq!(found, Part { id, of }),
             (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
@@ -137,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_single_case_is_not_divided() {
-        let environment = Environment(vec![(SLURM_ID, "3".to_owned()), (SLURM_COUNT, "9".to_owned())]);
+        let environment =
+            Environment(vec![(SLURM_ID, "3".to_owned()), (SLURM_COUNT, "9".to_owned())]);
         assert_eq!(part(None, None, false, &environment).unwrap(), Part { id: 0, of: 1 });
     }
 }

@@ -16,7 +16,7 @@ use stunet_testing::prng;
 /// `count` cases that differ, the one at `corrupt` cut off in the middle.
 fn cases(scene: &Scene, count: usize, corrupt: usize) -> PathBuf {
     for i in 0..count {
-        let size = [20 + i % 7, 18 + i % 5, 16 + i % 3];
+        let size = [20 + i % 7, 18 + i % 5, 16 + i % 3].map(|n| n as i16);
         let mut bytes = NiftiBytes::ramp(size).bytes();
         if i == corrupt {
             bytes.truncate(bytes.len() / 2);
@@ -36,7 +36,9 @@ fn arguments(input: &Path, output: &Path, more: &[&str]) -> Vec<String> {
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap()))
+        .map(|path| {
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap())
+        })
         .collect()
 }
 
@@ -131,7 +133,11 @@ fn a_scheduler_divides_a_folder() {
         files(&scene.path("out")).into_keys().collect::<Vec<_>>()
     };
     let of = |names: &[&str]| names.iter().map(|n| format!("{n}.nii.gz")).collect::<Vec<_>>();
-    let slurm = [("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_ARRAY_TASK_MIN", "1")];
+    let slurm = [
+        ("SLURM_ARRAY_TASK_ID", "2"),
+        ("SLURM_ARRAY_TASK_COUNT", "2"),
+        ("SLURM_ARRAY_TASK_MIN", "1"),
+    ];
     assert_eq!(run(&slurm), of(&["c001", "c003"]));
     let indexed = [("JOB_COMPLETION_INDEX", "0"), ("JOB_COMPLETIONS", "3")];
     assert_eq!(run(&indexed), of(&["c000", "c001", "c003"]));
@@ -146,7 +152,7 @@ fn memory_that_is_bounded_is_kept_or_refused_in_one_line() {
     };
     let plenty = run("3G", "plenty.nii.gz");
     assert!(plenty.status.success(), "{}", said(&plenty).1);
-    let refused = run("20M", "refused.nii.gz");
+    let refused = run("4M", "refused.nii.gz");
     let (_, stderr) = said(&refused);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr.lines().count() == 1 && stderr.contains("memory"), "{stderr}");
@@ -173,7 +179,8 @@ fn confidence_lies_in_a_folder_of_its_own() {
         let of_labels = report["cases"][0]["labels"].as_array().unwrap();
         let told = of_labels.iter().filter(|label| label["voxels"].as_u64() > Some(0));
         for label in told {
-            let (mean, mut sum, mut count) = (label["confidence"]["mean"].as_f64().unwrap(), 0.0, 0.0);
+            let (mean, mut sum, mut count) =
+                (label["confidence"]["mean"].as_f64().unwrap(), 0.0, 0.0);
             for (value, sure) in labels.data.iter().zip(&volume.data) {
                 if u64::from(*value) == label["value"].as_u64().unwrap() {
                     sum += f64::from(*sure) / 255.0;

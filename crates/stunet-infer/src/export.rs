@@ -13,10 +13,10 @@ use crate::slab::{RowValues, Slab};
 use crate::sliding_window::RowSink;
 use ndarray::{Array3, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
-use stunet_data::simd::wide;
 use std::ops::Range;
 use stunet_data::preprocess::Placement;
 use stunet_data::preprocess::resample::AxisTaps;
+use stunet_data::simd::wide;
 
 /// How the values of one voxel become its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,9 +231,9 @@ impl Restore {
         let chosen = s![first..last.max(first), .., columns.clone()];
         let mut labels = self.placement.view_mut(&mut self.labels);
         let mut labels = labels.slice_mut(chosen);
-        let mut grades = confidence.as_mut().map(|confidence| {
-            self.placement.view_mut(confidence.volume_mut()).slice_move(chosen)
-        });
+        let mut grades = confidence
+            .as_mut()
+            .map(|confidence| self.placement.view_mut(confidence.volume_mut()).slice_move(chosen));
         let mut grades = grades.as_mut().map(|grades| grades.axis_iter_mut(Axis(0)));
         let planes: Vec<_> = labels
             .axis_iter_mut(Axis(0))
@@ -471,7 +471,6 @@ fn round_to_half(value: f64) -> f64 {
 mod tests {
     use super::*;
     use half::f16;
-    use proptest::prelude::*;
 
     #[test]
     fn round_to_half_is_exact() {

@@ -33,9 +33,9 @@ pub mod sliding_window;
 pub mod windows;
 
 pub use blend::Averaging;
+pub use confidence::Measure;
 pub use error::InferError;
 pub use model::{Folds, Model, ModelKind, OpenOptions};
-pub use confidence::Measure;
 pub use predict::{
     Event, Mode, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings, predict,
     predict_prepared, prepare, prepare_scan,

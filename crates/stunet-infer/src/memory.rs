@@ -98,8 +98,11 @@ impl Needs<'_> {
         match self.divide(&rows, &columns, room) {
             Some(tiles) => Ok(self.finish(tiles)),
             None => {
-                let least = self.sums_bytes(&rows.smallest(), &columns.smallest());
-                let needed = fixed + least;
+                let least = rows.finest().map(|piece| {
+                    let widest = columns.finest().map(|piece| piece.network.len()).max();
+                    self.sums_bytes(&piece.network, &(0..widest.unwrap_or(0)))
+                });
+                let needed = fixed + least.max().unwrap_or(0);
                 Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
             }
         }
@@ -234,10 +237,9 @@ impl Divisions {
         self.pieces.iter().flatten().flatten()
     }
 
-    /// The shortest piece, by its voxels at the network.
-    fn smallest(&self) -> Range<usize> {
-        let shortest = self.pieces().min_by_key(|piece| piece.network.len());
-        shortest.map_or(0..0, |piece| piece.network.clone())
+    /// The pieces between neighbouring cuts.
+    fn finest(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().filter_map(|from| from.first()?.as_ref())
     }
 
     /// The division into allowed pieces with the fewest starts in all, and their number.
@@ -272,9 +274,8 @@ impl Divisions {
 pub(crate) fn tile_starts(windows: &Windows, tile: &Tile) -> [Vec<usize>; 3] {
     let within = |axis: usize, range: &Range<usize>| -> Vec<usize> {
         let (below, window) = (windows.padding_below()[axis], windows.window_shape()[axis]);
-        let reaches = |start: &&usize| {
-            **start < range.end + below && **start + window > range.start + below
-        };
+        let reaches =
+            |start: &&usize| **start < range.end + below && **start + window > range.start + below;
         windows.starts()[axis].iter().filter(reaches).copied().collect()
     };
     [windows.starts()[0].clone(), within(1, &tile.rows), within(2, &tile.columns)]
@@ -295,7 +296,8 @@ pub(crate) fn peak_rows(windows: &Windows, rows: &Range<usize>) -> usize {
     for (i, z) in zs.iter().enumerate() {
         let top = clip(0, z + window_z, &(0..depth));
         let close_z = zs.get(i + 1).map_or(depth, |next| clip(0, *next, &(0..depth)));
-        let released_z = keep_one(closed_z, 0)..if close_z == depth { depth } else { keep_one(close_z, 0) };
+        let released_z =
+            keep_one(closed_z, 0)..if close_z == depth { depth } else { keep_one(close_z, 0) };
         let (mut touched_y, mut closed_y) = (rows.start, rows.start);
         for (j, y) in ys.iter().enumerate() {
             let top_y = clip(1, y + window_y, rows);
@@ -303,8 +305,11 @@ pub(crate) fn peak_rows(windows: &Windows, rows: &Range<usize>) -> usize {
             peak = peak.max(held);
             touched_y = top_y;
             let close_y = ys.get(j + 1).map_or(rows.end, |next| clip(1, *next, rows));
-            let released_y = keep_one(closed_y, rows.start)
-                ..if close_y == rows.end { rows.end } else { keep_one(close_y, rows.start) };
+            let released_y = keep_one(closed_y, rows.start)..if close_y == rows.end {
+                rows.end
+            } else {
+                keep_one(close_y, rows.start)
+            };
             held -= released_z.len() * released_y.len();
             closed_y = close_y;
         }

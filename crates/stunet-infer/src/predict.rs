@@ -406,9 +406,10 @@ impl Job<'_> {
         let placement = self.trace.placement();
         let shape = self.trace.output_shape();
         let format = options.probability_format;
-        let file = options.save_probabilities.as_ref().map(|path| {
-            ProbabilityFile::create(path, format, self.kind(), num_classes, shape)
-        });
+        let file = options
+            .save_probabilities
+            .as_ref()
+            .map(|path| ProbabilityFile::create(path, format, self.kind(), num_classes, shape));
         let regions = self.model.labels().has_regions();
         let confidence = options
             .confidence

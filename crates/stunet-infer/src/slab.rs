@@ -17,9 +17,9 @@ use crate::error::InferError;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
-use stunet_data::simd::wide;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
+use stunet_data::simd::wide;
 
 /// Rows `[C, X]` of sums, with the rows `[X]` of their weights.
 ///
@@ -212,7 +212,8 @@ impl Slab {
         let length = self.rows.len().max(1);
         let mut sums: Vec<_> = (0..window[0]).map(|_| None).collect();
         let held = self.held.chunks_exact_mut(length).skip(planes.there.start);
-        for (target, held) in sums.iter_mut().skip(planes.skipped).zip(held).take(planes.there.len())
+        for (target, held) in
+            sums.iter_mut().skip(planes.skipped).zip(held).take(planes.there.len())
         {
             *target = Some(PlaneSums {
                 held: &mut held[within.clone()],

@@ -411,7 +411,11 @@ pub(crate) mod tests {
         })
     }
 
-    pub(crate) fn recipe(reference: Reference, accumulation: Accumulation, axes: &[usize]) -> Recipe {
+    pub(crate) fn recipe(
+        reference: Reference,
+        accumulation: Accumulation,
+        axes: &[usize],
+    ) -> Recipe {
         Recipe {
             window: [4, 6, 8],
             step_size: 0.5,
@@ -431,7 +435,11 @@ pub(crate) mod tests {
     }
 
     /// What the references do: arrays of classes × volume, fold after fold.
-    pub(crate) fn whole_volume(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+    pub(crate) fn whole_volume(
+        fakes: &[Fake],
+        shape: [usize; 3],
+        recipe: &Recipe,
+    ) -> Vec<Vec<f32>> {
         let windows = Windows::new(shape, recipe.window, recipe.step_size).unwrap();
         let half = recipe.effective_accumulation() == Accumulation::F16;
         let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };

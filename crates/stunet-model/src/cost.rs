@@ -57,9 +57,8 @@ pub fn num_parameters(config: &StuNetConfig) -> u64 {
 /// which a block holds no more; at the end the features and the logits.
 pub fn predict_peak_bytes(config: &StuNetConfig, input: [usize; 3]) -> u64 {
     let sizes = config.stage_sizes(input);
-    let volume = |level: usize| {
-        (config.width[level] * sizes[level].iter().product::<usize>()) as u64
-    };
+    let volume =
+        |level: usize| (config.width[level] * sizes[level].iter().product::<usize>()) as u64;
     let skips = |below: usize| (0..below).map(volume).sum::<u64>();
     let stage = |level: usize| skips(level) + 6 * volume(level);
     let voxels = input.iter().product::<usize>() as u64;

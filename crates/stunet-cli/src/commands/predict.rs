@@ -103,7 +103,11 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(args: &'a PredictArgs, chosen: &'a Chosen, report: &mut Report) -> anyhow::Result<Self> {
+    fn open(
+        args: &'a PredictArgs,
+        chosen: &'a Chosen,
+        report: &mut Report,
+    ) -> anyhow::Result<Self> {
         let clock = Instant::now();
         let options = open_options(args, chosen)?;
         let model = {
@@ -227,7 +231,8 @@ impl<'a> Session<'a> {
     /// One line about all cases.
     fn sum_up(&self, report: &Report) -> anyhow::Result<()> {
         let Some(summary) = &report.summary else { return Ok(()) };
-        let peak = summary.peak_memory_bytes.map(|peak| format!(", {} of memory", output::bytes(peak)));
+        let peak =
+            summary.peak_memory_bytes.map(|peak| format!(", {} of memory", output::bytes(peak)));
         let line = format!(
             "{} predicted, {} skipped, {} failed in {:.1} s, {:.1} million voxels per second{}",
             summary.predicted,
@@ -283,13 +288,14 @@ impl Stages for Session<'_> {
         let options = self.predict_options(job)?;
         let progress = Progress::new(title, self.args.quiet);
         let mut told = Ok(());
-        let prediction = infer::predict_prepared(&self.model, read.prepared, &options, &mut |event| {
-            progress.hear(event);
-            if let Event::Plan { .. } = event {
-                told = self.tell_plan(job, event);
-            }
-            interrupt::flow()
-        });
+        let prediction =
+            infer::predict_prepared(&self.model, read.prepared, &options, &mut |event| {
+                progress.hear(event);
+                if let Event::Plan { .. } = event {
+                    told = self.tell_plan(job, event);
+                }
+                interrupt::flow()
+            });
         told?;
         let prediction = prediction.map_err(|error| with_file(error, &job.case.files[0]))?;
         Ok((prediction, read.read_secs))

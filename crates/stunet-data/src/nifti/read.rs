@@ -249,7 +249,10 @@ impl Source {
 /// Whether the file's type and scaling may give small whole numbers only.
 fn is_small(header: &Header, scaling: Option<(f64, f64)>) -> bool {
     let whole = scaling.is_none_or(|(slope, inter)| {
-        slope.fract() == 0.0 && inter.fract() == 0.0 && slope.abs() < 32768.0 && inter.abs() < 32768.0
+        slope.fract() == 0.0
+            && inter.fract() == 0.0
+            && slope.abs() < 32768.0
+            && inter.abs() < 32768.0
     });
     whole && matches!(header.datatype, 2 | 256 | 4 | 512)
 }

@@ -1,7 +1,7 @@
 //! The region that holds data: everything else is exactly 0 in every channel.
 
-use crate::error::{DataError, Result};
 use super::resample::Voxel;
+use crate::error::{DataError, Result};
 use ndarray::{Array3, ArrayView4, Axis};
 use rayon::prelude::*;
 

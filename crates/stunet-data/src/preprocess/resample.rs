@@ -201,9 +201,7 @@ fn range<T: Voxel>(input: ArrayView3<'_, T>, map: impl Fn(T) -> f64 + Copy + Syn
                 false => plane,
             };
             plane.rows().into_iter().fold(none, |range, row| match row.to_slice() {
-                Some(values) => {
-                    join(range, wide(|| range_of_slice(values)))
-                }
+                Some(values) => join(range, wide(|| range_of_slice(values))),
                 None => row
                     .iter()
                     .filter(|v| v.partial_cmp(v).is_some())

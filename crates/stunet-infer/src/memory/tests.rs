@@ -21,9 +21,8 @@ fn unslabbed(
     taps: &[AxisTaps; 3],
     half: bool,
 ) -> Array3<u16> {
-    let at = |c: usize, z: usize, y: usize, x: usize| {
-        f64::from(planes[z][(c * height + y) * width + x])
-    };
+    let at =
+        |c: usize, z: usize, y: usize, x: usize| f64::from(planes[z][(c * height + y) * width + x]);
     let mix = |a: f64, b: f64, w: f64| if w == 0.0 { a } else { a * (1.0 - w) + b * w };
     let shape = [0, 1, 2].map(|axis| taps[axis].len());
     Array3::from_shape_fn(shape, |(z, y, x)| {
@@ -153,12 +152,10 @@ proptest! {
 #[test]
 fn folds_in_half_precision_are_averaged_in_tiles_too() {
     let recipe = recipe(ALL[1].0, ALL[1].1, &[2]);
-    let fakes =
-        [Fake { classes: CLASSES, gain: 1.0 }, Fake { classes: CLASSES, gain: 0.3 }];
+    let fakes = [Fake { classes: CLASSES, gain: 1.0 }, Fake { classes: CLASSES, gain: 0.3 }];
     let (shape, to) = ([7, 9, 17], [9, 14, 20]);
     let taps = taps(shape, to, 3);
-    let expected =
-        unslabbed(&whole_volume(&fakes, shape, &recipe), [9, 17], &taps, true);
+    let expected = unslabbed(&whole_volume(&fakes, shape, &recipe), [9, 17], &taps, true);
     let windows = Windows::new(shape, recipe.window, 0.5).unwrap();
     let needs = Needs { num_folds: 2, ..needs(&windows, &taps, &recipe) };
     let most = needs.plan(None).unwrap();

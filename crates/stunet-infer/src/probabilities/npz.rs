@@ -97,8 +97,13 @@ impl Spool {
         let [_, b, c] = frame.shape;
         let strides = [b * c, c, 1];
         let mut step = [0; 3];
-        frame.transpose_backward.iter().zip(strides).for_each(|(axis, stride)| step[*axis] = stride);
-        let first: usize = frame.lower.iter().zip(strides).map(|(lower, stride)| lower * stride).sum();
+        frame
+            .transpose_backward
+            .iter()
+            .zip(strides)
+            .for_each(|(axis, stride)| step[*axis] = stride);
+        let first: usize =
+            frame.lower.iter().zip(strides).map(|(lower, stride)| lower * stride).sum();
         let mut file: &File = self.file.as_file();
         let (mut packed, mut rows) = (Vec::new(), Vec::new());
         for z in 0..depth {

@@ -35,9 +35,9 @@ impl Pieces {
         let (block, within) = (y / ROWS, y % ROWS);
         let num_rows = ROWS.min(height - block * ROWS);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (voxels, values) = open.entry((z, block)).or_insert_with(|| {
-            (0, vec![0.0; self.extent.num_classes * ROWS * full_width])
-        });
+        let (voxels, values) = open
+            .entry((z, block))
+            .or_insert_with(|| (0, vec![0.0; self.extent.num_classes * ROWS * full_width]));
         for (class, row) in row.chunks_exact(width).enumerate() {
             let at = (class * ROWS + within) * full_width + x;
             values[at..at + width].copy_from_slice(row);

@@ -109,8 +109,7 @@ fn predict_all<S: Stages>(
             1 => job.case.name.clone(),
             _ => format!("{}/{total} {}", index + 1, job.case.name),
         };
-        let content =
-            content.and_then(|read| shielded(|| stages.predict(&job, title, read)));
+        let content = content.and_then(|read| shielded(|| stages.predict(&job, title, read)));
         if to_writer.send(Item { index, job, content }).is_err() {
             return;
         }

@@ -116,10 +116,12 @@ fn across<T: Voxel, U: Voxel>(
     let line = Line::new(n, m, order);
     let mut output = Array3::default((m, n1, n2));
     let targets: Vec<_> = output.axis_iter_mut(Axis(1)).collect();
-    targets.into_par_iter().zip(input.axis_iter(Axis(1)).into_par_iter()).for_each_init(
-        Scratch::default,
-        |Scratch { rows, .. }, (target, source)| line.run(source, target, range, rows, map),
-    );
+    targets
+        .into_par_iter()
+        .zip(input.axis_iter(Axis(1)).into_par_iter())
+        .for_each_init(Scratch::default, |Scratch { rows, .. }, (target, source)| {
+            line.run(source, target, range, rows, map)
+        });
     output
 }
 
@@ -237,12 +239,7 @@ impl Line {
     }
 
     #[inline(always)]
-    fn store<U: Voxel>(
-        &self,
-        rows: &[Row],
-        mut block: ArrayViewMut2<'_, U>,
-        range: (f64, f64),
-    ) {
+    fn store<U: Voxel>(&self, rows: &[Row], mut block: ArrayViewMut2<'_, U>, range: (f64, f64)) {
         for (i, target) in block.rows_mut().into_iter().enumerate() {
             let sum = self.value(rows, i, range);
             target.into_iter().zip(&sum).for_each(|(t, s)| *t = U::from_f64(*s));
