@@ -122,7 +122,7 @@ fn write_model(path: &Path, classes: usize, patch: usize, width: usize) -> anyho
     let names: Vec<String> = (0..classes)
         .map(|i| if i == 0 { "background".to_owned() } else { format!("structure_{i}") })
         .collect();
-    let labels = LabelSet::from_names(&names)?;
+    let labels = LabelSet::from_names(names.iter().map(String::as_str))?;
     let config = StuNetConfig {
         width: [1, 1, 2, 2, 2, 2].map(|factor| factor * width),
         ..StuNetConfig::small(1, classes)
