@@ -122,9 +122,19 @@ pub struct PredictArgs {
     #[arg(long)]
     pub disable_tta: bool,
 
-    /// Also write the class probabilities, as CASE.npz
-    #[arg(long)]
-    pub save_probabilities: bool,
+    /// Also write the class probabilities: CASE.zarr.zip, or nnU-Net's CASE.npz
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "zarr")]
+    pub save_probabilities: Option<Probabilities>,
+
+    /// Also write how sure each label is, 0 to 255, as confidence/CASE.nii.gz: the distance of the
+    /// best class to the second, or the entropy of all
+    #[arg(long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
+    pub confidence: Option<Confidence>,
+
+    /// Memory of the program: what does not fit is predicted in parts, or refused before it begins;
+    /// a number with M or G (2G); default: what is free
+    #[arg(long, value_name = "BYTES", value_parser = byte_count)]
+    pub max_memory: Option<u64>,
 
     /// The implementation whose arithmetic to follow; default: the one that wrote the model
     #[arg(long, value_enum, value_name = "VERSION")]
@@ -142,21 +152,40 @@ pub struct PredictArgs {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Take part I of N of the sorted cases: the I-th and every N-th after it
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "part_id")]
-    pub num_parts: usize,
+    /// Take part I of N of the sorted cases of a folder: the I-th and every N-th after it; default:
+    /// what SLURM's array variables say, if there are any
+    #[arg(long, value_name = "N")]
+    pub num_parts: Option<usize>,
 
-    /// Which part, from 0
-    #[arg(long, value_name = "I", default_value_t = 0, requires = "num_parts")]
-    pub part_id: usize,
+    /// Which part, from 0; default: SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX
+    #[arg(long, value_name = "I", requires = "num_parts")]
+    pub part_id: Option<usize>,
 
-    /// Write a report of every case: seconds, windows, voxels and millilitres of every label
+    /// Write a report of every case and a summary: seconds by stage, memory, voxels of every label
     #[arg(long, value_name = "REPORT")]
     pub json: Option<PathBuf>,
 
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// How probabilities are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Probabilities {
+    /// A Zarr array, written piece by piece
+    Zarr,
+    /// nnU-Net's array
+    Npz,
+}
+
+/// How sure a label is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Confidence {
+    /// Probability of the best class less that of the second
+    Margin,
+    /// One less the entropy over its largest value
+    Entropy,
 }
 
 /// `stunet info`.
@@ -438,6 +467,18 @@ fn devices_help() -> String {
     format!("{}; several GPUs, such as cuda:0,cuda:1, share every batch", device_help())
 }
 
+/// A number of bytes: `2G`, `512M`, `1.5G`, `3000000000`; powers of 1000, as in `--memory`.
+fn byte_count(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a number of bytes such as 2G or 512M, found {text:?}");
+    let (number, unit) = match text.trim().trim_end_matches(['B', 'b']) {
+        text if text.ends_with(['G', 'g']) => (&text[..text.len() - 1], 1e9),
+        text if text.ends_with(['M', 'm']) => (&text[..text.len() - 1], 1e6),
+        text => (text, 1.0),
+    };
+    let bytes = number.trim().parse::<f64>().map_err(|_| wrong())? * unit;
+    if bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
 fn step_size(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(step) if step > 0.0 && step <= 1.0 => Ok(step),
@@ -495,7 +536,11 @@ mod tests {
         check("stunet predict -i a -o b -m c --reference v2.2 --accumulation f16", true);
         check("stunet predict -i a -o b -m c --step-size 0", false);
         check("stunet predict -i a -o b -m c --step-size nan", false);
-        check("stunet predict -i a -o b -m c --num-parts 4", false);
+        check("stunet predict -i a -o b -m c --num-parts 4", true);
+        check("stunet predict -i a -o b -m c --part-id 3", false);
+        check("stunet predict -i a -o b -m c --max-memory 1.5G --confidence", true);
+        check("stunet predict -i a -o b -m c --max-memory much", false);
+        check("stunet predict -i a -o b -m c --save-probabilities npz", true);
         check("stunet predict -i a -o b", false);
         check("stunet info --size small --json", true);
         check("stunet info", false);

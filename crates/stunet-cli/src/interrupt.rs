@@ -1,5 +1,6 @@
 //! Ctrl-C: the first one asks the work to stop, the second ends the program.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit code of a program ended by Ctrl-C.
@@ -26,4 +27,9 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
 /// Whether the user has asked to stop.
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
+}
+
+/// The same for a listener.
+pub fn flow() -> ControlFlow<()> {
+    if asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

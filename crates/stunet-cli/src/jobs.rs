@@ -1,5 +1,6 @@
 //! Which cases are predicted, and what each is written as.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use anyhow::{bail, ensure};
 use stunet::data::dataset::{Case, list_cases};
 
 use crate::args::{Mode, PredictArgs};
+use crate::parts::{self, Environment};
 
 /// Endings that promise a file of another format, not a folder.
 const OTHER_FORMATS: [&str; 10] =
@@ -24,31 +26,64 @@ pub struct Job {
 
 impl Job {
     /// Where its probabilities go: beside the labelmap.
-    pub fn probabilities(&self) -> PathBuf {
+    pub fn probabilities(&self, ending: &str) -> PathBuf {
         let name = self.output.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"));
-        self.output.with_file_name(format!("{}.npz", stem.unwrap_or(&name)))
+        self.output.with_file_name(format!("{}.{ending}", stem.unwrap_or(&name)))
+    }
+
+    /// Where its confidence goes: under the same name, in a folder beside the labelmap, where nobody
+    /// takes it for another case.
+    pub fn confidence(&self) -> PathBuf {
+        let folder = self.output.parent().unwrap_or(Path::new(""));
+        folder.join("confidence").join(self.output.file_name().unwrap_or_default())
     }
 }
 
 /// The jobs that the arguments mean, sorted by case, this part's only.
-pub fn jobs(args: &PredictArgs) -> anyhow::Result<Vec<Job>> {
-    ensure!(args.num_parts > 0, "--num-parts: expected at least 1, found 0");
-    ensure!(
-        args.part_id < args.num_parts,
-        "--part-id: expected 0 to {}, found {}",
-        args.num_parts - 1,
-        args.part_id
-    );
-    ensure!(
-        !args.save_probabilities || args.mode == Mode::Normal,
-        "--save-probabilities: expected --mode normal; the others have none at the image's resolution"
-    );
+pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Vec<Job>> {
+    for (option, given) in [
+        ("--save-probabilities", args.save_probabilities.is_some()),
+        ("--confidence", args.confidence.is_some()),
+    ] {
+        ensure!(
+            !given || args.mode == Mode::Normal,
+            "{option}: expected --mode normal; the others have none at the image's resolution"
+        );
+    }
+    let folder = matches!(args.input.as_slice(), [folder] if folder.is_dir());
+    let part = parts::part(args.num_parts, args.part_id, folder, environment)?;
     let all = match args.input.as_slice() {
         [folder] if folder.is_dir() => jobs_of_folder(folder, &args.output)?,
         files => vec![job_of_files(files, &args.output)?],
     };
-    Ok(all.into_iter().skip(args.part_id).step_by(args.num_parts).collect())
+    Ok(all.into_iter().skip(part.id).step_by(part.of).collect())
+}
+
+/// Removes what a killed run of the same cases left in their folder under temporary names.
+///
+/// Other parts may be at work there: only files of these jobs are touched.
+pub fn remove_leftovers(jobs: &[Job]) {
+    let outputs: HashSet<_> = jobs
+        .iter()
+        .flat_map(|job| {
+            [job.output.clone(), job.probabilities("npz"), job.probabilities("zarr.zip")]
+        })
+        .chain(jobs.iter().map(Job::confidence))
+        .collect();
+    let folders: HashSet<_> = outputs.iter().filter_map(|output| output.parent()).collect();
+    for folder in folders {
+        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        for entry in fs::read_dir(here).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let of = name.strip_prefix(".stunet-").and_then(|rest| rest.strip_suffix(".tmp"));
+            let of = of.and_then(|rest| rest.rsplit_once('-')).map(|(of, _)| folder.join(of));
+            if of.is_some_and(|of| outputs.contains(&of)) {
+                // Whoever may not remove it may not write beside it either, and that is told.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 fn jobs_of_folder(folder: &Path, output: &Path) -> anyhow::Result<Vec<Job>> {
@@ -157,7 +192,7 @@ mod tests {
         });
         let line = ["stunet".into(), "predict".into(), "-m".into(), "m".into()];
         match LowArgs::parse_from(line.into_iter().chain(words)).command {
-            LowCommand::Predict(args) => jobs(&args),
+            LowCommand::Predict(args) => jobs(&args, &Environment::default()),
             _ => unreachable!("the line above is a prediction"),
         }
     }
@@ -216,8 +251,8 @@ mod tests {
     fn probabilities_lie_beside_the_labelmap() {
         let case = Case { name: "a".into(), files: Vec::new() };
         let job = |output: &str| Job { case: case.clone(), output: output.into() };
-        assert_eq!(job("x/a.nii.gz").probabilities(), Path::new("x/a.npz"));
-        assert_eq!(job("a.b.nii").probabilities(), Path::new("a.b.npz"));
+        assert_eq!(job("x/a.nii.gz").probabilities("npz"), Path::new("x/a.npz"));
+        assert_eq!(job("a.b.nii").probabilities("npz"), Path::new("a.b.npz"));
     }
 
     #[test]

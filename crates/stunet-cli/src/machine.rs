@@ -19,11 +19,22 @@ pub fn free_memory() -> Option<u64> {
     }
 }
 
-/// The entry `MemAvailable` of Linux's `/proc/meminfo`, in bytes.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Bytes this process holds now, and at most so far, by the system's own accounting.
+pub fn own_memory() -> Option<(u64, u64)> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    Some((entry(&status, "VmRSS:")?, entry(&status, "VmHWM:")?))
+}
+
+/// An entry of `/proc/self/status` or `/proc/meminfo`, in bytes.
+fn entry(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes << 10)
+}
+
+/// The entry `MemAvailable` of Linux's `/proc/meminfo`, in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    entry(meminfo, "MemAvailable:")
 }
 
 #[cfg(test)]
@@ -34,6 +45,7 @@ mod tests {
     fn linuxs_own_words() {
         let text = "MemTotal:       24512 kB\nMemFree:  7 kB\nMemAvailable:   22016 kB\n";
         assert_eq!(available(text), Some(22016 * 1024));
+        assert_eq!(entry("Name: x\nVmRSS:\t  3 kB\n", "VmRSS:"), Some(3072));
         assert_eq!(available("MemTotal: 1 kB\n"), None);
         assert_eq!(available("MemAvailable: lots\n"), None);
     }

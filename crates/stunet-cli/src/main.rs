@@ -12,6 +12,7 @@ mod interrupt;
 mod jobs;
 mod machine;
 mod output;
+mod parts;
 mod progress;
 mod report;
 

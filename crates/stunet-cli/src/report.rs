@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use ndarray::Array3;
 use serde::Serialize;
 use stunet::data::labels::{LabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
@@ -22,8 +23,31 @@ pub struct Report {
     pub device: Option<String>,
     /// The model; none when no case needed it.
     pub model: Option<ModelReport>,
-    /// In the order of the work.
+    /// What all cases took; none when none was predicted.
+    pub summary: Option<Summary>,
+    /// Skipped ones first, then in the order of their names.
     pub cases: Vec<CaseReport>,
+}
+
+/// What all predicted cases took together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Cases predicted in this run.
+    pub predicted: usize,
+    /// Cases that were there before.
+    pub skipped: usize,
+    /// Cases that failed.
+    pub failed: usize,
+    /// Seconds by stage, summed over the predicted cases. Stages of different cases overlap.
+    pub seconds: Seconds,
+    /// Seconds on the clock, from the first case to the last; loading the model is not counted.
+    pub wall_secs: f64,
+    /// Voxels of the predicted images.
+    pub voxels: usize,
+    /// The same per second on the clock.
+    pub voxels_per_sec: f64,
+    /// Most bytes the process held, by the system's own accounting, where it says so.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// The model that predicted.
@@ -89,15 +113,22 @@ pub struct CaseResult {
     pub prediction: PredictReport,
     /// Seconds on the clock.
     pub seconds: Seconds,
+    /// Voxels of the image per second of `total`.
+    pub voxels_per_sec: f64,
+    /// Most bytes the process has held up to the end of this case, where the system says so.
+    pub peak_memory_bytes: Option<u64>,
     /// The class probabilities, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<PathBuf>,
+    /// How sure each label is, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<PathBuf>,
     /// Every label of the model, those with no voxel too.
     pub labels: Vec<LabelCount>,
 }
 
-/// Seconds of a case, which add up to `total`.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Seconds of a case by stage, which add up to `total`; what a case waits for others is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Seconds {
     /// Reading its files.
     pub read: f64,
@@ -109,8 +140,19 @@ pub struct Seconds {
     pub export: f64,
     /// Writing the labelmap.
     pub write: f64,
-    /// From the first to the last.
+    /// All of them.
     pub total: f64,
+}
+
+impl std::ops::AddAssign for Seconds {
+    fn add_assign(&mut self, other: Self) {
+        self.read += other.read;
+        self.preprocess += other.preprocess;
+        self.windows += other.windows;
+        self.export += other.export;
+        self.write += other.write;
+        self.total += other.total;
+    }
 }
 
 /// How much of a label there is.
@@ -124,6 +166,18 @@ pub struct LabelCount {
     pub voxels: u64,
     /// Their volume in millilitres.
     pub volume_ml: f64,
+    /// How sure they are, where that was asked for and there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Sureness>,
+}
+
+/// The confidence of a label's voxels, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sureness {
+    /// On average.
+    pub mean: f64,
+    /// Share of voxels below one half.
+    pub below_half: f64,
 }
 
 impl Report {
@@ -131,10 +185,11 @@ impl Report {
     pub fn new() -> Self {
         Self {
             format: "stunet-predict-report",
-            version: 1,
+            version: 2,
             stunet: env!("CARGO_PKG_VERSION"),
             device: None,
             model: None,
+            summary: None,
             cases: Vec::new(),
         }
     }
@@ -142,6 +197,24 @@ impl Report {
     /// Number of cases of a status.
     pub fn count(&self, status: Status) -> usize {
         self.cases.iter().filter(|case| case.status == status).count()
+    }
+
+    /// Sums up the cases.
+    pub fn sum_up(&mut self, wall_secs: f64, peak_memory_bytes: Option<u64>) {
+        let mut seconds = Seconds::default();
+        let results = || self.cases.iter().filter_map(|case| case.result.as_ref());
+        results().for_each(|result| seconds += result.seconds);
+        let voxels = results().map(|result| result.voxels).sum();
+        self.summary = Some(Summary {
+            predicted: self.count(Status::Predicted),
+            skipped: self.count(Status::Skipped),
+            failed: self.count(Status::Failed),
+            seconds,
+            wall_secs,
+            voxels,
+            voxels_per_sec: voxels as f64 / wall_secs.max(1e-9),
+            peak_memory_bytes,
+        });
     }
 
     /// Writes the report in one piece: under another name first, then renamed.
@@ -178,20 +251,42 @@ fn plain_file() -> std::fs::Permissions {
     }
 }
 
-/// Counts the voxels of every label.
-pub fn count_labels(labelmap: &LabelMap, labels: &LabelSet) -> Vec<LabelCount> {
-    let mut voxels = vec![0u64; usize::from(u16::MAX) + 1];
-    for value in &labelmap.data {
-        voxels[usize::from(*value)] += 1;
+/// Counts the voxels of every label, and averages their confidence.
+pub fn count_labels(
+    labelmap: &LabelMap,
+    labels: &LabelSet,
+    confidence: Option<&Array3<u8>>,
+) -> Vec<LabelCount> {
+    let mut counts = vec![Count::default(); usize::from(u16::MAX) + 1];
+    match confidence {
+        None => labelmap.data.iter().for_each(|value| counts[usize::from(*value)].voxels += 1),
+        Some(confidence) => {
+            for (value, sure) in labelmap.data.iter().zip(confidence) {
+                let count = &mut counts[usize::from(*value)];
+                count.voxels += 1;
+                count.sum += u64::from(*sure);
+                count.low += u64::from(*sure < 128);
+            }
+        }
     }
     let millilitres = labelmap.geometry.voxel_volume_mm3() / 1000.0;
     painted(labels)
         .into_iter()
         .map(|(value, name)| {
-            let voxels = voxels[usize::from(value)];
-            LabelCount { value, name, voxels, volume_ml: voxels as f64 * millilitres }
+            let Count { voxels, sum, low } = counts[usize::from(value)];
+            let share = |part: u64| part as f64 / voxels as f64;
+            let sure = Sureness { mean: share(sum) / 255.0, below_half: share(low) };
+            let confidence = confidence.filter(|_| voxels > 0).map(|_| sure);
+            LabelCount { value, name, voxels, volume_ml: voxels as f64 * millilitres, confidence }
         })
         .collect()
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    voxels: u64,
+    sum: u64,
+    low: u64,
 }
 
 /// The values that occur in labelmaps, with the names they go by.

@@ -174,7 +174,7 @@ fn one_bad_case_does_not_stop_the_others() {
 fn probabilities_are_written_beside_the_labelmap() {
     let scene = Scene::new();
     let input = scene.volume("ct.nii");
-    predict(&input, &scene.path("out"), &["--save-probabilities"]);
+    predict(&input, &scene.path("out"), &["--save-probabilities", "npz"]);
     assert_eq!(names(&scene.path("out")), ["ct.nii.gz", "ct.npz"]);
 }
 

@@ -41,3 +41,52 @@ impl Image {
         self.data.dim().0
     }
 }
+
+/// The voxels of a file, in the narrowest type that holds them exactly.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Voxels {
+    /// Whole numbers from -32768 to 32767: Hounsfield units, labels.
+    Small(Array4<i16>),
+    /// Everything else.
+    Single(Array4<f32>),
+}
+
+/// A volume as it was read: an [`Image`] that may take half the memory.
+///
+/// # Shapes
+/// `voxels` is `[C, Z, Y, X]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scan {
+    /// Intensities as the file means them, after its scaling.
+    pub voxels: Voxels,
+    /// The grid.
+    pub geometry: Geometry,
+}
+
+impl Scan {
+    /// Number of channels.
+    pub fn num_channels(&self) -> usize {
+        match &self.voxels {
+            Voxels::Small(data) => data.dim().0,
+            Voxels::Single(data) => data.dim().0,
+        }
+    }
+
+    /// Bytes of its voxels.
+    pub fn bytes(&self) -> u64 {
+        let count = self.geometry.shape().iter().product::<usize>() * self.num_channels();
+        match self.voxels {
+            Voxels::Small(_) => count as u64 * 2,
+            Voxels::Single(_) => count as u64 * 4,
+        }
+    }
+
+    /// The same voxels in single precision.
+    pub fn into_image(self) -> Image {
+        let data = match self.voxels {
+            Voxels::Small(data) => data.mapv(f32::from),
+            Voxels::Single(data) => data,
+        };
+        Image { data, geometry: self.geometry }
+    }
+}

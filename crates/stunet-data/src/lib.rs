@@ -41,6 +41,7 @@ pub mod planner;
 pub mod plans;
 pub mod preprocess;
 pub mod sample;
+pub mod simd;
 pub mod splits;
 pub mod store;
 

@@ -7,19 +7,21 @@
 //!
 //! Nothing is allocated on a header's word alone, and nothing half-written is left behind.
 
+mod gzip;
 mod header;
 mod orientation;
 mod read;
 mod write;
 
 pub(crate) use write::write_then_rename;
-pub use write::{write_image, write_labelmap};
+pub use write::{write_bytes, write_image, write_labelmap};
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::image::Image;
+use crate::image::{Image, Scan, Voxels};
 use crate::labels::LabelMap;
 use ndarray::{Array3, Array4};
+use read::Values;
 use std::path::{Path, PathBuf};
 
 /// Reads one 3-D or 4-D file, or the channel files of a case in channel order.
@@ -31,6 +33,14 @@ use std::path::{Path, PathBuf};
 /// When a file is missing, truncated, damaged or no NIfTI file, its affine is singular or sheared,
 /// its spacing zero, a voxel NaN or infinite, or the files do not share one grid.
 pub fn read_image<P: AsRef<Path>>(files: &[P]) -> Result<Image> {
+    read_scan(files).map(Scan::into_image)
+}
+
+/// As [`read_image`], in half the memory where the voxels are small whole numbers, as in CT.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<Scan> {
     let Some(first) = files.first() else {
         return Err(DataError::NoCases);
     };
@@ -45,12 +55,18 @@ pub fn read_image<P: AsRef<Path>>(files: &[P]) -> Result<Image> {
             })
             .map_err(|e| e.at(file))?;
         volume.num_channels += next.num_channels;
-        volume.voxels.extend_from_slice(&next.voxels);
+        volume.voxels.append(next.voxels);
     }
     let [z, y, x] = volume.geometry.shape();
-    let data = Array4::from_shape_vec((volume.num_channels, z, y, x), volume.voxels)
-        .expect("the reader returns as many voxels as the shape says");
-    Image::new(data, volume.geometry)
+    let shape = (volume.num_channels, z, y, x);
+    const FITS: &str = "the reader returns as many voxels as the shape says";
+    let voxels = match volume.voxels {
+        Values::Small(values) => Voxels::Small(Array4::from_shape_vec(shape, values).expect(FITS)),
+        Values::Single(values) => {
+            Voxels::Single(Array4::from_shape_vec(shape, values).expect(FITS))
+        }
+    };
+    Ok(Scan { voxels, geometry: volume.geometry })
 }
 
 /// Reads a labelmap: whole numbers from 0 to 65535, one channel.
@@ -75,11 +91,21 @@ fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
     if volume.num_channels != 1 {
         return Err(DataError::ChannelCount { expected: 1, found: volume.num_channels });
     }
-    let bad = |v: &&f32| !(**v >= 0.0 && **v <= 65535.0 && v.fract() == 0.0);
-    if let Some(found) = volume.voxels.iter().find(bad) {
-        return Err(DataError::NotALabel { found: f64::from(*found) });
-    }
-    let values = volume.voxels.iter().map(|v| *v as u16).collect();
+    let values: Vec<u16> = match &volume.voxels {
+        Values::Small(values) => {
+            if let Some(found) = values.iter().find(|v| **v < 0) {
+                return Err(DataError::NotALabel { found: f64::from(*found) });
+            }
+            values.iter().map(|v| *v as u16).collect()
+        }
+        Values::Single(values) => {
+            let bad = |v: &&f32| !(**v >= 0.0 && **v <= 65535.0 && v.fract() == 0.0);
+            if let Some(found) = values.iter().find(bad) {
+                return Err(DataError::NotALabel { found: f64::from(*found) });
+            }
+            values.iter().map(|v| *v as u16).collect()
+        }
+    };
     Ok(Array3::from_shape_vec(volume.geometry.shape(), values)
         .expect("the reader returns as many voxels as the shape says"))
 }

@@ -8,14 +8,15 @@ mod normalize;
 pub mod resample;
 mod restore;
 
-pub use restore::{RestoreOrder, Trace};
+pub use restore::{Placement, RestoreOrder, Trace};
 
 use crate::error::{DataError, Result};
-use crate::image::Image;
+use crate::geometry::Geometry;
+use crate::image::{Image, Scan, Voxels};
 use crate::labels::LabelMap;
 use crate::plans::{Plans, Reference};
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis};
-use resample::{LabelRule, Order, resize_labels, resize_separately};
+use resample::{LabelRule, Order, Voxel, resize_labels, resize_mapped, resize_separately};
 
 /// What the network sees.
 ///
@@ -39,8 +40,28 @@ pub struct Preprocessed {
 /// nnU-Net 1.7 `preprocessing.py` (`GenericPreprocessor.preprocess_test_case`); nnU-Net 2.2 and 2.8
 /// `default_preprocessor.py` (`DefaultPreprocessor.run_case_npy`).
 pub fn preprocess(image: &Image, plans: &Plans) -> Result<Preprocessed> {
+    preprocess_voxels(image.data.view(), &image.geometry, plans)
+}
+
+/// As [`preprocess`], from the voxels as they were read: nothing of the file's size is held beside
+/// them, unless statistics are masked.
+///
+/// # Errors
+/// As [`preprocess`].
+pub fn preprocess_scan(scan: &Scan, plans: &Plans) -> Result<Preprocessed> {
+    match &scan.voxels {
+        Voxels::Small(data) => preprocess_voxels(data.view(), &scan.geometry, plans),
+        Voxels::Single(data) => preprocess_voxels(data.view(), &scan.geometry, plans),
+    }
+}
+
+fn preprocess_voxels<T: Voxel<Resized = f32>>(
+    data: ArrayView4<'_, T>,
+    geometry: &Geometry,
+    plans: &Plans,
+) -> Result<Preprocessed> {
     let masked = plans.channels.iter().any(|c| c.use_mask);
-    let (prepared, _) = run(image, Labels::Outside { needed: masked }, plans)?;
+    let (prepared, _) = run(data, geometry, Labels::Outside { needed: masked }, plans)?;
     Ok(prepared)
 }
 
@@ -56,15 +77,54 @@ pub fn preprocess_with_labels(
     labels: Option<&LabelMap>,
     plans: &Plans,
 ) -> Result<(Preprocessed, Array3<i16>)> {
+    with_labels(image.data.view(), &image.geometry, labels, plans)
+}
+
+/// As [`preprocess_with_labels`], from the voxels as they were read.
+///
+/// # Errors
+/// As [`preprocess_with_labels`].
+pub fn preprocess_scan_with_labels(
+    scan: &Scan,
+    labels: Option<&LabelMap>,
+    plans: &Plans,
+) -> Result<(Preprocessed, Array3<i16>)> {
+    match &scan.voxels {
+        Voxels::Small(data) => with_labels(data.view(), &scan.geometry, labels, plans),
+        Voxels::Single(data) => with_labels(data.view(), &scan.geometry, labels, plans),
+    }
+}
+
+fn with_labels<T: Voxel<Resized = f32>>(
+    data: ArrayView4<'_, T>,
+    geometry: &Geometry,
+    labels: Option<&LabelMap>,
+    plans: &Plans,
+) -> Result<(Preprocessed, Array3<i16>)> {
     let labels = match labels {
         Some(labels) => {
-            image.geometry.check_same_grid(&labels.geometry)?;
+            geometry.check_same_grid(&labels.geometry)?;
             Labels::Given(labels)
         }
         None => Labels::Outside { needed: true },
     };
-    let (prepared, labels) = run(image, labels, plans)?;
+    let (prepared, labels) = run(data, geometry, labels, plans)?;
     Ok((prepared, labels.expect("labels were asked for")))
+}
+
+/// Bytes that reading a file and [`preprocess_scan`] hold at their peak, by an estimate from above:
+/// the voxels in two or four bytes each, the largest volume between two axes, and the result.
+pub fn memory_bytes(geometry: &Geometry, num_channels: usize, plans: &Plans) -> u64 {
+    let voxels: f64 = geometry.shape().iter().map(|n| *n as f64).product();
+    let growth: [f64; 3] = std::array::from_fn(|axis| {
+        geometry.spacing_mm()[plans.transpose_forward[axis]] / plans.spacing_mm[axis]
+    });
+    let result = voxels * growth.iter().product::<f64>();
+    // One axis, or the other two, are left to do.
+    let middle = voxels * growth[0].min(growth[1] * growth[2]).max(0.0);
+    let masked = plans.channels.iter().any(|channel| channel.use_mask);
+    let copies = if masked { 8.0 } else { 0.0 };
+    (num_channels as f64 * (voxels * (4.0 + copies) + 4.0 * (middle + 2.0 * result))) as u64
 }
 
 enum Labels<'a> {
@@ -72,21 +132,23 @@ enum Labels<'a> {
     Outside { needed: bool },
 }
 
-fn run(
-    image: &Image,
+fn run<T: Voxel<Resized = f32>>(
+    data: ArrayView4<'_, T>,
+    geometry: &Geometry,
     labels: Labels<'_>,
     plans: &Plans,
 ) -> Result<(Preprocessed, Option<Array3<i16>>)> {
-    if image.num_channels() != plans.num_channels() {
+    let num_channels = data.dim().0;
+    if num_channels != plans.num_channels() {
         return Err(DataError::ChannelCount {
             expected: plans.num_channels(),
-            found: image.num_channels(),
+            found: num_channels,
         });
     }
-    let bounds = crop::bounding_box(image.data.view())?;
-    let trace = Trace::new(&image.geometry, bounds, plans)?;
+    let bounds = crop::bounding_box(data)?;
+    let trace = Trace::new(geometry, bounds, plans)?;
     let [z, y, x] = bounds.map(|[from, to]| ndarray::Slice::from(from..to));
-    let cropped = image.data.slice(ndarray::s![.., z, y, x]);
+    let cropped = data.slice_move(ndarray::s![.., z, y, x]);
     let labels = match labels {
         Labels::Outside { needed: false } => None,
         Labels::Outside { needed: true } => Some(mark_outside(cropped, None)?),
@@ -105,8 +167,8 @@ fn run(
 }
 
 /// nnU-Net 1.
-fn resample_then_normalize(
-    data: ArrayView4<'_, f32>,
+fn resample_then_normalize<T: Voxel<Resized = f32>>(
+    data: ArrayView4<'_, T>,
     labels: Option<Array3<i16>>,
     plans: &Plans,
     trace: &Trace,
@@ -115,9 +177,10 @@ fn resample_then_normalize(
     let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LastAboveHalf, separate));
     let inside = inside(labels.as_ref(), plans);
     let channels = data.axis_iter(Axis(0)).zip(&plans.channels).map(|(channel, plan)| {
-        // This version alone takes NaN for 0.
-        let cleaned = channel.iter().any(|v| v.is_nan());
-        let cleaned = cleaned.then(|| channel.mapv(|v| if v.is_nan() { 0.0 } else { v }));
+        // This version alone takes NaN for 0. Only NaN differs from itself.
+        let cleaned = channel.iter().any(|v| v.partial_cmp(v).is_none());
+        let clean = |v: &T| if v.partial_cmp(v).is_none() { T::default() } else { *v };
+        let cleaned = cleaned.then(|| channel.map(clean));
         let channel = cleaned.as_ref().map_or(channel, |c| c.view());
         let mut resized = resize_separately(channel, shape, Order::Cubic, separate);
         let inside = inside.as_ref().map(|a| a.view());
@@ -128,8 +191,8 @@ fn resample_then_normalize(
 }
 
 /// nnU-Net 2.
-fn normalize_then_resample(
-    data: ArrayView4<'_, f32>,
+fn normalize_then_resample<T: Voxel<Resized = f32>>(
+    data: ArrayView4<'_, T>,
     labels: Option<Array3<i16>>,
     plans: &Plans,
     trace: &Trace,
@@ -137,12 +200,13 @@ fn normalize_then_resample(
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let inside = inside(labels.as_ref(), plans);
     let channels = data.axis_iter(Axis(0)).zip(&plans.channels).map(|(channel, plan)| {
-        let mut channel = resample::owned(channel);
+        if let Some(map) = normalize::PointMap::of(channel, plan, plans.reference) {
+            let map = move |v: T| f64::from(map.apply(v.to_f64() as f32));
+            return resize_mapped(channel, shape, Order::Cubic, separate, map);
+        }
+        let mut channel = resample::owned(channel.map(|v| v.to_f64() as f32).view());
         let inside = inside.as_ref().map(|a| a.view());
         normalize::normalize(&mut channel, inside, plan, plans.reference);
-        if channel.shape() == shape {
-            return channel;
-        }
         resize_separately(channel.view(), shape, Order::Cubic, separate)
     });
     let image = stack(channels.collect());
@@ -151,8 +215,8 @@ fn normalize_then_resample(
 }
 
 /// Labels of the cropped region, -1 where background lies outside the nonzero region.
-fn mark_outside(
-    cropped: ArrayView4<'_, f32>,
+fn mark_outside<T: Voxel>(
+    cropped: ArrayView4<'_, T>,
     labels: Option<ArrayView3<'_, u16>>,
 ) -> Result<Array3<i16>> {
     let outside = |inside: bool| if inside { 0 } else { -1 };

@@ -3,8 +3,9 @@
 //! The logits of a published window are 105 volumes of 128³: 880 MB that are read once here,
 //! in blocks small enough for the cache, by all threads.
 
-use crate::slab::{PlaneSum, Slab};
+use crate::slab::{PlaneSums, Slab};
 use rayon::prelude::*;
+use stunet_data::simd::wide;
 
 /// Voxels treated at once; times the classes this fits in a core's cache.
 const BLOCK_VOXELS: usize = 256;
@@ -54,52 +55,51 @@ impl Blender {
         Self { averaging, num_classes, window, importance, sum: vec![0.0; voxels] }
     }
 
-    /// Bytes held for the sum over mirrored passes.
-    #[cfg(test)]
-    pub fn bytes(&self) -> usize {
-        size_of_val(self.sum.as_slice())
-    }
-
     /// Takes one pass; the last of a window is added to the slab.
     pub fn add(&mut self, pass: &Pass<'_>, slab: &mut Slab, fold: usize, start: [usize; 3]) {
-        let length = self.num_classes * self.window[1] * self.window[2];
-        let last = pass.index + 1 == pass.count;
         let mut sum = std::mem::take(&mut self.sum);
-        let this = &*self;
-        if pass.count == 1 {
-            slab.planes(fold, start[0]).enumerate().for_each_init(
-                Scratch::default,
-                |s, (z, mut target)| {
-                    this.plane(pass, z, None, Some((&mut target, start)), s);
-                },
-            );
-        } else if last {
-            let planes = slab.planes(fold, start[0]).zip(sum.par_chunks_exact_mut(length));
-            planes.enumerate().for_each_init(Scratch::default, |s, (z, (mut target, sum))| {
-                this.plane(pass, z, Some(sum), Some((&mut target, start)), s);
-            });
-        } else {
-            let planes = sum.par_chunks_exact_mut(length);
-            planes.enumerate().for_each_init(Scratch::default, |s, (z, sum)| {
-                this.plane(pass, z, Some(sum), None, s);
-            });
-        }
+        let length = self.num_classes * self.window[1] * self.window[2];
+        let mut sums = sum.chunks_exact_mut(length);
+        let planes = slab.planes(start, self.window).into_iter().enumerate();
+        // Planes that lie in the padding or beside the tile go nowhere.
+        let work: Vec<_> = planes
+            .map(|(z, target)| (z, sums.next(), target))
+            .filter_map(|(z, sum, target)| Some((z, sum, target?)))
+            .collect();
+        work.into_par_iter().for_each_init(Scratch::default, |scratch, (z, sum, mut target)| {
+            wide(|| self.plane(pass, fold, z, sum, &mut target, scratch));
+        });
         self.sum = sum;
     }
 
+    /// Adds the weights of a window, once all its passes have been added.
+    pub fn add_weights(&self, slab: &mut Slab, start: [usize; 3]) {
+        let [_, height, width] = self.window;
+        let planes = slab.planes(start, self.window).into_par_iter().enumerate();
+        planes.filter_map(|(z, plane)| Some((z, plane?))).for_each(|(z, mut plane)| {
+            for y in plane.rows() {
+                let from = (z * height + y) * width;
+                plane.add_weights(y, self.importance.as_ref().map(|m| &m[from..from + width]));
+            }
+        });
+    }
+
     /// One plane of the window, block by block of whole rows.
+    #[inline(always)]
     fn plane(
         &self,
         pass: &Pass<'_>,
+        fold: usize,
         z: usize,
         mut sum: Option<&mut [f32]>,
-        mut target: Option<(&mut PlaneSum<'_>, [usize; 3])>,
+        target: &mut PlaneSums<'_>,
         scratch: &mut Scratch,
     ) {
         let [_, height, width] = self.window;
         let num_rows = (BLOCK_VOXELS / width).clamp(1, height);
-        for y in (0..height).step_by(num_rows) {
-            let rows = y..(y + num_rows).min(height);
+        let within = target.rows();
+        for y in within.clone().step_by(num_rows) {
+            let rows = y..(y + num_rows).min(within.end);
             let voxels = rows.len() * width;
             self.gather(pass, z, rows.clone(), &mut scratch.block);
             if self.averaging == Averaging::Probabilities {
@@ -108,20 +108,21 @@ impl Blender {
             if let Some(sum) = sum.as_deref_mut() {
                 self.add_to_sum(pass, sum, y * width, voxels, &mut scratch.block);
             }
-            if let Some((target, start)) = target.as_mut() {
-                for (class, block) in scratch.block.chunks_exact(voxels).enumerate() {
-                    for (y, values) in rows.clone().zip(block.chunks_exact(width)) {
-                        let from = (z * height + y) * width;
-                        let importance = self.importance.as_ref().map(|m| &m[from..from + width]);
-                        let at = [start[1] + y, start[2]];
-                        target.add_row(class, at, values, importance, &mut scratch.row);
-                    }
+            if pass.index + 1 < pass.count {
+                continue;
+            }
+            for (class, block) in scratch.block.chunks_exact(voxels).enumerate() {
+                for (y, values) in rows.clone().zip(block.chunks_exact(width)) {
+                    let from = (z * height + y) * width;
+                    let importance = self.importance.as_ref().map(|m| &m[from..from + width]);
+                    target.add_row((fold, class, y), values, importance, &mut scratch.row);
                 }
             }
         }
     }
 
     /// Copies rows of all classes into `block` `[C, rows * x]`, mirroring undone.
+    #[inline(always)]
     fn gather(
         &self,
         pass: &Pass<'_>,
@@ -152,6 +153,7 @@ impl Blender {
     }
 
     /// Adds `block` to the sum over passes; after the last pass `block` holds their average.
+    #[inline(always)]
     fn add_to_sum(
         &self,
         pass: &Pass<'_>,
@@ -194,6 +196,7 @@ struct Scratch {
 ///
 /// A voxel with a logit that is not finite becomes NaN in every class, so that it is noticed when
 /// its plane is closed.
+#[inline(always)]
 pub(crate) fn softmax(
     block: &mut [f32],
     voxels: usize,

@@ -81,6 +81,17 @@ pub enum InferError {
         /// Network-resolution plane.
         plane: usize,
     },
+    /// A prediction that needs more memory than it may have.
+    #[error(
+        "memory: this case needs at least {:.2} GB, allowed are {:.2} GB",
+        *needed as f64 / 1e9, *allowed as f64 / 1e9
+    )]
+    Memory {
+        /// Bytes of the smallest plan.
+        needed: u64,
+        /// Bytes that are allowed.
+        allowed: u64,
+    },
     /// An option the chosen combination does not have.
     #[error("{option}: {reason}")]
     Unsupported {

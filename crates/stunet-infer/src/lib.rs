@@ -7,6 +7,7 @@
 //! * [`windows`], [`importance`], [`mirror`]: pure functions that say where windows lie, how much
 //!   their voxels count, and which flips are averaged, for each reference implementation,
 //! * [`sliding_window`] runs the network, [`slab`] holds the sums of windows that still overlap,
+//! * [`memory`] decides beforehand what is held at a time, and divides what is too large,
 //! * [`export`] restores finished planes to the image's resolution and decides labels;
 //!   [`probabilities`] stores what was decided on,
 //! * [`mod@evaluate`] holds labelmaps against their references and writes nnU-Net's `summary.json`.
@@ -17,10 +18,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod blend;
+pub mod confidence;
 mod error;
 pub mod evaluate;
 pub mod export;
 pub mod importance;
+pub mod memory;
 pub mod mirror;
 pub mod model;
 pub mod predict;
@@ -30,8 +33,11 @@ pub mod sliding_window;
 pub mod windows;
 
 pub use blend::Averaging;
+pub use confidence::Measure;
 pub use error::InferError;
 pub use model::{Folds, Model, ModelKind, OpenOptions};
 pub use predict::{
-    Event, Mode, PredictOptions, PredictReport, Prediction, Stage, Timings, predict,
+    Event, Mode, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings, predict,
+    predict_prepared, prepare, prepare_scan,
 };
+pub use probabilities::ProbabilityFormat;

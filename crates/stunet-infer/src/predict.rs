@@ -1,19 +1,26 @@
 //! From an image to a labelmap: preprocess, slide, restore.
 
+use crate::confidence::{Confidence, Measure};
 use crate::error::InferError;
-use crate::export::{Decision, NetworkLabels, Restore};
+use crate::export::{Decision, Extras, NetworkLabels, Restore};
+use crate::memory::{MemoryPlan, Needs};
+use crate::mirror;
 use crate::model::Model;
-use crate::probabilities::{Frame, ProbabilityFile, ProbabilityKind};
-use crate::sliding_window::{Network, PlaneSink, Recipe, SlideReport, slide};
-use ndarray::Array4;
+use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
+use crate::sliding_window::{Network, Recipe, RowSink, SlideReport, slide_tiles};
+use crate::windows::Windows;
+use ndarray::{Array3, Array4};
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
-use stunet_data::image::Image;
+use stunet_data::DataError;
+use stunet_data::image::{Image, Scan};
 use stunet_data::labels::LabelMap;
-use stunet_data::plans::{Accumulation, Reference};
-use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess};
+use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_data::preprocess::resample::AxisTaps;
+use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
+use stunet_model::cost;
 
 /// How a prediction at the network's resolution is brought to the image's.
 ///
@@ -42,8 +49,17 @@ pub struct PredictOptions {
     pub mirror: bool,
     /// Precision of the sums, if not the plans'.
     pub accumulation: Option<Accumulation>,
-    /// Where to write the probabilities (`.npz`), if wanted; only with [`Mode::Normal`].
+    /// Where to write the probabilities, if wanted; only with [`Mode::Normal`].
     pub save_probabilities: Option<PathBuf>,
+    /// In which form.
+    pub probability_format: ProbabilityFormat,
+    /// How sure each label is, if wanted; only with [`Mode::Normal`].
+    pub confidence: Option<Measure>,
+    /// Bytes of host memory the prediction may take, beside what is held when it begins: the
+    /// preprocessed volume counts, the model and the image do not.
+    pub memory_bytes: Option<u64>,
+    /// Whether the network computes in memory of its own, which does not count.
+    pub own_memory: bool,
 }
 
 impl Default for PredictOptions {
@@ -54,6 +70,10 @@ impl Default for PredictOptions {
             mirror: true,
             accumulation: None,
             save_probabilities: None,
+            probability_format: ProbabilityFormat::default(),
+            confidence: None,
+            memory_bytes: None,
+            own_memory: false,
         }
     }
 }
@@ -76,6 +96,19 @@ pub enum Stage {
 pub enum Event {
     /// A stage begins.
     Stage(Stage),
+    /// What the windows will take, by estimate; heard before the first of them.
+    Plan {
+        /// Parts predicted one after the other.
+        num_tiles: usize,
+        /// Windows to run.
+        num_windows: usize,
+        /// Of those, windows that are run again for another part.
+        num_repeated: usize,
+        /// Bytes of sums.
+        sums_bytes: u64,
+        /// Bytes of everything.
+        total_bytes: u64,
+    },
     /// Windows are done. Heard before the first window, too, and between mirrored passes.
     Windows {
         /// Windows that are done.
@@ -116,6 +149,10 @@ pub struct PredictReport {
     pub num_windows: usize,
     /// Forward passes over each window: mirrored ones times folds.
     pub num_passes: usize,
+    /// What was decided about memory beforehand.
+    pub memory: MemoryPlan,
+    /// Most bytes of sums that were held.
+    pub sums_bytes: usize,
     /// Time taken.
     pub timings: Timings,
 }
@@ -128,6 +165,8 @@ pub struct Prediction {
     pub labelmap: LabelMap,
     /// The file of probabilities, where one was asked for.
     pub probabilities: Option<PathBuf>,
+    /// How sure each label is, 0 to 255, where that was asked for.
+    pub confidence: Option<Array3<u8>>,
     /// What was done.
     pub report: PredictReport,
 }
@@ -152,29 +191,91 @@ pub fn predict(
     options: &PredictOptions,
     events: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
-    let plans = model.plans();
-    let recipe = recipe(model, options)?;
-    if image.num_channels() != plans.num_channels() {
-        return Err(InferError::Channels {
-            expected: plans.num_channels(),
-            found: image.num_channels(),
-        });
-    }
-
-    let clock = Instant::now();
+    recipe(model, options)?;
     tell(events, Event::Stage(Stage::Preprocess))?;
-    let Preprocessed { image: volume, trace } = preprocess(image, plans)?;
-    let preprocess_secs = clock.elapsed().as_secs_f64();
+    let prepared = prepare(model, image)?;
+    predict_prepared(model, prepared, options, events)
+}
+
+/// An image ready for the windows.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The network's volume, and the way back.
+    pub preprocessed: Preprocessed,
+    /// Seconds it took.
+    pub secs: f64,
+}
+
+/// The first half of [`predict`]: the image is not needed afterwards.
+///
+/// # Errors
+/// An image the plans cannot take.
+pub fn prepare(model: &Model, image: &Image) -> Result<Prepared, InferError> {
+    prepare_with(model, image.num_channels(), |plans| preprocess(image, plans))
+}
+
+/// As [`prepare`], from the voxels as they were read.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_scan(model: &Model, scan: &Scan) -> Result<Prepared, InferError> {
+    prepare_with(model, scan.num_channels(), |plans| preprocess_scan(scan, plans))
+}
+
+fn prepare_with(
+    model: &Model,
+    found: usize,
+    preprocess: impl FnOnce(&Plans) -> Result<Preprocessed, DataError>,
+) -> Result<Prepared, InferError> {
+    let expected = model.plans().num_channels();
+    if found != expected {
+        return Err(InferError::Channels { expected, found });
+    }
+    let clock = Instant::now();
+    let preprocessed = preprocess(model.plans())?;
+    Ok(Prepared { preprocessed, secs: clock.elapsed().as_secs_f64() })
+}
+
+/// The second half of [`predict`].
+///
+/// # Errors
+/// As [`predict`], but for the image; and [`InferError::Memory`].
+pub fn predict_prepared(
+    model: &Model,
+    prepared: Prepared,
+    options: &PredictOptions,
+    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Prediction, InferError> {
+    let recipe = recipe(model, options)?;
+    let Prepared { preprocessed: Preprocessed { image: volume, trace }, secs } = prepared;
+    let (_, z, y, x) = volume.dim();
+    let shape = [z, y, x];
+    let taps = match options.mode {
+        Mode::Normal => trace.taps(),
+        _ => shape.map(|n| AxisTaps::linear(n, n)),
+    };
+    let windows = Windows::new(shape, recipe.window, recipe.step_size)?;
+    let plan = plan(model, &recipe, &windows, (&taps, &trace), options)?;
 
     tell(events, Event::Stage(Stage::Windows))?;
-    let mut job = Job { model, recipe: &recipe, volume, trace: &trace, events };
+    tell(
+        events,
+        Event::Plan {
+            num_tiles: plan.tiles.len(),
+            num_windows: plan.num_windows,
+            num_repeated: plan.num_repeated,
+            sums_bytes: plan.sums_bytes,
+            total_bytes: plan.total_bytes(),
+        },
+    )?;
+    let mut job = Job { model, recipe: &recipe, plan: &plan, volume, trace: &trace, events };
     let finished = match options.mode {
-        Mode::Normal => job.normal(options)?,
+        Mode::Normal => job.normal(taps, options)?,
         Mode::Fast => job.by_label(RestoreOrder::Linear)?,
         Mode::Fastest => job.by_label(RestoreOrder::Nearest)?,
     };
 
-    let Finished { labelmap, probabilities, slid, shape, export_secs } = finished;
+    let Finished { labelmap, probabilities, confidence, slid, export_secs } = finished;
     let report = PredictReport {
         mode: options.mode,
         reference: recipe.reference,
@@ -183,20 +284,72 @@ pub fn predict(
         window: recipe.window,
         num_windows: slid.num_windows,
         num_passes: slid.num_passes,
+        memory: plan,
+        sums_bytes: slid.peak_bytes,
         timings: Timings {
-            preprocess_secs,
+            preprocess_secs: secs,
             windows_secs: slid.windows_secs,
             network_secs: slid.network_secs,
             export_secs,
         },
     };
-    Ok(Prediction { labelmap, probabilities, report })
+    Ok(Prediction { labelmap, probabilities, confidence, report })
+}
+
+/// Bytes that one window takes: in the network, as logits, and as the sum over mirrored passes.
+fn window_bytes(model: &Model, recipe: &Recipe, options: &PredictOptions) -> u64 {
+    let config = &model.description().config;
+    let logits = (config.num_classes * recipe.window.iter().product::<usize>()) as u64 * 4;
+    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
+    let mirrored = if passes > 1 { logits } else { 0 };
+    let network = match options.own_memory {
+        true => logits,
+        false => cost::predict_peak_bytes(config, recipe.window),
+    };
+    network + mirrored
+}
+
+fn plan(
+    model: &Model,
+    recipe: &Recipe,
+    windows: &Windows,
+    (taps, trace): (&[AxisTaps; 3], &Trace),
+    options: &PredictOptions,
+) -> Result<MemoryPlan, InferError> {
+    let voxels = |shape: [usize; 3]| shape.iter().product::<usize>() as u64;
+    let file = voxels(trace.geometry().shape());
+    let network = voxels(windows.volume_shape());
+    let labels = match options.mode {
+        Mode::Normal => 2 * file,
+        // Labels at both resolutions, and again before they are pasted.
+        _ => 2 * network + 4 * file,
+    };
+    let graded = if options.confidence.is_some() { file } else { 0 };
+    let num_classes = model.labels().num_outputs();
+    let stored = options.save_probabilities.is_some();
+    let needs = Needs {
+        windows,
+        taps,
+        num_classes,
+        num_folds: model.networks().len(),
+        accumulation: recipe.effective_accumulation(),
+        window_bytes: window_bytes(model, recipe, options),
+        volume_bytes: 4 * network * model.plans().num_channels() as u64 + labels + graded,
+        stored,
+    };
+    needs.plan(options.memory_bytes)
 }
 
 fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError> {
     if options.save_probabilities.is_some() && options.mode != Mode::Normal {
         return Err(InferError::Unsupported {
             option: "save probabilities",
+            reason: "modes fast and fastest have none at the image's resolution; use mode normal",
+        });
+    }
+    if options.confidence.is_some() && options.mode != Mode::Normal {
+        return Err(InferError::Unsupported {
+            option: "confidence",
             reason: "modes fast and fastest have none at the image's resolution; use mode normal",
         });
     }
@@ -228,6 +381,7 @@ fn tell(events: &mut dyn FnMut(Event) -> ControlFlow<()>, event: Event) -> Resul
 struct Job<'a> {
     model: &'a Model,
     recipe: &'a Recipe,
+    plan: &'a MemoryPlan,
     volume: Array4<f32>,
     trace: &'a Trace,
     events: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
@@ -236,60 +390,64 @@ struct Job<'a> {
 struct Finished {
     labelmap: LabelMap,
     probabilities: Option<PathBuf>,
+    confidence: Option<Array3<u8>>,
     slid: SlideReport,
-    shape: [usize; 3],
     export_secs: f64,
 }
 
 impl Job<'_> {
-    fn normal(&mut self, options: &PredictOptions) -> Result<Finished, InferError> {
-        let taps = self.trace.taps();
-        let [_, height, width] = self.shape();
+    fn normal(
+        &mut self,
+        taps: [AxisTaps; 3],
+        options: &PredictOptions,
+    ) -> Result<Finished, InferError> {
         let half = self.recipe.effective_accumulation() == Accumulation::F16;
         let num_classes = self.model.labels().num_outputs();
-        let file = match &options.save_probabilities {
-            None => None,
-            Some(path) => {
-                let shape = self.trace.output_shape();
-                Some(ProbabilityFile::create(path, self.kind(), num_classes, shape)?)
-            }
-        };
-        let mut restore = Restore::new(taps, [height, width], half, self.decision(), file);
+        let placement = self.trace.placement();
+        let shape = self.trace.output_shape();
+        let format = options.probability_format;
+        let file = options
+            .save_probabilities
+            .as_ref()
+            .map(|path| ProbabilityFile::create(path, format, self.kind(), num_classes, shape));
+        let regions = self.model.labels().has_regions();
+        let confidence = options
+            .confidence
+            .map(|measure| Confidence::new(measure, self.kind(), regions, placement.shape()));
+        let extras = Extras { confidence, probabilities: file.transpose()? };
+        let mut restore = Restore::new(taps, half, self.decision(), placement, extras);
         let slid = self.slide(&mut restore)?;
 
         let clock = Instant::now();
         tell(self.events, Event::Stage(Stage::Export))?;
-        let (labels, file) = restore.finish();
-        let labelmap = self.trace.paste(labels.view());
+        let (labels, extras) = restore.finish();
+        let labelmap = LabelMap { data: labels, geometry: self.trace.geometry().clone() };
         let frame = self.frame();
-        let probabilities = file.map(|file| file.finish(&frame)).transpose()?;
+        let probabilities = extras.probabilities.map(|file| file.finish(&frame)).transpose()?;
+        let confidence = extras.confidence.map(Confidence::into_volume);
         let export_secs = clock.elapsed().as_secs_f64();
-        Ok(Finished { labelmap, probabilities, slid, shape: self.shape(), export_secs })
+        Ok(Finished { labelmap, probabilities, confidence, slid, export_secs })
     }
 
     fn by_label(&mut self, order: RestoreOrder) -> Result<Finished, InferError> {
-        let mut sink = NetworkLabels::new(self.shape(), self.decision());
+        let mut sink = NetworkLabels::new(self.trace.network_shape(), self.decision());
         let slid = self.slide(&mut sink)?;
 
         let clock = Instant::now();
         tell(self.events, Event::Stage(Stage::Export))?;
         let labelmap = self.trace.restore_labels(sink.into_labels().view(), order);
         let export_secs = clock.elapsed().as_secs_f64();
-        Ok(Finished { labelmap, probabilities: None, slid, shape: self.shape(), export_secs })
+        Ok(Finished { labelmap, probabilities: None, confidence: None, slid, export_secs })
     }
 
-    fn slide(&mut self, sink: &mut dyn PlaneSink) -> Result<SlideReport, InferError> {
+    fn slide(&mut self, sink: &mut dyn RowSink) -> Result<SlideReport, InferError> {
         let networks: Vec<&dyn Network> =
             self.model.networks().iter().map(|n| n as &dyn Network).collect();
         let events = &mut *self.events;
-        slide(&networks, self.volume.view(), self.recipe, sink, &mut |done, total| {
+        let tiles = &self.plan.tiles;
+        slide_tiles(&networks, self.volume.view(), self.recipe, tiles, sink, &mut |done, total| {
             events(Event::Windows { done, total })
         })
-    }
-
-    fn shape(&self) -> [usize; 3] {
-        let (_, z, y, x) = self.volume.dim();
-        [z, y, x]
     }
 
     fn decision(&self) -> Decision {

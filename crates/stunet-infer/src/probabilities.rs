@@ -1,16 +1,44 @@
-//! `--save-probabilities`: an `.npz` of classes × volume, written without holding it.
+//! Stored probabilities: classes × volume on disk, written without holding it.
 //!
-//! Planes arrive lowest first with all their classes, the archive wants class after class: planes
-//! go to their places in a temporary file, which is then read class by class into the archive.
+//! Rows come from the restore in the order in which they become final. A few of them make a piece,
+//! which is compressed as soon as it is whole: as a chunk of a Zarr array, or into a spool from which
+//! nnU-Net's `.npz` is written class after class.
+
+mod npz;
+mod pieces;
+mod zarr;
 
 use crate::blend::softmax;
 use crate::error::InferError;
 use half::f16;
-use rayon::prelude::*;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use npz::Spool;
+use pieces::Pieces;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
-use zip::write::SimpleFileOptions;
+use zarr::ZarrZip;
+
+pub(crate) use pieces::ROWS as ROWS_PER_PIECE;
+
+/// In which form probabilities are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbabilityFormat {
+    /// A Zarr (version 2) array in a `.zarr.zip`, chunk by chunk as they become final.
+    #[default]
+    Zarr,
+    /// nnU-Net's `.npz`, all classes in one array; needs the room on disk twice.
+    Npz,
+}
+
+impl ProbabilityFormat {
+    /// Ending of its files.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Zarr => "zarr.zip",
+            Self::Npz => "npz",
+        }
+    }
+}
 
 /// What is stored for the values of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +93,22 @@ pub struct Frame {
 pub struct ProbabilityFile {
     kind: ProbabilityKind,
     target: PathBuf,
-    raw: NamedTempFile,
-    num_classes: usize,
-    shape: [usize; 3],
-    plane: Vec<f32>,
+    pieces: Pieces,
+    store: Store,
+}
+
+enum Store {
+    Zarr(ZarrZip),
+    Npz(Spool),
+}
+
+/// What is stored: classes × cropped volume, in the network's axis order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub kind: ProbabilityKind,
+    pub num_classes: usize,
+    /// `[z, y, x]`.
+    pub shape: [usize; 3],
 }
 
 impl ProbabilityFile {
@@ -78,185 +118,157 @@ impl ProbabilityFile {
     /// When no temporary file can be made beside `target`.
     pub fn create(
         target: &Path,
+        format: ProbabilityFormat,
         kind: ProbabilityKind,
         num_classes: usize,
         shape: [usize; 3],
     ) -> Result<Self, InferError> {
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
+        let extent = Extent { kind, num_classes, shape };
+        let store = match format {
+            ProbabilityFormat::Zarr => ZarrZip::create(target, extent).map(Store::Zarr),
+            ProbabilityFormat::Npz => Spool::create(target, extent).map(Store::Npz),
         };
-        let raw = NamedTempFile::new_in(folder)
-            .map_err(InferError::io("cannot write probabilities", target))?;
-        Ok(Self {
-            kind,
-            target: target.to_owned(),
-            raw,
-            num_classes,
-            shape,
-            plane: vec![0.0; num_classes * shape[1] * shape[2]],
-        })
+        let store = store.map_err(InferError::io("cannot write probabilities", target))?;
+        Ok(Self { kind, target: target.to_owned(), pieces: Pieces::new(extent), store })
     }
 
-    pub(crate) fn kind(&self) -> ProbabilityKind {
-        self.kind
+    /// Takes a row of values `[C, width]` that begins at column `x`.
+    pub(crate) fn put_row(
+        &self,
+        [z, y]: [usize; 2],
+        x: usize,
+        values: &[f32],
+        width: usize,
+    ) -> Result<(), InferError> {
+        let mut probabilities = vec![0.0; values.len()];
+        self.kind.apply(values, width, &mut probabilities);
+        let Some(piece) = self.pieces.put([z, y, x], &probabilities, width) else {
+            return Ok(());
+        };
+        let put = match &self.store {
+            Store::Zarr(zip) => zip.put(&piece),
+            Store::Npz(spool) => spool.put(&piece),
+        };
+        put.map_err(InferError::io("cannot write probabilities", &self.target))
     }
 
-    /// Rows `[C, width]` of the plane that is filled next.
-    pub(crate) fn rows(&mut self, width: usize) -> rayon::slice::ChunksMut<'_, f32> {
-        self.plane.par_chunks_mut(self.num_classes * width)
-    }
-
-    /// Puts the filled plane in its place.
-    pub(crate) fn write_plane(&mut self, z: usize) -> Result<(), InferError> {
-        let [depth, height, width] = self.shape;
-        let size = self.kind.bytes_per_value();
-        let mut bytes = Vec::with_capacity(height * width * size);
-        let file = self.raw.as_file_mut();
-        for class in 0..self.num_classes {
-            bytes.clear();
-            for row in self.plane.chunks_exact(self.num_classes * width) {
-                for &value in &row[class * width..(class + 1) * width] {
-                    match self.kind {
-                        ProbabilityKind::AsTheyAre => {
-                            bytes.extend_from_slice(&f16::from_f32(value).to_le_bytes());
-                        }
-                        _ => bytes.extend_from_slice(&value.to_le_bytes()),
-                    }
-                }
-            }
-            let at = (class * depth + z) * height * width * size;
-            file.seek(SeekFrom::Start(at as u64))
-                .and_then(|_| file.write_all(&bytes))
-                .map_err(InferError::io("cannot write probabilities", &self.target))?;
-        }
-        Ok(())
-    }
-
-    /// Writes the archive and moves it into place; returns its path.
+    /// Completes the file and moves it into place; returns its path.
     ///
     /// # Errors
     /// When it cannot be written; nothing is left behind then.
-    pub fn finish(mut self, frame: &Frame) -> Result<PathBuf, InferError> {
-        let target = std::mem::take(&mut self.target);
-        self.write_archive(&target, frame)
-            .and_then(|archive| archive.persist(&target).map_err(|e| e.error).map(drop))
-            .map_err(InferError::io("cannot write probabilities", &target))?;
-        Ok(target)
-    }
-
-    fn write_archive(&mut self, target: &Path, frame: &Frame) -> std::io::Result<NamedTempFile> {
-        let folder = self.raw.path().parent().unwrap_or(Path::new("."));
-        let archive = NamedTempFile::new_in(folder)?;
-        let mut zip = zip::ZipWriter::new(BufWriter::new(archive.reopen()?));
-        // Level 1: probabilities are mostly zeros or noise, and this is the slowest step.
-        let options = SimpleFileOptions::default()
-            .compression_method(zip::CompressionMethod::Deflated)
-            .compression_level(Some(1))
-            .large_file(true);
-        debug_assert!(!target.as_os_str().is_empty());
-        zip.start_file(format!("{}.npy", self.kind.array_name()), options)?;
-        zip.write_all(&self.header(frame.shape))?;
-
-        let size = self.kind.bytes_per_value();
-        let file = self.raw.as_file_mut();
-        file.flush()?;
-        file.seek(SeekFrom::Start(0))?;
-        let mut raw = BufReader::new(&*file);
-        let mut class = vec![0; self.shape.iter().product::<usize>() * size];
-        for index in 0..self.num_classes {
-            raw.read_exact(&mut class)?;
-            let outside = outside(self.kind, index);
-            zip.write_all(&place(&class, self.shape, frame, &outside))?;
-        }
-        zip.finish()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-        Ok(archive)
-    }
-
-    /// The header of an `.npy` file, version 1.0, padded to 64 bytes.
-    fn header(&self, [a, b, c]: [usize; 3]) -> Vec<u8> {
-        let classes = self.num_classes;
-        let size = self.kind.bytes_per_value();
-        let mut text = format!(
-            "{{'descr': '<f{size}', 'fortran_order': False, 'shape': ({classes}, {a}, {b}, {c}), }}"
-        );
-        const PREFIX: usize = 10;
-        let length = (PREFIX + text.len() + 1).next_multiple_of(64);
-        text.extend(std::iter::repeat_n(' ', length - PREFIX - text.len() - 1));
-        text.push('\n');
-        let mut header = b"\x93NUMPY\x01\x00".to_vec();
-        header.extend_from_slice(&(text.len() as u16).to_le_bytes());
-        header.extend_from_slice(text.as_bytes());
-        header
+    pub fn finish(self, frame: &Frame) -> Result<PathBuf, InferError> {
+        let archive = match self.store {
+            Store::Zarr(zip) => zip.finish(frame),
+            Store::Npz(spool) => spool.finish(frame),
+        };
+        archive
+            .and_then(|archive| archive.persist(&self.target).map_err(|e| e.error).map(drop))
+            .map_err(InferError::io("cannot write probabilities", &self.target))?;
+        Ok(self.target)
     }
 }
 
-/// What lies outside the crop: background for certain, as nnU-Net v2 writes it.
-fn outside(kind: ProbabilityKind, class: usize) -> Vec<u8> {
-    let value = if kind == ProbabilityKind::Softmax && class == 0 { 1f32 } else { 0.0 };
+/// A temporary file beside the result, which other users may read once it has its name.
+fn temporary(target: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // The result's name says whose the file is, should the program be killed.
+    let prefix = format!(".stunet-{}-", target.file_name().unwrap_or_default().display());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    #[cfg(unix)]
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    #[cfg(unix)]
+    builder.permissions(mode);
+    builder.tempfile_in(folder)
+}
+
+/// Values as they are stored.
+fn to_bytes(kind: ProbabilityKind, values: &[f32]) -> Vec<u8> {
     match kind {
-        ProbabilityKind::AsTheyAre => f16::from_f32(value).to_le_bytes().to_vec(),
-        _ => value.to_le_bytes().to_vec(),
-    }
-}
-
-/// One class's volume, transposed back and pasted into `frame`.
-fn place(class: &[u8], shape: [usize; 3], frame: &Frame, outside: &[u8]) -> Vec<u8> {
-    let size = outside.len();
-    let strides = [shape[1] * shape[2], shape[2], 1];
-    let stride = frame.transpose_backward.map(|axis| strides[axis]);
-    let extent = frame.transpose_backward.map(|axis| shape[axis]);
-    let mut out = outside.repeat(frame.shape.iter().product());
-    for i in 0..extent[0] {
-        for j in 0..extent[1] {
-            let row = ((frame.lower[0] + i) * frame.shape[1] + frame.lower[1] + j) * frame.shape[2]
-                + frame.lower[2];
-            for k in 0..extent[2] {
-                let from = (i * stride[0] + j * stride[1] + k * stride[2]) * size;
-                let to = (row + k) * size;
-                out[to..to + size].copy_from_slice(&class[from..from + size]);
-            }
+        ProbabilityKind::AsTheyAre => {
+            values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()
         }
+        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
     }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
-    #[test]
-    fn archive_holds_what_was_put_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("case.npz");
-        let (classes, shape) = (2, [2, 3, 5]);
-        let mut file =
-            ProbabilityFile::create(&target, ProbabilityKind::AsTheyAre, classes, shape).unwrap();
-        let value =
-            |c: usize, z: usize, y: usize, x: usize| (c * 1000 + z * 100 + y * 10 + x) as f32;
-        for z in 0..2 {
-            for (y, row) in file.plane.chunks_exact_mut(classes * 5).enumerate() {
-                for (i, v) in row.iter_mut().enumerate() {
-                    *v = value(i / 5, z, y, i % 5);
+    fn value(c: usize, z: usize, y: usize, x: usize) -> f32 {
+        (c * 1000 + z * 500 + y * 10 + x) as f32 / 4.0
+    }
+
+    const CLASSES: usize = 2;
+    const SHAPE: [usize; 3] = [2, 11, 5];
+
+    /// Rows in any order, each in two parts.
+    fn file(target: &Path, format: ProbabilityFormat) -> ProbabilityFile {
+        let kind = ProbabilityKind::AsTheyAre;
+        let file = ProbabilityFile::create(target, format, kind, CLASSES, SHAPE).unwrap();
+        for y in [3, 0, 1, 2, 10, 4, 9, 5, 6, 7, 8] {
+            for z in [1, 0] {
+                for (x, width) in [(2, 3), (0, 2)] {
+                    let row: Vec<f32> = (0..CLASSES)
+                        .flat_map(|c| (x..x + width).map(move |x| value(c, z, y, x)))
+                        .collect();
+                    file.put_row([z, y], x, &row, width).unwrap();
                 }
             }
-            file.write_plane(z).unwrap();
         }
-        // Stored axes (a, b, c) are the network's (x, z, y), one voxel of margin below a.
-        let frame = Frame { transpose_backward: [2, 0, 1], shape: [6, 2, 3], lower: [1, 0, 0] };
-        let path = file.finish(&frame).unwrap();
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "temporary files are gone"
-        );
+        file
+    }
 
+    #[test]
+    fn npz_holds_what_was_put_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("case.npz");
+        // Stored axes (a, b, c) are the network's (x, z, y), one voxel of margin below a.
+        let frame = Frame { transpose_backward: [2, 0, 1], shape: [6, 2, 11], lower: [1, 0, 0] };
+        let path = file(&target, ProbabilityFormat::Npz).finish(&frame).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
         let array = stunet_testing::oracle::Npz::open(&path).f32("softmax");
-        assert_eq!(array.shape(), [2, 6, 2, 3]);
+        assert_eq!(array.shape(), [2, 6, 2, 11]);
         for ((c, a, b, d), v) in array.into_dimensionality::<ndarray::Ix4>().unwrap().indexed_iter()
         {
             let expected = if a == 0 { 0.0 } else { value(c, b, d, a - 1) };
             assert_eq!(*v, expected, "{c} {a} {b} {d}");
+        }
+    }
+
+    #[test]
+    fn zarr_holds_what_was_put_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("case.zarr.zip");
+        let frame = Frame { transpose_backward: [0, 1, 2], shape: SHAPE, lower: [0; 3] };
+        let path = file(&target, ProbabilityFormat::Zarr).finish(&frame).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
+        let mut zip = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+        let mut read = |name: &str| {
+            let mut bytes = Vec::new();
+            zip.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let header: serde_json::Value = serde_json::from_slice(&read(".zarray")).unwrap();
+        assert_eq!(header["shape"], serde_json::json!([2, 2, 11, 5]));
+        assert_eq!(header["chunks"], serde_json::json!([2, 1, 8, 5]));
+        assert_eq!(header["dtype"], "<f2");
+        for (z, block) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let packed = read(&format!("0.{z}.{block}.0"));
+            let mut bytes = Vec::new();
+            flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes.len(), 2 * 8 * 5 * 2, "chunks at the edge are padded");
+            for (i, raw) in bytes.chunks_exact(2).enumerate() {
+                let (c, y, x) = (i / 40, i / 5 % 8 + block * 8, i % 5);
+                let expected = if y < 11 { value(c, z, y, x) } else { 0.0 };
+                let found = f16::from_le_bytes([raw[0], raw[1]]).to_f32();
+                assert_eq!(found, expected, "{c} {z} {y} {x}");
+            }
         }
     }
 }

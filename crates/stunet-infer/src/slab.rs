@@ -1,9 +1,13 @@
 //! The running sum of overlapping windows, held only where windows still overlap.
 //!
-//! Windows are visited with z outermost, so every plane below the start of the next window is
-//! final. The slab is a ring of as many planes as a window has: when the windows move on, the
-//! planes left behind are divided by their weights and handed out, and their room is used again.
-//! Memory is `classes * window planes * plane`, whatever the height of the volume.
+//! Sums are kept row by row: a row is the classes × x of one (z, y), made when the first window
+//! touches it and final when the last one has. Windows are visited in the reference's order, z
+//! outermost, so that behind them lies a front: of the planes that later windows reach, all rows;
+//! of the planes the present ones close, only those that lie ahead. Final rows are divided by their
+//! weights where they are, read by a [`RowSink`](crate::sliding_window::RowSink) and released, and
+//! their room is used again.
+//!
+//! A slab may hold a part of a plane only (a [tile](crate::memory::Tile)); windows are cut to it.
 //!
 //! # Source
 //! The sums are those of nnU-Net 1.7.1 `_internal_predict_3D_3Dconv_tiled` (f32) and of
@@ -13,293 +17,414 @@ use crate::error::InferError;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
+use std::ops::Range;
 use stunet_data::plans::Accumulation;
+use stunet_data::simd::wide;
 
-/// A ring of planes `[C, Y, X]`, with a ring of weights `[Y, X]` beside it.
+/// Rows `[C, X]` of sums, with the rows `[X]` of their weights.
+///
+/// # Shapes
+/// Indices are those of the unpadded volume at the network's resolution; what windows add to the
+/// padding is dropped.
 #[derive(Debug)]
 pub struct Slab {
-    num_classes: usize,
-    plane: [usize; 2],
+    layout: Layout,
+    /// Voxels of padding below the volume, per axis.
+    below: [usize; 3],
     depth: usize,
-    first: usize,
-    lanes: Vec<Lane>,
-    weights: Vec<f32>,
+    rows: Range<usize>,
+    held: Vec<Option<Box<Row>>>,
+    free: Vec<Box<Row>>,
+    made: usize,
+}
+
+/// What all rows have in common.
+#[derive(Clone, Debug)]
+struct Layout {
+    num_classes: usize,
+    columns: Range<usize>,
+    accumulation: Accumulation,
     num_folds: usize,
 }
 
-/// The values of one fold, or of all folds where their order cannot matter beyond rounding.
+impl Layout {
+    /// Sums that are kept apart: with f16 every fold has its own, because the reference rounds every
+    /// fold's quotient before it adds the next fold; with f32 all folds share one (f32 sums of
+    /// windows, then of folds, instead of the other way round: the last digit may differ).
+    fn num_lanes(&self) -> usize {
+        match self.accumulation {
+            Accumulation::F32 => 1,
+            Accumulation::F16 => self.num_folds,
+        }
+    }
+
+    fn row_bytes(&self) -> usize {
+        let value = match self.accumulation {
+            Accumulation::F32 => size_of::<f32>(),
+            Accumulation::F16 => size_of::<f16>(),
+        };
+        let width = self.columns.len();
+        width * (self.num_lanes() * self.num_classes * value + size_of::<f32>())
+    }
+}
+
 #[derive(Debug)]
-enum Lane {
+struct Row {
+    sums: Sums,
+    weights: Vec<f32>,
+    /// Whether it holds the sums of an earlier use.
+    stale: bool,
+}
+
+/// `[lane, C, X]`.
+#[derive(Debug)]
+enum Sums {
     Single(Vec<f32>),
     /// Rounded to half precision after every window, as the reference's accumulators are.
     Half(Vec<f16>),
 }
 
+/// The values of a final row.
+#[derive(Clone, Copy, Debug)]
+pub enum RowValues<'a> {
+    /// `[C, X]` of the slab's columns.
+    Single(&'a [f32]),
+    /// The same in half precision, which holds them exactly.
+    Half(&'a [f16]),
+}
+
+impl<'a> RowValues<'a> {
+    /// Values of one class; of `scratch`, where they had to be widened into it.
+    ///
+    /// # Panics
+    /// When there are no values in the range of indices.
+    pub fn widened(self, range: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::Single(values) => &values[range],
+            Self::Half(values) => {
+                scratch.resize(range.len(), 0.0);
+                values[range].convert_to_f32_slice(scratch);
+                scratch
+            }
+        }
+    }
+}
+
 impl Slab {
-    /// An empty slab for windows of `window` voxels in planes of `plane` voxels.
-    ///
-    /// With f32 accumulation all folds share one sum (f32 sums of windows, then of folds, instead
-    /// of the other way round: the last digit may differ); with f16 each fold has its own, because
-    /// the reference rounds every fold's quotient before it adds the next fold.
-    ///
-    /// # Shapes
-    /// `plane` is `[y, x]`, padding included.
+    /// An empty slab for the rows and columns of a volume of `depth` planes, with `below` voxels of
+    /// padding below its first voxel.
     pub fn new(
         num_classes: usize,
-        window_depth: usize,
-        plane: [usize; 2],
         num_folds: usize,
         accumulation: Accumulation,
+        (depth, rows, columns): (usize, Range<usize>, Range<usize>),
+        below: [usize; 3],
     ) -> Self {
-        let voxels = window_depth * plane[0] * plane[1];
-        let lanes = match accumulation {
-            Accumulation::F32 => vec![Lane::Single(vec![0.0; num_classes * voxels])],
-            Accumulation::F16 => {
-                (0..num_folds).map(|_| Lane::Half(vec![f16::ZERO; num_classes * voxels])).collect()
-            }
-        };
-        Self {
-            num_classes,
-            plane,
-            depth: window_depth,
-            first: 0,
-            lanes,
-            weights: vec![0.0; voxels],
-            num_folds,
+        let held = (0..depth * rows.len()).map(|_| None).collect();
+        let layout = Layout { num_classes, columns, accumulation, num_folds };
+        Self { layout, below, depth, rows, held, free: Vec::new(), made: 0 }
+    }
+
+    /// Classes of a row.
+    pub fn num_classes(&self) -> usize {
+        self.layout.num_classes
+    }
+
+    /// The rows it is for.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// The columns it is for.
+    pub fn columns(&self) -> Range<usize> {
+        self.layout.columns.clone()
+    }
+
+    /// Most bytes held so far.
+    pub fn bytes(&self) -> usize {
+        self.made * self.layout.row_bytes()
+    }
+
+    /// The values of row `y` of plane `z`, once it is final.
+    ///
+    /// # Panics
+    /// When the row is not held.
+    pub fn values(&self, z: usize, y: usize) -> RowValues<'_> {
+        let length = self.layout.num_classes * self.layout.columns.len();
+        let row = self.held[self.at(z, y)].as_ref().expect("a final row that is not released");
+        match &row.sums {
+            Sums::Single(values) => RowValues::Single(&values[..length]),
+            Sums::Half(values) => RowValues::Half(&values[..length]),
         }
     }
 
-    /// The lowest plane that is still open.
-    pub fn first_open(&self) -> usize {
-        self.first
+    /// Gives back the room of a row that is no longer needed.
+    pub fn release(&mut self, z: usize, y: usize) {
+        let at = self.at(z, y);
+        if let Some(mut row) = self.held[at].take() {
+            row.stale = true;
+            self.free.push(row);
+        }
     }
 
-    /// Bytes held: `(classes * bytes per value * sums + 4) * window planes * plane`.
-    pub fn bytes(&self) -> usize {
-        let lane = |lane: &Lane| match lane {
-            Lane::Single(values) => size_of_val(values.as_slice()),
-            Lane::Half(values) => size_of_val(values.as_slice()),
-        };
-        self.lanes.iter().map(lane).sum::<usize>() + size_of_val(self.weights.as_slice())
+    fn at(&self, z: usize, y: usize) -> usize {
+        z * self.rows.len() + y - self.rows.start
     }
 
-    /// Calls `fill` in parallel with every plane a window at `start_z` covers: its index within
-    /// the window, and the plane of fold `fold` to add to.
+    /// What of a window lies in the slab: its planes and rows there, and the first of each within
+    /// the window.
+    fn overlap(&self, start: [usize; 3], window: [usize; 3]) -> [Overlap; 3] {
+        let within = [0..self.depth, self.rows.clone(), self.layout.columns.clone()];
+        std::array::from_fn(|axis| {
+            let (begin, end) = (start[axis], start[axis] + window[axis]);
+            let from = begin.max(within[axis].start + self.below[axis]);
+            let to = end.min(within[axis].end + self.below[axis]).max(from);
+            Overlap { there: from - self.below[axis]..to - self.below[axis], skipped: from - begin }
+        })
+    }
+
+    /// For each plane of a window at `start` (padded frame) its rows to add to, where it has any.
     ///
-    /// # Panics
-    /// When a plane of the window is already closed or does not fit in the ring.
-    pub(crate) fn planes<'a>(
-        &'a mut self,
-        fold: usize,
-        start_z: usize,
-    ) -> impl IndexedParallelIterator<Item = PlaneSum<'a>> {
-        assert_eq!(start_z, self.first, "windows begin at the lowest open plane");
-        let [_, width] = self.plane;
-        let voxels = self.plane[0] * self.plane[1];
-        let length = self.num_classes * voxels;
-        let slot = start_z % self.depth;
-        let lane = fold.min(self.lanes.len() - 1);
-        let values: Vec<PlaneValues<'a>> = match &mut self.lanes[lane] {
-            Lane::Single(ring) => rotate(ring, slot * length)
-                .flat_map(|part| part.chunks_exact_mut(length))
-                .map(PlaneValues::Single)
-                .collect(),
-            Lane::Half(ring) => rotate(ring, slot * length)
-                .flat_map(|part| part.chunks_exact_mut(length))
-                .map(PlaneValues::Half)
-                .collect(),
-        };
-        values.into_par_iter().map(move |values| PlaneSum { values, voxels, width })
-    }
-
-    /// Adds the weights of a window at `start`: the importance map, or 1 without one.
-    ///
-    /// # Shapes
-    /// `importance` is `[z, y, x]` of the size `window`, contiguous.
-    pub(crate) fn add_weights(
+    /// Rows that no window has touched are made.
+    pub(crate) fn planes(
         &mut self,
         start: [usize; 3],
         window: [usize; 3],
-        importance: Option<&[f32]>,
-    ) {
-        let [height, width] = self.plane;
-        let half = matches!(self.lanes[0], Lane::Half(_));
-        let slot = start[0] % self.depth;
-        let planes: Vec<&mut [f32]> = rotate(&mut self.weights, slot * height * width)
-            .flat_map(|part| part.chunks_exact_mut(height * width))
-            .collect();
-        planes.into_par_iter().enumerate().for_each(|(z, plane)| {
-            for y in 0..window[1] {
-                let at = (start[1] + y) * width + start[2];
-                let row = &mut plane[at..at + window[2]];
-                let from = (z * window[1] + y) * window[2];
-                match importance {
-                    Some(map) => {
-                        let map = &map[from..from + window[2]];
-                        row.iter_mut().zip(map).for_each(|(w, g)| *w += g);
-                    }
-                    None => row.iter_mut().for_each(|w| *w += 1.0),
-                }
-                if half {
-                    row.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
+    ) -> Vec<Option<PlaneSums<'_>>> {
+        let [planes, rows, columns] = self.overlap(start, window);
+        for z in planes.there.clone() {
+            for y in rows.there.clone() {
+                let at = self.at(z, y);
+                if self.held[at].is_none() {
+                    let row = self.free.pop().unwrap_or_else(|| {
+                        self.made += 1;
+                        Box::new(Row::new(&self.layout))
+                    });
+                    self.held[at] = Some(row);
                 }
             }
-        });
+        }
+        let width = self.layout.columns.len();
+        let num_classes = self.layout.num_classes;
+        let first = rows.there.start - self.rows.start;
+        let within = first..first + rows.there.len();
+        let at_column = columns.there.start - self.layout.columns.start;
+        let length = self.rows.len().max(1);
+        let mut sums: Vec<_> = (0..window[0]).map(|_| None).collect();
+        let held = self.held.chunks_exact_mut(length).skip(planes.there.start);
+        for (target, held) in
+            sums.iter_mut().skip(planes.skipped).zip(held).take(planes.there.len())
+        {
+            *target = Some(PlaneSums {
+                held: &mut held[within.clone()],
+                first_row: rows.skipped,
+                columns: columns.skipped..columns.skipped + columns.there.len(),
+                at_column,
+                num_classes,
+                width,
+            });
+        }
+        sums
     }
 
-    /// Divides the lowest open plane by its weights, writes its part within `rows` and `columns`
-    /// to `out` and closes it.
-    ///
-    /// # Shapes
-    /// `out` is `[C, rows, columns]`.
+    /// Divides the rows of `planes` × `rows` by their weights and averages the folds: they are final.
     ///
     /// # Errors
     /// When a value is not finite: [`InferError::HalfPrecisionOverflow`] or
     /// [`InferError::NotFinite`].
-    pub fn close_plane(
+    pub(crate) fn close(
         &mut self,
-        rows: std::ops::Range<usize>,
-        columns: std::ops::Range<usize>,
-        out: &mut [f32],
+        planes: Range<usize>,
+        rows: Range<usize>,
     ) -> Result<(), InferError> {
-        let [height, width] = self.plane;
-        let voxels = height * width;
-        let slot = self.first % self.depth;
-        let half = matches!(self.lanes[0], Lane::Half(_));
-        let weights = &mut self.weights[slot * voxels..(slot + 1) * voxels];
-        let closing = Closing { weights, width, rows, columns, half };
-        let range = slot * self.num_classes * voxels..(slot + 1) * self.num_classes * voxels;
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            match lane {
-                Lane::Single(ring) => {
-                    closing.close(&mut ring[range.clone()], index == 0, out, |from, to| {
-                        to.copy_from_slice(from);
-                    });
-                }
-                Lane::Half(ring) => {
-                    closing.close(&mut ring[range.clone()], index == 0, out, |from, to| {
-                        from.convert_to_f32_slice(to);
-                    });
-                }
+        let length = self.rows.len().max(1);
+        let within = rows.start - self.rows.start..rows.end - self.rows.start;
+        let first = planes.start;
+        let held = &mut self.held[planes.start * length..planes.end * length];
+        let layout = &self.layout;
+        let bad = held
+            .par_chunks_exact_mut(length)
+            .enumerate()
+            .filter_map(|(plane, held)| {
+                let rows = held[within.clone()].par_iter_mut();
+                let finite = rows.map(|row| {
+                    let row = row.as_mut().expect("windows cover every row");
+                    wide(|| row.close(layout))
+                });
+                (!finite.reduce(|| true, |a, b| a && b)).then_some(plane)
+            })
+            .min();
+        match bad.map(|plane| plane + first) {
+            None => Ok(()),
+            Some(plane) if layout.accumulation == Accumulation::F16 => {
+                Err(InferError::HalfPrecisionOverflow { plane })
             }
+            Some(plane) => Err(InferError::NotFinite { plane }),
         }
-        weights.fill(0.0);
-        let finite = average(out, self.num_folds, half);
-        let plane = self.first;
-        self.first += 1;
-        match (finite, half) {
-            (true, _) => Ok(()),
-            (false, true) => Err(InferError::HalfPrecisionOverflow { plane }),
-            (false, false) => Err(InferError::NotFinite { plane }),
-        }
+    }
+
+    /// Bytes of one row of `columns` columns.
+    pub(crate) fn row_bytes(
+        num_classes: usize,
+        num_folds: usize,
+        accumulation: Accumulation,
+        columns: usize,
+    ) -> usize {
+        Layout { num_classes, columns: 0..columns, accumulation, num_folds }.row_bytes()
     }
 }
 
-/// A plane that is being divided by its weights.
-struct Closing<'a> {
-    weights: &'a [f32],
+struct Overlap {
+    there: Range<usize>,
+    skipped: usize,
+}
+
+impl Row {
+    fn new(layout: &Layout) -> Self {
+        let width = layout.columns.len();
+        let length = layout.num_lanes() * layout.num_classes * width;
+        let sums = match layout.accumulation {
+            Accumulation::F32 => Sums::Single(vec![0.0; length]),
+            Accumulation::F16 => Sums::Half(vec![f16::ZERO; length]),
+        };
+        Self { sums, weights: vec![0.0; width], stale: false }
+    }
+
+    fn empty(&mut self) {
+        match &mut self.sums {
+            Sums::Single(values) => values.fill(0.0),
+            Sums::Half(values) => values.fill(f16::ZERO),
+        }
+        self.weights.fill(0.0);
+        self.stale = false;
+    }
+
+    /// Leaves the mean in the first lane; false when a value is not finite.
+    #[inline(always)]
+    fn close(&mut self, layout: &Layout) -> bool {
+        let width = layout.columns.len();
+        let folds = layout.num_folds as f32;
+        let weights = self.weights.as_slice();
+        let mut bad = 0.0f32;
+        match &mut self.sums {
+            Sums::Single(values) => {
+                for class in values.chunks_exact_mut(width) {
+                    for (v, w) in class.iter_mut().zip(weights) {
+                        *v /= w;
+                        if layout.num_folds > 1 {
+                            *v /= folds;
+                        }
+                        // 0 for every finite value, NaN for all others.
+                        bad += *v * 0.0;
+                    }
+                }
+            }
+            Sums::Half(values) => {
+                let length = layout.num_classes * width;
+                let (first, others) = values.split_at_mut(length);
+                let (mut mean, mut quotient) = (vec![0.0; width], vec![0.0; width]);
+                for (class, sums) in first.chunks_exact_mut(width).enumerate() {
+                    sums.convert_to_f32_slice(&mut mean);
+                    mean.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
+                    for other in others.chunks_exact(length) {
+                        round(&mut mean, sums);
+                        other[class * width..][..width].convert_to_f32_slice(&mut quotient);
+                        quotient.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
+                        round(&mut quotient, sums);
+                        mean.iter_mut().zip(&quotient).for_each(|(m, q)| *m += q);
+                    }
+                    round(&mut mean, sums);
+                    if layout.num_folds > 1 {
+                        mean.iter_mut().for_each(|v| *v /= folds);
+                        round(&mut mean, sums);
+                    }
+                    mean.iter().for_each(|v| bad += *v * 0.0);
+                }
+            }
+        }
+        bad == 0.0
+    }
+}
+
+/// Rounds `values` to half precision, by way of `half`, which holds them afterwards.
+#[inline(always)]
+fn round(values: &mut [f32], half: &mut [f16]) {
+    half.convert_from_f32_slice(values);
+    half.convert_to_f32_slice(values);
+}
+
+/// The open rows of one plane under a window.
+pub(crate) struct PlaneSums<'a> {
+    held: &'a mut [Option<Box<Row>>],
+    /// Row of the window that is the first of `held`.
+    first_row: usize,
+    /// Columns of the window that lie in the slab, and where they begin there.
+    columns: Range<usize>,
+    at_column: usize,
+    num_classes: usize,
     width: usize,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    half: bool,
 }
 
-impl Closing<'_> {
-    /// Divides the sums of one lane, writes the quotients to `out` (or adds them, from the second
-    /// fold on), and empties the sums.
-    fn close<T: Copy + Default + Send + Sync>(
-        &self,
-        sums: &mut [T],
-        first: bool,
-        out: &mut [f32],
-        widen: impl Fn(&[T], &mut [f32]) + Sync,
-    ) {
-        let num_columns = self.columns.len();
-        let classes = sums.par_chunks_exact_mut(self.weights.len());
-        let outs = out.par_chunks_exact_mut(self.rows.len() * num_columns);
-        classes.zip(outs).for_each(|(sums, out)| {
-            let mut quotients = vec![0.0; num_columns];
-            for (y, out) in self.rows.clone().zip(out.chunks_exact_mut(num_columns)) {
-                let at = y * self.width + self.columns.start;
-                widen(&sums[at..at + num_columns], &mut quotients);
-                let weights = &self.weights[at..at + num_columns];
-                quotients.iter_mut().zip(weights).for_each(|(v, w)| *v = self.round(*v / w));
-                if first {
-                    out.copy_from_slice(&quotients);
-                } else {
-                    out.iter_mut().zip(&quotients).for_each(|(o, v)| *o = self.round(*o + v));
-                }
-            }
-            sums.fill(T::default());
-        });
+impl PlaneSums<'_> {
+    /// Rows of the window that lie in the slab.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.first_row..self.first_row + self.held.len()
     }
 
-    fn round(&self, value: f32) -> f32 {
-        if self.half { f16::from_f32(value).to_f32() } else { value }
-    }
-}
-
-/// Divides by the number of folds; false when a value is not finite.
-fn average(values: &mut [f32], num_folds: usize, half: bool) -> bool {
-    let parts = values.par_chunks_mut(1 << 14).map(|part| {
-        if num_folds > 1 {
-            part.iter_mut().for_each(|v| *v /= num_folds as f32);
-            if half {
-                part.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
-            }
+    fn row(&mut self, y: usize) -> &mut Row {
+        let row = self.held[y - self.first_row].as_mut().expect("made for this window");
+        if row.stale {
+            row.empty();
         }
-        part.iter().all(|v| v.is_finite())
-    });
-    parts.reduce(|| true, |a, b| a && b)
-}
+        row
+    }
 
-/// The parts of a ring in order, beginning at `at`.
-fn rotate<T>(ring: &mut [T], at: usize) -> impl Iterator<Item = &mut [T]> {
-    let (end, begin) = ring.split_at_mut(at);
-    [begin, end].into_iter()
-}
-
-/// One open plane of a fold's sum.
-pub(crate) struct PlaneSum<'a> {
-    values: PlaneValues<'a>,
-    voxels: usize,
-    width: usize,
-}
-
-enum PlaneValues<'a> {
-    Single(&'a mut [f32]),
-    Half(&'a mut [f16]),
-}
-
-impl PlaneSum<'_> {
-    /// Adds `values`, times `importance` where there is one, to the row of `class` that begins at
-    /// (`y`, `x`).
+    /// Adds `values` of a row `y` of the window, times `importance` where there is one.
     ///
     /// The product and the sum are formed in f32; half-precision sums are rounded once per window.
+    #[inline(always)]
     pub(crate) fn add_row(
         &mut self,
-        class: usize,
-        [y, x]: [usize; 2],
+        (fold, class, y): (usize, usize, usize),
         values: &[f32],
         importance: Option<&[f32]>,
         scratch: &mut Vec<f32>,
     ) {
-        let at = class * self.voxels + y * self.width + x;
-        match &mut self.values {
-            PlaneValues::Single(plane) => {
-                add_weighted(&mut plane[at..at + values.len()], values, importance);
+        let columns = self.columns.clone();
+        let at = class * self.width + self.at_column;
+        let lane = self.num_classes * self.width;
+        let values = &values[columns.clone()];
+        let importance = importance.map(|map| &map[columns]);
+        match &mut self.row(y).sums {
+            Sums::Single(sums) => {
+                add_weighted(&mut sums[at..at + values.len()], values, importance);
             }
-            PlaneValues::Half(plane) => {
-                let row = &mut plane[at..at + values.len()];
+            Sums::Half(sums) => {
+                let sums = &mut sums[fold * lane + at..][..values.len()];
                 scratch.resize(values.len(), 0.0);
-                row.convert_to_f32_slice(scratch);
+                sums.convert_to_f32_slice(scratch);
                 add_weighted(scratch, values, importance);
-                row.convert_from_f32_slice(scratch);
+                sums.convert_from_f32_slice(scratch);
             }
+        }
+    }
+
+    /// Adds the weights of row `y` of a window: its importance, or 1 without a map.
+    pub(crate) fn add_weights(&mut self, y: usize, importance: Option<&[f32]>) {
+        let (columns, at) = (self.columns.clone(), self.at_column);
+        let row = self.row(y);
+        let weights = &mut row.weights[at..at + columns.len()];
+        match importance {
+            Some(map) => weights.iter_mut().zip(&map[columns]).for_each(|(w, g)| *w += g),
+            None => weights.iter_mut().for_each(|w| *w += 1.0),
+        }
+        if matches!(row.sums, Sums::Half(_)) {
+            weights.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
         }
     }
 }
 
+#[inline(always)]
 fn add_weighted(sums: &mut [f32], values: &[f32], importance: Option<&[f32]>) {
     match importance {
         Some(map) => {

@@ -3,12 +3,13 @@
 use crate::blend::{Averaging, Blender, Pass};
 use crate::error::InferError;
 use crate::importance::importance;
+use crate::memory::{Tile, tile_starts};
 use crate::mirror;
 use crate::slab::Slab;
 use crate::windows::Windows;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ndarray::{Array4, ArrayView4};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_model::StuNet;
@@ -112,6 +113,67 @@ pub trait PlaneSink {
     fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError>;
 }
 
+/// Takes the rows of a prediction as they become final.
+pub trait RowSink {
+    /// A tile begins; its rows come next.
+    ///
+    /// # Errors
+    /// Whatever the sink meets; the prediction stops there.
+    fn begin(&mut self, tile: &Tile) -> Result<(), InferError>;
+
+    /// These rows of these planes are final in `slab`: probabilities (v1) or logits (v2).
+    ///
+    /// Blocks come with planes ascending, and rows ascending for the same planes. The sink releases
+    /// what it will not read again; rows that it holds back cost memory.
+    ///
+    /// # Errors
+    /// Whatever the sink meets; the prediction stops there.
+    fn rows(
+        &mut self,
+        slab: &mut Slab,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<(), InferError>;
+}
+
+/// Gathers rows into planes.
+struct Planes<'a> {
+    sink: &'a mut dyn PlaneSink,
+    plane: Vec<f32>,
+}
+
+impl RowSink for Planes<'_> {
+    fn begin(&mut self, _: &Tile) -> Result<(), InferError> {
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        slab: &mut Slab,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<(), InferError> {
+        let (height, width) = (slab.rows().len(), slab.columns().len());
+        if rows.end < height {
+            return Ok(());
+        }
+        let mut scratch = Vec::new();
+        for z in planes {
+            self.plane.resize(slab.num_classes() * height * width, 0.0);
+            for y in 0..height {
+                for class in 0..slab.num_classes() {
+                    let from = slab.values(z, y);
+                    let from = from.widened(class * width..(class + 1) * width, &mut scratch);
+                    self.plane[(class * height + y) * width..][..width].copy_from_slice(from);
+                }
+                slab.release(z, y);
+            }
+            self.sink.plane(z, &mut self.plane)?;
+        }
+        Ok(())
+    }
+}
+
 /// What [`slide`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -124,6 +186,8 @@ pub struct SlideReport {
     pub windows_secs: f64,
     /// Of those, seconds in [`Network::logits`].
     pub network_secs: f64,
+    /// Most bytes of sums held.
+    pub peak_bytes: usize,
 }
 
 /// Predicts a preprocessed volume window by window, averaging over `networks` (folds), and hands
@@ -155,132 +219,157 @@ pub fn slide(
     sink: &mut dyn PlaneSink,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<SlideReport, InferError> {
+    let (_, z, y, x) = image.dim();
+    let whole = [Tile::whole([z, y, x], [z, y, x])];
+    let mut sink = Planes { sink, plane: Vec::new() };
+    slide_tiles(networks, image, recipe, &whole, &mut sink, progress)
+}
+
+/// As [`slide`], tile after tile, handing out rows.
+///
+/// Every voxel's sum has the terms of [`slide`] in the same order, whatever the tiles: values are
+/// equal bit by bit.
+///
+/// # Errors
+/// As [`slide`].
+///
+/// # Panics
+/// As [`slide`].
+pub fn slide_tiles(
+    networks: &[&dyn Network],
+    image: ArrayView4<'_, f32>,
+    recipe: &Recipe,
+    tiles: &[Tile],
+    sink: &mut dyn RowSink,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<SlideReport, InferError> {
     let clock = Instant::now();
+    // Tensors of a window are made of the memory of those of the window before.
+    let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
     assert!(networks.iter().all(|n| n.num_classes() == num_classes), "folds of one model");
     let (_, z, y, x) = image.dim();
     let windows = Windows::new([z, y, x], recipe.window, recipe.step_size)?;
     let passes = mirror::passes(recipe.reference, &recipe.mirror_axes);
-    let mut run = Run::new(networks.len(), num_classes, &windows, recipe, passes.len());
-    let mut report = SlideReport {
-        num_windows: windows.len(),
-        num_passes: passes.len() * networks.len(),
-        ..SlideReport::default()
+    let starts: Vec<_> = tiles.iter().map(|tile| tile_starts(&windows, tile)).collect();
+    let total = starts.iter().map(|[z, y, x]| z.len() * y.len() * x.len()).sum();
+    let mut run = Run {
+        networks,
+        image,
+        windows: &windows,
+        blender: Blender::new(
+            recipe.averaging(),
+            num_classes,
+            recipe.window,
+            recipe.importance(windows.len()),
+            passes.len(),
+        ),
+        passes,
+        progress,
+        done: 0,
+        total,
+        network_secs: 0.0,
+        peak_bytes: 0,
     };
-    let mut step = |done| match progress(done, windows.len()) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(InferError::Interrupted),
-    };
-
-    step(0)?;
-    for (done, start) in windows.iter().enumerate() {
-        run.close_below(start[0], sink)?;
-        for (fold, network) in networks.iter().enumerate() {
-            for (index, &flips) in passes.iter().enumerate() {
-                let window = windows.cut(image, start, flips);
-                let forward = Instant::now();
-                let logits = network.logits(window);
-                report.network_secs += forward.elapsed().as_secs_f64();
-                let logits = logits.as_slice::<f32>().expect("a Network answers in f32");
-                let count = passes.len();
-                let pass = Pass { logits, flips, index, count };
-                run.blender.add(&pass, &mut run.slab, fold, start);
-                // Mirrored windows take minutes on a CPU: ask between them as well.
-                if index + 1 < count {
-                    step(done)?;
-                }
-            }
-        }
-        run.slab.add_weights(start, recipe.window, run.blender.importance.as_deref());
-        step(done + 1)?;
+    run.step()?;
+    for (tile, starts) in tiles.iter().zip(&starts) {
+        sink.begin(tile)?;
+        let region = (z, tile.rows.clone(), tile.columns.clone());
+        let accumulation = recipe.effective_accumulation();
+        let below = windows.padding_below();
+        let slab = Slab::new(num_classes, networks.len(), accumulation, region, below);
+        run.tile(slab, starts, sink)?;
     }
-    run.close_below(windows.padded_shape()[0], sink)?;
-    report.windows_secs = clock.elapsed().as_secs_f64();
-    Ok(report)
-}
-
-/// Bytes [`slide`] holds for its sums, whatever the height of the volume.
-///
-/// # Shapes
-/// `volume` is `[z, y, x]` at the network's resolution.
-///
-/// # Errors
-/// A step size out of range.
-pub fn accumulator_bytes(
-    num_classes: usize,
-    num_folds: usize,
-    volume: [usize; 3],
-    recipe: &Recipe,
-) -> Result<usize, InferError> {
-    let padded = Windows::new(volume, recipe.window, recipe.step_size)?.padded_shape();
-    let (plane, window) = (padded[1] * padded[2], recipe.window.iter().product::<usize>());
-    let lanes = match recipe.effective_accumulation() {
-        Accumulation::F32 => 4,
-        Accumulation::F16 => 2 * num_folds,
-    };
-    let ring = (num_classes * lanes + 4) * recipe.window[0] * plane;
-    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
-    let mirrored = if passes > 1 { num_classes * window * 4 } else { 0 };
-    let handed_out = num_classes * volume[1] * volume[2] * 4;
-    Ok(ring + mirrored + handed_out)
+    Ok(SlideReport {
+        num_windows: total,
+        num_passes: run.passes.len() * networks.len(),
+        windows_secs: clock.elapsed().as_secs_f64(),
+        network_secs: run.network_secs,
+        peak_bytes: run.peak_bytes,
+    })
 }
 
 /// The state of one prediction.
 struct Run<'a> {
+    networks: &'a [&'a dyn Network],
+    image: ArrayView4<'a, f32>,
     windows: &'a Windows,
-    slab: Slab,
     blender: Blender,
-    plane: Vec<f32>,
+    passes: Vec<[bool; 3]>,
+    progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    done: usize,
+    total: usize,
+    network_secs: f64,
+    peak_bytes: usize,
 }
 
-impl<'a> Run<'a> {
-    fn new(
-        num_folds: usize,
-        num_classes: usize,
-        windows: &'a Windows,
-        recipe: &Recipe,
-        num_passes: usize,
-    ) -> Self {
-        let [depth, ..] = windows.window_shape();
-        let [_, height, width] = windows.padded_shape();
-        let [_, y, x] = windows.volume_shape();
-        let accumulation = recipe.effective_accumulation();
-        Self {
-            windows,
-            slab: Slab::new(num_classes, depth, [height, width], num_folds, accumulation),
-            blender: Blender::new(
-                recipe.averaging(),
-                num_classes,
-                recipe.window,
-                recipe.importance(windows.len()),
-                num_passes,
-            ),
-            plane: vec![0.0; num_classes * y * x],
+impl Run<'_> {
+    fn step(&mut self) -> Result<(), InferError> {
+        match (self.progress)(self.done, self.total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(InferError::Interrupted),
         }
     }
 
-    /// Hands out every open plane below `z` of the padded volume.
-    fn close_below(&mut self, z: usize, sink: &mut dyn PlaneSink) -> Result<(), InferError> {
-        let [below, top, left] = self.windows.padding_below();
-        let [depth, height, width] = self.windows.volume_shape();
-        while self.slab.first_open() < z {
-            let at = self.slab.first_open();
-            self.slab.close_plane(top..top + height, left..left + width, &mut self.plane)?;
-            if (below..below + depth).contains(&at) {
-                sink.plane(at - below, &mut self.plane)?;
+    /// All windows of a tile; behind each row of windows, rows of voxels are closed and handed out.
+    fn tile(
+        &mut self,
+        mut slab: Slab,
+        [zs, ys, xs]: &[Vec<usize>; 3],
+        sink: &mut dyn RowSink,
+    ) -> Result<(), InferError> {
+        let [depth, ..] = self.windows.volume_shape();
+        let below = self.windows.padding_below();
+        let rows = slab.rows();
+        let mut closed_z = 0;
+        for (i, &z) in zs.iter().enumerate() {
+            let next_z = zs.get(i + 1).map_or(depth, |next| next.saturating_sub(below[0]));
+            let next_z = next_z.clamp(closed_z, depth);
+            let mut closed_y = rows.start;
+            for (j, &y) in ys.iter().enumerate() {
+                for &x in xs {
+                    self.window(&mut slab, [z, y, x])?;
+                }
+                let next_y = ys.get(j + 1).map_or(rows.end, |next| next.saturating_sub(below[1]));
+                let next_y = next_y.clamp(closed_y, rows.end);
+                if next_z > closed_z && next_y > closed_y {
+                    slab.close(closed_z..next_z, closed_y..next_y)?;
+                    sink.rows(&mut slab, closed_z..next_z, closed_y..next_y)?;
+                }
+                closed_y = next_y;
             }
+            closed_z = next_z;
         }
+        self.peak_bytes = self.peak_bytes.max(slab.bytes());
         Ok(())
     }
 
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
-        self.slab.bytes() + self.blender.bytes() + size_of_val(self.plane.as_slice())
+    fn window(&mut self, slab: &mut Slab, start: [usize; 3]) -> Result<(), InferError> {
+        let count = self.passes.len();
+        for (fold, network) in self.networks.iter().enumerate() {
+            for index in 0..count {
+                let flips = self.passes[index];
+                let window = self.windows.cut(self.image, start, flips);
+                let forward = Instant::now();
+                let logits = network.logits(window);
+                self.network_secs += forward.elapsed().as_secs_f64();
+                let logits = logits.as_slice::<f32>().expect("a Network answers in f32");
+                let pass = Pass { logits, flips, index, count };
+                self.blender.add(&pass, slab, fold, start);
+                // Mirrored windows take minutes on a CPU: ask between them as well.
+                if index + 1 < count {
+                    self.step()?;
+                }
+            }
+        }
+        self.blender.add_weights(slab, start);
+        self.done += 1;
+        self.step()
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use half::f16;
     use proptest::prelude::*;
@@ -318,13 +407,17 @@ mod tests {
         }
     }
 
-    fn image(shape: [usize; 3]) -> Array4<f32> {
+    pub(crate) fn image(shape: [usize; 3]) -> Array4<f32> {
         Array4::from_shape_fn((1, shape[0], shape[1], shape[2]), |(_, z, y, x)| {
             ((z * 31 + y * 17 + x * 13) % 23) as f32 / 11.0 - 1.0
         })
     }
 
-    fn recipe(reference: Reference, accumulation: Accumulation, axes: &[usize]) -> Recipe {
+    pub(crate) fn recipe(
+        reference: Reference,
+        accumulation: Accumulation,
+        axes: &[usize],
+    ) -> Recipe {
         Recipe {
             window: [4, 6, 8],
             step_size: 0.5,
@@ -344,7 +437,11 @@ mod tests {
     }
 
     /// What the references do: arrays of classes × volume, fold after fold.
-    fn whole_volume(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+    pub(crate) fn whole_volume(
+        fakes: &[Fake],
+        shape: [usize; 3],
+        recipe: &Recipe,
+    ) -> Vec<Vec<f32>> {
         let windows = Windows::new(shape, recipe.window, recipe.step_size).unwrap();
         let half = recipe.effective_accumulation() == Accumulation::F16;
         let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };
@@ -404,7 +501,7 @@ mod tests {
         cropped.axis_iter(ndarray::Axis(1)).map(|p| p.iter().copied().collect()).collect()
     }
 
-    const ALL: [(Reference, Accumulation); 5] = [
+    pub(crate) const ALL: [(Reference, Accumulation); 5] = [
         (Reference::NnUNetV1, Accumulation::F32),
         (Reference::NnUNetV22, Accumulation::F16),
         (Reference::NnUNetV22, Accumulation::F32),
@@ -450,26 +547,6 @@ mod tests {
                 pool.install(|| run(&fakes, [9, 10, 11], &recipe))
             };
             assert_eq!(on(1), on(3), "{reference:?} {accumulation:?}");
-        }
-    }
-
-    #[test]
-    fn memory_does_not_grow_with_the_height_of_the_volume() {
-        for (reference, accumulation) in ALL {
-            for axes in [&[][..], &[0, 2]] {
-                for folds in [1, 3] {
-                    let recipe = recipe(reference, accumulation, axes);
-                    let bytes = |height| {
-                        let volume = [height, 10, 20];
-                        let windows = Windows::new(volume, recipe.window, 0.5).unwrap();
-                        let passes = mirror::passes(reference, axes).len();
-                        let held = Run::new(folds, 7, &windows, &recipe, passes).bytes();
-                        assert_eq!(held, accumulator_bytes(7, folds, volume, &recipe).unwrap());
-                        held
-                    };
-                    assert_eq!(bytes(5), bytes(5000));
-                }
-            }
         }
     }
 

@@ -50,6 +50,22 @@ pub fn num_parameters(config: &StuNetConfig) -> u64 {
     config.parameter_specs().iter().map(|s| s.shape.iter().product::<usize>() as u64).sum()
 }
 
+/// Most bytes a prediction of one window holds at a time on the host, weights not counted: an
+/// estimate from above.
+///
+/// At every stage: the skips that wait for the decoder, and six volumes of the stage's width, of
+/// which a block holds no more; at the end the features and the logits.
+pub fn predict_peak_bytes(config: &StuNetConfig, input: [usize; 3]) -> u64 {
+    let sizes = config.stage_sizes(input);
+    let volume =
+        |level: usize| (config.width[level] * sizes[level].iter().product::<usize>()) as u64;
+    let skips = |below: usize| (0..below).map(volume).sum::<u64>();
+    let stage = |level: usize| skips(level) + 6 * volume(level);
+    let voxels = input.iter().product::<usize>() as u64;
+    let head = 2 * volume(0) + config.num_classes as u64 * voxels;
+    (0..NUM_STAGES).map(stage).fold(head, u64::max) * size_of::<f32>() as u64
+}
+
 /// The cost of a network on one sample of size `input`, `[z, y, x]`.
 ///
 /// ```

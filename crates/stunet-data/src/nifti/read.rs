@@ -11,9 +11,45 @@ use std::path::Path;
 
 /// A file's voxels as the file means them, x fastest, channels slowest.
 pub(super) struct Volume {
-    pub voxels: Vec<f32>,
+    pub voxels: Values,
     pub num_channels: usize,
     pub geometry: Geometry,
+}
+
+/// Voxels on their way from bytes: small whole numbers for as long as all of them are.
+pub(super) enum Values {
+    Small(Vec<i16>),
+    Single(Vec<f32>),
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::Small(values) => values.len(),
+            Self::Single(values) => values.len(),
+        }
+    }
+
+    /// The values in single precision.
+    pub fn into_single(self) -> Vec<f32> {
+        match self {
+            Self::Small(values) => values.into_iter().map(f32::from).collect(),
+            Self::Single(values) => values,
+        }
+    }
+
+    /// Appends another file's.
+    pub fn append(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Small(values), Self::Small(more)) => values.extend_from_slice(&more),
+            (Self::Single(values), more) => values.extend(more.into_single()),
+            (Self::Small(values), Self::Single(more)) => {
+                let mut all: Vec<f32> = values.iter().map(|v| f32::from(*v)).collect();
+                all.extend(more);
+                *self = Self::Single(all);
+            }
+        }
+    }
 }
 
 /// Bytes converted at a time; a multiple of every voxel size.
@@ -42,7 +78,9 @@ pub(super) fn read_volume(path: &Path) -> Result<Volume> {
     let num_voxels = num_channels * shape.iter().product::<usize>();
     let voxels = source.voxels(&header, num_voxels, size)?;
     source.finish()?;
-    check_finite(&voxels, shape)?;
+    if let Values::Single(values) = &voxels {
+        check_finite(values, shape)?;
+    }
     Ok(Volume { voxels, num_channels, geometry })
 }
 
@@ -134,7 +172,7 @@ impl Source {
         Ok(())
     }
 
-    fn voxels(&mut self, header: &Header, count: usize, size: usize) -> Result<Vec<f32>> {
+    fn voxels(&mut self, header: &Header, count: usize, size: usize) -> Result<Values> {
         let expected = count as u64 * size as u64;
         let at_most = match self.compressed {
             true => self.file_size.saturating_mul(MAX_RATIO),
@@ -146,17 +184,43 @@ impl Source {
                 found: if self.compressed { 0 } else { at_most },
             });
         }
-        let mut voxels = Vec::new();
-        voxels.try_reserve_exact(count).map_err(|_| DataError::BadDimensions {
+        let reserve = |_| DataError::BadDimensions {
             expected: "a volume that fits into memory",
             found: header.dims.clone(),
-        })?;
+        };
         let scaling = header.scaling();
+        let mut voxels = if is_small(header, scaling) {
+            let mut values = Vec::new();
+            values.try_reserve_exact(count).map_err(reserve)?;
+            Values::Small(values)
+        } else {
+            let mut values = Vec::new();
+            values.try_reserve_exact(count).map_err(reserve)?;
+            Values::Single(values)
+        };
         let mut piece = vec![0; PIECE.min(count * size)];
         while voxels.len() < count {
             let want = piece.len().min((count - voxels.len()) * size);
             let found = self.fill(&mut piece[..want])?;
-            convert(header, &piece[..found - found % size], scaling, &mut voxels);
+            let whole = &piece[..found - found % size];
+            voxels = match voxels {
+                Values::Single(mut values) => {
+                    convert(header, whole, scaling, &mut values);
+                    Values::Single(values)
+                }
+                Values::Small(mut values) => {
+                    if convert_small(header, whole, scaling, &mut values) {
+                        Values::Small(values)
+                    } else {
+                        // What has been converted so far is exact in single precision, too.
+                        let mut wide = Vec::new();
+                        wide.try_reserve_exact(count).map_err(reserve)?;
+                        wide.extend(values.iter().map(|v| f32::from(*v)));
+                        convert(header, whole, scaling, &mut wide);
+                        Values::Single(wide)
+                    }
+                }
+            };
             if found < want {
                 return Err(DataError::Truncated {
                     expected,
@@ -180,6 +244,53 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Whether the file's type and scaling may give small whole numbers only.
+fn is_small(header: &Header, scaling: Option<(f64, f64)>) -> bool {
+    let whole = scaling.is_none_or(|(slope, inter)| {
+        slope.fract() == 0.0
+            && inter.fract() == 0.0
+            && slope.abs() < 32768.0
+            && inter.abs() < 32768.0
+    });
+    whole && matches!(header.datatype, 2 | 256 | 4 | 512)
+}
+
+/// Converts a piece; false, and nothing is added, when a value is no small whole number.
+fn convert_small(
+    header: &Header,
+    bytes: &[u8],
+    scaling: Option<(f64, f64)>,
+    to: &mut Vec<i16>,
+) -> bool {
+    let (slope, inter) = scaling.map_or((1, 0), |(slope, inter)| (slope as i32, inter as i32));
+    let before = to.len();
+    let mut fits = true;
+    macro_rules! push {
+        ($type:ty) => {
+            to.extend(bytes.chunks_exact(size_of::<$type>()).map(|raw| {
+                let raw = raw.try_into().expect("pieces have the type's length");
+                let value = match header.little_endian {
+                    true => <$type>::from_le_bytes(raw),
+                    false => <$type>::from_be_bytes(raw),
+                };
+                let value = i32::from(value) * slope + inter;
+                fits &= value as i16 as i32 == value;
+                value as i16
+            }))
+        };
+    }
+    match header.datatype {
+        2 => push!(u8),
+        256 => push!(i8),
+        4 => push!(i16),
+        _ => push!(u16),
+    }
+    if !fits {
+        to.truncate(before);
+    }
+    fits
 }
 
 fn convert(header: &Header, bytes: &[u8], scaling: Option<(f64, f64)>, to: &mut Vec<f32>) {

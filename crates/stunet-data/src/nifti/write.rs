@@ -1,5 +1,6 @@
 //! Voxels to bytes. A file appears under its name only once it is complete.
 
+use super::gzip::ParallelGzip;
 use super::header::{SIZE_1, SIZE_2};
 use super::orientation;
 use crate::error::{DataError, Result};
@@ -7,7 +8,7 @@ use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::labels::LabelMap;
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use ndarray::Array3;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -43,6 +44,19 @@ pub fn write_image(path: &Path, image: &Image) -> Result<()> {
     write(path, &image.geometry, channels, DataType::F32, values, |v| v.to_le_bytes())
 }
 
+/// Writes a volume of bytes, such as how sure each label is.
+///
+/// # Errors
+/// As [`write_labelmap`].
+pub fn write_bytes(path: &Path, volume: &Array3<u8>, geometry: &Geometry) -> Result<()> {
+    let values = volume.as_standard_layout();
+    let values = values.as_slice().expect("standard layout is contiguous");
+    write(path, geometry, 1, DataType::U8, values, |v| [*v])
+}
+
+/// Labels and CT shrink little more at higher levels, which take several times as long.
+const LEVEL: Compression = Compression::new(3);
+
 /// NIfTI's code and the size in bits.
 #[derive(Clone, Copy)]
 enum DataType {
@@ -69,6 +83,14 @@ fn write<T, const N: usize>(
     values: &[T],
     to_bytes: impl Fn(&T) -> [u8; N],
 ) -> Result<()> {
+    if geometry.shape().iter().product::<usize>() * channels != values.len() {
+        return Err(DataError::Mismatch {
+            what: "number of voxels",
+            expected: format!("{:?} × {channels}", geometry.shape()),
+            found: values.len().to_string(),
+        }
+        .at(path));
+    }
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let compress = name.ends_with(".nii.gz");
     if !compress && !name.ends_with(".nii") {
@@ -90,8 +112,10 @@ fn write<T, const N: usize>(
     };
     write_then_rename(path, |file| {
         let written = if compress {
-            let mut encoder = GzEncoder::new(file, Compression::default());
-            body(&mut encoder).and_then(|()| encoder.finish().map(drop))
+            ParallelGzip::new(file, LEVEL).and_then(|mut packed| {
+                body(&mut packed)?;
+                packed.finish()
+            })
         } else {
             body(file)
         };
@@ -110,7 +134,9 @@ pub(crate) fn write_then_rename(
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".stunet-").suffix(".tmp");
+    // The result's name says whose the file is, should the program be killed.
+    let prefix = format!(".stunet-{}-", path.file_name().unwrap_or_default().display());
+    builder.prefix(&prefix).suffix(".tmp");
     // Temporary files are private by default, results should not be: the user's mask decides.
     #[cfg(unix)]
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
@@ -121,6 +147,7 @@ pub(crate) fn write_then_rename(
     body(&mut writer).map_err(|e| e.at(path))?;
     writer.flush().map_err(at)?;
     drop(writer);
+    temporary.as_file().sync_all().map_err(at)?;
     temporary.persist(path).map_err(|e| at(e.error))?;
     Ok(())
 }

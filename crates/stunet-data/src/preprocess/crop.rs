@@ -1,5 +1,6 @@
 //! The region that holds data: everything else is exactly 0 in every channel.
 
+use super::resample::Voxel;
 use crate::error::{DataError, Result};
 use ndarray::{Array3, ArrayView4, Axis};
 use rayon::prelude::*;
@@ -13,7 +14,7 @@ pub type BoundingBox = [[usize; 2]; 3];
 ///
 /// # Errors
 /// When there is no such voxel.
-pub fn bounding_box(image: ArrayView4<'_, f32>) -> Result<BoundingBox> {
+pub fn bounding_box<T: Voxel>(image: ArrayView4<'_, T>) -> Result<BoundingBox> {
     let depth = image.dim().1;
     let planes: Vec<Option<[[usize; 2]; 2]>> =
         (0..depth).into_par_iter().map(|z| plane_box(image, z)).collect();
@@ -29,15 +30,15 @@ pub fn bounding_box(image: ArrayView4<'_, f32>) -> Result<BoundingBox> {
     bounds.ok_or(DataError::EmptyImage)
 }
 
-fn plane_box(image: ArrayView4<'_, f32>, z: usize) -> Option<[[usize; 2]; 2]> {
+fn plane_box<T: Voxel>(image: ArrayView4<'_, T>, z: usize) -> Option<[[usize; 2]; 2]> {
     let mut found: Option<[[usize; 2]; 2]> = None;
     for channel in image.axis_iter(Axis(0)) {
         for (y, row) in channel.index_axis(Axis(0), z).rows().into_iter().enumerate() {
             // NaN differs from 0 too, here as in the reference.
-            let Some(first) = row.iter().position(|v| *v != 0.0) else {
+            let Some(first) = row.iter().position(|v| *v != T::default()) else {
                 continue;
             };
-            let last = row.len() - row.iter().rev().position(|v| *v != 0.0).unwrap_or(0);
+            let last = row.len() - row.iter().rev().position(|v| *v != T::default()).unwrap_or(0);
             let b = found.get_or_insert([[y, y + 1], [first, last]]);
             b[0] = [b[0][0].min(y), b[0][1].max(y + 1)];
             b[1] = [b[1][0].min(first), b[1][1].max(last)];
@@ -51,11 +52,11 @@ fn plane_box(image: ArrayView4<'_, f32>, z: usize) -> Option<[[usize; 2]; 2]> {
 ///
 /// # Source
 /// nnU-Net's `create_nonzero_mask` with SciPy's `binary_fill_holes`.
-pub fn nonzero_mask(image: ArrayView4<'_, f32>) -> Array3<bool> {
+pub fn nonzero_mask<T: Voxel>(image: ArrayView4<'_, T>) -> Array3<bool> {
     let (_, depth, height, width) = image.dim();
     let mut mask = Array3::from_elem((depth, height, width), false);
     for channel in image.axis_iter(Axis(0)) {
-        ndarray::Zip::from(&mut mask).and(&channel).par_for_each(|m, v| *m |= *v != 0.0);
+        ndarray::Zip::from(&mut mask).and(&channel).par_for_each(|m, v| *m |= *v != T::default());
     }
     fill_holes(&mut mask);
     mask

@@ -1,8 +1,93 @@
 //! Intensities to network units.
 
+use super::resample::Voxel;
 use crate::plans::{ChannelPlan, Normalization, Reference};
+use crate::simd::wide;
 use ndarray::{Array3, ArrayView3};
 use rayon::prelude::*;
+
+/// A normalisation that looks at one voxel at a time and does not fall: `(clip(v) - sub) / div`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct PointMap {
+    clip: Option<(f32, f32)>,
+    sub: f32,
+    div: f32,
+}
+
+impl PointMap {
+    /// The map of a whole channel for nnU-Net 2; none where statistics are masked.
+    pub fn of<T: Voxel>(
+        channel: ArrayView3<'_, T>,
+        plan: &ChannelPlan,
+        reference: Reference,
+    ) -> Option<Self> {
+        let plain = Self { clip: None, sub: 0.0, div: 1.0 };
+        let map = match plan.scheme {
+            Normalization::None => plain,
+            Normalization::RgbToZeroOne => Self { div: 255.0, ..plain },
+            Normalization::Ct => {
+                let i = plan.intensity.expect("checked plans have statistics for CT");
+                let clip = (i.percentile_00_5 as f32, i.percentile_99_5 as f32);
+                // Bounds in the wrong order make another function of it.
+                let std = if reference.is_v1() { i.std } else { i.std.max(1e-8) };
+                (clip.0 <= clip.1).then_some(())?;
+                Self { clip: Some(clip), sub: i.mean as f32, div: std as f32 }
+            }
+            Normalization::ZScore if !plan.use_mask => {
+                let (mean, std) = moments_of_view(channel);
+                let std = if reference.is_v1() { std + 1e-8 } else { std.max(1e-8) };
+                Self { sub: mean as f32, div: std as f32, ..plain }
+            }
+            _ => return None,
+        };
+        (map.div > 0.0).then_some(map)
+    }
+
+    #[inline(always)]
+    pub fn apply(self, v: f32) -> f32 {
+        let v = self.clip.map_or(v, |(low, high)| v.max(low).min(high));
+        (v - self.sub) / self.div
+    }
+}
+
+/// Mean and (population) standard deviation of a view: sums of planes, in order.
+fn moments_of_view<T: Voxel>(channel: ArrayView3<'_, T>) -> (f64, f64) {
+    let count = channel.len() as f64;
+    let mean = sum_of_planes(channel, |v| v) / count;
+    let squares = sum_of_planes(channel, |v| (v - mean) * (v - mean));
+    (mean, (squares / count).sqrt())
+}
+
+fn sum_of_planes<T: Voxel>(
+    channel: ArrayView3<'_, T>,
+    f: impl Fn(f64) -> f64 + Copy + Sync + Send,
+) -> f64 {
+    let planes: Vec<f64> = channel
+        .axis_iter(ndarray::Axis(0))
+        .into_par_iter()
+        .map(|plane| {
+            let rows = plane.rows().into_iter();
+            rows.map(|row| match row.to_slice() {
+                Some(row) => wide(|| sum_in_lanes(row, f)),
+                None => row.iter().map(|v| f(v.to_f64())).sum(),
+            })
+            .sum::<f64>()
+        })
+        .collect();
+    planes.iter().sum()
+}
+
+/// Several sums side by side: this is what the compiler turns into vector code.
+#[inline(always)]
+fn sum_in_lanes<T: Voxel>(row: &[T], f: impl Fn(f64) -> f64) -> f64 {
+    const LANES: usize = 16;
+    let mut sums = [0.0; LANES];
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for piece in whole {
+        sums.iter_mut().zip(piece).for_each(|(s, v)| *s += f(v.to_f64()));
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|v| f(v.to_f64())).sum::<f64>()
+}
 
 /// Normalises one channel in place.
 ///

@@ -21,6 +21,7 @@ mod taps;
 pub use labels::{LabelRule, resize_labels};
 pub use taps::AxisTaps;
 
+use crate::simd::wide;
 use ndarray::{Array3, ArrayView3, Axis};
 use rayon::prelude::*;
 use separable::resize_axes;
@@ -38,25 +39,45 @@ pub enum Order {
 
 /// A voxel type that is computed in double precision.
 pub trait Voxel: Copy + Send + Sync + Default + PartialOrd {
+    /// What a resize gives, and keeps between the axes: never a wider volume than needed.
+    type Resized: Voxel;
     /// Widens.
     fn to_f64(self) -> f64;
     /// Rounds to the nearest.
     fn from_f64(value: f64) -> Self;
 }
 
-impl Voxel for f32 {
+impl Voxel for i16 {
+    type Resized = f32;
+    #[inline(always)]
     fn to_f64(self) -> f64 {
         self.into()
     }
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value.round() as Self
+    }
+}
+
+impl Voxel for f32 {
+    type Resized = Self;
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+    #[inline(always)]
     fn from_f64(value: f64) -> Self {
         value as Self
     }
 }
 
 impl Voxel for f64 {
+    type Resized = Self;
+    #[inline(always)]
     fn to_f64(self) -> f64 {
         self
     }
+    #[inline(always)]
     fn from_f64(value: f64) -> Self {
         value
     }
@@ -77,14 +98,12 @@ impl Voxel for f64 {
 /// let longer = resize(line.view(), [1, 1, 4], Order::Linear);
 /// assert_eq!(longer.as_slice(), Some(&[0.0, 0.25, 0.75, 1.0][..]));
 /// ```
-pub fn resize<T: Voxel>(input: ArrayView3<'_, T>, shape: [usize; 3], order: Order) -> Array3<T> {
-    assert!(!input.is_empty(), "the input of a resize is empty");
-    assert!(!shape.contains(&0), "the output of a resize is empty");
-    if input.shape() == shape {
-        return owned(input);
-    }
-    let range = range(input);
-    resize_axes(input, shape, order, range)
+pub fn resize<T: Voxel>(
+    input: ArrayView3<'_, T>,
+    shape: [usize; 3],
+    order: Order,
+) -> Array3<T::Resized> {
+    resize_mapped(input, shape, order, None, T::to_f64)
 }
 
 /// Resizes a volume, apart along one coarse axis where asked: every slice across it on its own with
@@ -97,14 +116,26 @@ pub fn resize_separately<T: Voxel>(
     shape: [usize; 3],
     order: Order,
     separate_axis: Option<usize>,
-) -> Array3<T> {
-    let Some(axis) = separate_axis else {
-        return resize(input, shape, order);
-    };
-    if input.shape() == shape {
-        return owned(input);
-    }
+) -> Array3<T::Resized> {
+    resize_mapped(input, shape, order, separate_axis, T::to_f64)
+}
+
+/// As [`resize_separately`], of the values that `map` makes of the voxels; `map` does not fall.
+pub(crate) fn resize_mapped<T: Voxel>(
+    input: ArrayView3<'_, T>,
+    shape: [usize; 3],
+    order: Order,
+    separate_axis: Option<usize>,
+    map: impl Fn(T) -> f64 + Copy + Send + Sync,
+) -> Array3<T::Resized> {
+    assert!(!input.is_empty(), "the input of a resize is empty");
     assert!(!shape.contains(&0), "the output of a resize is empty");
+    if input.shape() == shape {
+        return owned(input.map(|v| T::Resized::from_f64(map(*v))).view());
+    }
+    let Some(axis) = separate_axis else {
+        return resize_axes(input, shape, order, range(input, map), map);
+    };
     let source = taps::nearest(input.shape()[axis], shape[axis]);
     let plane_shape = plane_shape(shape, axis);
     let mut output = Array3::default(shape);
@@ -112,7 +143,7 @@ pub fn resize_separately<T: Voxel>(
     slices.into_par_iter().zip(groups(&source)).for_each(|(mut slice, group)| {
         if let Some(from) = group {
             let plane = input.index_axis(Axis(axis), from).insert_axis(Axis(0));
-            let resized = resize(plane, plane_shape, order);
+            let resized = resize_mapped(plane, plane_shape, order, None, map);
             slice.assign(&resized.index_axis(Axis(0), 0));
         }
     });
@@ -151,28 +182,42 @@ pub(crate) fn owned<T: Copy>(input: ArrayView3<'_, T>) -> Array3<T> {
     input.as_standard_layout().into_owned()
 }
 
-/// Smallest and largest voxel.
-fn range<T: Voxel>(input: ArrayView3<'_, T>) -> (f64, f64) {
-    let join = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
-    let none = (f64::INFINITY, f64::NEG_INFINITY);
-    input
+/// Smallest and largest value; `map` does not fall, so that it need not see every voxel.
+fn range<T: Voxel>(input: ArrayView3<'_, T>, map: impl Fn(T) -> f64 + Copy + Sync) -> (f64, f64) {
+    let none: Option<(T, T)> = None;
+    let join = |a: Option<(T, T)>, b: Option<(T, T)>| match (a, b) {
+        (Some(a), Some(b)) => {
+            Some((if b.0 < a.0 { b.0 } else { a.0 }, if b.1 > a.1 { b.1 } else { a.1 }))
+        }
+        (a, b) => a.or(b),
+    };
+    let found = input
         .axis_iter(Axis(0))
         .into_par_iter()
         .map(|plane| {
+            // A transposed plane has the same voxels; rows that are contiguous are read faster.
+            let plane = match plane.strides()[0].abs() < plane.strides()[1].abs() {
+                true => plane.reversed_axes(),
+                false => plane,
+            };
             plane.rows().into_iter().fold(none, |range, row| match row.to_slice() {
-                Some(values) => join(range, range_of_slice(values)),
-                None => row.iter().fold(range, |r, v| join(r, (v.to_f64(), v.to_f64()))),
+                Some(values) => join(range, wide(|| range_of_slice(values))),
+                None => row
+                    .iter()
+                    .filter(|v| v.partial_cmp(v).is_some())
+                    .fold(range, |r, v| join(r, Some((*v, *v)))),
             })
         })
-        .reduce(|| none, join)
+        .reduce(|| none, join);
+    found.map_or((f64::INFINITY, f64::NEG_INFINITY), |(low, high)| (map(low), map(high)))
 }
 
 /// Several lanes and plain comparisons: this is what the compiler turns into vector code.
-fn range_of_slice<T: Voxel>(values: &[T]) -> (f64, f64) {
-    const LANES: usize = 16;
-    let Some(&first) = values.first() else {
-        return (f64::INFINITY, f64::NEG_INFINITY);
-    };
+#[inline(always)]
+fn range_of_slice<T: Voxel>(values: &[T]) -> Option<(T, T)> {
+    const LANES: usize = 32;
+    // NaN is neither small nor large.
+    let &first = values.iter().find(|v| v.partial_cmp(v).is_some())?;
     let (mut low, mut high) = ([first; LANES], [first; LANES]);
     for piece in values.chunks(LANES) {
         for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
@@ -180,8 +225,8 @@ fn range_of_slice<T: Voxel>(values: &[T]) -> (f64, f64) {
             *h = if *v > *h { *v } else { *h };
         }
     }
-    let lowest = low.iter().fold(f64::INFINITY, |m, v| m.min(v.to_f64()));
-    (lowest, high.iter().fold(f64::NEG_INFINITY, |m, v| m.max(v.to_f64())))
+    let lowest = low.iter().fold(first, |m, v| if *v < m { *v } else { m });
+    Some((lowest, high.iter().fold(first, |m, v| if *v > m { *v } else { m })))
 }
 
 #[cfg(test)]
@@ -234,7 +279,7 @@ mod tests {
     #[test]
     fn the_range_is_kept_and_equal_shapes_are_copies() {
         let input = noise([6, 9, 10]);
-        let (low, high) = range(input.view());
+        let (low, high) = range(input.view(), f64::from);
         for to in SHAPES {
             let output = resize(input.view(), to, Order::Cubic);
             assert!(output.iter().all(|v| (low..=high).contains(&f64::from(*v))));

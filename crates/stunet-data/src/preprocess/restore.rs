@@ -6,7 +6,7 @@ use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
 use crate::labels::LabelMap;
 use crate::plans::{Plans, Reference, inverse};
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 use serde::{Deserialize, Serialize};
 
 /// How labels at the network's resolution are brought back.
@@ -32,6 +32,44 @@ pub struct Trace {
     network_spacing_mm: [f64; 3],
     reference: Reference,
     force_separate_z: Option<bool>,
+}
+
+/// Where the output frame lies in the file's volume.
+///
+/// ```
+/// use stunet_data::preprocess::Placement;
+/// let mut volume = ndarray::Array3::<u16>::zeros([2, 3, 4]);
+/// let whole = Placement::whole([2, 3, 4]);
+/// whole.view_mut(&mut volume)[[1, 2, 3]] = 7;
+/// assert_eq!(volume[[1, 2, 3]], 7);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    shape: [usize; 3],
+    bounds: BoundingBox,
+    transpose_forward: [usize; 3],
+}
+
+impl Placement {
+    /// An output that is the whole volume, in its own axis order.
+    pub fn whole(shape: [usize; 3]) -> Self {
+        Self { shape, bounds: shape.map(|n| [0, n]), transpose_forward: [0, 1, 2] }
+    }
+
+    /// Shape of the file's volume.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The output frame's part of a volume of the file, transposed and cropped.
+    ///
+    /// # Panics
+    /// When the volume has another shape than [`Placement::shape`].
+    pub fn view_mut<'a, T>(&self, volume: &'a mut Array3<T>) -> ArrayViewMut3<'a, T> {
+        assert_eq!(volume.shape(), self.shape, "a volume of another shape than the file's");
+        let [z, y, x] = self.bounds.map(|[from, to]| ndarray::Slice::from(from..to));
+        volume.slice_mut(ndarray::s![z, y, x]).permuted_axes(self.transpose_forward)
+    }
 }
 
 /// Voxels beyond which a resampled volume is taken for a wrong spacing (64 GiB in single precision).
@@ -116,6 +154,15 @@ impl Trace {
             Reference::NnUNetV28 => {
                 self.decide([network, transposed(file, self.transpose_forward)])
             }
+        }
+    }
+
+    /// Where the output frame lies in the file's volume.
+    pub fn placement(&self) -> Placement {
+        Placement {
+            shape: self.geometry.shape(),
+            bounds: self.bounds,
+            transpose_forward: self.transpose_forward,
         }
     }
 

@@ -7,7 +7,7 @@ use super::{NewCase, Stamp, Store};
 use crate::dataset::{DatasetInfo, Problem, TrainingCaseFiles};
 use crate::error::{DataError, Result};
 use crate::plans::Plans;
-use crate::preprocess::{Preprocessed, preprocess_with_labels};
+use crate::preprocess::{Preprocessed, preprocess_scan_with_labels};
 use crate::sample::class_locations;
 use budget::{Budget, memory_of};
 use std::fs::{File, TryLockError};
@@ -208,11 +208,11 @@ impl Work<'_> {
             return Ok(Err(Stopped));
         };
         let (prepared, labels) = {
-            let (image, labels) = source.read(self.info).map_err(first)?;
+            let (scan, labels) = source.read_scan(self.info).map_err(first)?;
             let Ok(()) = self.check() else {
                 return Ok(Err(Stopped));
             };
-            preprocess_with_labels(&image, Some(&labels), recipe.plans())
+            preprocess_scan_with_labels(&scan, Some(&labels), recipe.plans())
                 .map_err(|e| e.at(&source.images[0]))?
         };
         let Preprocessed { image, trace } = prepared;

@@ -2,7 +2,7 @@
 
 use super::*;
 use burn::tensor::Device;
-use ndarray::{Array4, ArrayD, Axis, Ix4};
+use ndarray::{ArrayD, Axis, Ix4};
 use stunet_data::geometry::Geometry;
 use stunet_data::labels::{Label, LabelSet};
 use stunet_data::plans::Plans;
@@ -94,7 +94,7 @@ fn mirroring_counts_and_matters() {
 }
 
 /// The first largest class, or the last region above one half.
-fn decide(values: &ArrayD<f32>, regions: Option<&[u16]>) -> ndarray::Array3<u16> {
+fn decide(values: &ArrayD<f32>, regions: Option<&[u16]>) -> Array3<u16> {
     let values = values.view().into_dimensionality::<Ix4>().unwrap();
     values.map_axis(Axis(0), |voxel| match regions {
         Some(order) => {
@@ -119,6 +119,7 @@ fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regi
     let path = folder.path().join("case.npz");
     let options = PredictOptions {
         save_probabilities: Some(path.clone()),
+        probability_format: ProbabilityFormat::Npz,
         mirror: false,
         ..Default::default()
     };
@@ -160,6 +161,72 @@ fn stored_probabilities_are_what_labels_were_decided_on() {
 }
 
 #[test]
+fn a_bound_divides_and_changes_nothing() {
+    for reference in REFERENCES {
+        for mode in [Mode::Normal, Mode::Fast] {
+            let plans = Plans { patch_size: [16, 16, 64], ..plans(reference, [1, 0, 2]) };
+            let model = model(plans, labels(), 1);
+            let folder = tempfile::tempdir().unwrap();
+            let run_within = |memory_bytes, name: &str| {
+                let save_probabilities = (mode == Mode::Normal).then(|| folder.path().join(name));
+                run(
+                    &model,
+                    &PredictOptions {
+                        mode,
+                        mirror: false,
+                        memory_bytes,
+                        save_probabilities,
+                        probability_format: ProbabilityFormat::Npz,
+                        confidence: (mode == Mode::Normal).then_some(Measure::Margin),
+                        ..Default::default()
+                    },
+                )
+            };
+            let free = run_within(None, "a.npz");
+            assert_eq!(free.report.memory.tiles.len(), 1);
+            let bound = free.report.memory.total_bytes() - free.report.memory.sums_bytes / 4;
+            let bound = run_within(Some(bound), "b.npz");
+            assert!(bound.report.memory.tiles.len() > 1, "{reference:?} {mode:?}");
+            assert!(bound.report.sums_bytes < free.report.sums_bytes);
+            assert_eq!(bound.labelmap, free.labelmap, "{reference:?} {mode:?}");
+            assert_eq!(bound.confidence, free.confidence);
+            if mode == Mode::Normal {
+                let name = if reference.is_v1() { "softmax" } else { "probabilities" };
+                let arrays =
+                    ["a.npz", "b.npz"].map(|n| Npz::open(&folder.path().join(n)).f32(name));
+                assert_eq!(arrays[0], arrays[1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn too_little_memory_is_refused_before_the_first_window() {
+    let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);
+    let options = PredictOptions { memory_bytes: Some(1000), ..Default::default() };
+    let mut windows = 0;
+    let result = predict(&model, &image(1), &options, &mut |event| {
+        windows += usize::from(matches!(event, Event::Windows { .. }));
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(result, Err(InferError::Memory { allowed: 1000, .. })));
+    assert_eq!(windows, 0);
+}
+
+#[test]
+fn confidence_is_certain_outside_the_crop_only_by_chance_inside() {
+    let model = model(plans(Reference::NnUNetV28, [0, 1, 2]), labels(), 1);
+    for measure in [Measure::Margin, Measure::Entropy] {
+        let options =
+            PredictOptions { confidence: Some(measure), mirror: false, ..Default::default() };
+        let volume = run(&model, &options).confidence.unwrap();
+        let (margin, rest) = volume.view().split_at(Axis(0), 2);
+        assert!(margin.iter().all(|v| *v == 255));
+        assert!(rest.iter().any(|v| *v < 255), "{measure:?}");
+    }
+}
+
+#[test]
 fn threads_do_not_matter() {
     let model = model(plans(Reference::NnUNetV28, [1, 0, 2]), labels(), 1);
     let on = |threads| {
@@ -181,7 +248,8 @@ fn every_event_can_interrupt() {
     })
     .unwrap();
     assert_eq!(events[0], Event::Stage(Stage::Preprocess));
-    assert_eq!(events[2], Event::Windows { done: 0, total: 4 });
+    assert!(matches!(events[2], Event::Plan { num_tiles: 1, num_windows: 4, num_repeated: 0, .. }));
+    assert_eq!(events[3], Event::Windows { done: 0, total: 4 });
     assert_eq!(events[events.len() - 2], Event::Windows { done: 4, total: 4 });
     assert_eq!(events[events.len() - 1], Event::Stage(Stage::Export));
     for (stop, event) in events.iter().enumerate() {

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// Bytes that preparing a case takes at its peak, from its first header.
 ///
 /// An estimate on the high side, of one channel per file: the volume and its labels as read; masks and marked labels; one
-/// channel in double precision between two passes of a resize; the result, twice where channels are
+/// channel in single precision between two passes of a resize; the result, twice where channels are
 /// stacked.
 pub(super) fn memory_of(source: &TrainingCaseFiles, plans: &Plans) -> Result<u64> {
     let first = source.images.first().ok_or(DataError::NoCases)?;
@@ -26,7 +26,7 @@ pub(super) fn memory_of(source: &TrainingCaseFiles, plans: &Plans) -> Result<u64
     let result = voxels * growth;
     let stacked = if channels > 1.0 { 8.0 } else { 4.0 };
     let bytes = voxels * (4.0 * channels + 6.0)
-        + 8.0 * voxels.max(result)
+        + 4.0 * voxels.max(result)
         + result * (stacked * channels + 4.0);
     Ok(bytes as u64)
 }

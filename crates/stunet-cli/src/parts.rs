@@ -1,0 +1,134 @@
+//! Which of the cases are this program's: as told, or as the scheduler that started it says.
+
+use anyhow::{Context, bail, ensure};
+
+/// A part of the sorted cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 0.
+    pub id: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+/// The variables of a scheduler.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(Vec<(&'static str, String)>);
+
+const SLURM_ID: &str = "SLURM_ARRAY_TASK_ID";
+const SLURM_COUNT: &str = "SLURM_ARRAY_TASK_COUNT";
+const SLURM_FIRST: &str = "SLURM_ARRAY_TASK_MIN";
+const SLURM_STEP: &str = "SLURM_ARRAY_TASK_STEP";
+const KUBERNETES_INDEX: &str = "JOB_COMPLETION_INDEX";
+/// Not set by Kubernetes: the manifest in `docs/scale-out.md` does.
+const KUBERNETES_COUNT: &str = "JOB_COMPLETIONS";
+
+impl Environment {
+    /// The variables this program was started with.
+    #[allow(clippy::disallowed_methods, reason = "the one place where the binary reads them")]
+    pub fn read() -> Self {
+        let names =
+            [SLURM_ID, SLURM_COUNT, SLURM_FIRST, SLURM_STEP, KUBERNETES_INDEX, KUBERNETES_COUNT];
+        Self(names.into_iter().filter_map(|n| Some((n, std::env::var(n).ok()?))).collect())
+    }
+
+    fn number(&self, name: &str) -> anyhow::Result<Option<usize>> {
+        let Some((_, value)) = self.0.iter().find(|(known, _)| *known == name) else {
+            return Ok(None);
+        };
+        let number = value.trim().parse();
+        number.map(Some).with_context(|| format!("{name}: expected a number, found {value:?}"))
+    }
+
+    /// Index and, where it is known, number of the scheduler's tasks.
+    fn task(&self) -> anyhow::Result<Option<(usize, Option<usize>)>> {
+        if let Some(id) = self.number(SLURM_ID)? {
+            let first = self.number(SLURM_FIRST)?.unwrap_or(0);
+            let step = self.number(SLURM_STEP)?.unwrap_or(1).max(1);
+            ensure!(
+                id >= first && (id - first).is_multiple_of(step),
+                "{SLURM_ID}: expected {first} and every {step} after it, found {id}; say --num-parts and --part-id"
+            );
+            return Ok(Some(((id - first) / step, self.number(SLURM_COUNT)?)));
+        }
+        match self.number(KUBERNETES_INDEX)? {
+            Some(index) => Ok(Some((index, self.number(KUBERNETES_COUNT)?))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The part that the arguments mean; where they are silent and a folder is predicted, the
+/// scheduler's.
+pub fn part(
+    num_parts: Option<usize>,
+    part_id: Option<usize>,
+    folder: bool,
+    environment: &Environment,
+) -> anyhow::Result<Part> {
+    let part = match (num_parts, part_id) {
+        (Some(of), Some(id)) => Part { id, of },
+        (None, Some(_)) => bail!("--part-id: expected --num-parts as well"),
+        (None, None) if !folder => Part { id: 0, of: 1 },
+        (of, None) => match environment.task()? {
+            None if of.is_some_and(|of| of > 1) => bail!(
+                "--num-parts: expected --part-id as well, or {SLURM_ID} or {KUBERNETES_INDEX}"
+            ),
+            None => Part { id: 0, of: of.unwrap_or(1) },
+            Some((id, count)) => match of.or(count) {
+                Some(of) => Part { id, of },
+                None => bail!(
+                    "{KUBERNETES_INDEX} is {id}, expected --num-parts or {KUBERNETES_COUNT} as well"
+                ),
+            },
+        },
+    };
+    ensure!(part.of > 0, "--num-parts: expected at least 1, found 0");
+    ensure!(part.id < part.of, "--part-id: expected 0 to {}, found {}", part.of - 1, part.id);
+    Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(
+        given: (Option<usize>, Option<usize>),
+        variables: &[(&'static str, &str)],
+        expected: Result<(usize, usize), &str>,
+    ) {
+        let environment = Environment(
+            variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        );
+        match (part(given.0, given.1, true, &environment), expected) {
+            (Ok(found), Ok((id, of))) => assert_eq!(found, Part { id, of }),
+            (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn told_or_from_the_scheduler() {
+        let slurm = [(SLURM_ID, "3"), (SLURM_COUNT, "10"), (SLURM_FIRST, "0")];
+        let from_one = [(SLURM_ID, "5"), (SLURM_COUNT, "3"), (SLURM_FIRST, "1"), (SLURM_STEP, "2")];
+        check((None, None), &[], Ok((0, 1)));
+        check((Some(4), Some(2)), &slurm, Ok((2, 4)));
+        check((None, None), &slurm, Ok((3, 10)));
+        check((None, None), &from_one, Ok((2, 3)));
+        check((Some(5), None), &[(KUBERNETES_INDEX, "4")], Ok((4, 5)));
+        check((None, None), &[(KUBERNETES_INDEX, "4"), (KUBERNETES_COUNT, "6")], Ok((4, 6)));
+        check((None, None), &[(KUBERNETES_INDEX, "4")], Err("--num-parts"));
+        check((Some(2), None), &[], Err("--part-id"));
+        check((Some(2), Some(2)), &[], Err("expected 0 to 1, found 2"));
+        check((Some(0), Some(0)), &[], Err("at least 1"));
+        check((None, None), &[(SLURM_ID, "x")], Err("expected a number"));
+        check((None, None), &[(SLURM_ID, "9"), (SLURM_COUNT, "3")], Err("expected 0 to 2"));
+    }
+
+    #[test]
+    fn a_single_case_is_not_divided() {
+        let environment =
+            Environment(vec![(SLURM_ID, "3".to_owned()), (SLURM_COUNT, "9".to_owned())]);
+        assert_eq!(part(None, None, false, &environment).unwrap(), Part { id: 0, of: 1 });
+    }
+}

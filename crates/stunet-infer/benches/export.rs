@@ -1,0 +1,124 @@
+//! Export alone: 105 classes from 200 × 273 × 273 to 300 × 512 × 512 voxels, the best class of each.
+//!
+//! `cargo bench -p stunet-infer --bench export [-- CLASSES]` prints seconds of the restore, without
+//! the windows that feed it, and the bytes it holds; `scripts/bench-export` runs nnU-Net's own code
+//! on the same task.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use burn::tensor::TensorData;
+use ndarray::Array4;
+use std::ops::{ControlFlow, Range};
+use std::time::Instant;
+use stunet_data::plans::{Accumulation, Reference};
+use stunet_data::preprocess::Placement;
+use stunet_data::preprocess::resample::AxisTaps;
+use stunet_infer::InferError;
+use stunet_infer::export::{Decision, Extras, Restore};
+use stunet_infer::memory::Tile;
+use stunet_infer::slab::Slab;
+use stunet_infer::sliding_window::{Network, Recipe, RowSink, slide_tiles};
+
+const FROM: [usize; 3] = [200, 273, 273];
+const TO: [usize; 3] = [300, 512, 512];
+const WINDOW: [usize; 3] = [8, 273, 273];
+
+/// Answers every window with the same logits: blobs, one class after the other.
+struct Blobs(TensorData, usize);
+
+impl Blobs {
+    fn new(classes: usize) -> Self {
+        let [z, y, x] = WINDOW;
+        let logits = Array4::from_shape_fn((classes, z, y, x), |(c, z, y, x)| {
+            let centre = [(c * 37 % 273) as f32, (c * 101 % 273) as f32];
+            let distance = (y as f32 - centre[0]).hypot(x as f32 - centre[1]);
+            4.0 - distance / 8.0 + (z as f32 + c as f32).sin() * 0.1
+        });
+        let values = logits.into_raw_vec_and_offset().0;
+        Self(TensorData::new(values, [classes, z, y, x]), classes)
+    }
+}
+
+impl Network for Blobs {
+    fn num_classes(&self) -> usize {
+        self.1
+    }
+
+    fn logits(&self, _: Array4<f32>) -> TensorData {
+        self.0.clone()
+    }
+}
+
+/// Times what is done with finished rows.
+struct Timed {
+    restore: Restore,
+    wall: f64,
+    cpu: f64,
+}
+
+impl RowSink for Timed {
+    fn begin(&mut self, tile: &Tile) -> Result<(), InferError> {
+        self.restore.begin(tile)
+    }
+
+    fn rows(
+        &mut self,
+        slab: &mut Slab,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<(), InferError> {
+        let (clock, cpu) = (Instant::now(), cpu_secs());
+        let done = self.restore.rows(slab, planes, rows);
+        self.wall += clock.elapsed().as_secs_f64();
+        self.cpu += cpu_secs() - cpu;
+        done
+    }
+}
+
+fn main() {
+    let classes = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(105usize);
+    let taps = [0, 1, 2].map(|axis| AxisTaps::linear(FROM[axis], TO[axis]));
+    let network = Blobs::new(classes);
+    let image = Array4::<f32>::zeros((1, FROM[0], FROM[1], FROM[2]));
+    for (name, reference, accumulation) in [
+        ("v1, f32", Reference::NnUNetV1, Accumulation::F32),
+        ("v2, f16", Reference::NnUNetV28, Accumulation::F16),
+    ] {
+        let recipe = Recipe {
+            window: WINDOW,
+            step_size: 1.0,
+            mirror_axes: Vec::new(),
+            reference,
+            accumulation,
+        };
+        let decision = Decision::Largest { labels: (0..classes as u16).collect() };
+        let half = accumulation == Accumulation::F16;
+        let place = Placement::whole(TO);
+        let restore = Restore::new(taps.clone(), half, decision, place, Extras::default());
+        let mut timed = Timed { restore, wall: 0.0, cpu: 0.0 };
+        let tiles = [Tile::whole(FROM, TO)];
+        let report =
+            slide_tiles(&[&network], image.view(), &recipe, &tiles, &mut timed, &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let (labels, _) = timed.restore.finish();
+        println!(
+            "{{\"program\": \"stunet\", \"task\": \"export\", \"sums\": \"{name}\", \"classes\": {classes}, \
+             \"threads\": {}, \"wall_secs\": {:.2}, \"cpu_secs\": {:.2}, \"sums_bytes\": {}, \
+             \"labels_bytes\": {}}}",
+            rayon::current_num_threads(),
+            timed.wall,
+            timed.cpu,
+            report.peak_bytes,
+            labels.len() * 2,
+        );
+    }
+}
+
+/// User and system time of the process (Linux: clock ticks of 10 ms); 0 elsewhere.
+fn cpu_secs() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks = fields.split(' ').skip(11).take(2);
+    ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
+}

@@ -1,0 +1,327 @@
+//! What a prediction will hold, decided before its first window: in one go, or tile after tile.
+//!
+//! The sums of overlapping windows are what grows with a volume. They are held along the front of
+//! the windows only (see [`crate::slab`]); where even that is more than is allowed, each plane is
+//! divided into tiles that are predicted one after the other. Windows that reach into two tiles are
+//! then run for both, and every sum has its terms in the same order: the labels do not change, only
+//! the time does. Of all divisions that fit, the one with the fewest windows is taken.
+
+use crate::error::InferError;
+use crate::probabilities::ROWS_PER_PIECE;
+use crate::slab::Slab;
+use crate::windows::Windows;
+use serde::Serialize;
+use std::ops::Range;
+use stunet_data::plans::Accumulation;
+use stunet_data::preprocess::resample::AxisTaps;
+
+/// A part of every plane, predicted in one go.
+///
+/// # Shapes
+/// Rows (y) and columns (x) of the unpadded volume at the network's resolution, and those of the
+/// output that are restored from them. The former overlap by a voxel where the latter need it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tile {
+    /// Rows at the network's resolution.
+    pub rows: Range<usize>,
+    /// Columns at the network's resolution.
+    pub columns: Range<usize>,
+    /// Rows of the output.
+    pub out_rows: Range<usize>,
+    /// Columns of the output.
+    pub out_columns: Range<usize>,
+}
+
+impl Tile {
+    /// The tile that is everything: a volume and an output of these shapes `[z, y, x]`.
+    pub fn whole(volume: [usize; 3], output: [usize; 3]) -> Self {
+        Self {
+            rows: 0..volume[1],
+            columns: 0..volume[2],
+            out_rows: 0..output[1],
+            out_columns: 0..output[2],
+        }
+    }
+}
+
+/// Bytes and windows of a prediction, by estimate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// What is predicted one after the other.
+    pub tiles: Vec<Tile>,
+    /// Windows to run.
+    pub num_windows: usize,
+    /// Of those, windows that are run again for another tile.
+    pub num_repeated: usize,
+    /// The sums of the largest tile.
+    pub sums_bytes: u64,
+    /// One window in the network: activations (where the host computes), logits, mirrored sum.
+    pub window_bytes: u64,
+    /// The preprocessed volume and the labelmap.
+    pub volume_bytes: u64,
+}
+
+impl MemoryPlan {
+    /// Everything together.
+    pub fn total_bytes(&self) -> u64 {
+        self.sums_bytes + self.window_bytes + self.volume_bytes
+    }
+}
+
+/// What the bytes of a plan follow from.
+pub(crate) struct Needs<'a> {
+    pub windows: &'a Windows,
+    pub taps: &'a [AxisTaps; 3],
+    pub num_classes: usize,
+    pub num_folds: usize,
+    pub accumulation: Accumulation,
+    pub window_bytes: u64,
+    pub volume_bytes: u64,
+    /// Whether all values are stored: in pieces of a few whole rows of the output.
+    pub stored: bool,
+}
+
+impl Needs<'_> {
+    /// The plan with the fewest windows within `allowed` bytes.
+    ///
+    /// # Errors
+    /// [`InferError::Memory`] when the smallest tiles do not fit.
+    pub fn plan(&self, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
+        let output = [0, 1, 2].map(|axis| self.taps[axis].len());
+        let whole = Tile::whole(self.windows.volume_shape(), output);
+        let fixed = self.window_bytes + self.volume_bytes + self.pieces_bytes(output);
+        let room = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed));
+        if self.sums_bytes(&whole.rows, &whole.columns) <= room {
+            return Ok(self.finish(vec![whole]));
+        }
+        let (rows, columns) = (self.axis(1), self.axis(2));
+        match self.divide(&rows, &columns, room) {
+            Some(tiles) => Ok(self.finish(tiles)),
+            None => {
+                let least = rows.finest().map(|piece| {
+                    let widest = columns.finest().map(|piece| piece.network.len()).max();
+                    self.sums_bytes(&piece.network, &(0..widest.unwrap_or(0)))
+                });
+                let needed = fixed + least.max().unwrap_or(0);
+                Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
+            }
+        }
+    }
+
+    fn finish(&self, tiles: Vec<Tile>) -> MemoryPlan {
+        let count = |tile: &Tile| -> usize {
+            tile_starts(self.windows, tile).iter().map(Vec::len).product()
+        };
+        let num_windows: usize = tiles.iter().map(count).sum();
+        let sums = tiles.iter().map(|tile| self.sums_bytes(&tile.rows, &tile.columns));
+        MemoryPlan {
+            num_windows,
+            num_repeated: num_windows - self.windows.len(),
+            sums_bytes: sums.max().unwrap_or(0),
+            window_bytes: self.window_bytes,
+            volume_bytes: self.volume_bytes
+                + self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len())),
+            tiles,
+        }
+    }
+
+    /// Pieces of stored values that wait for their last row: one per plane of the output that a
+    /// window covers.
+    fn pieces_bytes(&self, output: [usize; 3]) -> u64 {
+        if !self.stored {
+            return 0;
+        }
+        let depth = self.windows.volume_shape()[0];
+        let planes = self.windows.window_shape()[0].min(depth) * output[0] / depth + 1;
+        (planes * self.num_classes * ROWS_PER_PIECE * output[2] * 4) as u64
+    }
+
+    fn sums_bytes(&self, rows: &Range<usize>, columns: &Range<usize>) -> u64 {
+        let row =
+            Slab::row_bytes(self.num_classes, self.num_folds, self.accumulation, columns.len());
+        (peak_rows(self.windows, rows) * row) as u64
+    }
+
+    /// Fewest windows over all pairs of a division of the rows and one of the columns.
+    fn divide(&self, rows: &Divisions, columns: &Divisions, room: u64) -> Option<Vec<Tile>> {
+        let mut widths: Vec<usize> = columns.pieces().map(|piece| piece.network.len()).collect();
+        widths.sort_unstable();
+        widths.dedup();
+        let mut best: Option<(usize, usize, Vec<Tile>)> = None;
+        for width in widths {
+            let Some((wide, parts_x)) = columns.cheapest(&|p| p.network.len() <= width) else {
+                continue;
+            };
+            let widest = parts_x.iter().map(|p| p.network.len()).max().unwrap_or(0);
+            let fits = |p: &Piece| self.sums_bytes(&p.network, &(0..widest)) <= room;
+            let Some((high, parts_y)) = rows.cheapest(&fits) else {
+                continue;
+            };
+            let key = (wide * high, parts_x.len() * parts_y.len());
+            if best.as_ref().is_none_or(|(cost, count, _)| key < (*cost, *count)) {
+                let tiles = parts_y.iter().flat_map(|y| {
+                    parts_x.iter().map(|x| Tile {
+                        rows: y.network.clone(),
+                        columns: x.network.clone(),
+                        out_rows: y.output.clone(),
+                        out_columns: x.output.clone(),
+                    })
+                });
+                best = Some((key.0, key.1, tiles.collect()));
+            }
+        }
+        best.map(|(_, _, tiles)| tiles)
+    }
+
+    fn axis(&self, axis: usize) -> Divisions {
+        let grain = match (self.stored, axis) {
+            (false, _) => 1,
+            (true, 1) => ROWS_PER_PIECE,
+            (true, _) => self.taps[axis].len(),
+        };
+        Divisions::new(self.windows, axis, &self.taps[axis], grain)
+    }
+}
+
+/// A stretch of an axis.
+#[derive(Clone, Debug)]
+struct Piece {
+    network: Range<usize>,
+    output: Range<usize>,
+    /// Starts of windows that reach into it.
+    num_starts: usize,
+}
+
+/// The stretches between any two of the places where an axis may be cut.
+struct Divisions {
+    num_cuts: usize,
+    /// Piece from cut `i` to cut `j` at `[i][j - i - 1]`.
+    pieces: Vec<Vec<Option<Piece>>>,
+}
+
+impl Divisions {
+    /// Cuts at starts and ends of windows, where the fewest are run twice, and at equal distances;
+    /// at multiples of `grain` in the output.
+    fn new(windows: &Windows, axis: usize, taps: &AxisTaps, grain: usize) -> Self {
+        const EQUAL_PARTS: usize = 12;
+        let (size, below) = (windows.volume_shape()[axis], windows.padding_below()[axis]);
+        let window = windows.window_shape()[axis];
+        let starts = &windows.starts()[axis];
+        let ends = starts.iter().map(|start| start + window);
+        let of_windows = starts.iter().copied().chain(ends).map(|at| at.saturating_sub(below));
+        let equal = (1..EQUAL_PARTS).map(|i| i * size / EQUAL_PARTS);
+        let mut cuts: Vec<usize> = of_windows
+            .chain(equal)
+            .filter(|at| (1..size).contains(at))
+            // The output that is restored from voxels below the cut alone.
+            .map(|at| taps.upper.partition_point(|upper| *upper < at))
+            .map(|at| at / grain * grain)
+            .chain([0, taps.len()])
+            .collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let piece = |from: usize, to: usize| {
+            let network = taps.lower[from]..taps.upper[to - 1] + 1;
+            let reached = starts.iter().filter(|start| {
+                **start < network.end + below && **start + window > network.start + below
+            });
+            Piece { num_starts: reached.count(), network, output: from..to }
+        };
+        let pieces = (0..cuts.len() - 1)
+            .map(|i| cuts[i + 1..].iter().map(|to| Some(piece(cuts[i], *to))).collect())
+            .collect();
+        Self { num_cuts: cuts.len(), pieces }
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().flatten().flatten()
+    }
+
+    /// The pieces between neighbouring cuts.
+    fn finest(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().filter_map(|from| from.first()?.as_ref())
+    }
+
+    /// The division into allowed pieces with the fewest starts in all, and their number.
+    fn cheapest(&self, allowed: &dyn Fn(&Piece) -> bool) -> Option<(usize, Vec<Piece>)> {
+        // Cost of the cheapest division up to each cut, and where its last piece begins.
+        let mut best: Vec<Option<(usize, usize)>> = vec![None; self.num_cuts];
+        best[0] = Some((0, 0));
+        for to in 1..self.num_cuts {
+            for from in 0..to {
+                let piece = self.pieces[from][to - from - 1].as_ref();
+                let (Some((cost, _)), Some(piece)) = (best[from], piece) else { continue };
+                let cost = cost + piece.num_starts;
+                if best[to].is_none_or(|(least, _)| cost < least) && allowed(piece) {
+                    best[to] = Some((cost, from));
+                }
+            }
+        }
+        let (cost, _) = best[self.num_cuts - 1]?;
+        let mut parts = Vec::new();
+        let mut to = self.num_cuts - 1;
+        while to > 0 {
+            let (_, from) = best[to]?;
+            parts.extend(self.pieces[from][to - from - 1].clone());
+            to = from;
+        }
+        parts.reverse();
+        Some((cost, parts))
+    }
+}
+
+/// Starts of the windows that reach into a tile, in the padded volume.
+pub(crate) fn tile_starts(windows: &Windows, tile: &Tile) -> [Vec<usize>; 3] {
+    let within = |axis: usize, range: &Range<usize>| -> Vec<usize> {
+        let (below, window) = (windows.padding_below()[axis], windows.window_shape()[axis]);
+        let reaches =
+            |start: &&usize| **start < range.end + below && **start + window > range.start + below;
+        windows.starts()[axis].iter().filter(reaches).copied().collect()
+    };
+    [windows.starts()[0].clone(), within(1, &tile.rows), within(2, &tile.columns)]
+}
+
+/// Most rows held at a time for a tile of `rows`, when a final row is kept for as long as its
+/// neighbours above are not.
+pub(crate) fn peak_rows(windows: &Windows, rows: &Range<usize>) -> usize {
+    let tile = Tile { rows: rows.clone(), columns: 0..1, out_rows: 0..1, out_columns: 0..1 };
+    let [zs, ys, _] = tile_starts(windows, &tile);
+    let depth = windows.volume_shape()[0];
+    let clip = |axis: usize, at: usize, within: &Range<usize>| {
+        at.saturating_sub(windows.padding_below()[axis]).clamp(within.start, within.end)
+    };
+    let [window_z, window_y, _] = windows.window_shape();
+    let (mut held, mut peak) = (0, 0);
+    let (mut touched_z, mut closed_z) = (0, 0);
+    for (i, z) in zs.iter().enumerate() {
+        let top = clip(0, z + window_z, &(0..depth));
+        let close_z = zs.get(i + 1).map_or(depth, |next| clip(0, *next, &(0..depth)));
+        let released_z =
+            keep_one(closed_z, 0)..if close_z == depth { depth } else { keep_one(close_z, 0) };
+        let (mut touched_y, mut closed_y) = (rows.start, rows.start);
+        for (j, y) in ys.iter().enumerate() {
+            let top_y = clip(1, y + window_y, rows);
+            held += (top - touched_z) * (top_y - touched_y);
+            peak = peak.max(held);
+            touched_y = top_y;
+            let close_y = ys.get(j + 1).map_or(rows.end, |next| clip(1, *next, rows));
+            let released_y = keep_one(closed_y, rows.start)..if close_y == rows.end {
+                rows.end
+            } else {
+                keep_one(close_y, rows.start)
+            };
+            held -= released_z.len() * released_y.len();
+            closed_y = close_y;
+        }
+        touched_z = top;
+        closed_z = close_z;
+    }
+    peak
+}
+
+fn keep_one(closed: usize, start: usize) -> usize {
+    closed.saturating_sub(1).max(start)
+}
+
+#[cfg(test)]
+mod tests;
