@@ -4,6 +4,8 @@
 //! instruction set and runs the one asked for. The implementor is a token: it exists only where its
 //! instructions do, which is what makes its arithmetic safe to call.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -91,7 +93,10 @@ pub(crate) enum Isa {
     /// 8 lanes, with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Plain Rust: what the compiler makes of it (NEON on AArch64).
+    /// 8 lanes in two registers, with fused multiply-add.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Plain Rust: what the compiler makes of it.
     Portable,
 }
 
@@ -107,6 +112,10 @@ impl Isa {
             if x86::has_avx2() {
                 found.push(Self::Avx2);
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if neon::has_neon() {
+            found.push(Self::Neon);
         }
         found.push(Self::Portable);
         found
@@ -128,6 +137,8 @@ impl Isa {
             Self::Avx512 => x86::run_avx512(task),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::run_avx2(task),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::run_neon(task),
             Self::Portable => task.run(Portable),
         }
     }
@@ -139,6 +150,8 @@ impl Isa {
             Self::Avx512 => x86::Avx512::LANES,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::Avx2::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::LANES,
             Self::Portable => Portable::LANES,
         }
     }
@@ -182,6 +195,8 @@ mod tests {
     fn every_set_of_this_machine_computes() {
         let sets = Isa::available();
         assert_eq!(sets.last(), Some(&Isa::Portable));
+        #[cfg(target_arch = "aarch64")]
+        assert_eq!(sets.first(), Some(&Isa::Neon));
         sets.into_iter().for_each(|isa| isa.run(Check));
     }
 }
