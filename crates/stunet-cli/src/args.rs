@@ -476,7 +476,7 @@ fn byte_count(text: &str) -> Result<u64, String> {
         text => (text, 1.0),
     };
     let bytes = number.trim().parse::<f64>().map_err(|_| wrong())? * unit;
-    if bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err(wrong()) }
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
 fn step_size(text: &str) -> Result<f64, String> {

@@ -166,10 +166,10 @@ pub fn check_writable(file: &Path) -> anyhow::Result<()> {
         if !folder.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
         }
-        let mut trial = tempfile::Builder::new().prefix(".stunet-").tempfile_in(folder)?;
+        // It has no name, so that even a killed run leaves nothing.
+        let mut trial = tempfile::tempfile_in(folder)?;
         trial.write_all(&vec![0; TRIAL_BYTES])?;
-        trial.as_file().sync_all()?;
-        trial.close()
+        trial.sync_all()
     };
     trial().map_err(|error| {
         // tempfile appends the path of the trial, which means nothing to the user.

@@ -98,7 +98,7 @@ pub struct ProbabilityFile {
 }
 
 enum Store {
-    Zarr(ZarrZip),
+    Zarr(Box<ZarrZip>),
     Npz(Spool),
 }
 
@@ -125,7 +125,9 @@ impl ProbabilityFile {
     ) -> Result<Self, InferError> {
         let extent = Extent { kind, num_classes, shape };
         let store = match format {
-            ProbabilityFormat::Zarr => ZarrZip::create(target, extent).map(Store::Zarr),
+            ProbabilityFormat::Zarr => {
+                ZarrZip::create(target, extent).map(|zip| Store::Zarr(Box::new(zip)))
+            }
             ProbabilityFormat::Npz => Spool::create(target, extent).map(Store::Npz),
         };
         let store = store.map_err(InferError::io("cannot write probabilities", target))?;

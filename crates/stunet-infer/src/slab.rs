@@ -34,6 +34,7 @@ pub struct Slab {
     depth: usize,
     rows: Range<usize>,
     held: Vec<Option<Box<Row>>>,
+    #[allow(clippy::vec_box, reason = "rows move between here and `held`, where most are absent")]
     free: Vec<Box<Row>>,
     made: usize,
 }

@@ -18,10 +18,13 @@ pub(super) struct Piece {
     pub values: Vec<f32>,
 }
 
-/// The pieces that are under way.
+/// Voxels that a piece has, and its values.
+type Begun = (usize, Vec<f32>);
+
+/// The pieces that are under way, by plane and block.
 pub(super) struct Pieces {
     extent: Extent,
-    open: Mutex<HashMap<(usize, usize), (usize, Vec<f32>)>>,
+    open: Mutex<HashMap<(usize, usize), Begun>>,
 }
 
 impl Pieces {
