@@ -219,6 +219,7 @@ impl Subject {
             mirror_axes: axes(name),
             reference,
             accumulation,
+            on_device: false,
         };
         let classes = self.network.config().num_classes;
         let mut sink = Collect(Array4::zeros((classes, z, y, x)));

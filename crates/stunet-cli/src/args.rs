@@ -136,6 +136,11 @@ pub struct PredictArgs {
     #[arg(long, value_name = "BYTES", value_parser = byte_count)]
     pub max_memory: Option<u64>,
 
+    /// Memory of the device that sums of windows may take: within it, f32 sums stay there and only
+    /// final rows are read back; a number with M or G (8G); default: they are on the host
+    #[arg(long, value_name = "BYTES", value_parser = byte_count)]
+    pub device_memory: Option<u64>,
+
     /// The implementation whose arithmetic to follow; default: the one that wrote the model
     #[arg(long, value_enum, value_name = "VERSION")]
     pub reference: Option<Reference>,

@@ -49,6 +49,15 @@ pub fn bytes(count: u64) -> String {
     format!("{count} B")
 }
 
+/// A time in the unit that suits it.
+pub fn duration(secs: f64) -> String {
+    match secs {
+        secs if secs < 90.0 => format!("{secs:.0} s"),
+        secs if secs < 5400.0 => format!("{:.0} min", secs / 60.0),
+        secs => format!("{:.1} h", secs / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +71,9 @@ mod tests {
         check(14_596_941, "14 596 941");
         assert_eq!(bytes(58_387_764), "58.4 MB");
         assert_eq!(bytes(12), "12 B");
+        assert_eq!(
+            [0.4, 89.0, 91.0, 5399.0, 9000.0].map(duration),
+            ["0 s", "89 s", "2 min", "90 min", "2.5 h"]
+        );
     }
 }

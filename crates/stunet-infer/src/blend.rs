@@ -1,10 +1,11 @@
 //! One forward pass added to the running sum: softmax, mirroring undone, importance.
 //!
-//! The logits of a published window are 105 volumes of 128³: 880 MB that are read once here,
-//! in blocks small enough for the cache, by all threads.
+//! The logits of a published window are 105 volumes of 128³: 880 MB that come here some planes at a
+//! time and are read once, in blocks small enough for the cache, by all threads.
 
 use crate::slab::{PlaneSums, Slab};
 use rayon::prelude::*;
+use std::ops::Range;
 use stunet_data::simd::wide;
 
 /// Voxels treated at once; times the classes this fits in a core's cache.
@@ -19,10 +20,12 @@ pub enum Averaging {
     Logits,
 }
 
-/// One forward pass over a window.
+/// Some planes of one forward pass over a window.
 pub(crate) struct Pass<'a> {
-    /// `[C, z, y, x]`.
+    /// `[C, planes, y, x]`.
     pub logits: &'a [f32],
+    /// The planes, in the frame of the network's input, mirrored as it was.
+    pub planes: Range<usize>,
     /// Axes along which the window was mirrored.
     pub flips: [bool; 3],
     /// Index among the passes over this window.
@@ -55,15 +58,21 @@ impl Blender {
         Self { averaging, num_classes, window, importance, sum: vec![0.0; voxels] }
     }
 
-    /// Takes one pass; the last of a window is added to the slab.
+    /// Takes planes of one pass; those of the last are added to the slab.
     pub fn add(&mut self, pass: &Pass<'_>, slab: &mut Slab, fold: usize, start: [usize; 3]) {
         let mut sum = std::mem::take(&mut self.sum);
         let length = self.num_classes * self.window[1] * self.window[2];
         let mut sums = sum.chunks_exact_mut(length);
         let planes = slab.planes(start, self.window).into_iter().enumerate();
+        let depth = self.window[0];
+        let given = match pass.flips[0] {
+            true => depth - pass.planes.end..depth - pass.planes.start,
+            false => pass.planes.clone(),
+        };
         // Planes that lie in the padding or beside the tile go nowhere.
         let work: Vec<_> = planes
             .map(|(z, target)| (z, sums.next(), target))
+            .filter(|(z, ..)| given.contains(z))
             .filter_map(|(z, sum, target)| Some((z, sum, target?)))
             .collect();
         work.into_par_iter().for_each_init(Scratch::default, |scratch, (z, sum, mut target)| {
@@ -123,16 +132,11 @@ impl Blender {
 
     /// Copies rows of all classes into `block` `[C, rows * x]`, mirroring undone.
     #[inline(always)]
-    fn gather(
-        &self,
-        pass: &Pass<'_>,
-        z: usize,
-        rows: std::ops::Range<usize>,
-        block: &mut Vec<f32>,
-    ) {
+    fn gather(&self, pass: &Pass<'_>, z: usize, rows: Range<usize>, block: &mut Vec<f32>) {
         let [depth, height, width] = self.window;
         let [flip_z, flip_y, flip_x] = pass.flips;
-        let z = if flip_z { depth - 1 - z } else { z };
+        let z = if flip_z { depth - 1 - z } else { z } - pass.planes.start;
+        let depth = pass.planes.len();
         block.clear();
         for class in 0..self.num_classes {
             let plane = &pass.logits[(class * depth + z) * height * width..][..height * width];

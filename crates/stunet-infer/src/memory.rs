@@ -6,6 +6,7 @@
 //! then run for both, and every sum has its terms in the same order: the labels do not change, only
 //! the time does. Of all divisions that fit, the one with the fewest windows is taken.
 
+use crate::band;
 use crate::error::InferError;
 use crate::probabilities::ROWS_PER_PIECE;
 use crate::slab::Slab;
@@ -53,8 +54,10 @@ pub struct MemoryPlan {
     pub num_windows: usize,
     /// Of those, windows that are run again for another tile.
     pub num_repeated: usize,
-    /// The sums of the largest tile.
+    /// The sums of the largest tile; of sums on the device, the final rows that wait to be restored.
     pub sums_bytes: u64,
+    /// Memory of the device for sums; 0 where they are on the host.
+    pub device_bytes: u64,
     /// One window in the network: activations (where the host computes), logits, mirrored sum.
     pub window_bytes: u64,
     /// The preprocessed volume and the labelmap.
@@ -77,12 +80,14 @@ pub(crate) struct Needs<'a> {
     pub accumulation: Accumulation,
     pub window_bytes: u64,
     pub volume_bytes: u64,
+    /// Bytes of the device that sums may take.
+    pub device_room: u64,
     /// Whether all values are stored: in pieces of a few whole rows of the output.
     pub stored: bool,
 }
 
 impl Needs<'_> {
-    /// The plan with the fewest windows within `allowed` bytes.
+    /// The plan with the fewest windows within `allowed` bytes; with sums on the device, if they fit.
     ///
     /// # Errors
     /// [`InferError::Memory`] when the smallest tiles do not fit.
@@ -91,6 +96,13 @@ impl Needs<'_> {
         let whole = Tile::whole(self.windows.volume_shape(), output);
         let fixed = self.window_bytes + self.volume_bytes + self.pieces_bytes(output);
         let room = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed));
+        let there = band::device_bytes(self.num_classes, self.windows.window_shape()[0], &whole);
+        let waiting = self.waiting_bytes(&whole);
+        let can = self.accumulation == Accumulation::F32;
+        if can && there <= self.device_room && waiting <= room {
+            let plan = self.finish(vec![whole]);
+            return Ok(MemoryPlan { sums_bytes: waiting, device_bytes: there, ..plan });
+        }
         if self.sums_bytes(&whole.rows, &whole.columns) <= room {
             return Ok(self.finish(vec![whole]));
         }
@@ -118,6 +130,7 @@ impl Needs<'_> {
             num_windows,
             num_repeated: num_windows - self.windows.len(),
             sums_bytes: sums.max().unwrap_or(0),
+            device_bytes: 0,
             window_bytes: self.window_bytes,
             volume_bytes: self.volume_bytes
                 + self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len())),
@@ -134,6 +147,23 @@ impl Needs<'_> {
         let depth = self.windows.volume_shape()[0];
         let planes = self.windows.window_shape()[0].min(depth) * output[0] / depth + 1;
         (planes * self.num_classes * ROWS_PER_PIECE * output[2] * 4) as u64
+    }
+
+    /// Most bytes of final rows on the host, when sums are on the device: one piece, the rows and the
+    /// plane below it that it is interpolated with, and the pieces before and behind on their way.
+    fn waiting_bytes(&self, tile: &Tile) -> u64 {
+        let (rows, width) = (tile.rows.len(), tile.columns.len());
+        let depth = self.windows.volume_shape()[0];
+        let starts = &self.windows.starts()[0];
+        let below = self.windows.padding_below()[0];
+        let closed = |at: usize| at.saturating_sub(below).min(depth);
+        let last = starts.last().map_or(depth, |last| depth - closed(*last));
+        let steps = starts.windows(2).map(|pair| closed(pair[1]) - closed(pair[0]));
+        let planes = steps.max().unwrap_or(0).max(last);
+        let piece = band::rows_per_piece(self.num_classes, planes, width).min(rows);
+        let row = Slab::row_bytes(self.num_classes, 1, self.accumulation, width);
+        let held = ((planes + 1) * (piece + 2) + rows).min(depth * rows);
+        ((held + 2 * planes * piece) * row) as u64
     }
 
     fn sums_bytes(&self, rows: &Range<usize>, columns: &Range<usize>) -> u64 {

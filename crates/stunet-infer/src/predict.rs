@@ -60,6 +60,12 @@ pub struct PredictOptions {
     pub memory_bytes: Option<u64>,
     /// Whether the network computes in memory of its own, which does not count.
     pub own_memory: bool,
+    /// Bytes of the device's memory that sums may take; within it, f32 sums stay there. How much a
+    /// device has free cannot be asked of every backend, so 0 keeps them on the host.
+    pub device_sums_bytes: u64,
+    /// Seconds of one pass over one window, from an earlier prediction of the same model, for the
+    /// time in [`Event::Plan`]. Where it is not known, and the prediction is long, it is measured.
+    pub pass_secs: Option<f64>,
 }
 
 impl Default for PredictOptions {
@@ -74,6 +80,8 @@ impl Default for PredictOptions {
             confidence: None,
             memory_bytes: None,
             own_memory: false,
+            device_sums_bytes: 0,
+            pass_secs: None,
         }
     }
 }
@@ -91,7 +99,7 @@ pub enum Stage {
 }
 
 /// What the caller hears of while a prediction runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// A stage begins.
@@ -108,6 +116,10 @@ pub enum Event {
         sums_bytes: u64,
         /// Bytes of everything.
         total_bytes: u64,
+        /// Bytes of the device for sums; 0 where they are on the host.
+        device_bytes: u64,
+        /// Seconds of all windows, where something is known of them.
+        secs: Option<f64>,
     },
     /// Windows are done. Heard before the first window, too, and between mirrored passes.
     Windows {
@@ -149,6 +161,8 @@ pub struct PredictReport {
     pub num_windows: usize,
     /// Forward passes over each window: mirrored ones times folds.
     pub num_passes: usize,
+    /// Seconds that the windows were thought to take, where something was known of them.
+    pub estimated_secs: Option<f64>,
     /// What was decided about memory beforehand.
     pub memory: MemoryPlan,
     /// Most bytes of sums that were held.
@@ -246,7 +260,7 @@ pub fn predict_prepared(
     options: &PredictOptions,
     events: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
-    let recipe = recipe(model, options)?;
+    let mut recipe = recipe(model, options)?;
     let Prepared { preprocessed: Preprocessed { image: volume, trace }, secs } = prepared;
     let (_, z, y, x) = volume.dim();
     let shape = [z, y, x];
@@ -256,8 +270,12 @@ pub fn predict_prepared(
     };
     let windows = Windows::new(shape, recipe.window, recipe.step_size)?;
     let plan = plan(model, &recipe, &windows, (&taps, &trace), options)?;
+    recipe.on_device = plan.device_bytes > 0;
 
     tell(events, Event::Stage(Stage::Windows))?;
+    let per_window = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
+    let passes = plan.num_windows * per_window * model.networks().len();
+    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, &recipe, passes, options));
     tell(
         events,
         Event::Plan {
@@ -266,6 +284,8 @@ pub fn predict_prepared(
             num_repeated: plan.num_repeated,
             sums_bytes: plan.sums_bytes,
             total_bytes: plan.total_bytes(),
+            device_bytes: plan.device_bytes,
+            secs: pass_secs.map(|secs| secs * passes as f64),
         },
     )?;
     let mut job = Job { model, recipe: &recipe, plan: &plan, volume, trace: &trace, events };
@@ -284,6 +304,7 @@ pub fn predict_prepared(
         window: recipe.window,
         num_windows: slid.num_windows,
         num_passes: slid.num_passes,
+        estimated_secs: pass_secs.map(|secs| secs * passes as f64),
         memory: plan,
         sums_bytes: slid.peak_bytes,
         timings: Timings {
@@ -296,14 +317,17 @@ pub fn predict_prepared(
     Ok(Prediction { labelmap, probabilities, confidence, report })
 }
 
-/// Bytes that one window takes: in the network, as logits, and as the sum over mirrored passes.
+/// Bytes that one window takes: in the network, as a piece of logits, and as the sum over mirrored
+/// passes.
 fn window_bytes(model: &Model, recipe: &Recipe, options: &PredictOptions) -> u64 {
     let config = &model.description().config;
-    let logits = (config.num_classes * recipe.window.iter().product::<usize>()) as u64 * 4;
+    let [depth, height, width] = recipe.window;
+    let plane = (config.num_classes * height * width) as u64 * 4;
     let passes = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
-    let mirrored = if passes > 1 { logits } else { 0 };
+    let mirrored = if passes > 1 { plane * depth as u64 } else { 0 };
+    let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
     let network = match options.own_memory {
-        true => logits,
+        true => plane * piece as u64,
         false => cost::predict_peak_bytes(config, recipe.window),
     };
     network + mirrored
@@ -335,6 +359,7 @@ fn plan(
         accumulation: recipe.effective_accumulation(),
         window_bytes: window_bytes(model, recipe, options),
         volume_bytes: 4 * network * model.plans().num_channels() as u64 + labels + graded,
+        device_room: options.device_sums_bytes,
         stored,
     };
     needs.plan(options.memory_bytes)
@@ -486,5 +511,6 @@ impl Job<'_> {
     }
 }
 
+mod speed;
 #[cfg(test)]
 mod tests;

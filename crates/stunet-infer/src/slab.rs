@@ -159,6 +159,41 @@ impl Slab {
         }
     }
 
+    /// Takes a row that is final already, class by class.
+    ///
+    /// # Errors
+    /// [`InferError::NotFinite`].
+    ///
+    /// # Panics
+    /// When the sums are in half precision: those are formed here.
+    pub(crate) fn put<'v>(
+        &mut self,
+        z: usize,
+        y: usize,
+        values: impl Fn(usize) -> &'v [f32],
+    ) -> Result<(), InferError> {
+        let at = self.at(z, y);
+        let mut row = self.held[at].take().unwrap_or_else(|| self.vacant());
+        row.stale = false;
+        let Sums::Single(sums) = &mut row.sums else { panic!("final rows are in f32") };
+        let mut bad = 0.0f32;
+        for (class, sums) in sums.chunks_exact_mut(self.layout.columns.len()).enumerate() {
+            sums.copy_from_slice(values(class));
+            // 0 for every finite value, NaN for all others.
+            sums.iter().for_each(|v| bad += *v * 0.0);
+        }
+        self.held[at] = Some(row);
+        if bad == 0.0 { Ok(()) } else { Err(InferError::NotFinite { plane: z }) }
+    }
+
+    /// A row that nobody uses; its sums may be those of an earlier use.
+    fn vacant(&mut self) -> Box<Row> {
+        self.free.pop().unwrap_or_else(|| {
+            self.made += 1;
+            Box::new(Row::new(&self.layout))
+        })
+    }
+
     /// Gives back the room of a row that is no longer needed.
     pub fn release(&mut self, z: usize, y: usize) {
         let at = self.at(z, y);
@@ -197,11 +232,7 @@ impl Slab {
             for y in rows.there.clone() {
                 let at = self.at(z, y);
                 if self.held[at].is_none() {
-                    let row = self.free.pop().unwrap_or_else(|| {
-                        self.made += 1;
-                        Box::new(Row::new(&self.layout))
-                    });
-                    self.held[at] = Some(row);
+                    self.held[at] = Some(self.vacant());
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Windows through the network, blended into planes that are handed out as they become final.
 
+use crate::band::{self, Band, Gone, Outlet, Weighting};
 use crate::blend::{Averaging, Blender, Pass};
 use crate::error::InferError;
 use crate::importance::importance;
@@ -28,6 +29,10 @@ pub struct Recipe {
     pub reference: Reference,
     /// Precision of the sums; v1 always sums in f32.
     pub accumulation: Accumulation,
+    /// Whether the sums stay on the networks' device; those in half precision never do.
+    ///
+    /// The labels are those of sums on the host but for the rounding of the device.
+    pub on_device: bool,
 }
 
 impl Recipe {
@@ -39,6 +44,7 @@ impl Recipe {
             mirror_axes: plans.mirror_axes.clone(),
             reference: plans.reference,
             accumulation: plans.accumulation,
+            on_device: false,
         }
     }
 
@@ -73,11 +79,29 @@ pub trait Network {
     /// Classes of the logits.
     fn num_classes(&self) -> usize;
 
-    /// Logits of one window, read back to the host.
+    /// Logits of one window, read back to the host, some planes at a time, lowest first.
+    ///
+    /// # Shapes
+    /// Of a window `[Cin, z, y, x]`, `take` receives ranges of planes and their values
+    /// `[C, planes, y, x]`.
+    fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32]));
+
+    /// The same network for those who leave its logits where it computes them, if it can.
+    fn resident(&self) -> Option<&dyn Resident> {
+        None
+    }
+}
+
+/// A network whose logits can stay on its device.
+pub trait Resident: Network {
+    /// Where it computes.
+    fn device(&self) -> Device;
+
+    /// Logits of one window.
     ///
     /// # Shapes
     /// `[Cin, z, y, x]` gives f32 values `[C, z, y, x]`.
-    fn logits(&self, window: Array4<f32>) -> TensorData;
+    fn logits_there(&self, window: Array4<f32>) -> Tensor<4>;
 }
 
 impl Network for StuNet {
@@ -85,22 +109,39 @@ impl Network for StuNet {
         self.config().num_classes
     }
 
-    fn logits(&self, window: Array4<f32>) -> TensorData {
-        let device = device_of(self);
-        let (channels, z, y, x) = window.dim();
-        let (values, _) = window.into_raw_vec_and_offset();
-        let data = TensorData::new(values, [1, channels, z, y, x]);
-        let input = Tensor::<5>::from_data(data, (&device, DType::F32));
-        self.forward(input).into_data().convert::<f32>()
+    fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+        self.forward_by_planes(upload(self, window), &mut |planes, logits| {
+            let logits = logits.into_data().convert::<f32>();
+            take(planes, logits.as_slice::<f32>().expect("converted to f32"));
+        });
+    }
+
+    fn resident(&self) -> Option<&dyn Resident> {
+        Some(self)
     }
 }
 
-fn device_of(network: &StuNet) -> Device {
-    network.encoder.stages[0][0].conv1.weight.val().device()
+impl Resident for StuNet {
+    fn device(&self) -> Device {
+        self.encoder.stages[0][0].conv1.weight.val().device()
+    }
+
+    fn logits_there(&self, window: Array4<f32>) -> Tensor<4> {
+        let logits = self.forward(upload(self, window)).cast(DType::F32);
+        let [_, classes, z, y, x] = logits.dims();
+        logits.reshape([classes, z, y, x])
+    }
+}
+
+fn upload(network: &StuNet, window: Array4<f32>) -> Tensor<5> {
+    let (channels, z, y, x) = window.dim();
+    let (values, _) = window.into_raw_vec_and_offset();
+    let data = TensorData::new(values, [1, channels, z, y, x]);
+    Tensor::from_data(data, (&network.device(), DType::F32))
 }
 
 /// Takes the planes of a prediction as they become final, lowest first.
-pub trait PlaneSink {
+pub trait PlaneSink: Send {
     /// Plane `z` of the unpadded volume at the network's resolution.
     ///
     /// The sink may take the buffer by swapping it for one of the same length.
@@ -114,7 +155,7 @@ pub trait PlaneSink {
 }
 
 /// Takes the rows of a prediction as they become final.
-pub trait RowSink {
+pub trait RowSink: Send {
     /// A tile begins; its rows come next.
     ///
     /// # Errors
@@ -186,7 +227,7 @@ pub struct SlideReport {
     pub windows_secs: f64,
     /// Of those, seconds in [`Network::logits`].
     pub network_secs: f64,
-    /// Most bytes of sums held.
+    /// Most bytes of sums held on the host.
     pub peak_bytes: usize,
 }
 
@@ -271,14 +312,31 @@ pub fn slide_tiles(
         network_secs: 0.0,
         peak_bytes: 0,
     };
+    let accumulation = recipe.effective_accumulation();
+    let residents = match recipe.on_device && accumulation == Accumulation::F32 {
+        true => band::residents(networks),
+        false => None,
+    };
+    let weighting = residents.as_ref().map(|residents| {
+        let importance = run.blender.importance.as_deref();
+        Weighting::new(recipe.averaging(), recipe.window, importance, &residents[0].device())
+    });
     run.step()?;
     for (tile, starts) in tiles.iter().zip(&starts) {
         sink.begin(tile)?;
         let region = (z, tile.rows.clone(), tile.columns.clone());
-        let accumulation = recipe.effective_accumulation();
         let below = windows.padding_below();
         let slab = Slab::new(num_classes, networks.len(), accumulation, region, below);
-        run.tile(slab, starts, sink)?;
+        match (&residents, &weighting) {
+            (Some(residents), Some(weighting)) => {
+                let band = Band::new(weighting, num_classes, tile, below);
+                let bytes = band::beside(slab, sink, networks.len(), |outlet| {
+                    run.tile_there(residents, band, starts, outlet)
+                })?;
+                run.peak_bytes = run.peak_bytes.max(bytes);
+            }
+            _ => run.tile(slab, starts, sink)?,
+        }
     }
     Ok(SlideReport {
         num_windows: total,
@@ -344,6 +402,60 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// As [`tile`](Self::tile), with sums that stay on the device.
+    fn tile_there(
+        &mut self,
+        networks: &[&dyn Resident],
+        mut band: Band<'_>,
+        [zs, ys, xs]: &[Vec<usize>; 3],
+        outlet: &Outlet,
+    ) -> Result<Result<(), Gone>, InferError> {
+        let [depth, ..] = self.windows.volume_shape();
+        let below = self.windows.padding_below()[0];
+        let mut closed = 0;
+        for (i, &z) in zs.iter().enumerate() {
+            band.advance(z);
+            for &y in ys {
+                for &x in xs {
+                    self.window_there(networks, &mut band, [z, y, x])?;
+                }
+            }
+            let next = zs.get(i + 1).map_or(depth, |next| next.saturating_sub(below));
+            let next = next.clamp(closed, depth);
+            if next > closed && outlet.send(&band, closed..next).is_err() {
+                return Ok(Err(Gone));
+            }
+            closed = next;
+        }
+        Ok(Ok(()))
+    }
+
+    fn window_there(
+        &mut self,
+        networks: &[&dyn Resident],
+        band: &mut Band<'_>,
+        start: [usize; 3],
+    ) -> Result<(), InferError> {
+        let count = self.passes.len();
+        for network in networks {
+            let mut sum = None;
+            for index in 0..count {
+                let flips = self.passes[index];
+                let forward = Instant::now();
+                let logits = network.logits_there(self.windows.cut(self.image, start, flips));
+                self.network_secs += forward.elapsed().as_secs_f64();
+                sum = Some(band.average(sum, logits, flips, [index, count]));
+                if index + 1 < count {
+                    self.step()?;
+                }
+            }
+            band.add(sum.expect("at least the pass that is not mirrored"), start);
+        }
+        band.add_weights(start);
+        self.done += 1;
+        self.step()
+    }
+
     fn window(&mut self, slab: &mut Slab, start: [usize; 3]) -> Result<(), InferError> {
         let count = self.passes.len();
         for (fold, network) in self.networks.iter().enumerate() {
@@ -351,11 +463,14 @@ impl Run<'_> {
                 let flips = self.passes[index];
                 let window = self.windows.cut(self.image, start, flips);
                 let forward = Instant::now();
-                let logits = network.logits(window);
-                self.network_secs += forward.elapsed().as_secs_f64();
-                let logits = logits.as_slice::<f32>().expect("a Network answers in f32");
-                let pass = Pass { logits, flips, index, count };
-                self.blender.add(&pass, slab, fold, start);
+                let mut blend_secs = 0.0;
+                network.logits(window, &mut |planes, logits| {
+                    let blend = Instant::now();
+                    let pass = Pass { logits, planes, flips, index, count };
+                    self.blender.add(&pass, slab, fold, start);
+                    blend_secs += blend.elapsed().as_secs_f64();
+                });
+                self.network_secs += forward.elapsed().as_secs_f64() - blend_secs;
                 // Mirrored windows take minutes on a CPU: ask between them as well.
                 if index + 1 < count {
                     self.step()?;
@@ -372,6 +487,7 @@ impl Run<'_> {
 pub(crate) mod tests {
     use super::*;
     use half::f16;
+    use ndarray::s;
     use proptest::prelude::*;
 
     /// A network whose logits depend on the voxel, its place in the window and the class.
@@ -385,13 +501,55 @@ pub(crate) mod tests {
             self.classes
         }
 
-        fn logits(&self, window: Array4<f32>) -> TensorData {
+        /// Three planes at a time, which divide few windows evenly.
+        fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+            let depth = window.dim().1;
+            for from in (0..depth).step_by(3) {
+                let planes = from..(from + 3).min(depth);
+                let piece = self.whole(&window).slice(s![.., planes.clone(), .., ..]).to_owned();
+                take(planes, piece.as_slice().expect("in standard layout"));
+            }
+        }
+    }
+
+    impl Fake {
+        /// Logits `[C, z, y, x]` of all planes.
+        pub fn whole(&self, window: &Array4<f32>) -> Array4<f32> {
             let (_, z, y, x) = window.dim();
-            let logits = Array4::from_shape_fn((self.classes, z, y, x), |(c, z, y, x)| {
+            Array4::from_shape_fn((self.classes, z, y, x), |(c, z, y, x)| {
                 let place = (c * 11 + z * 3 + y * 5 + x * 7) as f32;
                 self.gain * (window[[0, z, y, x]] * (c as f32 - 1.0) + place.sin())
-            });
-            TensorData::new(logits.into_raw_vec_and_offset().0, [self.classes, z, y, x])
+            })
+        }
+    }
+
+    /// A [`Fake`] that leaves its logits on a device.
+    pub(crate) struct There(pub Fake);
+
+    impl Network for There {
+        fn num_classes(&self) -> usize {
+            self.0.classes
+        }
+
+        fn logits(&self, _: Array4<f32>, _: &mut dyn FnMut(Range<usize>, &[f32])) {
+            panic!("read back")
+        }
+
+        fn resident(&self) -> Option<&dyn Resident> {
+            Some(self)
+        }
+    }
+
+    impl Resident for There {
+        fn device(&self) -> Device {
+            Device::flex()
+        }
+
+        fn logits_there(&self, window: Array4<f32>) -> Tensor<4> {
+            let logits = self.0.whole(&window);
+            let (c, z, y, x) = logits.dim();
+            let data = TensorData::new(logits.into_raw_vec_and_offset().0, [c, z, y, x]);
+            Tensor::from_data(data, (&self.device(), DType::F32))
         }
     }
 
@@ -424,10 +582,11 @@ pub(crate) mod tests {
             mirror_axes: axes.to_vec(),
             reference,
             accumulation,
+            on_device: false,
         }
     }
 
-    fn run(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+    fn run(fakes: &[impl Network], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
         let networks: Vec<&dyn Network> = fakes.iter().map(|f| f as &dyn Network).collect();
         let mut sink = Collect::default();
         let image = image(shape);
@@ -460,9 +619,7 @@ pub(crate) mod tests {
                 let [d, h, w] = recipe.window;
                 let mut prediction = Array4::<f32>::zeros((classes, d, h, w));
                 for &flips in &passes {
-                    let logits = fake.logits(windows.cut(image.view(), start, flips));
-                    let values = logits.as_slice::<f32>().unwrap().to_vec();
-                    let logits = Array4::from_shape_vec((classes, d, h, w), values).unwrap();
+                    let logits = fake.whole(&windows.cut(image.view(), start, flips));
                     let mut pass = mirror::mirrored(logits, flips);
                     if v1 {
                         for mut voxel in pass.lanes_mut(ndarray::Axis(0)) {
@@ -522,6 +679,46 @@ pub(crate) mod tests {
             let fakes = [Fake { classes: 3, gain: 1.0 }];
             prop_assert_eq!(run(&fakes, shape, &recipe), whole_volume(&fakes, shape, &recipe));
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn sums_on_the_device_are_those_on_the_host(
+            shape in [1usize..14, 1..14, 1..14],
+            which in 0usize..5,
+            axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+            folds in 1usize..3,
+        ) {
+            let (reference, _) = ALL[which];
+            let recipe = recipe(reference, Accumulation::F32, &axes);
+            let gains = &[1.0, 0.3][..folds];
+            let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
+            let there: Vec<_> = gains.iter().map(|gain| There(Fake { classes: 3, gain: *gain })).collect();
+            let host = run(&fakes, shape, &recipe).concat();
+            let device = run(&there, shape, &Recipe { on_device: true, ..recipe.clone() }).concat();
+            // v1's probabilities go through the device's own exponential.
+            let bound = if reference.is_v1() { 1e-6 } else { 0.0 };
+            let most = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            prop_assert!(most <= bound, "{}", most);
+            prop_assert_eq!(host.len(), device.len());
+        }
+    }
+
+    #[test]
+    fn what_fails_beside_the_device_stops_the_windows() {
+        let there = There(Fake { classes: 2, gain: f32::INFINITY });
+        let recipe = Recipe { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[]) };
+        let networks: [&dyn Network; 1] = [&there];
+        let image = image([30, 9, 10]);
+        let mut done = 0;
+        let result =
+            slide(&networks, image.view(), &recipe, &mut Collect::default(), &mut |n, total| {
+                done = total - n;
+                ControlFlow::Continue(())
+            });
+        assert!(matches!(result, Err(InferError::NotFinite { plane: 0 })), "{result:?}");
+        assert!(done > 0, "stopped before the last window");
     }
 
     #[test]

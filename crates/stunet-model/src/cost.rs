@@ -50,19 +50,29 @@ pub fn num_parameters(config: &StuNetConfig) -> u64 {
     config.parameter_specs().iter().map(|s| s.shape.iter().product::<usize>() as u64).sum()
 }
 
+/// Planes of a window whose logits are computed at a time: what fits into 128 MiB, but at least one.
+///
+/// # Shapes
+/// `plane` is `[y, x]` in voxels.
+pub fn planes_per_piece(num_classes: usize, plane: [usize; 2]) -> usize {
+    const PIECE_BYTES: usize = 128 << 20;
+    let bytes = num_classes * plane[0] * plane[1] * size_of::<f32>();
+    (PIECE_BYTES / bytes.max(1)).max(1)
+}
+
 /// Most bytes a prediction of one window holds at a time on the host, weights not counted: an
 /// estimate from above.
 ///
 /// At every stage: the skips that wait for the decoder, and six volumes of the stage's width, of
-/// which a block holds no more; at the end the features and the logits.
+/// which a block holds no more; at the end the features and two pieces of the logits.
 pub fn predict_peak_bytes(config: &StuNetConfig, input: [usize; 3]) -> u64 {
     let sizes = config.stage_sizes(input);
     let volume =
         |level: usize| (config.width[level] * sizes[level].iter().product::<usize>()) as u64;
     let skips = |below: usize| (0..below).map(volume).sum::<u64>();
     let stage = |level: usize| skips(level) + 6 * volume(level);
-    let voxels = input.iter().product::<usize>() as u64;
-    let head = 2 * volume(0) + config.num_classes as u64 * voxels;
+    let piece = planes_per_piece(config.num_classes, [input[1], input[2]]).min(input[0]);
+    let head = 2 * volume(0) + 2 * (config.num_classes * piece * input[1] * input[2]) as u64;
     (0..NUM_STAGES).map(stage).fold(head, u64::max) * size_of::<f32>() as u64
 }
 

@@ -21,14 +21,20 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Climbs from the bottleneck, calling `visit` with the features of each stage.
-    fn climb(&self, mut features: Vec<Tensor<5>>, mut visit: impl FnMut(usize, &Tensor<5>)) {
+    /// Climbs from the bottleneck, calling `visit` with the features of each stage; the last are
+    /// returned.
+    fn climb(
+        &self,
+        mut features: Vec<Tensor<5>>,
+        mut visit: impl FnMut(usize, &Tensor<5>),
+    ) -> Tensor<5> {
         let mut x = features.pop().expect("an encoder has stages");
         for index in 0..self.stages.len() {
             let skip = features.pop().expect("one skip per upsampling");
             x = self.forward_stage(index, x, skip);
             visit(index, &x);
         }
+        x
     }
 
     /// The features of one stage, coarsest first, from those below it and the encoder's beside it.
@@ -54,14 +60,15 @@ impl Decoder {
     /// # Shapes
     /// The features of [`Encoder::forward`](crate::Encoder::forward) give `[N, classes, Z, Y, X]`.
     pub fn forward(&self, features: Vec<Tensor<5>>) -> Tensor<5> {
-        let last = self.heads.len() - 1;
-        let mut finest = None;
-        self.climb(features, |index, x| {
-            if index == last {
-                finest = Some(self.heads[index].forward(x.clone(), [1; 3]));
-            }
-        });
-        finest.expect("a decoder has stages")
+        self.heads[self.heads.len() - 1].forward(self.finest(features), [1; 3])
+    }
+
+    /// The features that the finest head sees.
+    ///
+    /// # Shapes
+    /// The features of [`Encoder::forward`](crate::Encoder::forward) give `[N, width[0], Z, Y, X]`.
+    pub fn finest(&self, features: Vec<Tensor<5>>) -> Tensor<5> {
+        self.climb(features, |_, _| ())
     }
 
     /// Logits at every resolution, finest first.

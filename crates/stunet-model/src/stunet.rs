@@ -2,11 +2,13 @@
 
 use crate::StuNetConfig;
 use crate::block::{Conv, InstanceNorm, ResidualBlock};
+use crate::cost::planes_per_piece;
 use crate::init::Initialiser;
 use crate::parameter::{ParameterRef, ParameterSource, ParameterSpec};
 use crate::{Decoder, Encoder, Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::ops::Range;
 use stunet_kernels as kernels;
 
 /// STU-Net: a six-stage residual U-Net with a segmentation head at every decoder stage.
@@ -95,6 +97,32 @@ impl StuNet {
         self.assert_input(&x);
         let _workspace = kernels::workspace();
         self.decoder.forward(self.encoder.forward(x))
+    }
+
+    /// Logits at full resolution, some planes at a time, lowest first.
+    ///
+    /// `take` receives a range of planes and their logits. Of all classes only
+    /// [`cost::planes_per_piece`](crate::cost::planes_per_piece) planes are held at a time, which
+    /// for a published network is an eighth of [`forward`](Self::forward)'s output.
+    ///
+    /// # Shapes
+    /// `[N, Cin, Z, Y, X]` gives pieces `[N, classes, planes, Y, X]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_by_planes(&self, x: Tensor<5>, take: &mut dyn FnMut(Range<usize>, Tensor<5>)) {
+        self.assert_input(&x);
+        let _workspace = kernels::workspace();
+        let features = self.decoder.finest(self.encoder.forward(x));
+        let [batch, _, depth, height, width] = features.dims();
+        let head = &self.decoder.heads[self.decoder.heads.len() - 1];
+        let num_classes = head.weight.lazy_shape().dims::<5>()[0];
+        let step = planes_per_piece(batch * num_classes, [height, width]);
+        for from in (0..depth).step_by(step) {
+            let planes = from..(from + step).min(depth);
+            let piece = features.clone().narrow(2, from, planes.len());
+            take(planes, head.forward(piece, [1; 3]));
+        }
     }
 
     /// Logits at every resolution, finest first, for deep supervision.

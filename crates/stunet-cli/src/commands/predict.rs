@@ -3,6 +3,7 @@
 mod pipeline;
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -100,6 +101,8 @@ struct Session<'a> {
     args: &'a PredictArgs,
     device: &'a Chosen,
     model: Model,
+    /// Seconds of a pass over a window in the case before.
+    pass_secs: Mutex<Option<f64>>,
 }
 
 impl<'a> Session<'a> {
@@ -138,7 +141,7 @@ impl<'a> Session<'a> {
         for note in &description.notes {
             say(args, &format!("note: {note}"))?;
         }
-        Ok(Self { args, device: chosen, model })
+        Ok(Self { args, device: chosen, model, pass_secs: Mutex::default() })
     }
 
     /// Whether a single case was asked for.
@@ -206,12 +209,22 @@ impl<'a> Session<'a> {
             }),
             memory_bytes: self.allowed(),
             own_memory: !matches!(self.device.name.as_str(), "cpu" | "ndarray"),
+            device_sums_bytes: args.device_memory.unwrap_or(0),
+            pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
         })
     }
 
     /// One line about what a case will take.
     fn tell_plan(&self, job: &Job, event: Event) -> anyhow::Result<()> {
-        let Event::Plan { num_tiles, num_windows, num_repeated, sums_bytes, total_bytes } = event
+        let Event::Plan {
+            num_tiles,
+            num_windows,
+            num_repeated,
+            sums_bytes,
+            total_bytes,
+            device_bytes,
+            secs,
+        } = event
         else {
             return Ok(());
         };
@@ -219,11 +232,17 @@ impl<'a> Session<'a> {
             1 => String::new(),
             parts => format!(" in {parts} parts ({num_repeated} of them twice)"),
         };
+        let there = match device_bytes {
+            0 => String::new(),
+            bytes => format!(", {} of the device for sums", output::bytes(bytes)),
+        };
+        let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
         let line = format!(
-            "{}: {num_windows} windows{parts}, {} of memory, {} of it for sums",
+            "{}: {num_windows} windows{parts}, {} of memory, {} of it for sums{there}{}",
             job.case.name,
             output::bytes(total_bytes),
             output::bytes(sums_bytes),
+            time.unwrap_or_default(),
         );
         say(self.args, &line)
     }
@@ -298,6 +317,10 @@ impl Stages for Session<'_> {
             });
         told?;
         let prediction = prediction.map_err(|error| with_file(error, &job.case.files[0]))?;
+        let done = &prediction.report;
+        let passes = done.num_windows * done.num_passes;
+        let secs = done.timings.windows_secs / passes.max(1) as f64;
+        *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(secs);
         Ok((prediction, read.read_secs))
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::export::{Decision, Extras, Restore};
 use crate::mirror;
-use crate::sliding_window::tests::{ALL, Fake, image, recipe, whole_volume};
+use crate::sliding_window::tests::{ALL, Fake, There, image, recipe, whole_volume};
 use crate::sliding_window::{Network, Recipe, SlideReport, slide_tiles};
 use half::f16;
 use ndarray::Array3;
@@ -43,7 +43,7 @@ fn unslabbed(
 }
 
 fn restored(
-    fakes: &[Fake],
+    fakes: &[impl Network],
     shape: [usize; 3],
     recipe: &Recipe,
     taps: &[AxisTaps; 3],
@@ -70,6 +70,7 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &Recipe) -> 
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
         volume_bytes: 0,
+        device_room: 0,
         stored: false,
     }
 }
@@ -147,6 +148,25 @@ proptest! {
         }
         prop_assert!(seen.iter().all(|n| *n == 1));
     }
+}
+
+#[test]
+fn sums_on_the_device_leave_little_on_the_host() {
+    let recipe = Recipe { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[0]) };
+    let fake = Fake { classes: CLASSES, gain: 1.0 };
+    let (shape, to) = ([33, 9, 17], [41, 14, 20]);
+    let taps = taps(shape, to, 3);
+    let expected = unslabbed(&whole_volume(&[fake], shape, &recipe), [9, 17], &taps, false);
+    let windows = Windows::new(shape, recipe.window, 0.5).unwrap();
+    let room = |device_room| Needs { device_room, ..needs(&windows, &taps, &recipe) };
+    let band = 2 * (CLASSES + 1) * recipe.window[0] * 9 * 17 * 4;
+    let plan = room(band as u64).plan(None).unwrap();
+    assert_eq!(plan.device_bytes, band as u64);
+    assert_eq!(room(band as u64 - 1).plan(None).unwrap().device_bytes, 0);
+    let there = [There(Fake { classes: CLASSES, gain: 1.0 })];
+    let (found, report) = restored(&there, shape, &recipe, &taps, &plan.tiles);
+    assert_eq!(found, expected);
+    assert!(report.peak_bytes as u64 <= plan.sums_bytes, "{report:?} {plan:?}");
 }
 
 #[test]
