@@ -1,14 +1,19 @@
-//! Every backend compiled in computes what the processor computes: logits at every scale and the
-//! gradient of every parameter of a narrow network.
+//! Every backend compiled in computes what the processor computes: logits at every scale, the
+//! gradient of every parameter and the blended windows of a narrow network.
 //!
 //! A backend that is not compiled in is left out. One that is compiled in but finds no device here
 //! says so, and fails when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
+use ndarray::Array4;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::ControlFlow;
+use stunet::data::plans::{Accumulation, Reference};
 use stunet::device::{self, Backend};
+use stunet::infer::InferError;
+use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
 use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::{assert_close, difference};
 use stunet_testing::prng::{self, Role};
@@ -78,6 +83,33 @@ fn gradients(device: &Device, input_is_tracked: bool) -> (f32, BTreeMap<String, 
     (values(loss)[0], all)
 }
 
+/// A volume larger than the window, its windows mirrored and blended.
+fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
+    struct Planes(Vec<f32>);
+    impl PlaneSink for Planes {
+        fn plane(&mut self, _: usize, plane: &mut Vec<f32>) -> Result<(), InferError> {
+            self.0.extend_from_slice(plane);
+            Ok(())
+        }
+    }
+    let recipe = Recipe {
+        window: [INPUT[2], INPUT[3], INPUT[4]],
+        step_size: 0.5,
+        mirror_axes: vec![0, 2],
+        reference,
+        accumulation: Accumulation::F32,
+        on_device,
+    };
+    let values = prng::uniform(74, 0, 19 * 17 * 30);
+    let image = Array4::from_shape_vec((1, 19, 17, 30), values).unwrap();
+    let mut planes = Planes(Vec::new());
+    slide(&[&network(device)], image.view(), &recipe, &mut planes, &mut |_, _| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    planes.0
+}
+
 /// The device to test, unless there is a reason to leave it out.
 fn device_under_test(backend: Backend) -> Option<Device> {
     let required = std::env::var("STUNET_REQUIRE_DEVICE").unwrap_or_default();
@@ -101,6 +133,18 @@ fn check_forward(backend: Backend) {
     let expected = logits(&device::parse("cpu").unwrap());
     for (scale, (found, expected)) in logits(&device).iter().zip(&expected).enumerate() {
         assert_close(&format!("{backend} logits {scale}"), found, expected, BOUND, BOUND);
+    }
+}
+
+fn check_windows(backend: Backend) {
+    let Some(device) = device_under_test(backend) else { return };
+    for reference in [Reference::NnUNetV1, Reference::NnUNetV28] {
+        let expected = blended(&device::parse("cpu").unwrap(), reference, false);
+        for on_device in [false, true] {
+            let found = blended(&device, reference, on_device);
+            let name = format!("{backend} {reference:?}, sums on the device: {on_device}");
+            assert_close(&name, &found, &expected, BOUND, BOUND);
+        }
     }
 }
 
@@ -144,6 +188,11 @@ fn cuda_forward() {
 }
 
 #[test]
+fn cuda_windows() {
+    check_windows(Backend::Cuda);
+}
+
+#[test]
 fn cuda_backward() {
     check_backward(Backend::Cuda);
 }
@@ -151,6 +200,11 @@ fn cuda_backward() {
 #[test]
 fn vulkan_forward() {
     check_forward(Backend::Vulkan);
+}
+
+#[test]
+fn vulkan_windows() {
+    check_windows(Backend::Vulkan);
 }
 
 #[test]
@@ -164,6 +218,11 @@ fn wgpu_forward() {
 }
 
 #[test]
+fn wgpu_windows() {
+    check_windows(Backend::Wgpu);
+}
+
+#[test]
 fn wgpu_backward() {
     check_backward(Backend::Wgpu);
 }
@@ -174,6 +233,11 @@ fn metal_forward() {
 }
 
 #[test]
+fn metal_windows() {
+    check_windows(Backend::Metal);
+}
+
+#[test]
 fn metal_backward() {
     check_backward(Backend::Metal);
 }
@@ -181,4 +245,15 @@ fn metal_backward() {
 #[test]
 fn ndarray_forward() {
     check_forward(Backend::NdArray);
+}
+
+#[test]
+fn ndarray_windows() {
+    check_windows(Backend::NdArray);
+}
+
+/// The processor is the measure of the others; its sums of both kinds are held against each other.
+#[test]
+fn cpu_windows() {
+    check_windows(Backend::Cpu);
 }

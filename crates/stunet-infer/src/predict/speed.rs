@@ -8,16 +8,16 @@ use std::time::Instant;
 
 /// Seconds of one pass over a window of `recipe`; none where `passes` are too few to spend one on it.
 ///
-/// The processor is asked with an eighth of a window. Devices compile and tune for the shapes they
-/// meet, so they get a window as it will be, and its second pass counts.
+/// The processor is asked with an eighth of a window; devices compile and tune for the shapes they
+/// meet, so they get a window as it will be. The second pass counts: the first makes room.
 pub(super) fn measure(
     model: &Model,
     recipe: &Recipe,
     passes: usize,
     options: &PredictOptions,
 ) -> Option<f64> {
-    /// At most a hundredth of the work: a pass of an eighth, or two whole ones.
-    const FEWEST: [usize; 2] = [13, 200];
+    /// At most a hundredth of the work: two passes of an eighth, or whole ones.
+    const FEWEST: [usize; 2] = [25, 200];
     if passes < FEWEST[usize::from(options.own_memory)] {
         return None;
     }
@@ -34,9 +34,8 @@ pub(super) fn measure(
         network.logits(Array4::zeros((config.in_channels, z, y, x)), &mut |_, _| ());
         clock.elapsed().as_secs_f64()
     };
-    if options.own_memory {
-        pass();
-    }
+    let _workspace = stunet_model::workspace();
+    pass();
     let voxels = |shape: [usize; 3]| shape.iter().product::<usize>() as f64;
     Some(pass() * voxels(recipe.window) / voxels(shape))
 }
