@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """nnU-Net v2's own preprocessing and export, nibabel and SimpleITK, beside ours on the same cores.
 
-    scripts/bench_export.py [--classes 8] [--threads 2] [--work FOLDER] [--skip-stunet]
+    scripts/bench_export.py [--classes 105] [--slices 75] [--threads 2] [--work FOLDER] [--skip-stunet]
 
 Needs a Python with nnunetv2, nibabel and SimpleITK. Each of its tasks runs in a process of its own,
-whose processor time and peak memory (`ru_maxrss`) are the system's. The reference holds all classes
-at both resolutions, so few are taken (--classes) and time is given per class; ours runs all 105
-(`cargo bench -p stunet-infer --bench export`, `-p stunet-data --bench preprocess`). One JSON line
-per task.
+whose processor time and peak memory (`ru_maxrss`) are the system's. Preprocessing and files are of 300
+slices. The reference's export holds all classes at both resolutions, 20 GB for 105 classes and 300
+slices; by default both export 75 slices (`cargo bench --bench export -- CLASSES SLICES`). One JSON
+line per task.
 """
 import argparse
 import json
@@ -46,16 +46,29 @@ def preprocess(_):
 
 
 def export(args):
-    """Resampling of the logits (order 1) and the largest of them, as in export_prediction.py."""
+    """What nnU-Net does with the logits of a volume: resampling, the largest class, the place in the image."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ.setdefault(name, args.work)
     import numpy as np
-    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
-    logits = np.random.default_rng(0).standard_normal((args.classes, *FROM)).astype(np.float16)
+    import predict_peer
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    to, fro = (args.slices, *TO[1:]), (args.slices * 2 // 3, *FROM[1:])
+    manager = PlansManager(predict_peer.plans())
+    labels = manager.get_label_manager({
+        **predict_peer.dataset(), "labels": {"background": 0, **{f"s{i}": i for i in range(1, args.classes)}}})
+    properties = {"spacing": SPACING_IN, "shape_after_cropping_and_before_resampling": to,
+                  "shape_before_cropping": to, "bbox_used_for_cropping": [[0, n] for n in to]}
+    generator = np.random.default_rng(0)
+    logits = np.empty((args.classes, *fro), np.float16)
+    for one in logits:
+        one[:] = generator.standard_normal(fro, np.float32)
 
     def work():
-        whole = resample_data_or_seg_to_shape(logits, TO, SPACING_NET, SPACING_IN, is_seg=False,
-                                              order=1, order_z=0, force_separate_z=None)
-        return np.argmax(whole, axis=0).astype(np.uint8)
-    return work, {"classes": args.classes}
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits, manager, manager.get_configuration("3d_fullres"), labels, properties,
+            num_threads_torch=args.threads)
+    return work, {"classes": args.classes, "slices": args.slices}
 
 
 def volume_bytes(args, size):
@@ -113,15 +126,14 @@ def one(args):
         line["mb_per_cpu_sec"] = round(more["bytes"] / 1e6 / cpu)
     if "out" in more:
         line["file_bytes"] = os.path.getsize(more["out"])
-    if "classes" in more:
-        line["classes"] = more["classes"]
-        line["cpu_secs_of_105"] = round(cpu / more["classes"] * 105)
+    line.update({key: more[key] for key in ("classes", "slices") if key in more})
     print(json.dumps(line), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--classes", type=int, default=8)
+    parser.add_argument("--classes", type=int, default=105)
+    parser.add_argument("--slices", type=int, default=75, help="of the export")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work")
     parser.add_argument("--task", choices=TASKS)
@@ -146,11 +158,13 @@ def main():
         environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
         for task in args.only or TASKS:
             subprocess.run([sys.executable, __file__, "--task", task, "--work", args.work, "--classes",
-                            str(args.classes)], check=True, env=environment)
+                            str(args.classes), "--slices", str(args.slices), "--threads", str(args.threads)],
+                           check=True, env=environment)
         if not args.skip_stunet:
             root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-            for bench in (["stunet-data", "preprocess", args.work], ["stunet-infer", "export"]):
-                subprocess.run(["cargo", "bench", "-q", "-p", bench[0], "--bench", bench[1], "--", *bench[2:]],
+            ours = ["preprocess", args.work], ["export", str(args.classes), str(args.slices)]
+            for name, *words in ours:
+                subprocess.run(["cargo", "bench", "-q", "--locked", "--bench", name, "--", *words],
                                check=True, cwd=root)
 
 

@@ -1,9 +1,9 @@
 //! Reading, preprocessing and writing of a torso CT, 300 x 512 x 512 voxels at 1.0 x 0.8 x 0.8 mm to
 //! 1.5 mm.
 //!
-//! `cargo bench -p stunet-data --bench preprocess [-- FOLDER]` prints a line of JSON per task, with
+//! `cargo bench --bench preprocess [-- FOLDER]` prints a line of JSON per task, with
 //! the process's peak memory so far; with a folder that holds `ct.nii.gz`, files are read and written
-//! there. `scripts/bench-export` runs nnU-Net's own code, nibabel and SimpleITK on the same.
+//! there. `scripts/bench_export.py` runs nnU-Net's own code, nibabel and SimpleITK on the same.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use ndarray::Array4;

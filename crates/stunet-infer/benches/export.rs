@@ -1,8 +1,8 @@
 //! Export alone: 105 classes from 200 × 273 × 273 to 300 × 512 × 512 voxels, the best class of each.
 //!
-//! `cargo bench -p stunet-infer --bench export [-- CLASSES]` prints seconds of the restore, without
-//! the windows that feed it, and the bytes it holds; `scripts/bench-export` runs nnU-Net's own code
-//! on the same task.
+//! `cargo bench --bench export [-- CLASSES SLICES]` prints seconds of the restore, without the windows
+//! that feed it, the bytes it holds and the process's peak; `scripts/bench_export.py` runs nnU-Net's own
+//! code on the same task.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use ndarray::Array4;
@@ -17,8 +17,6 @@ use stunet_infer::memory::Tile;
 use stunet_infer::slab::Slab;
 use stunet_infer::sliding_window::{Network, Recipe, RowSink, slide_tiles};
 
-const FROM: [usize; 3] = [200, 273, 273];
-const TO: [usize; 3] = [300, 512, 512];
 const WINDOW: [usize; 3] = [8, 273, 273];
 
 /// Answers every window with the same logits: blobs, one class after the other.
@@ -73,10 +71,13 @@ impl RowSink for Timed {
 }
 
 fn main() {
-    let classes = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(105usize);
-    let taps = [0, 1, 2].map(|axis| AxisTaps::linear(FROM[axis], TO[axis]));
+    let mut numbers = std::env::args().filter_map(|a| a.parse().ok());
+    let classes: usize = numbers.next().unwrap_or(105);
+    let slices: usize = numbers.next().unwrap_or(300);
+    let (from, to) = ([slices * 2 / 3, WINDOW[1], WINDOW[2]], [slices, 512, 512]);
+    let taps = [0, 1, 2].map(|axis| AxisTaps::linear(from[axis], to[axis]));
     let network = Blobs::new(classes);
-    let image = Array4::<f32>::zeros((1, FROM[0], FROM[1], FROM[2]));
+    let image = Array4::<f32>::zeros((1, from[0], from[1], from[2]));
     for (name, reference, accumulation) in [
         ("v1, f32", Reference::NnUNetV1, Accumulation::F32),
         ("v2, f16", Reference::NnUNetV28, Accumulation::F16),
@@ -91,10 +92,10 @@ fn main() {
         };
         let decision = Decision::Largest { labels: (0..classes as u16).collect() };
         let half = accumulation == Accumulation::F16;
-        let place = Placement::whole(TO);
+        let place = Placement::whole(to);
         let restore = Restore::new(taps.clone(), half, decision, place, Extras::default());
         let mut timed = Timed { restore, wall: 0.0, cpu: 0.0 };
-        let tiles = [Tile::whole(FROM, TO)];
+        let tiles = [Tile::whole(from, to)];
         let report =
             slide_tiles(&[&network], image.view(), &recipe, &tiles, &mut timed, &mut |_, _| {
                 ControlFlow::Continue(())
@@ -103,15 +104,23 @@ fn main() {
         let (labels, _) = timed.restore.finish();
         println!(
             "{{\"program\": \"stunet\", \"task\": \"export\", \"sums\": \"{name}\", \"classes\": {classes}, \
-             \"threads\": {}, \"wall_secs\": {:.2}, \"cpu_secs\": {:.2}, \"sums_bytes\": {}, \
-             \"labels_bytes\": {}}}",
+             \"slices\": {slices}, \"threads\": {}, \"wall_secs\": {:.2}, \"cpu_secs\": {:.2}, \
+             \"sums_bytes\": {}, \"labels_bytes\": {}, \"peak_bytes\": {}}}",
             rayon::current_num_threads(),
             timed.wall,
             timed.cpu,
             report.peak_bytes,
             labels.len() * 2,
+            peak_bytes(),
         );
     }
+}
+
+/// The process's high-water mark (Linux), its program and the windows' logits included; 0 elsewhere.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 /// User and system time of the process (Linux: clock ticks of 10 ms); 0 elsewhere.

@@ -7,7 +7,9 @@ use anyhow::Context;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
-use stunet::infer::{InferError, Model, OpenOptions, PredictOptions, predict};
+use stunet::infer::{
+    InferError, Model, OpenOptions, PredictOptions, predict_prepared, prepare_scan,
+};
 use stunet::train::export::About;
 
 use super::{say, settings::Settings};
@@ -71,8 +73,9 @@ fn predict_case(
     out: &Path,
     progress: Progress,
 ) -> anyhow::Result<()> {
-    let image = nifti::read_image(&case.images)?;
-    let prediction = predict(model, &image, &PredictOptions::default(), &mut |event| {
+    // The scan is gone before the first window.
+    let prepared = prepare_scan(model, &nifti::read_scan(&case.images)?)?;
+    let prediction = predict_prepared(model, prepared, &PredictOptions::default(), &mut |event| {
         progress.hear(event);
         match interrupt::asked() {
             true => ControlFlow::Break(()),
