@@ -69,8 +69,9 @@ fn main() -> anyhow::Result<()> {
 
     // The phantom's truth has the demo model's labels; other weights have others.
     let truth = truth.filter(|_| args.weights.is_none());
-    report(&model, &prediction.labelmap, truth.as_ref());
-    write(&args, &model, &image, &prediction.labelmap, truth.as_ref())
+    let labelmap = prediction.labelmap.to_labelmap();
+    report(&model, &labelmap, truth.as_ref());
+    write(&args, &model, &image, &labelmap, truth.as_ref())
 }
 
 /// The model to use, and what to expect of it.

@@ -33,7 +33,7 @@ fn held_out_phantoms_are_segmented_as_recorded() {
         let options = PredictOptions { mirror: false, ..PredictOptions::default() };
         let mut ignore = |_| ControlFlow::Continue(());
         let found = predict(&model, &case_truth.image, &options, &mut ignore).unwrap();
-        let scores = dice(&case_truth.truth, &found.labelmap, demo::STRUCTURES.len());
+        let scores = dice(&case_truth.truth, &found.labelmap.to_labelmap(), demo::STRUCTURES.len());
         for (name, score) in demo::STRUCTURES.iter().zip(&scores) {
             let expected = case["dice"][name].as_f64();
             match (expected, score) {

@@ -91,7 +91,7 @@ pub fn judge(model: &Model, case: &Labelled) -> anyhow::Result<Vec<Option<f64>>>
     let options = PredictOptions { mirror: false, ..PredictOptions::default() };
     let mut on = |_| ControlFlow::Continue(());
     let found = predict(model, &case.image, &options, &mut on)?;
-    Ok(dice(&case.labels, &found.labelmap, model.labels().num_outputs() - 1))
+    Ok(dice(&case.labels, &found.labelmap.to_labelmap(), model.labels().num_outputs() - 1))
 }
 
 /// A network as a model, to predict with.

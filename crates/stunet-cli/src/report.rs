@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use ndarray::Array3;
 use serde::Serialize;
-use stunet::data::labels::{LabelMap, LabelSet};
+use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
 use stunet::model::{StuNetConfig, StuNetSize};
 
@@ -253,16 +253,16 @@ fn plain_file() -> std::fs::Permissions {
 
 /// Counts the voxels of every label, and averages their confidence.
 pub fn count_labels(
-    labelmap: &LabelMap,
+    labelmap: &CompactLabelMap,
     labels: &LabelSet,
     confidence: Option<&Array3<u8>>,
 ) -> Vec<LabelCount> {
     let mut counts = vec![Count::default(); usize::from(u16::MAX) + 1];
     match confidence {
-        None => labelmap.data.iter().for_each(|value| counts[usize::from(*value)].voxels += 1),
+        None => labelmap.voxels.iter().for_each(|value| counts[usize::from(value)].voxels += 1),
         Some(confidence) => {
-            for (value, sure) in labelmap.data.iter().zip(confidence) {
-                let count = &mut counts[usize::from(*value)];
+            for (value, sure) in labelmap.voxels.iter().zip(confidence) {
+                let count = &mut counts[usize::from(value)];
                 count.voxels += 1;
                 count.sum += u64::from(*sure);
                 count.low += u64::from(*sure < 128);

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+mod compact;
+
+pub use compact::{CompactLabelMap, LabelVoxels};
+
 /// A volume of label values on a grid.
 ///
 /// # Shapes

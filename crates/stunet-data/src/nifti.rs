@@ -14,7 +14,7 @@ mod read;
 mod write;
 
 pub(crate) use write::write_then_rename;
-pub use write::{write_bytes, write_image, write_labelmap};
+pub use write::{write_bytes, write_compact_labelmap, write_image, write_labelmap};
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;

@@ -110,7 +110,7 @@ fn main() {
             timed.wall,
             timed.cpu,
             report.peak_bytes,
-            labels.len() * 2,
+            labels.iter().count(),
             peak_bytes(),
         );
     }

@@ -11,9 +11,10 @@ use crate::memory::Tile;
 use crate::probabilities::ProbabilityFile;
 use crate::slab::{RowValues, Slab};
 use crate::sliding_window::RowSink;
-use ndarray::{Array3, ArrayViewMut2, Axis, s};
+use ndarray::{Array3, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
+use stunet_data::labels::LabelVoxels;
 use stunet_data::preprocess::Placement;
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::simd::wide;
@@ -46,6 +47,12 @@ impl Decision {
         for (class, values) in values.chunks_exact(out.len()).enumerate() {
             self.update(class, values, best, out);
         }
+    }
+
+    /// The largest label it can decide on.
+    pub fn max_label(&self) -> u16 {
+        let (Self::Largest { labels } | Self::Regions { order: labels, .. }) = self;
+        labels.iter().copied().max().unwrap_or(0)
     }
 
     /// Begins with a row of `out.len()` voxels.
@@ -149,7 +156,7 @@ pub struct Restore {
     half: bool,
     decision: Decision,
     placement: Placement,
-    labels: Array3<u16>,
+    labels: LabelVoxels,
     extras: Extras,
     tile: Tile,
     /// Planes that are final, for each row of the tile at the network's resolution.
@@ -183,8 +190,8 @@ impl Restore {
         Self {
             taps,
             half,
+            labels: LabelVoxels::zeros(placement.shape(), decision.max_label()),
             decision,
-            labels: Array3::zeros(placement.shape()),
             placement,
             extras,
             tile: Tile::whole([0; 3], [0; 3]),
@@ -195,7 +202,7 @@ impl Restore {
     }
 
     /// The labels of the file's volume, once every row has come, and the extras.
-    pub fn finish(self) -> (Array3<u16>, Extras) {
+    pub fn finish(self) -> (LabelVoxels, Extras) {
         debug_assert!(self.next.iter().all(|next| *next == self.taps[0].len()));
         (self.labels, self.extras)
     }
@@ -212,6 +219,24 @@ impl Restore {
 
     /// Restores what became possible with `rows`.
     fn restore(&mut self, slab: &Slab, rows: Range<usize>) -> Result<(), InferError> {
+        let none = LabelVoxels::Bytes(Array3::zeros((0, 0, 0)));
+        let mut labels = std::mem::replace(&mut self.labels, none);
+        let done = match &mut labels {
+            LabelVoxels::Bytes(labels) => self.restore_to(labels, |label| label as u8, slab, rows),
+            LabelVoxels::Words(labels) => self.restore_to(labels, |label| label, slab, rows),
+        };
+        self.labels = labels;
+        done
+    }
+
+    /// As [`restore`](Self::restore), into labels of one kind.
+    fn restore_to<T: Copy + Send>(
+        &mut self,
+        labels: &mut Array3<T>,
+        narrow: fn(u16) -> T,
+        slab: &Slab,
+        rows: Range<usize>,
+    ) -> Result<(), InferError> {
         let out_rows = self.tile.out_rows.clone();
         let near = out_rows.filter(|y| {
             let tap = Tap::of(&self.taps[1], *y);
@@ -229,7 +254,7 @@ impl Restore {
             all: probabilities.is_some(),
         };
         let chosen = s![first..last.max(first), .., columns.clone()];
-        let mut labels = self.placement.view_mut(&mut self.labels);
+        let mut labels = self.placement.view_mut(labels);
         let mut labels = labels.slice_mut(chosen);
         let mut grades = confidence
             .as_mut()
@@ -248,7 +273,11 @@ impl Restore {
                     work.iter().filter(|(_, p)| p.contains(&z)).map(|(y, _)| *y).collect();
                 for &y in &rows {
                     wide(|| source.row([z, y], &wanted, scratch));
-                    scratch.put(y, &mut labels, &mut grades);
+                    let narrowed = labels.row_mut(y).into_iter().zip(&scratch.labels);
+                    narrowed.for_each(|(to, label)| *to = narrow(*label));
+                    if let Some(grades) = &mut grades {
+                        grades.row_mut(y).assign(&ndarray::ArrayView1::from(&scratch.grades));
+                    }
                     if let Some(file) = file {
                         file.put_row([z, y], columns.start, &scratch.row, columns.len())?;
                     }
@@ -351,20 +380,6 @@ struct Scratch {
     labels: Vec<u16>,
     grades: Vec<u8>,
     sums: Vec<f32>,
-}
-
-impl Scratch {
-    fn put(
-        &self,
-        y: usize,
-        labels: &mut ArrayViewMut2<'_, u16>,
-        grades: &mut Option<ArrayViewMut2<'_, u8>>,
-    ) {
-        labels.row_mut(y).assign(&ndarray::ArrayView1::from(&self.labels));
-        if let Some(grades) = grades {
-            grades.row_mut(y).assign(&ndarray::ArrayView1::from(&self.grades));
-        }
-    }
 }
 
 impl Source<'_> {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use stunet_data::DataError;
 use stunet_data::image::{Image, Scan};
-use stunet_data::labels::LabelMap;
+use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
@@ -176,7 +176,7 @@ pub struct PredictReport {
 #[non_exhaustive]
 pub struct Prediction {
     /// The labels.
-    pub labelmap: LabelMap,
+    pub labelmap: CompactLabelMap,
     /// The file of probabilities, where one was asked for.
     pub probabilities: Option<PathBuf>,
     /// How sure each label is, 0 to 255, where that was asked for.
@@ -345,7 +345,7 @@ fn plan(
     let file = voxels(trace.geometry().shape());
     let network = voxels(windows.volume_shape());
     let labels = match options.mode {
-        Mode::Normal => 2 * file,
+        Mode::Normal => LabelVoxels::bytes_each(model.labels().max_value()) as u64 * file,
         // Labels at both resolutions, and again before they are pasted.
         _ => 2 * network + 4 * file,
     };
@@ -414,7 +414,7 @@ struct Job<'a> {
 }
 
 struct Finished {
-    labelmap: LabelMap,
+    labelmap: CompactLabelMap,
     probabilities: Option<PathBuf>,
     confidence: Option<Array3<u8>>,
     slid: SlideReport,
@@ -447,7 +447,7 @@ impl Job<'_> {
         let clock = Instant::now();
         tell(self.events, Event::Stage(Stage::Export))?;
         let (labels, extras) = restore.finish();
-        let labelmap = LabelMap { data: labels, geometry: self.trace.geometry().clone() };
+        let labelmap = CompactLabelMap { voxels: labels, geometry: self.trace.geometry().clone() };
         let frame = self.frame();
         let probabilities = extras.probabilities.map(|file| file.finish(&frame)).transpose()?;
         let confidence = extras.confidence.map(Confidence::into_volume);
@@ -461,7 +461,7 @@ impl Job<'_> {
 
         let clock = Instant::now();
         tell(self.events, Event::Stage(Stage::Export))?;
-        let labelmap = self.trace.restore_labels(sink.into_labels().view(), order);
+        let labelmap = self.trace.restore_labels(sink.into_labels().view(), order).into();
         let export_secs = clock.elapsed().as_secs_f64();
         Ok(Finished { labelmap, probabilities: None, confidence: None, slid, export_secs })
     }

@@ -340,7 +340,7 @@ impl Stages for Session<'_> {
         };
         let labels = count_labels(&labelmap, self.model.labels(), confidence.as_ref());
         // Last of all: a case with a labelmap is complete.
-        nifti::write_labelmap(&job.output, &labelmap, self.model.labels().max_value())?;
+        nifti::write_compact_labelmap(&job.output, &labelmap, self.model.labels().max_value())?;
         let timings = report.timings;
         let write = clock.elapsed().as_secs_f64();
         let seconds = Seconds {

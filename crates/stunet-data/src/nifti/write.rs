@@ -6,7 +6,7 @@ use super::orientation;
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
 use crate::image::Image;
-use crate::labels::LabelMap;
+use crate::labels::{CompactLabelMap, LabelMap, LabelVoxels};
 use flate2::Compression;
 use ndarray::Array3;
 use std::fs::File;
@@ -22,10 +22,34 @@ use std::path::Path;
 /// When the folder is missing or not writable, the disk is full, or the ending is another one.
 /// Nothing is left under `path` then.
 pub fn write_labelmap(path: &Path, labels: &LabelMap, max_label: u16) -> Result<()> {
-    let largest = labels.data.iter().copied().max().unwrap_or(0).max(max_label);
-    let values = labels.data.as_standard_layout();
+    write_words(path, &labels.data, &labels.geometry, max_label)
+}
+
+/// As [`write_labelmap`], for the labels of a prediction.
+///
+/// # Errors
+/// As [`write_labelmap`].
+pub fn write_compact_labelmap(path: &Path, labels: &CompactLabelMap, max_label: u16) -> Result<()> {
+    match &labels.voxels {
+        LabelVoxels::Bytes(values) if LabelVoxels::bytes_each(max_label) == 1 => {
+            write_bytes(path, values, &labels.geometry)
+        }
+        LabelVoxels::Bytes(_) => {
+            write_words(path, &labels.voxels.to_words(), &labels.geometry, max_label)
+        }
+        LabelVoxels::Words(values) => write_words(path, values, &labels.geometry, max_label),
+    }
+}
+
+fn write_words(
+    path: &Path,
+    labels: &Array3<u16>,
+    geometry: &Geometry,
+    max_label: u16,
+) -> Result<()> {
+    let largest = labels.iter().copied().max().unwrap_or(0).max(max_label);
+    let values = labels.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
-    let geometry = &labels.geometry;
     if largest <= u16::from(u8::MAX) {
         write(path, geometry, 1, DataType::U8, values, |v| [*v as u8])
     } else {

@@ -58,7 +58,7 @@ fn restored(
     let report = slide_tiles(&networks, image.view(), recipe, tiles, &mut restore, &mut |_, _| {
         ControlFlow::Continue(())
     });
-    (restore.finish().0, report.unwrap())
+    (restore.finish().0.to_words(), report.unwrap())
 }
 
 fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &Recipe) -> Needs<'a> {

@@ -56,7 +56,8 @@ fn run(model: &Model, options: &PredictOptions) -> Prediction {
     let image = image(model.plans().num_channels());
     let prediction = predict(model, &image, options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(prediction.labelmap.geometry, image.geometry);
-    let (margin, _) = prediction.labelmap.data.view().split_at(Axis(0), 2);
+    let labels = prediction.labelmap.voxels.to_words();
+    let (margin, _) = labels.view().split_at(Axis(0), 2);
     assert!(margin.iter().all(|v| *v == 0), "outside the crop is background");
     prediction
 }
@@ -70,10 +71,10 @@ fn modes_agree_where_labels_are_sure() {
         let model = model(plans(reference, [0, 1, 2]), labels(), 1);
         let run = |mode| run(&model, &PredictOptions { mode, mirror: false, ..Default::default() });
         let normal = run(Mode::Normal);
-        assert!(normal.labelmap.data.iter().any(|v| *v > 0), "{reference:?}");
+        assert!(normal.labelmap.voxels.iter().any(|v| v > 0), "{reference:?}");
         for mode in [Mode::Fast, Mode::Fastest] {
-            let other = run(mode).labelmap.data;
-            let pairs = other.iter().zip(&normal.labelmap.data);
+            let other = run(mode).labelmap.voxels.to_words();
+            let pairs = other.iter().copied().zip(normal.labelmap.voxels.iter());
             let equal = pairs.filter(|(a, b)| a == b).count();
             assert!(equal * 10 > other.len() * 7, "{reference:?} {mode:?}: {equal}");
         }
@@ -90,7 +91,7 @@ fn mirroring_counts_and_matters() {
     assert_eq!(with.report.num_windows, 2 * 2);
     let without = run(&model, &PredictOptions { mirror: false, ..Default::default() });
     assert_eq!(without.report.num_passes, 2);
-    assert_ne!(with.labelmap.data, without.labelmap.data);
+    assert_ne!(with.labelmap, without.labelmap);
 }
 
 /// The first largest class, or the last region above one half.
@@ -126,7 +127,7 @@ fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regi
     let prediction = run(&model, &options);
     assert_eq!(prediction.probabilities.as_ref(), Some(&path));
     let arrays = Npz::open(&path);
-    let labelmap = prediction.labelmap.data;
+    let labelmap = prediction.labelmap.voxels.to_words();
     let (stored, expected) = if reference.is_v1() {
         let crop = labelmap.slice(ndarray::s![2..17, 3..28, 1..40]).to_owned();
         (arrays.f32("softmax"), crop)

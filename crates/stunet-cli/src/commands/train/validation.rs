@@ -83,7 +83,7 @@ fn predict_case(
         }
     })
     .map_err(interrupted)?;
-    nifti::write_labelmap(out, &prediction.labelmap, model.labels().max_value())?;
+    nifti::write_compact_labelmap(out, &prediction.labelmap, model.labels().max_value())?;
     Ok(())
 }
 
