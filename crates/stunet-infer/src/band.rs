@@ -212,13 +212,10 @@ impl<'a> Band<'a> {
 
 fn add_at(sums: &mut Tensor<4>, rows: Range<usize>, columns: Range<usize>, values: Tensor<4>) {
     let at = s![.., .., rows, columns];
-    let held = sums.clone().slice(at.clone());
-    // The sums are moved, so that a backend may write in place.
-    let [channels, depth, height, width] = sums.dims();
-    let empty = Tensor::zeros([1, 1, 1, 1], (&sums.device(), DType::F32));
-    let moved = std::mem::replace(sums, empty);
-    *sums = moved.slice_assign(at, held + values);
-    debug_assert_eq!(sums.dims(), [channels, depth, height, width]);
+    let held = sums.clone().slice(at);
+    // The only reference is given away, so that a backend may write in place.
+    let nothing = Tensor::zeros([1; 4], (&sums.device(), DType::F32));
+    *sums = std::mem::replace(sums, nothing).slice_assign(at, held + values);
 }
 
 /// Final rows on their way from the device.
