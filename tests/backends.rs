@@ -95,13 +95,13 @@ fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
     let recipe = Recipe {
         window: [INPUT[2], INPUT[3], INPUT[4]],
         step_size: 0.5,
-        mirror_axes: vec![0, 2],
+        mirror_axes: vec![2],
         reference,
         accumulation: Accumulation::F32,
         on_device,
     };
-    let values = prng::uniform(74, 0, 19 * 17 * 30);
-    let image = Array4::from_shape_vec((1, 19, 17, 30), values).unwrap();
+    let values = prng::uniform(74, 0, 19 * 16 * 30);
+    let image = Array4::from_shape_vec((1, 19, 16, 30), values).unwrap();
     let mut planes = Planes(Vec::new());
     slide(&[&network(device)], image.view(), &recipe, &mut planes, &mut |_, _| {
         ControlFlow::Continue(())
@@ -138,9 +138,11 @@ fn check_forward(backend: Backend) {
 
 fn check_windows(backend: Backend) {
     let Some(device) = device_under_test(backend) else { return };
-    for reference in [Reference::NnUNetV1, Reference::NnUNetV28] {
+    let kinds: [(_, &[bool]); 2] =
+        [(Reference::NnUNetV1, &[false, true]), (Reference::NnUNetV28, &[true])];
+    for (reference, sides) in kinds {
         let expected = blended(&device::parse("cpu").unwrap(), reference, false);
-        for on_device in [false, true] {
+        for &on_device in sides {
             let found = blended(&device, reference, on_device);
             let name = format!("{backend} {reference:?}, sums on the device: {on_device}");
             assert_close(&name, &found, &expected, BOUND, BOUND);
