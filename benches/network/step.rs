@@ -14,6 +14,8 @@ use stunet_testing::prng::{self, Role};
 pub enum Task {
     /// Full-resolution logits of one patch
     Forward,
+    /// The same without the head: what a head in pieces begins with
+    Features,
     /// Five heads, loss, backward, clipping, SGD
     Train,
 }
@@ -22,6 +24,7 @@ impl Task {
     pub fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
+            Self::Features => "features",
             Self::Train => "train",
         }
     }
@@ -80,6 +83,17 @@ impl Operators {
         }
     }
 
+    fn features(self, network: &StuNet, x: Tensor<5>) -> Tensor<5> {
+        if self == Self::Stock {
+            return stock::features(network, x);
+        }
+        let _workspace = stunet::kernels::workspace();
+        let mut skips = network.encoder.forward(x);
+        let bottleneck = skips.pop().expect("an encoder has stages");
+        let skips = skips.into_iter().rev().enumerate();
+        skips.fold(bottleneck, |x, (stage, skip)| network.decoder.forward_stage(stage, x, skip))
+    }
+
     fn forward_deep(self, network: &StuNet, x: Tensor<5>) -> Vec<Tensor<5>> {
         match self {
             Self::Own => network.forward_deep(x),
@@ -95,6 +109,8 @@ pub struct Step {
     precision: Precision,
     operators: Operators,
     training: Option<Training>,
+    /// Without the head.
+    features: bool,
     /// Floating-point operations of the convolutions, a multiply-add being two; backward is counted
     /// as two forward passes.
     pub flop: f64,
@@ -152,14 +168,16 @@ impl Step {
             precision,
             operators: args.operators,
             training,
-            flop: flop(&config, patch, train.then_some(args.batch)),
+            features: task == Task::Features,
+            flop: flop(&config, patch, task, args.batch),
         })
     }
 
     /// Runs once; gives a value that depends on all of it: the loss of a training step.
     pub fn run(&mut self) -> f32 {
         let Some(training) = &mut self.training else {
-            let corner = self.logits().narrow(2, 0, 1).narrow(3, 0, 1).cast(DType::F32).sum();
+            let found = if self.features { self.features() } else { self.logits() };
+            let corner = found.narrow(2, 0, 1).narrow(3, 0, 1).cast(DType::F32).sum();
             return corner.into_scalar::<f32>();
         };
         let network = self.network.take().expect("put back below");
@@ -177,14 +195,22 @@ impl Step {
         let network = self.network.as_ref().expect("taken only within a step");
         self.operators.forward(network, self.input.clone())
     }
+
+    /// What the finest head is given.
+    fn features(&self) -> Tensor<5> {
+        let network = self.network.as_ref().expect("taken only within a step");
+        self.operators.features(network, self.input.clone())
+    }
 }
 
-fn flop(config: &StuNetConfig, patch: [usize; 3], batch: Option<usize>) -> f64 {
+fn flop(config: &StuNetConfig, patch: [usize; 3], task: Task, batch: usize) -> f64 {
     let cost = cost(config, patch);
     let coarse_heads = cost.conv_macs - cost.conv_macs_main_head;
-    match batch {
-        None => 2.0 * cost.conv_macs_predict as f64,
-        Some(batch) => 6.0 * (cost.conv_macs_predict + coarse_heads) as f64 * batch as f64,
+    let head = config.num_classes * config.width[0] * patch.iter().product::<usize>();
+    match task {
+        Task::Forward => 2.0 * cost.conv_macs_predict as f64,
+        Task::Features => 2.0 * (cost.conv_macs_predict - head as u64) as f64,
+        Task::Train => 6.0 * (cost.conv_macs_predict + coarse_heads) as f64 * batch as f64,
     }
 }
 

@@ -10,9 +10,14 @@ use stunet::model::{Conv, InstanceNorm, ResidualBlock, StuNet};
 const LEAKY_SLOPE: f64 = 0.01;
 const NORM_EPSILON: f64 = 1e-5;
 
+/// The features of the finest stage.
+pub fn features(network: &StuNet, x: Tensor<5>) -> Tensor<5> {
+    climb(network, x).pop().expect("a decoder has stages")
+}
+
 /// Logits at full resolution.
 pub fn forward(network: &StuNet, x: Tensor<5>) -> Tensor<5> {
-    let finest = climb(network, x).pop().expect("a decoder has stages");
+    let finest = features(network, x);
     let head = network.decoder.heads.last().expect("as many heads as stages");
     conv(head, finest, [1; 3])
 }

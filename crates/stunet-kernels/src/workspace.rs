@@ -13,8 +13,8 @@ pub struct Workspace {
 /// Begins to keep the memory of large tensors that are dropped, for the ones made next.
 ///
 /// Fresh memory costs the operating system as much as a third of a forward pass. What is kept goes
-/// back with the last workspace; used and kept memory together are never more than an eighth above
-/// what was in use at one time. Workspaces of several threads share what they keep.
+/// back with the last workspace; used and kept memory together are never more than what was in use
+/// at one time. Workspaces of several threads share what they keep.
 ///
 /// ```
 /// let workspace = stunet_kernels::workspace();

@@ -20,7 +20,7 @@ const CHUNK: usize = 2 << 20;
 /// Keeps the memory of large tensors for those that follow, as long as it lives.
 ///
 /// Without one every tensor is mapped and unmapped by itself. With what waits, no more is held than
-/// an eighth above what was in use at one time.
+/// was in use at one time.
 #[derive(Debug)]
 pub struct Workspace(());
 
@@ -73,7 +73,7 @@ impl State {
             return self.waiting.remove(index);
         }
         let waiting: usize = self.waiting.iter().map(Pages::chunks).sum();
-        let too_many = (self.used + waiting).saturating_sub(self.most + self.most / 8);
+        let too_many = (self.used + waiting).saturating_sub(self.most);
         Pages::gather(chunks, too_many, &mut self.waiting)
     }
 }
