@@ -328,8 +328,7 @@ fn window_bytes(model: &Model, recipe: &Recipe, options: &PredictOptions) -> u64
     let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
     let network = match options.own_memory {
         true => plane * piece as u64,
-        // The processor's operators keep an eighth more than is used at a time.
-        false => cost::predict_peak_bytes(config, recipe.window) * 9 / 8,
+        false => cost::predict_peak_bytes(config, recipe.window),
     };
     network + mirrored
 }
