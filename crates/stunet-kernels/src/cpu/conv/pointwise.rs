@@ -8,7 +8,8 @@
 
 mod planes;
 
-use super::{Shape, voxels};
+use super::shares::Shares;
+use super::{STREAMED, Shape, voxels};
 use crate::cpu::memory::{Output, with_scratch};
 use crate::cpu::simd::Isa;
 use planes::{Planes, Weights, buffer_len};
@@ -19,8 +20,6 @@ use std::ops::Range;
 const COLUMNS: usize = 1024;
 /// Values a task copies, about: half a second cache.
 const COPIED: usize = 1 << 16;
-/// Values of an output that no cache holds: it is written past them.
-const STREAMED: usize = 1 << 25;
 /// Rows of the product a task computes, where there are few voxels.
 const ROWS: usize = 48;
 /// Voxels a weight gradient sums at a time.
@@ -43,7 +42,7 @@ impl Matrix<'_> {
     }
 }
 
-/// `to = to * keep + lhs * rhs`, where `to` has rows `row` apart and columns side by side.
+/// `to += lhs * rhs`, where `to` has rows `row` apart and columns side by side.
 ///
 /// # Safety
 /// `to` is valid for `rows` rows of `columns` values, which no other thread touches.
@@ -53,7 +52,6 @@ unsafe fn multiply(
     rhs: Matrix<'_>,
     to: *mut f32,
     row: usize,
-    keep: bool,
 ) {
     if rows * columns == 0 {
         return;
@@ -69,7 +67,7 @@ unsafe fn multiply(
             to,
             1,
             row as isize,
-            keep,
+            true,
             lhs.values.as_ptr(),
             lhs.column as isize,
             lhs.row as isize,
@@ -162,14 +160,12 @@ pub(crate) fn pointwise_weight_gradient(
         .flat_map(|sample| (0..volume).step_by(SUMMED).map(move |from| (sample, from)))
         .collect();
     let rows_of: Vec<_> = blocks(shape.outputs).collect();
-    let shares = SHARES.div_ceil(rows_of.len()).min(pieces.len());
     let len = shape.outputs * shape.inputs;
-    let mut partial = Output::new(shares * len);
-    let target = partial.target();
-    (0..shares * rows_of.len()).into_par_iter().for_each(|task| {
-        let (share, rows) = (task % shares, rows_of[task / shares].clone());
-        let range = pieces.len() * share / shares..pieces.len() * (share + 1) / shares;
-        for (index, &(sample, from)) in pieces[range].iter().enumerate() {
+    let mut shares = Shares::new(SHARES.div_ceil(rows_of.len()).min(pieces.len()), len);
+    let target = shares.target();
+    (0..shares.count * rows_of.len()).into_par_iter().for_each(|task| {
+        let (share, rows) = (task % shares.count, rows_of[task / shares.count].clone());
+        for &(sample, from) in &pieces[shares.range(share, pieces.len())] {
             let width = SUMMED.min(volume - from);
             let lhs = &gradient[(sample * shape.outputs + rows.start) * volume + from..];
             let mut first = 0;
@@ -181,9 +177,8 @@ pub(crate) fn pointwise_weight_gradient(
                         [rows.len(), *channels, width],
                         Matrix { values: lhs, row: volume, column: 1 },
                         Matrix { values: rhs, row: 1, column: volume },
-                        target.at(share * len + rows.start * shape.inputs + first),
+                        target.at(share * shares.pitch + rows.start * shape.inputs + first),
                         shape.inputs,
-                        index > 0,
                     );
                 }
                 first += channels;
@@ -191,11 +186,7 @@ pub(crate) fn pointwise_weight_gradient(
         }
     });
     let mut weight = Output::new(len);
-    let (sum, partial) = (weight.values_mut(), partial.values_mut());
-    sum.copy_from_slice(&partial[..len]);
-    for share in partial[len..].chunks(len) {
-        sum.iter_mut().zip(share).for_each(|(sum, part)| *sum += part);
-    }
+    weight.values_mut().copy_from_slice(&shares.sum()[..len]);
     weight
 }
 
