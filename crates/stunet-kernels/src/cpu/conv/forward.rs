@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Tasks below which the output channels are divided further.
-const TASKS: usize = 16;
+const TASKS: usize = 32;
 /// Blocks of outputs a task computes from one gathered strip, at most.
 const BLOCKS: usize = 4;
 

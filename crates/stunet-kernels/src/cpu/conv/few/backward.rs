@@ -21,7 +21,8 @@ pub(crate) fn weight_gradient(
 ) {
     let strips = Strips::new(shape, isa.lanes());
     let count = strips.count(shape.batch);
-    let mut shares = Shares::new(TASKS.min(count), weight.len());
+    // A vector for each weight: its lanes are added up once, at the end.
+    let mut shares = Shares::new(TASKS.min(count), weight.len() * isa.lanes());
     let target = shares.target();
     (0..shares.count).into_par_iter().for_each(|share| {
         with_scratch(|buffer, gradients| {
@@ -36,11 +37,18 @@ pub(crate) fn weight_gradient(
             }
         });
     });
-    weight.copy_from_slice(&shares.sum()[..weight.len()]);
+    for (weight, lanes) in weight.iter_mut().zip(shares.sum().chunks_exact(isa.lanes())) {
+        *weight = lanes.iter().sum();
+    }
 }
 
 /// Outputs of a register tile, at most.
 const MOST: usize = 8;
+
+/// Outputs of a register tile: three sums for each, and the inputs and a gradient, in 16 registers or 32.
+const fn most<S: Simd>() -> usize {
+    if S::CHANNEL_TILE == MOST { MOST } else { 3 }
+}
 
 /// A strip.
 struct Rows<'a> {
@@ -49,7 +57,7 @@ struct Rows<'a> {
     outputs: usize,
     gradient: Source<'a>,
     target: Target,
-    /// Where the share's sums begin: `[output][input][tap]`.
+    /// Where the share's sums begin: `[output][input][tap][lane]`.
     sums: usize,
     /// What the strip reads.
     buffer: &'a [f32],
@@ -65,11 +73,11 @@ impl Task for Rows<'_> {
         assert!(self.strip.rows <= strips.rows, "a strip's rows");
         assert!(strips.columns.is_multiple_of(S::LANES), "whole vectors");
         let room = self.gradients.len() >= MOST * strips.rows * strips.columns;
-        assert!(room && S::CHANNEL_TILE <= MOST, "room for a tile's gradients");
+        assert!(room, "room for a tile's gradients");
         let mut output = 0;
         while output < self.outputs {
-            let left = self.outputs - output;
-            let count = if left >= S::CHANNEL_TILE { S::CHANNEL_TILE } else { 1 };
+            let left = (self.outputs - output).min(most::<S>());
+            let count = [8, 3, 2].into_iter().find(|count| *count <= left).unwrap_or(1);
             self.copy(output, count);
             for rows in 0..9 * strips.inputs {
                 // SAFETY: the gradients of `count` outputs were copied; there are nine rows of taps
@@ -77,7 +85,7 @@ impl Task for Rows<'_> {
                 unsafe {
                     match count {
                         8 => self.tile::<S, 8>(simd, output, rows),
-                        4 => self.tile::<S, 4>(simd, output, rows),
+                        3 => self.tile::<S, 3>(simd, output, rows),
                         2 => self.tile::<S, 2>(simd, output, rows),
                         _ => self.tile::<S, 1>(simd, output, rows),
                     }
@@ -138,11 +146,10 @@ impl Rows<'_> {
                 }
             }
             for (o, sums) in sums.iter().enumerate() {
-                let at = self.sums + ((output + o) * 9 * strips.inputs + rows) * 3;
-                for (to, sum) in self.target.slice(at, 3).iter_mut().zip(sums) {
-                    let mut lanes = [0f32; 16];
-                    simd.store(lanes.as_mut_ptr(), *sum);
-                    *to += lanes[..S::LANES].iter().sum::<f32>();
+                let weight = ((output + o) * 9 * strips.inputs + rows) * 3;
+                for (tap, sum) in sums.iter().enumerate() {
+                    let to = self.target.at(self.sums + (weight + tap) * S::LANES);
+                    simd.store(to, simd.add(simd.load(to), *sum));
                 }
             }
         }

@@ -7,8 +7,14 @@ use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 
-/// Vectors of a register tile.
+/// Vectors of a register tile, at most. Long runs of few outputs: with six outputs of two vectors, whose
+/// multiplications need fewer loads, writing took so much longer that all took half as long again.
 const VECTORS: usize = 4;
+
+/// Outputs of a register tile, at most.
+const fn most<S: Simd>() -> usize {
+    if S::CHANNEL_TILE == 8 { 4 } else { 2 }
+}
 
 /// Computes what `work` says, for shapes that [`pays`](super::pays) accepts.
 pub(crate) fn forward(isa: Isa, work: &Work<'_>) {
@@ -52,19 +58,23 @@ impl Task for Rows<'_> {
         assert!(self.buffer.len() >= strips.len() && strip.rows <= strips.rows, "a strip's rows");
         assert!(strips.columns.is_multiple_of(S::LANES), "whole vectors");
         assert!(self.weight.len() >= self.outputs * taps, "a weight for each output and tap");
+        // Tiles of nearly equal length: a short one would starve the multipliers.
+        let vectors = strips.columns / S::LANES;
+        let tiles = vectors.div_ceil(VECTORS);
         let mut output = 0;
         while output < self.outputs {
-            let left = self.outputs - output;
-            let count = if left >= S::PLANES { S::PLANES } else { 1 };
+            let left = (self.outputs - output).min(most::<S>());
+            let count = [4, 2].into_iter().find(|count| *count <= left).unwrap_or(1);
             for row in 0..strip.rows {
-                for column in (0..strips.columns).step_by(VECTORS * S::LANES) {
-                    let at = [output, row, column];
+                for tile in 0..tiles {
+                    let (from, to) = (vectors * tile / tiles, vectors * (tile + 1) / tiles);
+                    let at = [output, row, from * S::LANES];
                     // SAFETY: outputs, the strip's rows and its columns are as many as asserted.
                     unsafe {
                         match count {
-                            6 => self.vectors::<S, 6>(simd, at, &offsets[..taps]),
-                            2 => self.vectors::<S, 2>(simd, at, &offsets[..taps]),
-                            _ => self.vectors::<S, 1>(simd, at, &offsets[..taps]),
+                            4 => self.vectors::<S, 4>(simd, at, to - from, &offsets[..taps]),
+                            2 => self.vectors::<S, 2>(simd, at, to - from, &offsets[..taps]),
+                            _ => self.vectors::<S, 1>(simd, at, to - from, &offsets[..taps]),
                         }
                     }
                 }
@@ -78,7 +88,7 @@ impl Task for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// As [`tile`](Self::tile), of as many vectors as are left in the row.
+    /// As [`tile`](Self::tile), of `count` vectors, at most [`VECTORS`].
     ///
     /// # Safety
     /// As there.
@@ -87,11 +97,12 @@ impl Rows<'_> {
         &self,
         simd: S,
         at: [usize; 3],
+        count: usize,
         offsets: &[usize],
     ) {
-        // SAFETY: the caller's promise, and no more vectors than there are.
+        // SAFETY: the caller's promise.
         unsafe {
-            match (self.strips.columns - at[2]) / S::LANES {
+            match count {
                 1 => self.tile::<S, OUTPUTS, 1>(simd, at, offsets),
                 2 => self.tile::<S, OUTPUTS, 2>(simd, at, offsets),
                 3 => self.tile::<S, OUTPUTS, 3>(simd, at, offsets),
