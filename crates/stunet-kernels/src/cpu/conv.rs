@@ -27,7 +27,9 @@ mod weights;
 mod winograd;
 
 pub(crate) use backward::bias_gradient;
-pub(crate) use pointwise::{pointwise, pointwise_input_gradient, pointwise_weight_gradient};
+pub(crate) use pointwise::{
+    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_weight_gradient,
+};
 
 use super::memory::Output;
 use super::simd::Isa;

@@ -198,6 +198,13 @@ fn wide() {
 }
 
 #[test]
+fn transformed() {
+    let case = case(1, (9, 17, 4), [4, 8, 8], [1; 3], 3);
+    assert_eq!(path(&case.shape, 3), Path::Winograd);
+    check(&case);
+}
+
+#[test]
 fn strided() {
     check(&case(2, (18, 33, 0), [6, 8, 10], [2; 3], 3));
 }
