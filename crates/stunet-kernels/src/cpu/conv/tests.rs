@@ -227,6 +227,22 @@ fn strips_with_rows_left_over() {
     check(&case(1, (33, 16, 0), [9, 37, 40], [1; 3], 3));
 }
 
+/// Every form, forward and backward, in sizes that Miri can follow: it watches how, not what.
+#[test]
+fn every_form() {
+    for case in [
+        case(1, (1, 3, 0), [2, 2, 9], [1; 3], 3),
+        case(1, (5, 3, 2), [2, 2, 3], [1; 3], 3),
+        case(1, (3, 2, 0), [2, 3, 3], [2; 3], 3),
+        case(1, (3, 4, 1), [2, 2, 3], [2, 1, 1], 1),
+        case(1, (8, 8, 3), [4, 8, 8], [1; 3], 3),
+    ] {
+        for (name, values) in case.compute(Isa::Portable, &case.data()) {
+            assert!(values.iter().all(|value| value.is_finite()), "{case:?}: {name}");
+        }
+    }
+}
+
 #[test]
 fn single_voxels() {
     check(&case(2, (16, 16, 0), [1, 1, 1], [1; 3], 3));
