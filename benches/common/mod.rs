@@ -1,6 +1,7 @@
 //! What the benchmarks of the processor share.
 #![allow(dead_code)] // Each benchmark uses a part.
 
+pub mod bandwidth;
 pub mod fma_peak;
 pub mod usage;
 

@@ -42,10 +42,30 @@ impl Convolution {
         Self { parts, outputs, size, kernel: 3, stride: [1; 3] }
     }
 
+    fn weights(&self) -> usize {
+        self.parts.iter().sum::<usize>() * self.outputs * self.kernel.pow(3)
+    }
+
+    /// Voxels written.
+    fn voxels(&self) -> usize {
+        (0..3).map(|axis| self.size[axis].div_ceil(self.stride[axis])).product()
+    }
+
     fn multiply_adds(&self) -> f64 {
-        let out = (0..3).map(|axis| self.size[axis].div_ceil(self.stride[axis]));
-        let weights = self.parts.iter().sum::<usize>() * self.outputs * self.kernel.pow(3);
-        (out.product::<usize>() * weights) as f64
+        self.voxels() as f64 * self.weights() as f64
+    }
+
+    /// Values that must be read and written, once each. A single voxel leaves out what a stride skips.
+    fn values(&self, direction: Direction) -> [usize; 2] {
+        let all = self.size.iter().product::<usize>();
+        let input = self.parts.iter().sum::<usize>();
+        let read = input * if self.kernel == 1 { self.voxels() } else { all };
+        let (written, weights) = (self.outputs * self.voxels(), self.weights());
+        match direction {
+            Direction::Forward => [read + weights, written],
+            Direction::Input => [written + weights, input * all],
+            Direction::Weight => [read + written, weights],
+        }
     }
 }
 
@@ -126,23 +146,26 @@ impl Case {
         }
     }
 
-    /// What must be read and written, once each; not said of convolutions.
-    pub fn bytes(&self, direction: Direction) -> Option<f64> {
-        let values = match (&self.operator, direction) {
-            (Operator::Convolution(_), _) => return None,
-            (Operator::Norm { channels, size, residual }, Direction::Forward) => {
-                (2 + usize::from(*residual)) * channels * size.iter().product::<usize>()
+    /// Bytes that must be read and written, once each: large tensors and kernels.
+    pub fn bytes(&self, direction: Direction) -> [f64; 2] {
+        let voxels = |size: &[usize; 3]| size.iter().product::<usize>();
+        let values = match &self.operator {
+            Operator::Convolution(convolution) => convolution.values(direction),
+            Operator::Norm { channels, size, residual } => {
+                let (volume, residual) = (channels * voxels(size), usize::from(*residual));
+                match direction {
+                    Direction::Forward => [(1 + residual) * volume, volume],
+                    // Reads gradient and input, writes the input's gradient and the residual's.
+                    _ => [2 * volume, (1 + residual) * volume],
+                }
             }
-            // Reads gradient and input, writes the input's gradient and the residual's.
-            (Operator::Norm { channels, size, residual }, _) => {
-                (3 + usize::from(*residual)) * channels * size.iter().product::<usize>()
-            }
-            (Operator::Upsample { channels, size, factor }, _) => {
-                let coarse = channels * size.iter().product::<usize>();
-                coarse + coarse * factor.iter().product::<usize>()
+            Operator::Upsample { channels, size, factor } => {
+                let coarse = channels * voxels(size);
+                let fine = coarse * factor.iter().product::<usize>();
+                if direction == Direction::Forward { [coarse, fine] } else { [fine, coarse] }
             }
         };
-        Some((values * size_of::<f32>()) as f64)
+        values.map(|values| (values * size_of::<f32>()) as f64)
     }
 
     /// Makes the tensors; each call of what it returns has one run timed.

@@ -2,10 +2,13 @@
 //!
 //! `cargo bench --bench operators` runs one case per operator; `-- --layers S,B` every 3×3×3
 //! convolution of those sizes in a 128³ window, two-source ones as the network runs them. Prints medians
-//! of wall and processor time, GFLOP/s (a multiply-add is two) or, for operators that are bound by
-//! memory, GB/s of what must be read and written, the share of the FMA peak that one core reaches in
-//! the same process, and peak memory. The share is by processor time, so that a busy machine changes
-//! little. `RAYON_NUM_THREADS` sets the threads; `--out FILE` receives one JSON line per row.
+//! of wall and processor time, GFLOP/s (a multiply-add is two), the share of the FMA peak that one core
+//! reaches in the same process, the share of the operator's bound, GB/s of what must be read and
+//! written, and peak memory. The bound is the time that multiply-adds take at the peak, or that memory
+//! takes to be read and written once, whichever is longer; a convolution by minimal filtering, which
+//! needs fewer products, may go beyond it. Shares are by processor time, so that a busy machine changes
+//! little; memory's speed is measured with every thread at work. `RAYON_NUM_THREADS` sets the threads;
+//! `--out FILE` receives one JSON line per row.
 //!
 //! A gradient is timed as `y.backward()` with that one input tracked, less the time of making the
 //! tensor of ones it begins with.
@@ -19,6 +22,7 @@ mod layers;
 use burn::tensor::Device;
 use case::{Case, Direction, Part};
 use clap::Parser;
+use common::bandwidth::Bandwidth;
 use common::fma_peak::FmaPeak;
 use common::median;
 use common::usage::{Usage, measure};
@@ -62,17 +66,20 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
-    let peak = FmaPeak::measure();
+    let (peak, bandwidth) = (FmaPeak::measure(), Bandwidth::measure());
     println!(
-        "{} threads, FMA peak {:.0} GFLOP/s, {:.1} a core by processor time\n",
+        "{} threads, FMA peak {:.0} GFLOP/s, {:.1} a core by processor time; memory read at {:.1} GB/s a \
+         core, written at {:.1}\n",
         rayon::current_num_threads(),
         peak.gflops(),
-        peak.gflops_per_core()
+        peak.gflops_per_core(),
+        bandwidth.read / 1e9,
+        bandwidth.write / 1e9
     );
     println!(
-        "| operator | direction | wall ms | CPU ms | GFLOP/s a core | of peak | GB/s | memory |"
+        "| operator | direction | wall ms | CPU ms | GFLOP/s a core | of peak | of bound | GB/s | memory |"
     );
-    println!("|---|---|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
     let device = Device::flex();
     for case in cases(&args) {
         // As the network holds one: memory is kept from one call to the next.
@@ -90,7 +97,7 @@ fn main() {
                     samples.push(measure(work).1);
                 });
             }
-            print(&args, &case, direction, &seeds, &samples, peak);
+            print(&args, &case, direction, &seeds, &samples, (peak, bandwidth));
         }
     }
 }
@@ -117,7 +124,7 @@ fn print(
     direction: Direction,
     seeds: &[Usage],
     samples: &[Usage],
-    peak: FmaPeak,
+    (peak, bandwidth): (FmaPeak, Bandwidth),
 ) {
     let net = |secs: fn(&Usage) -> f64| {
         let seed = if seeds.is_empty() { 0.0 } else { median(seeds.iter().map(secs).collect()) };
@@ -128,23 +135,27 @@ fn print(
     let (flop, bytes) = (case.flop(), case.bytes(direction));
     let gflops = flop.map(|flop| flop / cpu / 1e9);
     let share = gflops.map(|gflops| gflops / peak.gflops_per_core());
+    let computing = flop.unwrap_or(0.0) / peak.gflops_per_core() / 1e9;
+    let bound = computing.max(bandwidth.secs(bytes)) / cpu;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
     println!(
-        "| {} | {} | {:.2} | {:.2} | {} | {} | {} | {:.2} GB |",
+        "| {} | {} | {:.2} | {:.2} | {} | {} | {:.0} % | {:.1} | {:.2} GB |",
         case.name,
         direction.name(),
         wall * 1e3,
         cpu * 1e3,
         or_dash(gflops.map(|v| format!("{v:.1}"))),
         or_dash(share.map(|v| format!("{:.0} %", v * 100.0))),
-        or_dash(bytes.map(|bytes| format!("{:.1}", bytes / wall / 1e9))),
+        bound * 100.0,
+        bytes.iter().sum::<f64>() / wall / 1e9,
         memory as f64 / 1e9
     );
     if let Some(path) = &args.out {
         let row = serde_json::json!({
             "operator": case.name, "direction": direction.name(), "stock": args.stock,
             "threads": rayon::current_num_threads(), "wall_secs": wall, "cpu_secs": cpu,
-            "gflops_per_core": gflops, "peak_share": share, "peak_bytes": memory,
+            "gflops_per_core": gflops, "peak_share": share, "bound_share": bound,
+            "peak_bytes": memory,
             "repeats": samples.len(),
         });
         let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();

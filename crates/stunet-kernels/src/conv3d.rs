@@ -41,6 +41,9 @@ pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 
 
 /// [`conv3d`] of the concatenation of two tensors along the channels, `first` before `second`.
 ///
+/// On the processor a large convolution of single voxels is written over `first`, if it has as many
+/// channels as the result and nobody else holds it.
+///
 /// # Shapes
 /// `first` is `[N, C1, Z, Y, X]`, `second` `[N, C2, Z, Y, X]`, `weight` `[Cout, C1 + C2, K, K, K]`.
 ///

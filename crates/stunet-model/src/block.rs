@@ -78,11 +78,14 @@ impl ResidualBlock {
     /// # Panics
     /// When a single voxel is left, or a block without skip convolution is given a stride.
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
-        let y = self.conv1.forward(x.clone(), stride);
-        self.finish(y, || match &self.skip {
+        let y = self.first_half(self.conv1.forward(x.clone(), stride));
+        // The residual comes last: until then only its input is held.
+        let y = self.conv2.forward(y, [1; 3]);
+        let residual = match &self.skip {
             Some(skip) => skip.forward(x, stride),
             None => x,
-        })
+        };
+        self.second_half(y, residual)
     }
 
     /// Runs the block on the concatenation of two tensors along the channels.
@@ -94,15 +97,20 @@ impl ResidualBlock {
     /// As [`forward`](Self::forward), and when the block has no skip convolution.
     pub fn forward_joined(&self, x: [Tensor<5>; 2]) -> Tensor<5> {
         let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
-        let y = self.conv1.forward_joined(x.clone());
-        self.finish(y, || skip.forward_joined(x))
+        let y = self.first_half(self.conv1.forward_joined(x.clone()));
+        // The residual takes the place of its two inputs before more is computed.
+        let residual = skip.forward_joined(x);
+        self.second_half(self.conv2.forward(y, [1; 3]), residual)
     }
 
-    /// Everything after `conv1`. The residual comes last: until then only its input is held.
-    fn finish(&self, y: Tensor<5>, residual: impl FnOnce() -> Tensor<5>) -> Tensor<5> {
-        let y = kernels::norm_activation(y, self.norm1.norm(), LEAKY_SLOPE);
-        let y = self.conv2.forward(y, [1; 3]);
-        kernels::norm_residual_activation(y, self.norm2.norm(), residual(), LEAKY_SLOPE)
+    /// What follows `conv1`.
+    fn first_half(&self, y: Tensor<5>) -> Tensor<5> {
+        kernels::norm_activation(y, self.norm1.norm(), LEAKY_SLOPE)
+    }
+
+    /// What follows `conv2`.
+    fn second_half(&self, y: Tensor<5>, residual: Tensor<5>) -> Tensor<5> {
+        kernels::norm_residual_activation(y, self.norm2.norm(), residual, LEAKY_SLOPE)
     }
 }
 

@@ -6,26 +6,38 @@
 //! channels over it (`tile`), and copies the sums out (`forward`). The buffer stays in the second
 //! cache, so that changing the layout costs a few percent and no padded copy of the input exists.
 //!
+//! Two kinds of convolution go other ways: by minimal filtering (`winograd`), which needs fewer products,
+//! and, where there are few input channels, along the rows as they lie (`few`).
+//!
 //! In the buffer a strided convolution is a plain one: input rows and columns are dealt out by their
 //! remainder modulo the stride, so that every tap reads neighbours. And a transposed convolution,
 //! the gradient of the input, is one plain convolution per remainder of the output, with the taps
 //! that reach it. Both facts are in `geometry`; the kernels know neither stride nor direction.
 
 mod backward;
+mod ends;
+mod few;
 mod forward;
 mod gather;
 mod geometry;
 mod pointwise;
+mod shares;
 mod tile;
 mod weights;
 mod winograd;
 
 pub(crate) use backward::bias_gradient;
-pub(crate) use pointwise::{pointwise, pointwise_input_gradient, pointwise_weight_gradient};
+pub(crate) use pointwise::{
+    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_weight_gradient,
+};
 
 use super::memory::Output;
 use super::simd::Isa;
 use crate::Path;
+use ends::{Direction, Sink, Source, Work};
+
+/// Values of an output that no cache holds: it is written past them.
+const STREAMED: usize = 1 << 23;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +81,20 @@ pub(crate) fn forward(
     weight: &[f32],
     bias: &[f32],
 ) -> Output {
-    let forward = if winograd::pays(shape) { winograd::forward } else { forward::forward };
-    forward(isa, shape, parts, weight, bias)
+    assert_eq!(weight.len(), shape.outputs * shape.inputs * 27, "a kernel holds 27 taps");
+    assert_eq!(bias.len(), shape.outputs, "a bias for each output");
+    let source = Source::new(parts, [shape.batch, shape.inputs, voxels(shape.size)]);
+    let (mut outputs, sink) = Sink::create(&[shape.outputs], shape.batch, voxels(shape.out_size()));
+    let (direction, bias) = (Direction::Forward, Some(bias));
+    let work = Work { shape, direction, source, weight, bias, sink };
+    if winograd::pays(shape) {
+        winograd::run(isa, &work);
+    } else if few::pays(shape) {
+        few::forward(isa, &work);
+    } else {
+        forward::run(isa, &work);
+    }
+    outputs.pop().expect("one was created")
 }
 
 /// The gradient of each part of the input, which have `parts` channels.
@@ -81,9 +105,19 @@ pub(crate) fn input_gradient(
     weight: &[f32],
     parts: &[usize],
 ) -> Vec<Output> {
-    let pays = winograd::pays(shape);
-    let compute = if pays { winograd::input_gradient } else { forward::input_gradient };
-    compute(isa, shape, gradient, weight, parts)
+    assert_eq!(weight.len(), shape.outputs * shape.inputs * 27, "a kernel holds 27 taps");
+    assert_eq!(parts.iter().sum::<usize>(), shape.inputs, "channels written");
+    let read = [(gradient, shape.outputs)];
+    let source = Source::new(&read, [shape.batch, shape.outputs, voxels(shape.out_size())]);
+    let (outputs, sink) = Sink::create(parts, shape.batch, voxels(shape.size));
+    let direction = Direction::InputGradient;
+    let work = Work { shape, direction, source, weight, bias: None, sink };
+    if winograd::pays(shape) {
+        winograd::run(isa, &work);
+    } else {
+        forward::run(isa, &work);
+    }
+    outputs
 }
 
 /// The gradient of the weights, `[Cout, Cin, 3, 3, 3]`.
@@ -93,9 +127,19 @@ pub(crate) fn weight_gradient(
     parts: &[(&[f32], usize)],
     gradient: &[f32],
 ) -> Output {
-    let pays = winograd::pays(shape);
-    let compute = if pays { winograd::weight_gradient } else { backward::weight_gradient };
-    compute(isa, shape, parts, gradient)
+    let source = Source::new(parts, [shape.batch, shape.inputs, voxels(shape.size)]);
+    let read = [(gradient, shape.outputs)];
+    let gradient = Source::new(&read, [shape.batch, shape.outputs, voxels(shape.out_size())]);
+    let mut weight = Output::new(shape.outputs * shape.inputs * 27);
+    let compute = if winograd::pays(shape) {
+        winograd::weight_gradient
+    } else if few::pays(shape) {
+        few::weight_gradient
+    } else {
+        backward::weight_gradient
+    };
+    compute(isa, shape, source, gradient, weight.values_mut());
+    weight
 }
 
 /// Voxels of a volume.

@@ -87,6 +87,39 @@ impl Target {
     }
 }
 
+/// Where values are read, while others may be written elsewhere in the same allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin(*const f32);
+
+// SAFETY: an origin is an address; whoever reads from it promises, in an `unsafe` block of their own,
+// that no thread writes what is read.
+unsafe impl Send for Origin {}
+// SAFETY: as above.
+unsafe impl Sync for Origin {}
+
+impl Origin {
+    /// The address of `values`, which must outlive every use of it.
+    pub(crate) fn new(values: &[f32]) -> Self {
+        Self(values.as_ptr())
+    }
+
+    /// Copies the values from `offset` on.
+    ///
+    /// # Safety
+    /// They lie inside the allocation, `to` elsewhere, and no other thread writes them meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn copy(self, offset: usize, to: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.add(offset), to.as_mut_ptr(), to.len()) };
+    }
+}
+
+impl From<Target> for Origin {
+    fn from(target: Target) -> Self {
+        Self(target.0)
+    }
+}
+
 /// A cache line of values: buffers of lines are aligned for the widest vectors.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]

@@ -3,7 +3,7 @@
 use super::conv::{self, Shape, voxels};
 use super::norm::{self, Parameters, Statistics};
 use super::simd::Isa;
-use super::tensor::{dims, finish, own, tensor, values};
+use super::tensor::{dims, finish, is_whole, own, tensor, values};
 use super::upsample;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, TensorMetadata, backend_extension};
@@ -69,7 +69,10 @@ impl CpuOps for Flex {
         bias: FlexTensor,
         stride: [usize; 3],
     ) -> FlexTensor {
-        convolve(&[&first, &second], &weight, &bias, stride)
+        match convolve_over(first, &second, &weight, &bias, stride) {
+            Ok(output) => output,
+            Err(first) => convolve(&[&first, &second], &weight, &bias, stride),
+        }
     }
 
     fn stunet_norm(
@@ -140,6 +143,28 @@ pub(super) fn convolve(
     };
     let [z, y, x] = shape.out_size();
     finish(output, [shape.batch, shape.outputs, z, y, x])
+}
+
+/// A convolution of single voxels in the memory of its first part, if nobody else holds that and it is
+/// as large as the output; else gives the part back.
+fn convolve_over(
+    mut first: FlexTensor,
+    second: &FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    stride: [usize; 3],
+) -> Result<FlexTensor, FlexTensor> {
+    let (shape, is_pointwise) = sizes(&[&first, second], weight, stride);
+    let fits = stride == [1; 3] && dims(&first)[1] == shape.outputs;
+    if !(is_pointwise && fits && is_whole(&first) && conv::can_overwrite(&shape)) {
+        return Err(first);
+    }
+    let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+    let (second, channels) = (second.to_contiguous(), dims(second)[1]);
+    let Some(over) = first.try_storage_mut::<f32>() else { return Err(first) };
+    let (weight, bias, second) = (values(&weight), values(&bias), (values(&second), channels));
+    conv::pointwise_over(Isa::best(), &shape, over, second, weight, bias);
+    Ok(first)
 }
 
 /// The gradient of each part of the input.

@@ -36,12 +36,12 @@ pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
 
 /// The tensor as the whole of a contiguous buffer: a copy if it is a view of anything larger.
 pub(super) fn own(x: FlexTensor) -> FlexTensor {
-    let whole = x.bytes().len() == size_of::<f32>() * x.shape().num_elements();
-    if x.is_contiguous() && whole {
-        x
-    } else {
-        tensor(values(&x.to_contiguous()).to_vec(), x.shape())
-    }
+    if is_whole(&x) { x } else { tensor(values(&x.to_contiguous()).to_vec(), x.shape()) }
+}
+
+/// Whether the tensor is the whole of a contiguous buffer.
+pub(super) fn is_whole(x: &FlexTensor) -> bool {
+    x.is_contiguous() && x.bytes().len() == size_of::<f32>() * x.shape().num_elements()
 }
 
 pub(super) fn dims(x: &FlexTensor) -> [usize; 5] {

@@ -219,6 +219,24 @@ fn inputs_stay_as_they_were() {
     assert!(y.into_data() != data(1, [1, 2, 3, 4, 5]));
 }
 
+/// A convolution of single voxels may take its first part's memory: only where nobody looks.
+#[test]
+fn written_over_the_first_part() {
+    let device = Device::flex();
+    let tensor = |seed, shape| Tensor::<5>::from_data(data(seed, shape), &device);
+    let (volume, weight) = ([2, 4, 26, 27, 28], tensor(3, [4, 7, 1, 1, 1]));
+    let call = |first: Tensor<5>| {
+        let bias = Tensor::<1>::from_data(data(4, [4]), &device);
+        crate::conv3d_joined(first, tensor(2, [2, 3, 26, 27, 28]), weight.clone(), bias, [1; 3])
+    };
+    let held = tensor(1, volume);
+    let beside = call(held.clone()).into_data();
+    assert_eq!(held.into_data(), data(1, volume));
+    assert_eq!(call(tensor(1, volume)).into_data(), beside);
+    let view = tensor(1, [2, 5, 26, 27, 28]).narrow(1, 1, 4);
+    assert_eq!(call(view.clone()).into_data(), call(view.add_scalar(0.0)).into_data());
+}
+
 /// Which path a tensor takes.
 #[test]
 fn takes_f32_of_flex_alone() {

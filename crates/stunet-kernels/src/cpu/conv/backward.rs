@@ -1,17 +1,21 @@
 //! The gradients of the weights and the bias.
 
 use super::Shape;
-use super::gather::{Source, gather};
+use super::ends::Source;
+use super::gather::gather;
 use super::geometry::{CHANNELS, Cut, Strip, Sweep};
+use super::shares::Shares;
+use super::tile;
 use super::weights::{Packing, unpack};
-use super::{tile, voxels};
-use crate::cpu::memory::{Output, Target, with_scratch};
+use crate::cpu::memory::{Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Tasks the work is divided into where sizes allow, by voxels if channels are too few.
 const TASKS: usize = 16;
+/// Blocks of outputs a task sums from one gathered strip, at most.
+const BLOCKS: usize = 4;
 /// Voxels summed in registers before they are added to the rest: first caches hold their operands,
 /// and sums of sums stay exact where one long sum would drift.
 const RUN: usize = 160;
@@ -20,66 +24,48 @@ const RUN: usize = 160;
 pub(crate) fn weight_gradient(
     isa: Isa,
     shape: &Shape,
-    parts: &[(&[f32], usize)],
-    gradient: &[f32],
-) -> Output {
-    let sweep = Sweep::forward(shape);
-    let out_voxels = voxels(sweep.out_size);
-    assert_eq!(gradient.len(), shape.batch * shape.outputs * out_voxels, "values of the gradient");
-    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), shape.inputs, "channels read");
+    source: Source<'_>,
+    gradient: Source<'_>,
+    weight: &mut [f32],
+) {
+    let sweep = &Sweep::forward(shape);
     let packing = Packing::new(isa, shape.outputs, shape.inputs);
-    let cut = sweep.cut(packing.width);
-    let strips = cut.strips(&sweep);
-    let groups: Vec<_> = sweep.groups().collect();
-    let pairs = packing.blocks * groups.len();
-    // Shares of the strips: chosen by sizes alone, so that sums do not depend on the threads.
-    let shares = TASKS.div_ceil(pairs).min(strips.len());
-    let len = packing.len(&sweep);
-    let mut partial = Output::new(shares * len.next_multiple_of(16));
-    partial.values_mut().par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
-    let target = partial.target();
-    let source = Source { parts, voxels: voxels(sweep.in_size) };
-    let gradient = Source { parts: &[(gradient, shape.outputs)], voxels: out_voxels };
-    (0..shares * pairs).into_par_iter().for_each(|task| {
-        let (share, pair) = (task % shares, task / shares);
-        let (block, group) = (pair / groups.len(), groups[pair % groups.len()].clone());
-        let strips = &strips[strips.len() * share / shares..strips.len() * (share + 1) / shares];
-        let sums = share * len.next_multiple_of(16) + packing.start(&sweep, 0, block);
-        let (sweep, cut) = (&sweep, &cut);
-        let task = PairTask { sweep, cut, source, gradient, packing, block, group, target, sums };
+    let blocks = packing.blocks.min(BLOCKS);
+    let cut = &sweep.cut(blocks * packing.width);
+    let strips = cut.strips(sweep);
+    let groups: Vec<_> = sweep.groups(cut.blocks).collect();
+    let pairs = packing.blocks.div_ceil(blocks) * groups.len();
+    let len = packing.len(sweep);
+    let mut shares = Shares::new(TASKS.div_ceil(pairs).min(strips.len()), len);
+    let target = shares.target();
+    (0..shares.count * pairs).into_par_iter().for_each(|task| {
+        let (share, pair) = (task % shares.count, task / shares.count);
+        let (range, group) = (pair / groups.len(), groups[pair % groups.len()].clone());
+        let blocks = range * blocks..((range + 1) * blocks).min(packing.blocks);
+        let sums = share * shares.pitch;
+        let task = PairTask { sweep, cut, source, gradient, packing, blocks, group, target, sums };
         with_scratch(|buffer, gradients| {
             let buffer = buffer.scratch(cut.buffer_len());
-            let gradients = gradients.scratch(cut.planes * cut.rows * cut.pitch * packing.width);
-            for &strip in strips {
+            let gradients = gradients.scratch(task.blocks.len() * task.block_len());
+            for &strip in &strips[shares.range(share, strips.len())] {
                 isa.run(WithScratch { task: &task, strip, buffer, gradients });
             }
         });
     });
-    let mut weight = Output::new(shape.outputs * shape.inputs * 27);
-    let partial = partial.values_mut();
-    if shares > 1 {
-        let (first, others) = partial.split_at_mut(len.next_multiple_of(16));
-        for share in others.chunks(len.next_multiple_of(16)) {
-            first.par_chunks_mut(1 << 14).zip(share.par_chunks(1 << 14)).for_each(|(sum, part)| {
-                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            });
-        }
-    }
-    unpack(&sweep, packing, partial, weight.values_mut());
-    weight
+    unpack(sweep, packing, &shares.sum()[..len], weight);
 }
 
-/// What all strips share, for one block of outputs and one group of inputs.
+/// What all strips share, for some blocks of outputs and one group of inputs.
 struct PairTask<'a> {
     sweep: &'a Sweep,
     cut: &'a Cut,
     source: Source<'a>,
     gradient: Source<'a>,
     packing: Packing,
-    block: usize,
+    blocks: Range<usize>,
     group: Range<usize>,
     target: Target,
-    /// Where the block's sums begin.
+    /// Where the share's sums begin.
     sums: usize,
 }
 
@@ -96,7 +82,9 @@ impl Task for WithScratch<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { task, strip, buffer, gradients } = self;
         gather(simd, task.sweep, task.cut, strip, task.source, task.group.clone(), buffer);
-        task.gather_gradient(simd, strip, gradients);
+        for (block, to) in task.blocks.clone().zip(gradients.chunks_exact_mut(task.block_len())) {
+            task.gather_gradient(simd, strip, block, to);
+        }
         if task.packing.width == S::LANES {
             task.multiply::<S, 1>(simd, strip, buffer, gradients);
         } else {
@@ -106,13 +94,18 @@ impl Task for WithScratch<'_> {
 }
 
 impl PairTask<'_> {
+    /// Values of one block of gradients.
+    fn block_len(&self) -> usize {
+        self.cut.planes * self.cut.rows * self.cut.pitch * self.packing.width
+    }
+
     /// Channels innermost, zero in the columns between rows and in channels there are not.
     #[inline(always)]
-    fn gather_gradient<S: Simd>(&self, simd: S, strip: Strip, to: &mut [f32]) {
+    fn gather_gradient<S: Simd>(&self, simd: S, strip: Strip, block: usize, to: &mut [f32]) {
         let Self { sweep, cut, packing, gradient, .. } = self;
         let [_, size_y, size_x] = sweep.out_size;
         let width = packing.width;
-        let first = self.block * width;
+        let first = block * width;
         for channel in (0..width).step_by(8) {
             let count = sweep.outputs.saturating_sub(first + channel).min(8);
             let volumes: [&[f32]; 8] = std::array::from_fn(|i| {
@@ -164,11 +157,14 @@ impl PairTask<'_> {
         let (width, taps) = (packing.width, &sweep.passes[0].taps);
         let len = cut.run(sweep, strip.rows);
         let runs = len.div_ceil(RUN);
-        for plane in 0..strip.planes {
-            for run in 0..runs {
-                let (from, to) = (len * run / runs, len * (run + 1) / runs);
-                let at = (plane * cut.rows * cut.pitch + from) * width;
-                let gradient = &gradients[at..][..(to - from) * width];
+        let places = (0..strip.planes).flat_map(|plane| (0..runs).map(move |run| (plane, run)));
+        for (plane, run) in places {
+            let (from, to) = (len * run / runs, len * (run + 1) / runs);
+            let at = (plane * cut.rows * cut.pitch + from) * width;
+            let gradients = gradients.chunks_exact(self.block_len());
+            for (output, gradient) in self.blocks.clone().zip(gradients) {
+                let gradient = &gradient[at..][..(to - from) * width];
+                let sums = self.sums + packing.start(sweep, 0, output);
                 for block in self.group.clone() {
                     let channels = sweep.channels(block);
                     for (tap, found) in taps.iter().enumerate() {
@@ -179,8 +175,8 @@ impl PairTask<'_> {
                             + cut.tap(sweep, plane, found.offset)
                             + from * CHANNELS;
                         let input = &buffer[input..][..(to - from - 1) * CHANNELS + channels];
-                        let sums = self.sums + packing.segment(block, channels, tap, taps.len());
-                        // SAFETY: the slices hold the run; the sums lie in this task's block of
+                        let sums = sums + packing.segment(block, channels, tap, taps.len());
+                        // SAFETY: the slices hold the run; the sums lie in this task's blocks of
                         // outputs and its group of inputs, which no other task of its share has.
                         unsafe {
                             tile::outer::<S, VECTORS>(

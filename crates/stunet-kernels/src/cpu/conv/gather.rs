@@ -1,31 +1,9 @@
 //! From channel planes to channel-last strips.
 
+use super::ends::Source;
 use super::geometry::{CHANNELS, Cut, Strip, Sweep};
 use crate::cpu::simd::Simd;
 use std::ops::Range;
-
-/// Channels to read, from one tensor or from several as if they were concatenated.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    /// The tensors' values, with their channels.
-    pub parts: &'a [(&'a [f32], usize)],
-    /// Voxels of a channel.
-    pub voxels: usize,
-}
-
-impl<'a> Source<'a> {
-    /// The voxels of one channel of one sample.
-    #[inline(always)]
-    pub(super) fn channel(&self, sample: usize, mut channel: usize) -> &'a [f32] {
-        for &(values, channels) in self.parts {
-            if channel < channels {
-                return &values[(sample * channels + channel) * self.voxels..][..self.voxels];
-            }
-            channel -= channels;
-        }
-        panic!("a source has fewer channels than are read");
-    }
-}
 
 /// Writes what `strip` reads of some blocks of channels into `buffer`, zeros where the input ends.
 #[inline(always)]
@@ -87,6 +65,8 @@ fn gather_row<S: Simd>(
     let (lead, skip) = ((-sweep.first[2]).max(0) as usize, sweep.first[2].max(0) as usize);
     let place = |column: usize| match step {
         1 => column * CHANNELS,
+        // No division: there is one of these for each voxel.
+        2 => column % 2 * cut.phase_len + column / 2 * CHANNELS,
         _ => column % step * cut.phase_len + column / step * CHANNELS,
     };
     let len = (rows[0].len() - skip).min(columns.saturating_sub(lead));

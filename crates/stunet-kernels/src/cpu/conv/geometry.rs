@@ -4,8 +4,8 @@ use super::Shape;
 
 /// Channels that lie together in a buffer.
 pub(super) const CHANNELS: usize = 16;
-/// Input channels gathered at a time, at most.
-const GROUP: usize = 64;
+/// Blocks of input channels gathered at a time, at most.
+pub(super) const GROUP: usize = 4;
 /// Bytes of a strip's buffers, about: they share the second cache with a block of weights.
 const STRIP_BYTES: usize = 448 << 10;
 
@@ -123,11 +123,10 @@ impl Sweep {
         self.inputs.div_ceil(CHANNELS)
     }
 
-    /// Groups of blocks that are gathered together, as ranges of blocks.
-    pub(super) fn groups(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let (blocks, per_group) = (self.blocks(), GROUP / CHANNELS);
-        (0..blocks.div_ceil(per_group))
-            .map(move |g| g * per_group..((g + 1) * per_group).min(blocks))
+    /// Groups of up to `size` blocks that are gathered together, as ranges of blocks.
+    pub(super) fn groups(&self, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let blocks = self.blocks();
+        (0..blocks).step_by(size).map(move |first| first..(first + size).min(blocks))
     }
 
     /// Channels in block `block`.
@@ -135,23 +134,20 @@ impl Sweep {
         (self.inputs - block * CHANNELS).min(CHANNELS)
     }
 
-    /// The cut of this sweep whose halo costs least among those whose buffers fit the cache.
+    /// The cut of this sweep that costs least among those whose buffers fit the cache.
     ///
     /// `row_channels` says how many channels a task keeps of every voxel it writes. The cut depends
     /// on sizes alone, never on the threads: so do the sums.
     pub(super) fn cut(&self, row_channels: usize) -> Cut {
         let mut best: Option<(f64, Cut)> = None;
-        for rows in 1..=self.size[1].min(64) {
-            for planes in [1, 2, 3, 4, 6, 8, 16] {
-                let cut = Cut::new(self, planes.min(self.size[0]), rows);
-                let outs = cut.planes * cut.rows * cut.pitch * row_channels;
-                let bytes = 4 * (cut.buffer_len() + outs);
-                let read = cut.in_planes * cut.in_rows;
-                let halo = read as f64 / (cut.planes * cut.rows) as f64;
-                // An overfull cache is worse than any halo, but something has to be chosen.
-                let cost = halo + 100.0 * (bytes as f64 / STRIP_BYTES as f64 - 1.0).max(0.0);
-                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-                    best = Some((cost, cut));
+        for blocks in [4, 2, 1].map(|blocks| blocks.min(self.blocks()).min(GROUP)) {
+            for rows in 1..=self.size[1].min(64) {
+                for planes in [1, 2, 3, 4, 6, 8, 16] {
+                    let cut = Cut::new(self, planes.min(self.size[0]), rows, blocks);
+                    let cost = cut.cost(self, row_channels);
+                    if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                        best = Some((cost, cut));
+                    }
                 }
             }
         }
@@ -182,7 +178,7 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    fn new(sweep: &Sweep, planes: usize, rows: usize) -> Self {
+    fn new(sweep: &Sweep, planes: usize, rows: usize, blocks: usize) -> Self {
         let [step_z, step_y, step_x] = sweep.step;
         let [extent_z, extent_y, extent_x] = sweep.extent;
         let in_planes = (planes - 1) * step_z + extent_z;
@@ -208,9 +204,20 @@ impl Cut {
             plane_len,
             // The last row of all has no next one: its last column stands behind.
             block_len: in_planes * plane_len + CHANNELS,
-            blocks: sweep.blocks().min(GROUP / CHANNELS),
+            blocks,
             shared,
         }
+    }
+
+    /// Values copied, halo included, and sums read and written again, for each channel and voxel.
+    fn cost(&self, sweep: &Sweep, row_channels: usize) -> f64 {
+        let outs = self.planes * self.rows * self.pitch * row_channels;
+        let bytes = 4 * (self.buffer_len() + outs);
+        let read = self.in_planes * self.in_rows * sweep.step[2];
+        let halo = read as f64 / (self.planes * self.rows) as f64;
+        let sums = row_channels as f64 / (4 * CHANNELS * self.blocks) as f64;
+        // An overfull cache is worse than any halo, but something has to be chosen.
+        halo + sums + 100.0 * (bytes as f64 / STRIP_BYTES as f64 - 1.0).max(0.0)
     }
 
     /// Values of a row, with the column it shares.

@@ -8,8 +8,9 @@
 
 mod planes;
 
-use super::{Shape, voxels};
-use crate::cpu::memory::{Output, with_scratch};
+use super::shares::Shares;
+use super::{STREAMED, Shape, voxels};
+use crate::cpu::memory::{Origin, Output, Target, with_scratch};
 use crate::cpu::simd::Isa;
 use planes::{Planes, Weights, buffer_len};
 use rayon::prelude::*;
@@ -19,8 +20,6 @@ use std::ops::Range;
 const COLUMNS: usize = 1024;
 /// Values a task copies, about: half a second cache.
 const COPIED: usize = 1 << 16;
-/// Values of an output that no cache holds: it is written past them.
-const STREAMED: usize = 1 << 25;
 /// Rows of the product a task computes, where there are few voxels.
 const ROWS: usize = 48;
 /// Voxels a weight gradient sums at a time.
@@ -43,7 +42,7 @@ impl Matrix<'_> {
     }
 }
 
-/// `to = to * keep + lhs * rhs`, where `to` has rows `row` apart and columns side by side.
+/// `to += lhs * rhs`, where `to` has rows `row` apart and columns side by side.
 ///
 /// # Safety
 /// `to` is valid for `rows` rows of `columns` values, which no other thread touches.
@@ -53,7 +52,6 @@ unsafe fn multiply(
     rhs: Matrix<'_>,
     to: *mut f32,
     row: usize,
-    keep: bool,
 ) {
     if rows * columns == 0 {
         return;
@@ -69,7 +67,7 @@ unsafe fn multiply(
             to,
             1,
             row as isize,
-            keep,
+            true,
             lhs.values.as_ptr(),
             lhs.column as isize,
             lhs.row as isize,
@@ -94,29 +92,65 @@ pub(crate) fn pointwise(
     weight: &[f32],
     bias: &[f32],
 ) -> Output {
-    assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
-    assert_eq!(bias.len(), shape.outputs, "a bias for each output");
-    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), shape.inputs, "channels read");
     let volume = voxels(shape.out_size());
     let parts: Vec<_> =
         parts.iter().map(|&(values, channels)| (pick(shape, values, channels), channels)).collect();
+    let inputs: Vec<_> =
+        parts.iter().map(|(values, channels)| (Origin::new(values.values()), *channels)).collect();
     let mut output = Output::new(shape.batch * shape.outputs * volume);
-    let target = output.target();
+    convolve(isa, shape, &inputs, weight, bias, output.target());
+    output
+}
+
+/// The convolution of the concatenation of `first` and `second`, at stride 1, written over `first`;
+/// for shapes that [`can_overwrite`] accepts.
+pub(crate) fn pointwise_over(
+    isa: Isa,
+    shape: &Shape,
+    first: &mut [f32],
+    (second, channels): (&[f32], usize),
+    weight: &[f32],
+    bias: &[f32],
+) {
+    let volume = shape.batch * voxels(shape.size);
+    assert!(
+        can_overwrite(shape) && shape.stride == [1; 3],
+        "every voxel is read by its task alone"
+    );
+    assert_eq!(first.len(), shape.outputs * volume, "what is read is what is written");
+    assert_eq!(second.len(), channels * volume, "values read");
+    let target = Target::new(first);
+    let inputs = [(target.into(), shape.outputs), (Origin::new(second), channels)];
+    convolve(isa, shape, &inputs, weight, bias, target);
+}
+
+/// Whether each voxel is read by the task that writes it, and by no other.
+pub(crate) fn can_overwrite(shape: &Shape) -> bool {
+    let [rows, inputs] = [shape.outputs, shape.inputs];
+    rows_per_task([shape.batch, rows, inputs, voxels(shape.out_size())]) == rows
+}
+
+/// Writes the convolution of whole planes of the output's size.
+fn convolve(
+    isa: Isa,
+    shape: &Shape,
+    inputs: &[(Origin, usize)],
+    weight: &[f32],
+    bias: &[f32],
+    target: Target,
+) {
+    assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
+    assert_eq!(bias.len(), shape.outputs, "a bias for each output");
+    assert_eq!(inputs.iter().map(|input| input.1).sum::<usize>(), shape.inputs, "channels read");
+    let volume = voxels(shape.out_size());
     let weights = Weights { values: weight, row: shape.inputs, column: 1 };
     let sizes = [shape.batch, shape.outputs, shape.inputs, volume];
+    let (bias, streamed) = (Some(bias), shape.batch * shape.outputs * volume > STREAMED);
     for_each_block(isa, sizes, |sample, rows, columns, buffer| {
-        let inputs: Vec<_> = parts
-            .iter()
-            .map(|(values, channels)| &values.values()[sample * channels * volume..])
-            .zip(parts.iter().map(|part| part.1))
-            .collect();
         let to = sample * shape.outputs * volume;
-        let (inputs, bias) = (&inputs, Some(bias));
-        let streamed = shape.batch * shape.outputs * volume > STREAMED;
         #[rustfmt::skip]
-        isa.run(Planes { inputs, volume, weights, bias, rows, columns, target, to, streamed, buffer });
+        isa.run(Planes { inputs, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
     });
-    output
 }
 
 /// The gradient of each part of the input.
@@ -130,18 +164,18 @@ pub(crate) fn pointwise_input_gradient(
     let volume = voxels(shape.out_size());
     assert_eq!(gradient.len(), shape.batch * shape.outputs * volume, "values of the gradient");
     assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
+    let inputs = &[(Origin::new(gradient), shape.outputs)];
     let mut first = 0;
     let part = |channels: usize| {
         let mut output = Output::new(shape.batch * channels * volume);
         let target = output.target();
         let weights = Weights { values: &weight[first..], row: 1, column: shape.inputs };
         let sizes = [shape.batch, channels, shape.outputs, volume];
+        let (bias, streamed) = (None, shape.batch * channels * volume > STREAMED);
         for_each_block(isa, sizes, |sample, rows, columns, buffer| {
-            let inputs = &[(&gradient[sample * shape.outputs * volume..], shape.outputs)];
             let to = sample * channels * volume;
-            let (bias, streamed) = (None, false);
             #[rustfmt::skip]
-            isa.run(Planes { inputs, volume, weights, bias, rows, columns, target, to, streamed, buffer });
+            isa.run(Planes { inputs, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
         });
         first += channels;
         spread(shape, output, channels)
@@ -162,14 +196,12 @@ pub(crate) fn pointwise_weight_gradient(
         .flat_map(|sample| (0..volume).step_by(SUMMED).map(move |from| (sample, from)))
         .collect();
     let rows_of: Vec<_> = blocks(shape.outputs).collect();
-    let shares = SHARES.div_ceil(rows_of.len()).min(pieces.len());
     let len = shape.outputs * shape.inputs;
-    let mut partial = Output::new(shares * len);
-    let target = partial.target();
-    (0..shares * rows_of.len()).into_par_iter().for_each(|task| {
-        let (share, rows) = (task % shares, rows_of[task / shares].clone());
-        let range = pieces.len() * share / shares..pieces.len() * (share + 1) / shares;
-        for (index, &(sample, from)) in pieces[range].iter().enumerate() {
+    let mut shares = Shares::new(SHARES.div_ceil(rows_of.len()).min(pieces.len()), len);
+    let target = shares.target();
+    (0..shares.count * rows_of.len()).into_par_iter().for_each(|task| {
+        let (share, rows) = (task % shares.count, rows_of[task / shares.count].clone());
+        for &(sample, from) in &pieces[shares.range(share, pieces.len())] {
             let width = SUMMED.min(volume - from);
             let lhs = &gradient[(sample * shape.outputs + rows.start) * volume + from..];
             let mut first = 0;
@@ -181,9 +213,8 @@ pub(crate) fn pointwise_weight_gradient(
                         [rows.len(), *channels, width],
                         Matrix { values: lhs, row: volume, column: 1 },
                         Matrix { values: rhs, row: 1, column: volume },
-                        target.at(share * len + rows.start * shape.inputs + first),
+                        target.at(share * shares.pitch + rows.start * shape.inputs + first),
                         shape.inputs,
-                        index > 0,
                     );
                 }
                 first += channels;
@@ -191,11 +222,7 @@ pub(crate) fn pointwise_weight_gradient(
         }
     });
     let mut weight = Output::new(len);
-    let (sum, partial) = (weight.values_mut(), partial.values_mut());
-    sum.copy_from_slice(&partial[..len]);
-    for share in partial[len..].chunks(len) {
-        sum.iter_mut().zip(share).for_each(|(sum, part)| *sum += part);
-    }
+    weight.values_mut().copy_from_slice(&shares.sum()[..len]);
     weight
 }
 
@@ -210,8 +237,7 @@ fn for_each_block(
     [batch, rows, inputs, volume]: [usize; 4],
     work: impl Fn(usize, Range<usize>, Range<usize>, &mut [f32]) + Sync,
 ) {
-    let width = (COPIED / inputs).clamp(64, COLUMNS) / 64 * 64;
-    let per_task = if batch * volume > 32 * width { rows } else { ROWS };
+    let (width, per_task) = (run_len(inputs), rows_per_task([batch, rows, inputs, volume]));
     let tasks: Vec<_> = (0..batch)
         .flat_map(|sample| (0..volume).step_by(width).map(move |column| (sample, column)))
         .flat_map(|(sample, column)| {
@@ -225,6 +251,16 @@ fn for_each_block(
             work(sample, row..rows.min(row + per_task), columns, buffer);
         });
     });
+}
+
+/// Voxels a task multiplies at a time.
+fn run_len(inputs: usize) -> usize {
+    (COPIED / inputs).clamp(64, COLUMNS) / 64 * 64
+}
+
+/// Rows a task computes.
+fn rows_per_task([batch, rows, inputs, volume]: [usize; 4]) -> usize {
+    if batch * volume > 32 * run_len(inputs) { rows } else { ROWS.min(rows) }
 }
 
 /// Voxels as they lie in a tensor, or picked from it.

@@ -186,8 +186,22 @@ fn stem() {
 }
 
 #[test]
+fn few_channels() {
+    check(&case(2, (2, 9, 0), [4, 19, 33], [1; 3], 3));
+    check(&case(1, (3, 5, 1), [3, 2, 70], [1; 3], 3));
+    check(&case(1, (4, 16, 0), [2, 21, 64], [1; 3], 3));
+}
+
+#[test]
 fn wide() {
     check(&case(1, (70, 67, 0), [3, 4, 9], [1; 3], 3));
+}
+
+#[test]
+fn transformed() {
+    let case = case(1, (9, 17, 4), [4, 8, 8], [1; 3], 3);
+    assert_eq!(path(&case.shape, 3), Path::Winograd);
+    check(&case);
 }
 
 #[test]
@@ -211,6 +225,22 @@ fn joined() {
 #[test]
 fn strips_with_rows_left_over() {
     check(&case(1, (33, 16, 0), [9, 37, 40], [1; 3], 3));
+}
+
+/// Every form, forward and backward, in sizes that Miri can follow: it watches how, not what.
+#[test]
+fn every_form() {
+    for case in [
+        case(1, (1, 3, 0), [2, 2, 9], [1; 3], 3),
+        case(1, (5, 3, 2), [2, 2, 3], [1; 3], 3),
+        case(1, (3, 2, 0), [2, 3, 3], [2; 3], 3),
+        case(1, (3, 4, 1), [2, 2, 3], [2, 1, 1], 1),
+        case(1, (8, 8, 3), [4, 8, 8], [1; 3], 3),
+    ] {
+        for (name, values) in case.compute(Isa::Portable, &case.data()) {
+            assert!(values.iter().all(|value| value.is_finite()), "{case:?}: {name}");
+        }
+    }
 }
 
 #[test]
@@ -242,6 +272,8 @@ fn threads_change_no_bit() {
     let cases = [
         case(2, (20, 40, 0), [6, 16, 24], [1; 3], 3),
         case(1, (20, 40, 4), [6, 16, 24], [2, 1, 2], 3),
+        case(1, (70, 150, 0), [8, 8, 8], [2; 3], 3),
+        case(2, (1, 16, 0), [9, 20, 40], [1; 3], 3),
         case(2, (40, 105, 7), [6, 30, 40], [1; 3], 1),
     ];
     for case in cases {

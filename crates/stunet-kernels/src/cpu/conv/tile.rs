@@ -16,14 +16,15 @@ pub(super) struct Segment {
 
 /// Sums over `segments` for a run of voxels, `VECTORS` vectors of output channels each.
 ///
-/// `sums` holds the run's voxels one after the other. They begin as `start` where it is given, else
-/// where they stand.
+/// `sums` holds the run's voxels one after the other, `step` values apart. They begin as `start` where
+/// it is given, else where they stand.
 ///
 /// # Safety
 /// For every segment, `CHANNELS` values lie in `input` at each voxel of the run (`CHANNELS` apart,
 /// from the segment's first on), and `channels` times a voxel's sums in `weight`; `sums` holds the
 /// run; `start` one voxel's sums.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(super) unsafe fn sweep<S: Simd, const VECTORS: usize>(
     simd: S,
     voxels: usize,
@@ -32,6 +33,7 @@ pub(super) unsafe fn sweep<S: Simd, const VECTORS: usize>(
     segments: &[Segment],
     start: Option<*const f32>,
     sums: *mut f32,
+    step: usize,
 ) {
     // Tiles of nearly equal length: a short one at the end would starve the multipliers.
     let tiles = voxels.div_ceil(S::TILE);
@@ -40,13 +42,13 @@ pub(super) unsafe fn sweep<S: Simd, const VECTORS: usize>(
         // SAFETY: voxels `from..to` lie in the run.
         unsafe {
             let input = input.add(from * CHANNELS);
-            let sums = sums.add(from * VECTORS * S::LANES);
+            let sums = sums.add(from * step);
             macro_rules! tiles {
                 ($($voxels:literal)*) => {
                     match to - from {
-                        $($voxels if $voxels <= S::TILE => {
-                            tile::<S, $voxels, VECTORS>(simd, input, weight, segments, start, sums)
-                        })*
+                        $($voxels if $voxels <= S::TILE => tile::<S, $voxels, VECTORS>(
+                            simd, input, weight, segments, start, sums, step,
+                        ),)*
                         _ => unreachable!("a tile has at most TILE voxels"),
                     }
                 };
@@ -68,6 +70,7 @@ unsafe fn tile<S: Simd, const VOXELS: usize, const VECTORS: usize>(
     segments: &[Segment],
     start: Option<*const f32>,
     sums: *mut f32,
+    step: usize,
 ) {
     // SAFETY: every address below is one the caller promised.
     unsafe {
@@ -76,7 +79,7 @@ unsafe fn tile<S: Simd, const VOXELS: usize, const VECTORS: usize>(
             for (vector, sum) in row.iter_mut().enumerate() {
                 *sum = match start {
                     Some(start) => simd.load(start.add(vector * S::LANES)),
-                    None => simd.load(sums.add((voxel * VECTORS + vector) * S::LANES)),
+                    None => simd.load(sums.add(voxel * step + vector * S::LANES)),
                 };
             }
         }
@@ -97,7 +100,7 @@ unsafe fn tile<S: Simd, const VOXELS: usize, const VECTORS: usize>(
         }
         for (voxel, row) in tile.iter().enumerate() {
             for (vector, sum) in row.iter().enumerate() {
-                simd.store(sums.add((voxel * VECTORS + vector) * S::LANES), *sum);
+                simd.store(sums.add(voxel * step + vector * S::LANES), *sum);
             }
         }
     }

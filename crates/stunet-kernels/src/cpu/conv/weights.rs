@@ -3,6 +3,7 @@
 //! Packed: `[pass][block of outputs][block of inputs][tap of the pass][input][output of the block]`.
 //! A block of outputs is one or two vectors wide and filled up with zeros.
 
+use super::ends::{Direction, Work};
 use super::geometry::{CHANNELS, Sweep};
 use crate::cpu::memory::{Output, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
@@ -16,15 +17,18 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// A convolution writes the kernel's outputs.
-    pub(super) fn forward(inputs: usize) -> Self {
-        Self { output: inputs * 27, input: 27 }
+    /// A convolution writes the kernel's outputs, the gradient of its input the kernel's inputs.
+    pub(super) fn new(direction: Direction, inputs: usize) -> Self {
+        match direction {
+            Direction::Forward => Self { output: inputs * 27, input: 27 },
+            Direction::InputGradient => Self { output: 27, input: inputs * 27 },
+        }
     }
+}
 
-    /// The gradient of its input writes the kernel's inputs.
-    pub(super) fn transposed(inputs: usize) -> Self {
-        Self { output: 27, input: inputs * 27 }
-    }
+/// Outputs of a block: two vectors, or one where no more are needed.
+pub(super) fn block_width(isa: Isa, outputs: usize) -> usize {
+    if outputs <= isa.lanes() { isa.lanes() } else { 2 * isa.lanes() }
 }
 
 /// The layout of packed weights.
@@ -38,10 +42,8 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    /// Two vectors of outputs to a block, or one where no more are needed.
     pub(super) fn new(isa: Isa, outputs: usize, inputs: usize) -> Self {
-        let vectors = if outputs <= isa.lanes() { 1 } else { 2 };
-        let width = vectors * isa.lanes();
+        let width = block_width(isa, outputs);
         Self { width, blocks: outputs.div_ceil(width), inputs }
     }
 
@@ -67,15 +69,10 @@ impl Packing {
     }
 }
 
-/// Packs `weight` for `sweep`.
-pub(super) fn pack(
-    isa: Isa,
-    sweep: &Sweep,
-    packing: Packing,
-    weight: &[f32],
-    order: Order,
-) -> Output {
-    assert_eq!(weight.len(), sweep.inputs * sweep.outputs * 27, "a kernel holds 27 taps");
+/// Packs the weights for `sweep`.
+pub(super) fn pack(isa: Isa, sweep: &Sweep, packing: Packing, work: &Work<'_>) -> Output {
+    let weight = work.weight;
+    let order = Order::new(work.direction, work.shape.inputs);
     let mut packed = Output::new(packing.len(sweep));
     let target = packed.target();
     let tasks = packing.blocks * sweep.blocks();

@@ -24,7 +24,7 @@ mod transform;
 mod weights;
 
 pub(super) use backward::weight_gradient;
-pub(super) use forward::{forward, input_gradient};
+pub(super) use forward::run;
 
 use super::Shape;
 

@@ -1,6 +1,6 @@
 //! Weighted sums of channel planes.
 
-use crate::cpu::memory::Target;
+use crate::cpu::memory::{Origin, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use std::ops::Range;
 
@@ -15,8 +15,9 @@ pub(super) struct Weights<'a> {
 
 /// Some output channels of some voxels of a sample.
 pub(super) struct Planes<'a> {
-    /// The sample's input planes, from one tensor or several, with their numbers.
-    pub inputs: &'a [(&'a [f32], usize)],
+    /// Tensors of input planes, with their channels: whole planes of every sample.
+    pub inputs: &'a [(Origin, usize)],
+    pub sample: usize,
     /// Voxels of a plane.
     pub volume: usize,
     pub weights: Weights<'a>,
@@ -88,13 +89,15 @@ impl Planes<'_> {
     #[inline(always)]
     fn copy(&mut self, width: usize, inner: usize) {
         let mut plane = 0;
-        for (values, count) in self.inputs {
-            for values in values[..count * self.volume].chunks_exact(self.volume) {
-                let voxels = &values[self.columns.clone()];
-                for (tile, voxels) in voxels.chunks(width).enumerate() {
+        for &(origin, count) in self.inputs {
+            for channel in self.sample * count..(self.sample + 1) * count {
+                for tile in 0..self.columns.len().div_ceil(width) {
+                    let column = self.columns.start + tile * width;
                     let to = &mut self.buffer[(tile * inner + plane) * width..][..width];
-                    to[..voxels.len()].copy_from_slice(voxels);
-                    to[voxels.len()..].fill(0.0);
+                    let (voxels, behind) = to.split_at_mut(width.min(self.columns.end - column));
+                    // SAFETY: columns of a whole plane, which at most this task will write, later.
+                    unsafe { origin.copy(channel * self.volume + column, voxels) };
+                    behind.fill(0.0);
                 }
                 plane += 1;
             }

@@ -5,10 +5,11 @@ use super::boxes::{Box3, Cut};
 use super::copy::{Region, gather};
 use super::transform::{transform_gradient, transform_input};
 use super::weights::{Layout, unpack};
-use crate::cpu::conv::gather::Source;
+use crate::cpu::conv::ends::Source;
 use crate::cpu::conv::geometry::CHANNELS;
+use crate::cpu::conv::shares::Shares;
 use crate::cpu::conv::{Shape, tile, voxels};
-use crate::cpu::memory::{Output, Target, with_scratch};
+use crate::cpu::memory::{Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,35 +19,27 @@ const TASKS: usize = 16;
 /// Blocks of inputs a task sums at a time, for every gradient it transforms.
 const GROUP: usize = 4;
 
-/// As [`conv::weight_gradient`](crate::cpu::conv::weight_gradient), for shapes that
-/// [`pays`](super::pays) accepts.
+/// The gradient of the weights, for shapes that [`pays`](super::pays) accepts.
 pub(crate) fn weight_gradient(
     isa: Isa,
     shape: &Shape,
-    parts: &[(&[f32], usize)],
-    gradient: &[f32],
-) -> Output {
-    let volume = voxels(shape.size);
-    assert_eq!(gradient.len(), shape.batch * shape.outputs * volume, "values of the gradient");
-    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), shape.inputs, "channels read");
+    source: Source<'_>,
+    gradient: Source<'_>,
+    weight: &mut [f32],
+) {
     let layout = Layout::new(isa, shape.inputs, shape.outputs);
     let cut = Cut::new(shape.size, shape.batch, CHANNELS + layout.width);
     let in_blocks = shape.inputs.div_ceil(CHANNELS);
     let groups = in_blocks.div_ceil(GROUP);
     let pairs = layout.blocks * groups;
-    // Shares of the boxes: chosen by sizes alone, so that sums do not depend on the threads.
-    let shares = TASKS.div_ceil(pairs).min(cut.len());
-    let len = layout.blocks * shape.inputs * FREQUENCIES * layout.width;
-    let mut partial = Output::new(shares * len);
-    partial.values_mut().par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
-    let target = partial.target();
-    let source = Source { parts, voxels: volume };
-    let gradient = Source { parts: &[(gradient, shape.outputs)], voxels: volume };
-    (0..shares * pairs).into_par_iter().for_each(|task| {
-        let (share, pair) = (task % shares, task / shares);
+    let block_len = shape.inputs * FREQUENCIES * layout.width;
+    let mut shares = Shares::new(TASKS.div_ceil(pairs).min(cut.len()), layout.blocks * block_len);
+    let target = shares.target();
+    (0..shares.count * pairs).into_par_iter().for_each(|task| {
+        let (share, pair) = (task % shares.count, task / shares.count);
         let (block, group) = (pair / groups, pair % groups);
         let group = group * GROUP..((group + 1) * GROUP).min(in_blocks);
-        let sums = share * len + block * shape.inputs * FREQUENCIES * layout.width;
+        let sums = share * shares.pitch + block * block_len;
         let task = PairTask { shape, source, gradient, layout, block, group, target, sums };
         let largest = cut.largest();
         with_scratch(|first, second| {
@@ -54,21 +47,13 @@ pub(crate) fn weight_gradient(
             let first = first.scratch(transformed * (CHANNELS + layout.width));
             let (inputs, gradients) = first.split_at_mut(transformed * CHANNELS);
             let voxels = second.scratch(task.voxels_len(largest));
-            for index in cut.len() * share / shares..cut.len() * (share + 1) / shares {
+            for index in shares.range(share, cut.len()) {
                 let (task, tiles) = (&task, cut.get(index));
                 isa.run(WithScratch { task, tiles, inputs, gradients, voxels });
             }
         });
     });
-    let (sum, others) = partial.values_mut().split_at_mut(len);
-    for share in others.chunks(len) {
-        sum.par_chunks_mut(1 << 14).zip(share.par_chunks(1 << 14)).for_each(|(sum, part)| {
-            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-        });
-    }
-    let mut weight = Output::new(shape.outputs * shape.inputs * 27);
-    unpack(isa, layout, sum, weight.values_mut());
-    weight
+    unpack(isa, layout, &shares.sum()[..layout.blocks * block_len], weight);
 }
 
 /// What all boxes share, for one block of outputs and one group of blocks of inputs.

@@ -1,6 +1,6 @@
 //! Between channel planes and boxes whose channels lie innermost.
 
-use crate::cpu::conv::gather::Source;
+use crate::cpu::conv::ends::Source;
 use crate::cpu::memory::Target;
 use crate::cpu::simd::Simd;
 

@@ -5,12 +5,11 @@ use super::boxes::{Box3, Cut};
 use super::copy::{Region, gather, scatter};
 use super::transform::{transform_input, transform_output};
 use super::weights::{Layout, pack};
-use crate::cpu::conv::gather::Source;
+use crate::cpu::conv::ends::{Sink, Source, Work};
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::tile::{self, Segment};
-use crate::cpu::conv::weights::Order;
-use crate::cpu::conv::{Shape, voxels};
-use crate::cpu::memory::{Lines, Output, Target, with_scratch};
+use crate::cpu::conv::voxels;
+use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,59 +17,14 @@ use std::ops::Range;
 /// Tasks below which the output channels are divided.
 const TASKS: usize = 32;
 
-/// As [`conv::forward`](crate::cpu::conv::forward), for shapes that [`pays`](super::pays) accepts.
-pub(crate) fn forward(
-    isa: Isa,
-    shape: &Shape,
-    parts: &[(&[f32], usize)],
-    weight: &[f32],
-    bias: &[f32],
-) -> Output {
-    let layout = Layout::new(isa, shape.inputs, shape.outputs);
-    let mut output = Output::new(shape.batch * shape.outputs * voxels(shape.size));
-    let sink = [(output.target(), shape.outputs)];
-    let packed = pack(isa, layout, weight, Order::forward(shape.inputs), false);
-    run(isa, shape, layout, parts, packed.values(), Some(bias), &sink);
-    output
-}
-
-/// As [`conv::input_gradient`](crate::cpu::conv::input_gradient).
-pub(crate) fn input_gradient(
-    isa: Isa,
-    shape: &Shape,
-    gradient: &[f32],
-    weight: &[f32],
-    parts: &[usize],
-) -> Vec<Output> {
-    let layout = Layout::new(isa, shape.outputs, shape.inputs);
-    let volume = shape.batch * voxels(shape.size);
-    let mut outputs: Vec<_> = parts.iter().map(|channels| Output::new(channels * volume)).collect();
-    let sink: Vec<_> =
-        outputs.iter_mut().zip(parts).map(|(output, part)| (output.target(), *part)).collect();
-    let packed = pack(isa, layout, weight, Order::transposed(shape.inputs), true);
-    run(isa, shape, layout, &[(gradient, shape.outputs)], packed.values(), None, &sink);
-    outputs
-}
-
-fn run(
-    isa: Isa,
-    shape: &Shape,
-    layout: Layout,
-    parts: &[(&[f32], usize)],
-    packed: &[f32],
-    bias: Option<&[f32]>,
-    sink: &[(Target, usize)],
-) {
-    let volume = voxels(shape.size);
-    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), layout.inputs, "channels read");
-    assert_eq!(sink.iter().map(|part| part.1).sum::<usize>(), layout.outputs, "channels written");
-    for (values, channels) in parts {
-        assert_eq!(values.len(), shape.batch * channels * volume, "values read");
-    }
-    let mut start = Lines::zeros(layout.blocks * layout.width);
-    if let Some(bias) = bias {
-        start.values_mut()[..layout.outputs].copy_from_slice(bias);
-    }
+/// Computes what `work` says, for shapes that [`pays`](super::pays) accepts.
+pub(crate) fn run(isa: Isa, work: &Work<'_>) {
+    let shape = work.shape;
+    let [inputs, outputs] = work.channels();
+    let layout = Layout::new(isa, inputs, outputs);
+    let packed = pack(isa, layout, work);
+    let start = work.start(layout.blocks * layout.width);
+    let (packed, start) = (packed.values(), start.values());
     let in_blocks = layout.inputs.div_ceil(CHANNELS);
     // Every task transforms what it reads, so outputs are divided only where boxes are few.
     let mut blocks = layout.blocks;
@@ -82,13 +36,12 @@ fn run(
         blocks = blocks.div_ceil(2);
     };
     let ranges = layout.blocks.div_ceil(blocks);
-    let source = Source { parts, voxels: volume };
     (0..cut.len() * ranges).into_par_iter().for_each(|task| {
         // Tasks beside each other share their weights.
         let (range, tiles) = (task / cut.len(), cut.get(task % cut.len()));
         let blocks = range * blocks..((range + 1) * blocks).min(layout.blocks);
-        let start = start.values();
-        let task = BoxTask { size: shape.size, tiles, source, layout, packed, start, blocks, sink };
+        let (size, source, sink) = (shape.size, work.source, &work.sink);
+        let task = BoxTask { size, tiles, source, layout, packed, start, blocks, sink };
         with_scratch(|first, second| {
             let inputs = first.scratch(in_blocks * task.input_len());
             let rest = second.scratch(task.voxels_len() + task.sums_len());
@@ -108,7 +61,7 @@ struct BoxTask<'a> {
     /// What outputs begin with.
     start: &'a [f32],
     blocks: Range<usize>,
-    sink: &'a [(Target, usize)],
+    sink: &'a Sink,
 }
 
 /// A task with the memory it works in, which is found outside of what is compiled for vectors.
@@ -203,6 +156,7 @@ impl BoxTask<'_> {
                         &segments,
                         Some(zero.as_ptr()),
                         sums.as_mut_ptr().add(at),
+                        width,
                     );
                 }
             }
@@ -224,24 +178,14 @@ impl BoxTask<'_> {
             let first = block * width;
             for channel in (first..outputs.min(first + width)).step_by(8) {
                 let count = (outputs - channel).min(8);
-                let targets = std::array::from_fn(|i| self.target(channel + i.min(count - 1)));
+                let sample = self.tiles.sample;
+                let targets =
+                    std::array::from_fn(|i| self.sink.channel(sample, channel + i.min(count - 1)));
                 let voxels = &voxels[channel - first..];
                 // SAFETY: each target is a channel of this sample, of which only this task, with its
                 // box and its blocks of outputs, writes the region.
                 unsafe { scatter(simd, voxels, width, region, targets, count) };
             }
         }
-    }
-
-    /// The tensor that holds an output channel, and where in it this sample's channel begins.
-    #[inline(always)]
-    fn target(&self, mut channel: usize) -> (Target, usize) {
-        for &(target, channels) in self.sink {
-            if channel < channels {
-                return (target, (self.tiles.sample * channels + channel) * voxels(self.size));
-            }
-            channel -= channels;
-        }
-        panic!("a sink has fewer channels than are written");
     }
 }

@@ -6,8 +6,9 @@
 
 use super::FREQUENCIES;
 use super::transform::{transform_kernel, transform_kernel_gradient};
+use crate::cpu::conv::ends::{Direction, Work};
 use crate::cpu::conv::geometry::CHANNELS;
-use crate::cpu::conv::weights::{Order, transpose};
+use crate::cpu::conv::weights::{Order, block_width, transpose};
 use crate::cpu::memory::{Output, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -28,8 +29,7 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(isa: Isa, inputs: usize, outputs: usize) -> Self {
-        let vectors = if outputs <= isa.lanes() { 1 } else { 2 };
-        let width = vectors * isa.lanes();
+        let width = block_width(isa, outputs);
         Self { inputs, outputs, width, blocks: outputs.div_ceil(width) }
     }
 
@@ -43,15 +43,11 @@ impl Layout {
     }
 }
 
-/// Transforms `weight`, read by `order`; mirrored for the gradient of the input.
-pub(super) fn pack(
-    isa: Isa,
-    layout: Layout,
-    weight: &[f32],
-    order: Order,
-    mirrored: bool,
-) -> Output {
-    assert_eq!(weight.len(), layout.inputs * layout.outputs * 27, "a kernel holds 27 taps");
+/// Transforms the weights, mirrored for the gradient of the input.
+pub(super) fn pack(isa: Isa, layout: Layout, work: &Work<'_>) -> Output {
+    let Work { shape, direction, weight, .. } = *work;
+    let order = Order::new(direction, shape.inputs);
+    let mirrored = direction == Direction::InputGradient;
     let mut packed = Output::new(layout.len());
     let target = packed.target();
     let groups = layout.inputs.div_ceil(INPUTS);

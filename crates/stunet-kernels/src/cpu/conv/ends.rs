@@ -1,0 +1,113 @@
+//! The tensors at both ends of a convolution, as kernels see them.
+
+use super::Shape;
+use crate::cpu::memory::{Lines, Output, Target};
+
+/// Channels to read, from one tensor or from several as if they were concatenated.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The tensors' values, with their channels.
+    parts: &'a [(&'a [f32], usize)],
+    /// Voxels of a channel.
+    voxels: usize,
+}
+
+impl<'a> Source<'a> {
+    /// `channels` channels of `voxels` voxels in each of `batch` samples.
+    ///
+    /// # Panics
+    /// When the parts hold anything else.
+    pub(super) fn new(
+        parts: &'a [(&'a [f32], usize)],
+        [batch, channels, voxels]: [usize; 3],
+    ) -> Self {
+        assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), channels, "channels read");
+        for (values, channels) in parts {
+            assert_eq!(values.len(), batch * channels * voxels, "values read");
+        }
+        Self { parts, voxels }
+    }
+
+    /// The voxels of one channel of one sample.
+    #[inline(always)]
+    pub(super) fn channel(&self, sample: usize, mut channel: usize) -> &'a [f32] {
+        for &(values, channels) in self.parts {
+            if channel < channels {
+                return &values[(sample * channels + channel) * self.voxels..][..self.voxels];
+            }
+            channel -= channels;
+        }
+        panic!("a source has fewer channels than are read");
+    }
+}
+
+/// Channels to write, to one tensor or to several as if they were concatenated.
+pub(super) struct Sink {
+    /// Where the tensors begin, with their channels.
+    parts: Vec<(Target, usize)>,
+    /// Voxels of a channel.
+    pub voxels: usize,
+}
+
+impl Sink {
+    /// New tensors of `parts` channels, and the sink that writes to them while they live.
+    pub(super) fn create(parts: &[usize], batch: usize, voxels: usize) -> (Vec<Output>, Self) {
+        let create = |channels: &usize| Output::new(batch * channels * voxels);
+        let mut outputs: Vec<_> = parts.iter().map(create).collect();
+        let targets = outputs.iter_mut().map(Output::target).zip(parts.iter().copied());
+        let sink = Self { parts: targets.collect(), voxels };
+        (outputs, sink)
+    }
+
+    /// The tensor that holds a channel, and where in it that channel of a sample begins.
+    #[inline(always)]
+    pub(super) fn channel(&self, sample: usize, mut channel: usize) -> (Target, usize) {
+        for &(target, channels) in &self.parts {
+            if channel < channels {
+                return (target, (sample * channels + channel) * self.voxels);
+            }
+            channel -= channels;
+        }
+        panic!("a sink has fewer channels than are written");
+    }
+}
+
+/// Which way a kernel is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// The convolution itself.
+    Forward,
+    /// The gradient of its input: the kernel mirrored, its outputs read and its inputs written.
+    InputGradient,
+}
+
+/// A convolution, or the gradient of its input, without the way in which it is computed.
+pub(super) struct Work<'a> {
+    pub shape: &'a Shape,
+    pub direction: Direction,
+    pub source: Source<'a>,
+    /// `[Cout, Cin, 3, 3, 3]`.
+    pub weight: &'a [f32],
+    /// What sums begin with, for each channel written; zero without.
+    pub bias: Option<&'a [f32]>,
+    pub sink: Sink,
+}
+
+impl Work<'_> {
+    /// Channels read and written.
+    pub(super) fn channels(&self) -> [usize; 2] {
+        match self.direction {
+            Direction::Forward => [self.shape.inputs, self.shape.outputs],
+            Direction::InputGradient => [self.shape.outputs, self.shape.inputs],
+        }
+    }
+
+    /// What sums begin with, zero for channels there are not, `len` in all.
+    pub(super) fn start(&self, len: usize) -> Lines {
+        let mut start = Lines::zeros(len);
+        if let Some(bias) = self.bias {
+            start.values_mut()[..bias.len()].copy_from_slice(bias);
+        }
+        start
+    }
+}
