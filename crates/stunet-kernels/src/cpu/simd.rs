@@ -96,6 +96,9 @@ pub(crate) enum Isa {
     /// 8 lanes in two registers, with fused multiply-add.
     #[cfg(target_arch = "aarch64")]
     Neon,
+    /// 16 lanes in plain Rust, with the tiles of AVX-512.
+    #[cfg(test)]
+    Sixteen,
     /// Plain Rust: what the compiler makes of it.
     Portable,
 }
@@ -116,6 +119,10 @@ impl Isa {
         #[cfg(target_arch = "aarch64")]
         if neon::has_neon() {
             found.push(Self::Neon);
+        }
+        #[cfg(test)]
+        if !cfg!(miri) && found.first().is_none_or(|best| best.lanes() < 16) {
+            found.push(Self::Sixteen);
         }
         found.push(Self::Portable);
         found
@@ -139,6 +146,8 @@ impl Isa {
             Self::Avx2 => x86::run_avx2(task),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => neon::run_neon(task),
+            #[cfg(test)]
+            Self::Sixteen => task.run(portable::Sixteen),
             Self::Portable => task.run(Portable),
         }
     }
@@ -152,6 +161,8 @@ impl Isa {
             Self::Avx2 => x86::Avx2::LANES,
             #[cfg(target_arch = "aarch64")]
             Self::Neon => neon::Neon::LANES,
+            #[cfg(test)]
+            Self::Sixteen => portable::Sixteen::LANES,
             Self::Portable => Portable::LANES,
         }
     }

@@ -2,28 +2,22 @@
 
 use super::Simd;
 
-/// Eight lanes, left to the compiler.
-#[derive(Clone, Copy)]
-pub(crate) struct Portable;
-
-const LANES: usize = 8;
-
-impl Simd for Portable {
-    type Vector = [f32; LANES];
-    const LANES: usize = LANES;
-    // A vector here is two of NEON's 32 registers or two of SSE's 16.
-    const TILE: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
-    const CHANNEL_TILE: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
-    const PLANES: usize = 2;
+/// Vectors of so many lanes, left to the compiler.
+macro_rules! plain {
+    ($name:ident, $lanes:literal, $($constant:ident = $value:expr),*) => {
+impl Simd for $name {
+    type Vector = [f32; $lanes];
+    const LANES: usize = $lanes;
+    $(const $constant: usize = $value;)*
 
     #[inline(always)]
     fn zero(self) -> Self::Vector {
-        [0.0; LANES]
+        [0.0; $lanes]
     }
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Vector {
-        [value; LANES]
+        [value; $lanes]
     }
 
     #[inline(always)]
@@ -56,12 +50,35 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise; an array of `f32` is aligned as an `f32` is.
-        unsafe { from.cast::<[f32; LANES]>().read() }
+        unsafe { from.cast::<[f32; $lanes]>().read() }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: Self::Vector) {
         // SAFETY: the caller's promise; an array of `f32` is aligned as an `f32` is.
-        unsafe { to.cast::<[f32; LANES]>().write(value) }
+        unsafe { to.cast::<[f32; $lanes]>().write(value) }
     }
 }
+    };
+}
+
+/// Eight lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+// A vector here is two of NEON's 32 registers or two of SSE's 16.
+plain!(
+    Portable,
+    8,
+    TILE = if cfg!(target_arch = "aarch64") { 6 } else { 2 },
+    CHANNEL_TILE = if cfg!(target_arch = "aarch64") { 4 } else { 2 },
+    PLANES = 2
+);
+
+/// The shapes of AVX-512 in plain Rust: kernels are tested in them on machines without it.
+#[cfg(test)]
+#[derive(Clone, Copy)]
+pub(crate) struct Sixteen;
+
+#[cfg(test)]
+plain!(Sixteen, 16, TILE = 14, CHANNEL_TILE = 8, PLANES = 6);
