@@ -44,7 +44,8 @@ def plans():
         "resampling_fn_data": function, "resampling_fn_data_kwargs": resampling,
         "resampling_fn_seg": function, "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
         "resampling_fn_probabilities": function, "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
-        "architecture": {"network_class_name": "STUNet", "arch_kwargs": {}, "_kw_requires_import": []},
+        "architecture": {"network_class_name": "STUNet", "_kw_requires_import": [], "arch_kwargs": {
+            "n_stages": 6, "kernel_sizes": [[3, 3, 3]] * 6, "strides": [[1, 1, 1], *[[2, 2, 2]] * 4, [1, 1, 2]]}},
     }
     intensities = {"max": 3382.0, "mean": 33.5, "median": 40.0, "min": -1207.0, "percentile_00_5": -950.0,
                    "percentile_99_5": 900.0, "std": 310.25}
