@@ -108,13 +108,6 @@ fn check_report(path: &Path, predicted: usize, skipped: usize) {
 }
 
 #[test]
-fn killed_at_random_and_started_again() {
-    killed_and_started_again(24, 3);
-}
-
-/// The full size: about two minutes.
-#[test]
-#[ignore = "long; the same with fewer cases runs always"]
 fn two_hundred_cases_killed_five_times() {
     killed_and_started_again(200, 5);
 }
