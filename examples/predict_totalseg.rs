@@ -14,11 +14,12 @@ use burn::tensor::Device;
 use clap::Parser;
 use common::phantoms::{PhantomCase, dice, mean, phantom};
 use common::{demo, overlay};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stunet::data::{image::Image, labels::LabelMap, nifti};
-use stunet::infer::{Event, Model, OpenOptions, PredictOptions, predict};
+use stunet::infer::{Event, Model, OpenOptions, PredictOptions, Stage, predict};
 use stunet_testing::phantom::ScanOptions;
 
 /// Segments a CT with the published weights of STU-Net, or a phantom with the demo model.
@@ -58,13 +59,15 @@ fn main() -> anyhow::Result<()> {
 
     let begin = Instant::now();
     let options = PredictOptions { mirror: args.tta, ..PredictOptions::default() };
+    let watched = std::io::stderr().is_terminal();
     let prediction = predict(&model, &image, &options, &mut |event| {
-        if let Event::Windows { done: done @ 1.., total } = event {
-            eprint!("\rwindow {done} of {total}");
+        match event {
+            Event::Windows { done, total } if watched => eprint!("\rwindow {done} of {total}"),
+            Event::Stage(Stage::Export) if watched => eprintln!(),
+            _ => {}
         }
         ControlFlow::Continue(())
     })?;
-    eprintln!();
     println!("{:.1} s", begin.elapsed().as_secs_f64());
 
     // The phantom's truth has the demo model's labels; other weights have others.
