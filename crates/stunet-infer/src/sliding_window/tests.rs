@@ -1,0 +1,302 @@
+//! Windows against what the references do with arrays of classes × volume.
+
+use super::*;
+use half::f16;
+use ndarray::s;
+use proptest::prelude::*;
+
+/// A network whose logits depend on the voxel, its place in the window and the class.
+pub(crate) struct Fake {
+    pub classes: usize,
+    pub gain: f32,
+}
+
+impl Network for Fake {
+    fn num_classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Three planes at a time, which divide few windows evenly.
+    fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+        let depth = window.dim().1;
+        for from in (0..depth).step_by(3) {
+            let planes = from..(from + 3).min(depth);
+            let piece = self.whole(&window).slice(s![.., planes.clone(), .., ..]).to_owned();
+            take(planes, piece.as_slice().expect("in standard layout"));
+        }
+    }
+}
+
+impl Fake {
+    /// Logits `[C, z, y, x]` of all planes.
+    pub fn whole(&self, window: &Array4<f32>) -> Array4<f32> {
+        let (_, z, y, x) = window.dim();
+        Array4::from_shape_fn((self.classes, z, y, x), |(c, z, y, x)| {
+            let place = (c * 11 + z * 3 + y * 5 + x * 7) as f32;
+            self.gain * (window[[0, z, y, x]] * (c as f32 - 1.0) + place.sin())
+        })
+    }
+}
+
+/// A [`Fake`] that leaves its logits on a device.
+pub(crate) struct There(pub Fake);
+
+impl Network for There {
+    fn num_classes(&self) -> usize {
+        self.0.classes
+    }
+
+    fn logits(&self, _: Array4<f32>, _: &mut dyn FnMut(Range<usize>, &[f32])) {
+        panic!("read back")
+    }
+
+    fn resident(&self) -> Option<&dyn Resident> {
+        Some(self)
+    }
+}
+
+impl Resident for There {
+    fn device(&self) -> Device {
+        Device::flex()
+    }
+
+    fn logits_there(&self, window: Array4<f32>) -> Tensor<4> {
+        let logits = self.0.whole(&window);
+        let (c, z, y, x) = logits.dim();
+        let data = TensorData::new(logits.into_raw_vec_and_offset().0, [c, z, y, x]);
+        Tensor::from_data(data, (&self.device(), DType::F32))
+    }
+}
+
+/// Collects all planes.
+#[derive(Default)]
+struct Collect(Vec<Vec<f32>>);
+
+impl PlaneSink for Collect {
+    fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError> {
+        assert_eq!(z, self.0.len(), "planes come in order");
+        self.0.push(plane.clone());
+        Ok(())
+    }
+}
+
+pub(crate) fn image(shape: [usize; 3]) -> Array4<f32> {
+    Array4::from_shape_fn((1, shape[0], shape[1], shape[2]), |(_, z, y, x)| {
+        ((z * 31 + y * 17 + x * 13) % 23) as f32 / 11.0 - 1.0
+    })
+}
+
+pub(crate) fn recipe(reference: Reference, accumulation: Accumulation, axes: &[usize]) -> Recipe {
+    Recipe {
+        window: [4, 6, 8],
+        step_size: 0.5,
+        mirror_axes: axes.to_vec(),
+        reference,
+        accumulation,
+        on_device: false,
+    }
+}
+
+fn run(fakes: &[impl Network], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+    let networks: Vec<&dyn Network> = fakes.iter().map(|f| f as &dyn Network).collect();
+    let mut sink = Collect::default();
+    let image = image(shape);
+    slide(&networks, image.view(), recipe, &mut sink, &mut |_, _| ControlFlow::Continue(()))
+        .unwrap();
+    sink.0
+}
+
+/// What the references do: arrays of classes × volume, fold after fold.
+pub(crate) fn whole_volume(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+    let windows = Windows::new(shape, recipe.window, recipe.step_size).unwrap();
+    let half = recipe.effective_accumulation() == Accumulation::F16;
+    let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };
+    let v1 = recipe.reference.is_v1();
+    let [z, y, x] = windows.padded_shape();
+    let classes = fakes[0].classes;
+    let image = image(shape);
+    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes);
+    let count = passes.len() as f32;
+    let importance = recipe.importance(windows.len());
+    let mut mean = Array4::<f32>::zeros((classes, z, y, x));
+    for fake in fakes {
+        let mut sums = Array4::<f32>::zeros((classes, z, y, x));
+        let mut weights = ndarray::Array3::<f32>::zeros((z, y, x));
+        for start in windows.iter() {
+            let [d, h, w] = recipe.window;
+            let mut prediction = Array4::<f32>::zeros((classes, d, h, w));
+            for &flips in &passes {
+                let logits = fake.whole(&windows.cut(image.view(), start, flips));
+                let mut pass = mirror::mirrored(logits, flips);
+                if v1 {
+                    for mut voxel in pass.lanes_mut(ndarray::Axis(0)) {
+                        let mut block = voxel.to_vec();
+                        crate::blend::softmax(&mut block, 1, &mut vec![], &mut vec![]);
+                        voxel.assign(&ndarray::Array1::from(block));
+                    }
+                    prediction = prediction + pass * (1.0 / count);
+                } else {
+                    prediction += &pass;
+                }
+            }
+            for ((c, k, j, i), v) in prediction.indexed_iter() {
+                let v = if v1 { *v } else { v / count };
+                let at = [start[0] + k, start[1] + j, start[2] + i];
+                let weight = importance.as_ref().map_or(1.0, |m| m[(k * h + j) * w + i]);
+                let sum = &mut sums[[c, at[0], at[1], at[2]]];
+                *sum = round(*sum + v * weight);
+                if c == 0 {
+                    weights[at] = round(weights[at] + weight);
+                }
+            }
+        }
+        for (at, v) in sums.indexed_iter() {
+            mean[at] = round(mean[at] + round(v / weights[[at.1, at.2, at.3]]));
+        }
+    }
+    let mean = mean.mapv(|v| if fakes.len() > 1 { round(v / fakes.len() as f32) } else { v });
+    let [b0, b1, b2] = windows.padding_below();
+    let cropped =
+        mean.slice_move(ndarray::s![.., b0..b0 + shape[0], b1..b1 + shape[1], b2..b2 + shape[2]]);
+    cropped.axis_iter(ndarray::Axis(1)).map(|p| p.iter().copied().collect()).collect()
+}
+
+pub(crate) const ALL: [(Reference, Accumulation); 5] = [
+    (Reference::NnUNetV1, Accumulation::F32),
+    (Reference::NnUNetV22, Accumulation::F16),
+    (Reference::NnUNetV22, Accumulation::F32),
+    (Reference::NnUNetV28, Accumulation::F16),
+    (Reference::NnUNetV28, Accumulation::F32),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn slab_equals_whole_volume(
+        shape in [1usize..14, 1..14, 1..14],
+        which in 0usize..5,
+        axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+    ) {
+        let (reference, accumulation) = ALL[which];
+        let recipe = recipe(reference, accumulation, &axes);
+        let fakes = [Fake { classes: 3, gain: 1.0 }];
+        prop_assert_eq!(run(&fakes, shape, &recipe), whole_volume(&fakes, shape, &recipe));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn sums_on_the_device_are_those_on_the_host(
+        shape in [1usize..14, 1..14, 1..14],
+        which in 0usize..5,
+        axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+        folds in 1usize..3,
+    ) {
+        let (reference, _) = ALL[which];
+        let recipe = recipe(reference, Accumulation::F32, &axes);
+        let gains = &[1.0, 0.3][..folds];
+        let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
+        let there: Vec<_> = gains.iter().map(|gain| There(Fake { classes: 3, gain: *gain })).collect();
+        let host = run(&fakes, shape, &recipe).concat();
+        let device = run(&there, shape, &Recipe { on_device: true, ..recipe.clone() }).concat();
+        // v1's probabilities go through the device's own exponential.
+        let bound = if reference.is_v1() { 1e-6 } else { 0.0 };
+        let most = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        prop_assert!(most <= bound, "{}", most);
+        prop_assert_eq!(host.len(), device.len());
+    }
+}
+
+#[test]
+fn what_fails_beside_the_device_stops_the_windows() {
+    let there = There(Fake { classes: 2, gain: f32::INFINITY });
+    let recipe = Recipe { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[]) };
+    let networks: [&dyn Network; 1] = [&there];
+    let image = image([30, 9, 10]);
+    let mut done = 0;
+    let result =
+        slide(&networks, image.view(), &recipe, &mut Collect::default(), &mut |n, total| {
+            done = total - n;
+            ControlFlow::Continue(())
+        });
+    assert!(matches!(result, Err(InferError::NotFinite { plane: 0 })), "{result:?}");
+    assert!(done > 0, "stopped before the last window");
+}
+
+#[test]
+fn folds_are_averaged() {
+    let fakes = [Fake { classes: 3, gain: 1.0 }, Fake { classes: 3, gain: 0.3 }];
+    for (reference, accumulation) in ALL {
+        let recipe = recipe(reference, accumulation, &[2]);
+        let found = run(&fakes, [7, 9, 11], &recipe).concat();
+        let expected = whole_volume(&fakes, [7, 9, 11], &recipe).concat();
+        let bound = if accumulation == Accumulation::F16 { 0.0 } else { 2e-6 };
+        let differ = found.iter().zip(&expected).any(|(a, b)| (a - b).abs() > bound);
+        assert!(!differ, "{reference:?} {accumulation:?}");
+    }
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let fakes = [Fake { classes: 5, gain: 1.0 }];
+    for (reference, accumulation) in ALL {
+        let recipe = recipe(reference, accumulation, &[0, 1, 2]);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| run(&fakes, [9, 10, 11], &recipe))
+        };
+        assert_eq!(on(1), on(3), "{reference:?} {accumulation:?}");
+    }
+}
+
+#[test]
+fn overflow_of_half_precision_names_the_remedy() {
+    let fake = Fake { classes: 3, gain: 1e4 };
+    for reference in [Reference::NnUNetV22, Reference::NnUNetV28] {
+        let slide_with =
+            |accumulation| {
+                let recipe = recipe(reference, accumulation, &[]);
+                let mut sink = Collect::default();
+                let image = image([8, 9, 10]);
+                let networks: [&dyn Network; 1] = [&fake];
+                slide(&networks, image.view(), &recipe, &mut sink, &mut |_, _| {
+                    ControlFlow::Continue(())
+                })
+            };
+        let message = slide_with(Accumulation::F16).unwrap_err().to_string();
+        assert!(message.contains("f32 accumulation"), "{message}");
+        slide_with(Accumulation::F32).unwrap();
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_noticed() {
+    let fake = Fake { classes: 2, gain: f32::INFINITY };
+    for (reference, accumulation) in ALL {
+        let recipe = recipe(reference, accumulation, &[]);
+        let networks: [&dyn Network; 1] = [&fake];
+        let mut sink = Collect::default();
+        let image = image([8, 9, 10]);
+        let result = slide(&networks, image.view(), &recipe, &mut sink, &mut |_, _| {
+            ControlFlow::Continue(())
+        });
+        assert!(result.is_err(), "{reference:?}");
+    }
+}
+
+#[test]
+fn a_break_interrupts() {
+    let fake = Fake { classes: 2, gain: 1.0 };
+    let recipe = recipe(Reference::NnUNetV1, Accumulation::F32, &[]);
+    let networks: [&dyn Network; 1] = [&fake];
+    let mut heard = Vec::new();
+    let image = image([8, 9, 10]);
+    let result =
+        slide(&networks, image.view(), &recipe, &mut Collect::default(), &mut |done, total| {
+            heard.push((done, total));
+            if done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    assert!(matches!(result, Err(InferError::Interrupted)));
+    assert_eq!(heard, [(0, 12), (1, 12), (2, 12)]);
+}
