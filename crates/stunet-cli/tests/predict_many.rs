@@ -153,6 +153,26 @@ fn memory_that_is_bounded_is_kept_or_refused_in_one_line() {
 }
 
 #[test]
+fn sums_go_to_the_device_where_they_fit() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let run = |room: &str, name: &str| {
+        let done = stunet(arguments(&input, &scene.path(name), &["--device-memory", room]));
+        let (stdout, stderr) = said(&done);
+        assert!(done.status.success(), "{stderr}");
+        (stdout, stunet::data::nifti::read_labelmap(&scene.path(name)).unwrap())
+    };
+    let (there, found) = run("1G", "there.nii.gz");
+    assert!(there.contains("of the device for sums"), "{there}");
+    let (here, expected) = run("0.000001G", "here.nii.gz");
+    assert!(here.contains("sums on the host"), "{here}");
+    assert_eq!(found.geometry, expected.geometry);
+    let differ = found.data.iter().zip(&expected.data).filter(|(a, b)| a != b).count();
+    // Equal but for voxels whose classes are equal to the last digits.
+    assert!(differ * 1000 <= found.data.len(), "{differ}");
+}
+
+#[test]
 fn confidence_lies_in_a_folder_of_its_own() {
     let scene = Scene::new();
     let input = scene.volume("ct.nii");

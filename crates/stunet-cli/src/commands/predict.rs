@@ -232,9 +232,11 @@ impl<'a> Session<'a> {
             1 => String::new(),
             parts => format!(" in {parts} parts ({num_repeated} of them twice)"),
         };
-        let there = match device_bytes {
-            0 => String::new(),
-            bytes => format!(", {} of the device for sums", output::bytes(bytes)),
+        let there = match (device_bytes, self.args.device_memory) {
+            (0, None) => String::new(),
+            // More than was allowed, or in half precision.
+            (0, Some(_)) => ", sums on the host".to_owned(),
+            (bytes, _) => format!(", {} of the device for sums", output::bytes(bytes)),
         };
         let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
         let line = format!(
