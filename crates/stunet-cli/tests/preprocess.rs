@@ -4,9 +4,10 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::{STUNET, Scene, said, stunet};
 use serde_json::{Value, json};
@@ -121,7 +122,11 @@ fn only_what_changed_is_prepared_anew() {
     let scene = scene(&["a", "b"], 20);
     assert_eq!(statuses(&scene, &[]), "ww");
     assert_eq!(statuses(&scene, &[]), "kk");
+    // As out of a backup: as long as before, and older than what was made from it.
     label(&scene, "b", 20, 2.0);
+    let source = scene.path("nnUNet_raw/Dataset001_A/labelsTr/b.nii");
+    let older = SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(source).unwrap().set_modified(older).unwrap();
     assert_eq!(statuses(&scene, &["--no-check"]), "kw");
     let copied = scene.path("nnUNet_preprocessed/Dataset001_A/gt_segmentations/b.nii");
     let label = scene.path("nnUNet_raw/Dataset001_A/labelsTr/b.nii");

@@ -1,6 +1,7 @@
 //! `stunet preprocess`: the cases of a planned dataset, ready for training.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -229,26 +230,33 @@ fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
         let target = home.join(format!("{}{}", case.name, job.dataset.info().file_ending));
         if !is_copy(&case.labels, &target) {
             let part = home.join(format!(".stunet-{}.tmp", case.name));
-            let copy = || {
-                // What a killed program left may be write-protected, as its source was.
-                let _ = fs::remove_file(&part);
-                fs::copy(&case.labels, &part).and_then(|_| fs::rename(&part, &target))
-            };
-            copy().with_context(|| format!("cannot write {}", target.display()))?;
+            copy(&case.labels, &part)
+                .and_then(|()| fs::rename(&part, &target))
+                .with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
     Ok(())
 }
 
-/// Whether a file is as long as its source, and no older.
+/// Copies a file's bytes and its time, by which [`is_copy`] knows it again.
+fn copy(source: &Path, target: &Path) -> io::Result<()> {
+    let mut from = File::open(source)?;
+    let mut to = File::create(target)?;
+    io::copy(&mut from, &mut to)?;
+    // Where the file system keeps no times, labels are copied anew each time.
+    let _ = from.metadata().and_then(|of| to.set_modified(of.modified()?));
+    Ok(())
+}
+
+/// Whether a file is as long as its source and of the same time.
+///
+/// Not "no older": a source may come back from a backup, and clocks tick coarsely.
 fn is_copy(source: &Path, target: &Path) -> bool {
-    match (fs::metadata(source), fs::metadata(target)) {
-        (Ok(source), Ok(target)) => {
-            let newer = source.modified().ok() <= target.modified().ok();
-            source.len() == target.len() && newer
-        }
-        _ => false,
-    }
+    let state = |path| {
+        let of = fs::metadata(path).ok()?;
+        Some((of.len(), of.modified().ok()?))
+    };
+    state(source).is_some_and(|of| state(target) == Some(of))
 }
 
 impl Report {
