@@ -163,7 +163,10 @@ impl Crops {
         let windows = Windows::new([z, y, x], patch, 1.0)?;
         let as_floats = labels.mapv(f32::from).insert_axis(Axis(0));
         let cut = |volume: &Array4<f32>| -> Vec<_> {
-            windows.iter().map(|start| windows.cut(volume.view(), start, [false; 3])).collect()
+            windows
+                .iter()
+                .map(|start| windows.cut(&volume.view().into(), start, [false; 3]))
+                .collect()
         };
         let (images, labels) = (cut(image), cut(&as_floats));
         let views: Vec<_> = images.iter().map(|a| a.view()).collect();

@@ -1,20 +1,159 @@
-//! Wide registers where the processor has them.
+//! Wide registers where the processor has them, and half precision inside such loops.
+
+use half::f16;
+
+/// What [`wide`] runs.
+///
+/// [`run`](Self::run) must be `#[inline(always)]`, as must what it calls: what is not inlined is not
+/// compiled anew. That is why this is no closure, which is inlined or not as the compiler likes.
+pub trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn run(self) -> Self::Output;
+}
 
 /// Runs `work` compiled for AVX2 where there is such a processor, as it is elsewhere.
 ///
-/// What `work` calls takes part as far as it is inlined. The same operations are done in the same
-/// order, and none are contracted: results are equal bit by bit.
+/// The same operations are done in the same order, and none are contracted: results are equal bit
+/// by bit.
 ///
 /// ```
-/// let mut values = vec![1.0f32; 100];
-/// stunet_data::simd::wide(|| values.iter_mut().for_each(|v| *v *= 2.0));
+/// use stunet_data::simd::{Work, wide};
+///
+/// struct Double<'a>(&'a mut [f32]);
+///
+/// impl Work for Double<'_> {
+///     type Output = ();
+///
+///     #[inline(always)]
+///     fn run(self) {
+///         self.0.iter_mut().for_each(|v| *v *= 2.0);
+///     }
+/// }
+///
+/// let mut values = vec![1.0; 100];
+/// wide(Double(&mut values));
 /// assert_eq!(values, [2.0; 100]);
 /// ```
 #[inline(always)]
-pub fn wide<R>(work: impl FnOnce() -> R) -> R {
+pub fn wide<W: Work>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(simd, work);
+        return pulp::Simd::vectorize(simd, Vectorized(work));
     }
-    work()
+    work.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+struct Vectorized<W>(W);
+
+#[cfg(target_arch = "x86_64")]
+impl<W: Work> pulp::NullaryFnOnce for Vectorized<W> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn call(self) -> W::Output {
+        self.0.run()
+    }
+}
+
+/// An f16 as f32, exactly.
+///
+/// As [`f16::to_f32`], but without branches or calls, so that loops over it are vectorised.
+#[inline(always)]
+pub fn widened(value: f16) -> f32 {
+    /// 2^112: between the biases of the two exponents.
+    const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+    let bits = u32::from(value.to_bits());
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * REBIAS;
+    // What was infinite or no number has come out as 2^16 or more.
+    let beyond = if magnitude >= 65_536.0 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(magnitude.to_bits() | beyond | (bits & 0x8000) << 16)
+}
+
+/// An f32 rounded to the nearest f16, ties to even.
+///
+/// As [`f16::from_f32`], likewise; of what is no number, the bits may differ.
+#[inline(always)]
+pub fn narrowed(value: f32) -> f16 {
+    /// The exponent's bias, and half of the last place less one.
+    const REBIAS: u32 = (112u32 << 23).wrapping_neg().wrapping_add(0x0fff);
+    /// 2^16, 2^-14 and infinity.
+    const TOO_LARGE: i32 = 143 << 23;
+    const SMALLEST_NORMAL: i32 = 113 << 23;
+    const INFINITE: i32 = 0x7f80_0000;
+    let bits = value.to_bits();
+    let magnitude = bits & 0x7fff_ffff;
+    let normal = magnitude.wrapping_add(REBIAS).wrapping_add(magnitude >> 13 & 1) >> 13;
+    // In this sum the last place is that of the smallest f16: the processor rounds.
+    let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+    let order = magnitude as i32;
+    let finite = if order < SMALLEST_NORMAL { subnormal } else { normal };
+    let beyond = if order > INFINITE { 0x7e00 } else { 0x7c00 };
+    let rounded = if order >= TOO_LARGE { beyond } else { finite };
+    f16::from_bits((rounded | bits >> 16 & 0x8000) as u16)
+}
+
+/// [`widened`] values, one by one.
+///
+/// # Panics
+/// When the lengths differ.
+#[inline(always)]
+pub fn widen(from: &[f16], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = widened(*from));
+}
+
+/// [`narrowed`] values, one by one.
+///
+/// # Panics
+/// When the lengths differ.
+#[inline(always)]
+pub fn narrow(from: &[f32], to: &mut [f16]) {
+    assert_eq!(from.len(), to.len());
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = narrowed(*from));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let half = f16::from_bits(bits);
+            let (expected, found) = (half.to_f32(), widened(half));
+            let same = expected.to_bits() == found.to_bits();
+            assert!(same || expected.is_nan() && found.is_nan(), "{bits:#x}: {found}");
+        }
+    }
+
+    #[test]
+    fn values_are_narrowed_as_the_library_does() {
+        let check = |value: f32| {
+            let (expected, found) = (f16::from_f32(value), narrowed(value));
+            let same = expected.to_bits() == found.to_bits();
+            assert!(same || expected.is_nan() && found.is_nan(), "{value}: {expected}, {found}");
+        };
+        // Every half, what lies halfway to the next, and the neighbours of both.
+        for bits in 0..0x7c00u16 {
+            let value = f16::from_bits(bits).to_f32();
+            let next = f16::from_bits(bits + 1).to_f32();
+            let next = if next.is_finite() { next } else { 65_536.0 };
+            for at in [value, (value + next) / 2.0] {
+                for near in [at.next_down(), at, at.next_up()] {
+                    check(near);
+                    check(-near);
+                }
+            }
+        }
+        for value in [f32::INFINITY, f32::NAN, f32::MAX, f32::MIN_POSITIVE, 1e-45, 1e-8, 1e6] {
+            check(value);
+            check(-value);
+        }
+        // One bit pattern in 4001 of all.
+        (0..=u32::MAX).step_by(4001).for_each(|bits| check(f32::from_bits(bits)));
+    }
 }

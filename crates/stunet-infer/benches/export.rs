@@ -96,11 +96,15 @@ fn main() {
         let restore = Restore::new(taps.clone(), half, decision, place, Extras::default());
         let mut timed = Timed { restore, wall: 0.0, cpu: 0.0 };
         let tiles = [Tile::whole(from, to)];
-        let report =
-            slide_tiles(&[&network], image.view(), &recipe, &tiles, &mut timed, &mut |_, _| {
-                ControlFlow::Continue(())
-            })
-            .unwrap();
+        let report = slide_tiles(
+            &[&network],
+            image.view().into(),
+            &recipe,
+            &tiles,
+            &mut timed,
+            &mut |_, _| ControlFlow::Continue(()),
+        )
+        .unwrap();
         let (labels, _) = timed.restore.finish();
         println!(
             "{{\"program\": \"stunet\", \"task\": \"export\", \"sums\": \"{name}\", \"classes\": {classes}, \

@@ -6,10 +6,12 @@
 use crate::slab::{PlaneSums, Slab};
 use rayon::prelude::*;
 use std::ops::Range;
-use stunet_data::simd::wide;
+use stunet_data::simd::{Work, wide};
 
 /// Voxels treated at once; times the classes this fits in a core's cache.
 const BLOCK_VOXELS: usize = 256;
+/// The same where nothing is copied and only the sums should stay in the cache.
+const DIRECT_VOXELS: usize = 1024;
 
 /// How the passes over one window become one prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Blender {
             .filter_map(|(z, sum, target)| Some((z, sum, target?)))
             .collect();
         work.into_par_iter().for_each_init(Scratch::default, |scratch, (z, sum, mut target)| {
-            wide(|| self.plane(pass, fold, z, sum, &mut target, scratch));
+            wide(AddPlane { blender: self, pass, fold, z, sum, target: &mut target, scratch });
         });
         self.sum = sum;
     }
@@ -105,6 +107,9 @@ impl Blender {
         scratch: &mut Scratch,
     ) {
         let [_, height, width] = self.window;
+        if self.averaging == Averaging::Logits && pass.count == 1 {
+            return self.plane_as_it_is(pass, fold, z, target);
+        }
         let num_rows = (BLOCK_VOXELS / width).clamp(1, height);
         let within = target.rows();
         for y in within.clone().step_by(num_rows) {
@@ -124,7 +129,27 @@ impl Blender {
                 for (y, values) in rows.clone().zip(block.chunks_exact(width)) {
                     let from = (z * height + y) * width;
                     let importance = self.importance.as_ref().map(|m| &m[from..from + width]);
-                    target.add_row((fold, class, y), values, importance, &mut scratch.row);
+                    target.add_row((fold, class, y), values, importance);
+                }
+            }
+        }
+    }
+
+    /// One plane of logits that are not averaged over passes: they are added where they lie.
+    #[inline(always)]
+    fn plane_as_it_is(&self, pass: &Pass<'_>, fold: usize, z: usize, target: &mut PlaneSums<'_>) {
+        debug_assert_eq!(pass.flips, [false; 3], "the only pass is not mirrored");
+        let [_, height, width] = self.window;
+        let num_rows = (DIRECT_VOXELS / width).clamp(1, height);
+        let within = target.rows();
+        for first in within.clone().step_by(num_rows) {
+            for class in 0..self.num_classes {
+                let plane = class * pass.planes.len() + z - pass.planes.start;
+                let plane = &pass.logits[plane * height * width..][..height * width];
+                for y in first..(first + num_rows).min(within.end) {
+                    let importance =
+                        self.importance.as_ref().map(|m| &m[(z * height + y) * width..][..width]);
+                    target.add_row((fold, class, y), &plane[y * width..][..width], importance);
                 }
             }
         }
@@ -187,13 +212,33 @@ impl Blender {
     }
 }
 
+/// See [`Blender::plane`].
+struct AddPlane<'a, 'p> {
+    blender: &'a Blender,
+    pass: &'a Pass<'a>,
+    fold: usize,
+    z: usize,
+    sum: Option<&'a mut [f32]>,
+    target: &'a mut PlaneSums<'p>,
+    scratch: &'a mut Scratch,
+}
+
+impl Work for AddPlane<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { blender, pass, fold, z, sum, target, scratch } = self;
+        blender.plane(pass, fold, z, sum, target, scratch);
+    }
+}
+
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
     block: Vec<f32>,
     extremes: Vec<f32>,
     sums: Vec<f32>,
-    row: Vec<f32>,
 }
 
 /// Softmax over the classes of `block` `[C, voxels]`, in place.

@@ -17,7 +17,7 @@ use std::ops::Range;
 use stunet_data::labels::LabelVoxels;
 use stunet_data::preprocess::Placement;
 use stunet_data::preprocess::resample::AxisTaps;
-use stunet_data::simd::wide;
+use stunet_data::simd::{Work, wide};
 
 /// How the values of one voxel become its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +85,23 @@ impl Decision {
     }
 }
 
+/// See [`Decision::decide`].
+struct Decide<'a> {
+    decision: &'a Decision,
+    values: &'a [f32],
+    best: &'a mut Vec<f32>,
+    out: &'a mut [u16],
+}
+
+impl Work for Decide<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.decision.decide(self.values, self.best, self.out);
+    }
+}
+
 /// Labels at the network's resolution: what modes `fast` and `fastest` restore.
 pub struct NetworkLabels {
     decision: Decision,
@@ -126,7 +143,7 @@ impl RowSink for NetworkLabels {
             |(widened, best, out), (mut plane, z)| {
                 for y in rows.clone() {
                     let values = held.values(z, y).widened(0..length, widened);
-                    wide(|| decision.decide(values, best, out));
+                    wide(Decide { decision, values, best, out });
                     plane
                         .slice_mut(s![y, columns.clone()])
                         .assign(&ndarray::ArrayView1::from(&*out));
@@ -272,7 +289,7 @@ impl Restore {
                 let rows: Vec<usize> =
                     work.iter().filter(|(_, p)| p.contains(&z)).map(|(y, _)| *y).collect();
                 for &y in &rows {
-                    wide(|| source.row([z, y], &wanted, scratch));
+                    wide(RestoreRow { source: &source, at: [z, y], wanted: &wanted, scratch });
                     let narrowed = labels.row_mut(y).into_iter().zip(&scratch.labels);
                     narrowed.for_each(|(to, label)| *to = narrow(*label));
                     if let Some(grades) = &mut grades {
@@ -380,6 +397,23 @@ struct Scratch {
     labels: Vec<u16>,
     grades: Vec<u8>,
     sums: Vec<f32>,
+}
+
+/// See [`Source::row`].
+struct RestoreRow<'a> {
+    source: &'a Source<'a>,
+    at: [usize; 2],
+    wanted: &'a Wanted<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl Work for RestoreRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.source.row(self.at, self.wanted, self.scratch);
+    }
 }
 
 impl Source<'_> {

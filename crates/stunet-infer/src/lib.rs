@@ -31,6 +31,7 @@ pub mod predict;
 pub mod probabilities;
 pub mod slab;
 pub mod sliding_window;
+pub mod volume;
 pub mod windows;
 
 pub use blend::Averaging;

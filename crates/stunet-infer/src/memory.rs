@@ -79,7 +79,10 @@ pub(crate) struct Needs<'a> {
     pub num_folds: usize,
     pub accumulation: Accumulation,
     pub window_bytes: u64,
+    /// The volume and the labels, all held to the end.
     pub volume_bytes: u64,
+    /// The same where everything is predicted in one go: the volume goes as the labels come.
+    pub volume_bytes_at_once: u64,
     /// Bytes of the device that sums may take.
     pub device_room: u64,
     /// Whether all values are stored: in pieces of a few whole rows of the output.
@@ -94,8 +97,12 @@ impl Needs<'_> {
     pub fn plan(&self, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
         let output = [0, 1, 2].map(|axis| self.taps[axis].len());
         let whole = Tile::whole(self.windows.volume_shape(), output);
-        let fixed = self.window_bytes + self.volume_bytes + self.pieces_bytes(output);
-        let room = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed));
+        let pieces = self.pieces_bytes(output);
+        let room_beside = |volume: u64| {
+            let fixed = self.window_bytes + volume + pieces;
+            allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed))
+        };
+        let room = room_beside(self.volume_bytes_at_once);
         let there = band::device_bytes(self.num_classes, self.windows.window_shape()[0], &whole);
         let waiting = self.waiting_bytes(&whole);
         let can = self.accumulation == Accumulation::F32;
@@ -107,6 +114,7 @@ impl Needs<'_> {
             return Ok(self.finish(vec![whole]));
         }
         let (rows, columns) = (self.axis(1), self.axis(2));
+        let room = room_beside(self.volume_bytes);
         match self.divide(&rows, &columns, room) {
             Some(tiles) => Ok(self.finish(tiles)),
             None => {
@@ -114,6 +122,7 @@ impl Needs<'_> {
                     let widest = columns.finest().map(|piece| piece.network.len()).max();
                     self.sums_bytes(&piece.network, &(0..widest.unwrap_or(0)))
                 });
+                let fixed = self.window_bytes + self.volume_bytes + pieces;
                 let needed = fixed + least.max().unwrap_or(0);
                 Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
             }
@@ -132,8 +141,10 @@ impl Needs<'_> {
             sums_bytes: sums.max().unwrap_or(0),
             device_bytes: 0,
             window_bytes: self.window_bytes,
-            volume_bytes: self.volume_bytes
-                + self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len())),
+            volume_bytes: match tiles.len() {
+                1 => self.volume_bytes_at_once,
+                _ => self.volume_bytes,
+            } + self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len())),
             tiles,
         }
     }

@@ -8,8 +8,9 @@ use crate::mirror;
 use crate::model::Model;
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sliding_window::{Network, Recipe, RowSink, SlideReport, slide_tiles};
+use crate::volume::Volume;
 use crate::windows::Windows;
-use ndarray::{Array3, Array4};
+use ndarray::Array3;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -264,6 +265,7 @@ pub fn predict_prepared(
     let Prepared { preprocessed: Preprocessed { image: volume, trace }, secs } = prepared;
     let (_, z, y, x) = volume.dim();
     let shape = [z, y, x];
+    let volume = Volume::from(volume);
     let taps = match options.mode {
         Mode::Normal => trace.taps(),
         _ => shape.map(|n| AxisTaps::linear(n, n)),
@@ -288,7 +290,8 @@ pub fn predict_prepared(
             secs: pass_secs.map(|secs| secs * passes as f64),
         },
     )?;
-    let mut job = Job { model, recipe: &recipe, plan: &plan, volume, trace: &trace, events };
+    let mut job =
+        Job { model, recipe: &recipe, plan: &plan, volume: Some(volume), trace: &trace, events };
     let finished = match options.mode {
         Mode::Normal => job.normal(taps, options)?,
         Mode::Fast => job.by_label(RestoreOrder::Linear)?,
@@ -351,6 +354,14 @@ fn plan(
     let graded = if options.confidence.is_some() { file } else { 0 };
     let num_classes = model.labels().num_outputs();
     let stored = options.save_probabilities.is_some();
+    let volume = 4 * network * model.plans().num_channels() as u64;
+    let written = labels + graded;
+    // Labels are written as far as the windows have come, unless their planes are other planes.
+    let in_order = options.mode == Mode::Normal && trace.transpose_forward() == [0, 1, 2];
+    let volume_bytes_at_once = match in_order {
+        true => bytes_in_passing(windows, volume, written),
+        false => volume + written,
+    };
     let needs = Needs {
         windows,
         taps,
@@ -358,11 +369,27 @@ fn plan(
         num_folds: model.networks().len(),
         accumulation: recipe.effective_accumulation(),
         window_bytes: window_bytes(model, recipe, options),
-        volume_bytes: 4 * network * model.plans().num_channels() as u64 + labels + graded,
+        volume_bytes: volume + written,
+        volume_bytes_at_once,
         device_room: options.device_sums_bytes,
         stored,
     };
     needs.plan(options.memory_bytes)
+}
+
+/// Most bytes of a volume that goes as the windows pass, and of what is written as they do.
+fn bytes_in_passing(windows: &Windows, volume: u64, written: u64) -> u64 {
+    let shape = windows.volume_shape();
+    let below = windows.padding_below()[0];
+    let starts = &windows.starts()[0];
+    let held = starts.iter().enumerate().map(|(row, start)| {
+        let kept = Volume::share_held(shape, start.saturating_sub(below));
+        let closed = starts.get(row + 1).map_or(shape[0], |next| next.saturating_sub(below));
+        // Output planes beside the last that is closed are interpolated with it.
+        let done = (closed + 1).min(shape[0]) as f64 / shape[0] as f64;
+        (volume as f64 * kept + written as f64 * done).ceil() as u64
+    });
+    held.max().unwrap_or(volume + written)
 }
 
 fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError> {
@@ -407,7 +434,8 @@ struct Job<'a> {
     model: &'a Model,
     recipe: &'a Recipe,
     plan: &'a MemoryPlan,
-    volume: Array4<f32>,
+    /// Taken by the windows.
+    volume: Option<Volume<'static>>,
     trace: &'a Trace,
     events: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
 }
@@ -466,11 +494,12 @@ impl Job<'_> {
     }
 
     fn slide(&mut self, sink: &mut dyn RowSink) -> Result<SlideReport, InferError> {
+        let volume = self.volume.take().expect("a case slides once");
         let networks: Vec<&dyn Network> =
             self.model.networks().iter().map(|n| n as &dyn Network).collect();
         let events = &mut *self.events;
         let tiles = &self.plan.tiles;
-        slide_tiles(&networks, self.volume.view(), self.recipe, tiles, sink, &mut |done, total| {
+        slide_tiles(&networks, volume, self.recipe, tiles, sink, &mut |done, total| {
             events(Event::Windows { done, total })
         })
     }

@@ -15,11 +15,10 @@
 
 use crate::error::InferError;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
-use stunet_data::simd::wide;
+use stunet_data::simd::{Work, narrow, narrowed, wide, widen, widened};
 
 /// Rows `[C, X]` of sums, with the rows `[X]` of their weights.
 ///
@@ -104,7 +103,7 @@ impl<'a> RowValues<'a> {
             Self::Single(values) => &values[range],
             Self::Half(values) => {
                 scratch.resize(range.len(), 0.0);
-                values[range].convert_to_f32_slice(scratch);
+                widen(&values[range], scratch);
                 scratch
             }
         }
@@ -176,14 +175,13 @@ impl Slab {
         let mut row = self.held[at].take().unwrap_or_else(|| self.vacant());
         row.stale = false;
         let Sums::Single(sums) = &mut row.sums else { panic!("final rows are in f32") };
-        let mut bad = 0.0f32;
+        let mut finite = true;
         for (class, sums) in sums.chunks_exact_mut(self.layout.columns.len()).enumerate() {
             sums.copy_from_slice(values(class));
-            // 0 for every finite value, NaN for all others.
-            sums.iter().for_each(|v| bad += *v * 0.0);
+            finite &= all_finite(sums);
         }
         self.held[at] = Some(row);
-        if bad == 0.0 { Ok(()) } else { Err(InferError::NotFinite { plane: z }) }
+        if finite { Ok(()) } else { Err(InferError::NotFinite { plane: z }) }
     }
 
     /// A row that nobody uses; its sums may be those of an earlier use.
@@ -281,7 +279,7 @@ impl Slab {
                 let rows = held[within.clone()].par_iter_mut();
                 let finite = rows.map(|row| {
                     let row = row.as_mut().expect("windows cover every row");
-                    wide(|| row.close(layout))
+                    wide(Close { row, layout })
                 });
                 (!finite.reduce(|| true, |a, b| a && b)).then_some(plane)
             })
@@ -337,18 +335,15 @@ impl Row {
         let width = layout.columns.len();
         let folds = layout.num_folds as f32;
         let weights = self.weights.as_slice();
-        let mut bad = 0.0f32;
+        let mut finite = true;
         match &mut self.sums {
             Sums::Single(values) => {
                 for class in values.chunks_exact_mut(width) {
-                    for (v, w) in class.iter_mut().zip(weights) {
-                        *v /= w;
-                        if layout.num_folds > 1 {
-                            *v /= folds;
-                        }
-                        // 0 for every finite value, NaN for all others.
-                        bad += *v * 0.0;
+                    class.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
+                    if layout.num_folds > 1 {
+                        class.iter_mut().for_each(|v| *v /= folds);
                     }
+                    finite &= all_finite(class);
                 }
             }
             Sums::Half(values) => {
@@ -356,11 +351,11 @@ impl Row {
                 let (first, others) = values.split_at_mut(length);
                 let (mut mean, mut quotient) = (vec![0.0; width], vec![0.0; width]);
                 for (class, sums) in first.chunks_exact_mut(width).enumerate() {
-                    sums.convert_to_f32_slice(&mut mean);
+                    widen(sums, &mut mean);
                     mean.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
                     for other in others.chunks_exact(length) {
                         round(&mut mean, sums);
-                        other[class * width..][..width].convert_to_f32_slice(&mut quotient);
+                        widen(&other[class * width..][..width], &mut quotient);
                         quotient.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
                         round(&mut quotient, sums);
                         mean.iter_mut().zip(&quotient).for_each(|(m, q)| *m += q);
@@ -370,19 +365,40 @@ impl Row {
                         mean.iter_mut().for_each(|v| *v /= folds);
                         round(&mut mean, sums);
                     }
-                    mean.iter().for_each(|v| bad += *v * 0.0);
+                    finite &= all_finite(&mean);
                 }
             }
         }
-        bad == 0.0
+        finite
     }
+}
+
+/// See [`Row::close`].
+struct Close<'a> {
+    row: &'a mut Row,
+    layout: &'a Layout,
+}
+
+impl Work for Close<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        self.row.close(self.layout)
+    }
+}
+
+/// Whether none is infinite or no number; looks at all of them, in wide registers.
+#[inline(always)]
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |finite, v| finite & v.is_finite())
 }
 
 /// Rounds `values` to half precision, by way of `half`, which holds them afterwards.
 #[inline(always)]
 fn round(values: &mut [f32], half: &mut [f16]) {
-    half.convert_from_f32_slice(values);
-    half.convert_to_f32_slice(values);
+    narrow(values, half);
+    widen(half, values);
 }
 
 /// The open rows of one plane under a window.
@@ -420,7 +436,6 @@ impl PlaneSums<'_> {
         (fold, class, y): (usize, usize, usize),
         values: &[f32],
         importance: Option<&[f32]>,
-        scratch: &mut Vec<f32>,
     ) {
         let columns = self.columns.clone();
         let at = class * self.width + self.at_column;
@@ -432,11 +447,11 @@ impl PlaneSums<'_> {
                 add_weighted(&mut sums[at..at + values.len()], values, importance);
             }
             Sums::Half(sums) => {
-                let sums = &mut sums[fold * lane + at..][..values.len()];
-                scratch.resize(values.len(), 0.0);
-                sums.convert_to_f32_slice(scratch);
-                add_weighted(scratch, values, importance);
-                sums.convert_from_f32_slice(scratch);
+                add_weighted_half(
+                    &mut sums[fold * lane + at..][..values.len()],
+                    values,
+                    importance,
+                );
             }
         }
     }
@@ -464,5 +479,19 @@ fn add_weighted(sums: &mut [f32], values: &[f32], importance: Option<&[f32]>) {
             terms.for_each(|((s, v), g)| *s += v * g);
         }
         None => sums.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+    }
+}
+
+#[inline(always)]
+fn add_weighted_half(sums: &mut [f16], values: &[f32], importance: Option<&[f32]>) {
+    match importance {
+        Some(map) => {
+            let terms = sums.iter_mut().zip(values).zip(map);
+            terms.for_each(|((s, v), g)| *s = narrowed(widened(*s) + v * g));
+        }
+        None => {
+            let terms = sums.iter_mut().zip(values);
+            terms.for_each(|(s, v)| *s = narrowed(widened(*s) + v));
+        }
     }
 }

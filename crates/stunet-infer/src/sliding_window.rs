@@ -7,6 +7,7 @@ use crate::importance::importance;
 use crate::memory::{Tile, tile_starts};
 use crate::mirror;
 use crate::slab::Slab;
+use crate::volume::Volume;
 use crate::windows::Windows;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ndarray::{Array4, ArrayView4};
@@ -263,10 +264,11 @@ pub fn slide(
     let (_, z, y, x) = image.dim();
     let whole = [Tile::whole([z, y, x], [z, y, x])];
     let mut sink = Planes { sink, plane: Vec::new() };
-    slide_tiles(networks, image, recipe, &whole, &mut sink, progress)
+    slide_tiles(networks, image.into(), recipe, &whole, &mut sink, progress)
 }
 
-/// As [`slide`], tile after tile, handing out rows.
+/// As [`slide`], tile after tile, handing out rows; planes of an owned `image` are freed behind the
+/// windows of the last tile.
 ///
 /// Every voxel's sum has the terms of [`slide`] in the same order, whatever the tiles: values are
 /// equal bit by bit.
@@ -278,7 +280,7 @@ pub fn slide(
 /// As [`slide`].
 pub fn slide_tiles(
     networks: &[&dyn Network],
-    image: ArrayView4<'_, f32>,
+    image: Volume<'_>,
     recipe: &Recipe,
     tiles: &[Tile],
     sink: &mut dyn RowSink,
@@ -289,7 +291,7 @@ pub fn slide_tiles(
     let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
     assert!(networks.iter().all(|n| n.num_classes() == num_classes), "folds of one model");
-    let (_, z, y, x) = image.dim();
+    let [_, z, y, x] = image.shape();
     let windows = Windows::new([z, y, x], recipe.window, recipe.step_size)?;
     let passes = mirror::passes(recipe.reference, &recipe.mirror_axes);
     let starts: Vec<_> = tiles.iter().map(|tile| tile_starts(&windows, tile)).collect();
@@ -304,6 +306,7 @@ pub fn slide_tiles(
     let mut run = Run {
         networks,
         image,
+        last_tile: false,
         windows: &windows,
         blender: Blender::new(
             recipe.averaging(),
@@ -324,7 +327,8 @@ pub fn slide_tiles(
         Weighting::new(recipe.averaging(), recipe.window, importance, &residents[0].device())
     });
     run.step()?;
-    for (tile, starts) in tiles.iter().zip(&starts) {
+    for (index, (tile, starts)) in tiles.iter().zip(&starts).enumerate() {
+        run.last_tile = index + 1 == tiles.len();
         sink.begin(tile)?;
         let region = (z, tile.rows.clone(), tile.columns.clone());
         let below = windows.padding_below();
@@ -350,9 +354,11 @@ pub fn slide_tiles(
 }
 
 /// The state of one prediction.
-struct Run<'a> {
+struct Run<'a, 'v> {
     networks: &'a [&'a dyn Network],
-    image: ArrayView4<'a, f32>,
+    image: Volume<'v>,
+    /// Whether no later tile needs the planes behind the windows.
+    last_tile: bool,
     windows: &'a Windows,
     blender: Blender,
     passes: Vec<[bool; 3]>,
@@ -363,7 +369,7 @@ struct Run<'a> {
     peak_bytes: usize,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn step(&mut self) -> Result<(), InferError> {
         match (self.progress)(self.done, self.total) {
             ControlFlow::Continue(()) => Ok(()),
@@ -399,6 +405,7 @@ impl Run<'_> {
                 closed_y = next_y;
             }
             closed_z = next_z;
+            self.pass_planes(next_z);
         }
         self.peak_bytes = self.peak_bytes.max(slab.bytes());
         Ok(())
@@ -428,8 +435,16 @@ impl Run<'_> {
                 return Ok(Err(Gone));
             }
             closed = next;
+            self.pass_planes(next);
         }
         Ok(Ok(()))
+    }
+
+    /// No window of this tile begins below plane `z` any more.
+    fn pass_planes(&mut self, z: usize) {
+        if self.last_tile {
+            self.image.give_up_below(z);
+        }
     }
 
     fn window_there(
@@ -444,7 +459,7 @@ impl Run<'_> {
             for index in 0..count {
                 let flips = self.passes[index];
                 let forward = Instant::now();
-                let logits = network.logits_there(self.windows.cut(self.image, start, flips));
+                let logits = network.logits_there(self.windows.cut(&self.image, start, flips));
                 self.network_secs += forward.elapsed().as_secs_f64();
                 sum = Some(band.average(sum, logits, flips, [index, count]));
                 if index + 1 < count {
@@ -463,7 +478,7 @@ impl Run<'_> {
         for (fold, network) in self.networks.iter().enumerate() {
             for index in 0..count {
                 let flips = self.passes[index];
-                let window = self.windows.cut(self.image, start, flips);
+                let window = self.windows.cut(&self.image, start, flips);
                 let forward = Instant::now();
                 let mut blend_secs = 0.0;
                 network.logits(window, &mut |planes, logits| {

@@ -5,7 +5,8 @@
 //! `pad_nd_image`; nnU-Net 2.2 and 2.8 compute the same.
 
 use crate::error::InferError;
-use ndarray::{Array4, ArrayView4, s};
+use crate::volume::Volume;
+use ndarray::{Array4, s};
 
 /// The windows of one volume, in the order the reference visits them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,12 +103,12 @@ impl Windows {
     /// voxels of the padding are 0.
     ///
     /// # Shapes
-    /// `volume` `[C, Z, Y, X]` unpadded, the result `[C, z, y, x]` of the window's size.
+    /// `volume` is unpadded, the result `[C, z, y, x]` of the window's size.
     ///
     /// # Panics
     /// When `volume` is not of [`Self::volume_shape`].
-    pub fn cut(&self, volume: ArrayView4<f32>, start: [usize; 3], flips: [bool; 3]) -> Array4<f32> {
-        let [channels, z, y, x] = volume.dim().into();
+    pub fn cut(&self, volume: &Volume<'_>, start: [usize; 3], flips: [bool; 3]) -> Array4<f32> {
+        let [channels, z, y, x] = volume.shape();
         assert_eq!([z, y, x], self.shape, "the volume these windows were made for");
         let [dz, dy, dx] = self.window;
         let mut cut = Array4::zeros((channels, dz, dy, dx));
@@ -118,18 +119,13 @@ impl Windows {
         let at = [0, 1, 2].map(|a| from[a] + self.below[a] - start[a]);
         if (0..3).all(|a| from[a] < to[a]) {
             let length = [0, 1, 2].map(|a| to[a] - from[a]);
-            cut.slice_mut(s![
+            let target = cut.slice_mut(s![
                 ..,
                 at[0]..at[0] + length[0],
                 at[1]..at[1] + length[1],
                 at[2]..at[2] + length[2]
-            ])
-            .assign(&volume.slice(s![
-                ..,
-                from[0]..to[0],
-                from[1]..to[1],
-                from[2]..to[2]
-            ]));
+            ]);
+            volume.copy(&[0, 1, 2].map(|a| from[a]..to[a]), target);
         }
         crate::mirror::mirrored(cut, flips)
     }
@@ -175,7 +171,7 @@ mod tests {
         let windows = Windows::new([25, 3, 32], [32, 4, 32], 0.5).unwrap();
         assert_eq!(windows.padding_below(), [3, 0, 0]);
         let volume = Array4::from_elem((2, 25, 3, 32), 1.0f32);
-        let cut = windows.cut(volume.view(), [0, 0, 0], [false; 3]);
+        let cut = windows.cut(&volume.view().into(), [0, 0, 0], [false; 3]);
         assert_eq!(cut.dim(), (2, 32, 4, 32));
         assert_eq!(cut.sum(), volume.sum());
         assert_eq!(cut[[1, 2, 0, 0]], 0.0);

@@ -2,7 +2,7 @@
 
 use super::resample::Voxel;
 use crate::plans::{ChannelPlan, Normalization, Reference};
-use crate::simd::wide;
+use crate::simd::{Work, wide};
 use ndarray::{Array3, ArrayView3};
 use rayon::prelude::*;
 
@@ -68,7 +68,7 @@ fn sum_of_planes<T: Voxel>(
         .map(|plane| {
             let rows = plane.rows().into_iter();
             rows.map(|row| match row.to_slice() {
-                Some(row) => wide(|| sum_in_lanes(row, f)),
+                Some(row) => wide(SumInLanes(row, f)),
                 None => row.iter().map(|v| f(v.to_f64())).sum(),
             })
             .sum::<f64>()
@@ -78,15 +78,22 @@ fn sum_of_planes<T: Voxel>(
 }
 
 /// Several sums side by side: this is what the compiler turns into vector code.
-#[inline(always)]
-fn sum_in_lanes<T: Voxel>(row: &[T], f: impl Fn(f64) -> f64) -> f64 {
-    const LANES: usize = 16;
-    let mut sums = [0.0; LANES];
-    let (whole, rest) = row.as_chunks::<LANES>();
-    for piece in whole {
-        sums.iter_mut().zip(piece).for_each(|(s, v)| *s += f(v.to_f64()));
+struct SumInLanes<'a, T, F>(&'a [T], F);
+
+impl<T: Voxel, F: Fn(f64) -> f64> Work for SumInLanes<'_, T, F> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        const LANES: usize = 16;
+        let Self(row, f) = self;
+        let mut sums = [0.0; LANES];
+        let (whole, rest) = row.as_chunks::<LANES>();
+        for piece in whole {
+            sums.iter_mut().zip(piece).for_each(|(s, v)| *s += f(v.to_f64()));
+        }
+        sums.iter().sum::<f64>() + rest.iter().map(|v| f(v.to_f64())).sum::<f64>()
     }
-    sums.iter().sum::<f64>() + rest.iter().map(|v| f(v.to_f64())).sum::<f64>()
 }
 
 /// Normalises one channel in place.

@@ -21,7 +21,7 @@ mod taps;
 pub use labels::{LabelRule, resize_labels};
 pub use taps::AxisTaps;
 
-use crate::simd::wide;
+use crate::simd::{Work, wide};
 use ndarray::{Array3, ArrayView3, Axis};
 use rayon::prelude::*;
 use separable::resize_axes;
@@ -201,7 +201,7 @@ fn range<T: Voxel>(input: ArrayView3<'_, T>, map: impl Fn(T) -> f64 + Copy + Syn
                 false => plane,
             };
             plane.rows().into_iter().fold(none, |range, row| match row.to_slice() {
-                Some(values) => join(range, wide(|| range_of_slice(values))),
+                Some(values) => join(range, wide(RangeOf(values))),
                 None => row
                     .iter()
                     .filter(|v| v.partial_cmp(v).is_some())
@@ -213,20 +213,26 @@ fn range<T: Voxel>(input: ArrayView3<'_, T>, map: impl Fn(T) -> f64 + Copy + Syn
 }
 
 /// Several lanes and plain comparisons: this is what the compiler turns into vector code.
-#[inline(always)]
-fn range_of_slice<T: Voxel>(values: &[T]) -> Option<(T, T)> {
-    const LANES: usize = 32;
-    // NaN is neither small nor large.
-    let &first = values.iter().find(|v| v.partial_cmp(v).is_some())?;
-    let (mut low, mut high) = ([first; LANES], [first; LANES]);
-    for piece in values.chunks(LANES) {
-        for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
-            *l = if *v < *l { *v } else { *l };
-            *h = if *v > *h { *v } else { *h };
+struct RangeOf<'a, T>(&'a [T]);
+
+impl<T: Voxel> Work for RangeOf<'_, T> {
+    type Output = Option<(T, T)>;
+
+    #[inline(always)]
+    fn run(self) -> Option<(T, T)> {
+        const LANES: usize = 32;
+        // NaN is neither small nor large.
+        let &first = self.0.iter().find(|v| v.partial_cmp(v).is_some())?;
+        let (mut low, mut high) = ([first; LANES], [first; LANES]);
+        for piece in self.0.chunks(LANES) {
+            for ((l, h), v) in low.iter_mut().zip(&mut high).zip(piece) {
+                *l = if *v < *l { *v } else { *l };
+                *h = if *v > *h { *v } else { *h };
+            }
         }
+        let lowest = low.iter().fold(first, |m, v| if *v < m { *v } else { m });
+        Some((lowest, high.iter().fold(first, |m, v| if *v > m { *v } else { m })))
     }
-    let lowest = low.iter().fold(first, |m, v| if *v < m { *v } else { m });
-    Some((lowest, high.iter().fold(first, |m, v| if *v > m { *v } else { m })))
 }
 
 #[cfg(test)]

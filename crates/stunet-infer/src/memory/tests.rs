@@ -55,9 +55,10 @@ fn restored(
     let mut restore = Restore::new(taps.clone(), half, decision, place, Extras::default());
     let networks: Vec<&dyn Network> = fakes.iter().map(|fake| fake as &dyn Network).collect();
     let image = image(shape);
-    let report = slide_tiles(&networks, image.view(), recipe, tiles, &mut restore, &mut |_, _| {
-        ControlFlow::Continue(())
-    });
+    let report =
+        slide_tiles(&networks, image.view().into(), recipe, tiles, &mut restore, &mut |_, _| {
+            ControlFlow::Continue(())
+        });
     (restore.finish().0.to_words(), report.unwrap())
 }
 
@@ -70,6 +71,7 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &Recipe) -> 
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
         volume_bytes: 0,
+        volume_bytes_at_once: 0,
         device_room: 0,
         stored: false,
     }

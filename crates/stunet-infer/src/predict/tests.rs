@@ -2,7 +2,7 @@
 
 use super::*;
 use burn::tensor::Device;
-use ndarray::{ArrayD, Axis, Ix4};
+use ndarray::{Array4, ArrayD, Axis, Ix4};
 use stunet_data::geometry::Geometry;
 use stunet_data::labels::{Label, LabelSet};
 use stunet_data::plans::Plans;

@@ -126,7 +126,7 @@ pub(crate) fn whole_volume(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -
             let [d, h, w] = recipe.window;
             let mut prediction = Array4::<f32>::zeros((classes, d, h, w));
             for &flips in &passes {
-                let logits = fake.whole(&windows.cut(image.view(), start, flips));
+                let logits = fake.whole(&windows.cut(&image.view().into(), start, flips));
                 let mut pass = mirror::mirrored(logits, flips);
                 if v1 {
                     for mut voxel in pass.lanes_mut(ndarray::Axis(0)) {

@@ -5,7 +5,7 @@
 //! line is computed alone: the result depends neither on the number of threads nor on the blocks.
 
 use super::{Order, Voxel, taps};
-use crate::simd::wide;
+use crate::simd::{Work, wide};
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
@@ -174,29 +174,7 @@ impl Line {
             let block = ndarray::Slice::from(start..(start + LANES).min(num_lines));
             let input = input.slice_axis(Axis(1), block);
             let output = output.slice_axis_mut(Axis(1), block);
-            wide(|| self.block(input, output, range, scratch, map));
-        }
-    }
-
-    /// Up to [`LANES`] lines side by side.
-    #[inline(always)]
-    fn block<T: Voxel, U: Voxel>(
-        &self,
-        input: ArrayView2<'_, T>,
-        output: ArrayViewMut2<'_, U>,
-        range: (f64, f64),
-        scratch: &mut [Row],
-        map: impl Fn(T) -> f64 + Copy,
-    ) {
-        self.load(input, scratch, map);
-        if self.filter {
-            prefilter(scratch);
-        }
-        let contiguous = output.strides()[1] == 1;
-        if contiguous || output.ncols() == 1 {
-            self.store(scratch, output, range);
-        } else {
-            self.store_transposed(scratch, output, range);
+            wide(Resize { line: self, input, output, range, scratch, map });
         }
     }
 
@@ -267,6 +245,35 @@ impl Line {
             for (lane, line) in part.columns_mut().into_iter().enumerate() {
                 line.into_iter().zip(&sums).for_each(|(t, sums)| *t = sums[lane]);
             }
+        }
+    }
+}
+
+/// Up to [`LANES`] lines side by side.
+struct Resize<'a, T, U, F> {
+    line: &'a Line,
+    input: ArrayView2<'a, T>,
+    output: ArrayViewMut2<'a, U>,
+    range: (f64, f64),
+    scratch: &'a mut [Row],
+    map: F,
+}
+
+impl<T: Voxel, U: Voxel, F: Fn(T) -> f64 + Copy> Work for Resize<'_, T, U, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { line, input, output, range, scratch, map } = self;
+        line.load(input, scratch, map);
+        if line.filter {
+            prefilter(scratch);
+        }
+        let contiguous = output.strides()[1] == 1;
+        if contiguous || output.ncols() == 1 {
+            line.store(scratch, output, range);
+        } else {
+            line.store_transposed(scratch, output, range);
         }
     }
 }
