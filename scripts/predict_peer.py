@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """`stunet predict` beside nnU-Net 2's own predictor: the same image, weights and plans, file to file.
 
-    scripts/predict_peer.py --image CT.nii.gz [--size S] [--rounds 1] [--threads 2] [--mirror]
+    scripts/predict_peer.py --image CT.nii.gz [--size S] [--rounds 1] [--threads 2] [--mirror] [--margins]
 
 Needs a Python with nnunetv2. The network of both has seeded weights and 105 classes; nnU-Net runs our
 plain-PyTorch statement of it in its `nnUNetPredictor`, with its preprocessing and export in processes
 of their own, as ever. Both commands take turns; time is the clock's and the processor's, all child
 processes included; peak memory is the largest sum over a command's processes (`Pss`, read ten times a
-second). The labelmaps are compared voxel by voxel. With --out, everything is written as JSON.
+second). The labelmaps are compared voxel by voxel; with --margins nnU-Net also stores its probabilities
+(which takes it time), and what it thought of the two labels is told where they differ. With --out,
+everything is written as JSON.
 """
 import argparse
 import json
@@ -94,7 +96,7 @@ def peer(args):
     network = seeded(args.size)
     predictor.manual_initialization(network, manager, manager.get_configuration("3d_fullres"),
                                     [network.state_dict()], dataset(), "STUNetTrainer", (0, 1, 2))
-    predictor.predict_from_files([[args.image]], [args.labels], save_probabilities=False, overwrite=True,
+    predictor.predict_from_files([[args.image]], [args.labels], save_probabilities=args.margins, overwrite=True,
                                  num_processes_preprocessing=1, num_processes_segmentation_export=1)
 
 
@@ -137,11 +139,20 @@ def timed(command, environment):
     return {"wall_secs": time.perf_counter() - start, "cpu_secs": cpu, "peak_bytes": peak[0]}
 
 
-def compare(ours, theirs):
+def compare(ours, theirs, margins):
     import numpy as np
     import SimpleITK
     a, b = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)) for path in (ours, theirs))
-    return {"voxels": int(a.size), "differ": int((a != b).sum()), "labels": int(len(np.unique(b)))}
+    different = a != b
+    found = {"voxels": int(a.size), "differ": int(different.sum()), "labels": int(len(np.unique(b)))}
+    if margins:
+        # The logarithm of a ratio of probabilities is a difference of logits.
+        logs = np.log(np.load(theirs.replace(".nii.gz", ".npz"))["probabilities"].astype(np.float32))
+        at = np.nonzero(different)
+        found["logit_differences"] = sorted((logs[b[at], *at] - logs[a[at], *at]).tolist())
+        first, second = np.partition(logs[(slice(None), *(slice(None, None, 4),) * 3)], -2, axis=0)[[-1, -2]]
+        found["median_margin"] = float(np.median(first - second))
+    return found
 
 
 def main():
@@ -151,6 +162,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--mirror", action="store_true", help="mirrored windows as well: eight times the work")
+    parser.add_argument("--margins", action="store_true", help="how close labels that differ were")
     parser.add_argument("--stunet", default=os.path.join(
         os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release", "stunet"))
     parser.add_argument("--out", help="JSON file")
@@ -172,13 +184,14 @@ def main():
                        "--overwrite", "--quiet", "--reference", "v2.8", *mirror],
             "nnU-Net": [sys.executable, os.path.realpath(__file__), "--peer", "--image", args.image, "--size",
                         args.size, "--threads", threads, "--folder", folder, "--labels",
-                        theirs.removesuffix(".nii.gz"), *(["--mirror"] if args.mirror else [])],
+                        theirs.removesuffix(".nii.gz"), *(["--mirror"] if args.mirror else []),
+                        *(["--margins"] if args.margins else [])],
         }
         runs = {name: [] for name in commands}
         for _ in range(args.rounds):
             for name, command in commands.items():
                 runs[name].append(timed(command, environment))
-        compared = compare(ours, theirs)
+        compared = compare(ours, theirs, args.margins)
     best = {name: min(rows, key=lambda row: row["wall_secs"]) for name, rows in runs.items()}
     print(f"STU-Net {args.size}, {os.path.basename(args.image)}, {args.threads} threads, load "
           f"{os.getloadavg()[0]:.1f}; best of {args.rounds}:\n")
@@ -188,6 +201,9 @@ def main():
     ratios = [best["nnU-Net"][key] / best["stunet"][key] for key in ("wall_secs", "cpu_secs", "peak_bytes")]
     print("| ratio | " + " | ".join(f"{ratio:.1f} ×" for ratio in ratios) + " |")
     print(f"\n{compared['differ']} of {compared['voxels']} voxels differ; {compared['labels']} labels.")
+    if args.margins and compared["differ"]:
+        print(f"There, the reference's logits of the two labels are {compared['logit_differences'][-1]:.1e} apart at "
+              f"most; its best and second label are {compared['median_margin']:.1e} apart in the median of all voxels.")
     if args.out:
         with open(args.out, "w") as f:
             json.dump({"size": args.size, "runs": runs, "compared": compared}, f, indent=1)
