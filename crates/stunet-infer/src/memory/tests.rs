@@ -5,6 +5,7 @@ use crate::export::{Decision, Extras, Restore};
 use crate::mirror;
 use crate::sliding_window::tests::{ALL, Fake, There, image, recipe, whole_volume};
 use crate::sliding_window::{Network, Recipe, SlideReport, slide_tiles};
+use crate::volume::Volume;
 use half::f16;
 use ndarray::Array3;
 use proptest::prelude::*;
@@ -54,11 +55,11 @@ fn restored(
     let place = Placement::whole([0, 1, 2].map(|axis| taps[axis].len()));
     let mut restore = Restore::new(taps.clone(), half, decision, place, Extras::default());
     let networks: Vec<&dyn Network> = fakes.iter().map(|fake| fake as &dyn Network).collect();
-    let image = image(shape);
-    let report =
-        slide_tiles(&networks, image.view().into(), recipe, tiles, &mut restore, &mut |_, _| {
-            ControlFlow::Continue(())
-        });
+    // Layers that are given up one by one: what is read after that panics.
+    let volume = Volume::in_layers(image(shape), 2);
+    let report = slide_tiles(&networks, volume, recipe, tiles, &mut restore, &mut |_, _| {
+        ControlFlow::Continue(())
+    });
     (restore.finish().0.to_words(), report.unwrap())
 }
 
