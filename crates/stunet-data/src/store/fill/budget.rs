@@ -37,7 +37,7 @@ pub(super) struct Budget {
     pub(super) free: Mutex<u64>,
     more: Condvar,
     /// Held while waiting, so that small cases do not overtake a large one for ever.
-    queue: Mutex<()>,
+    pub(super) queue: Mutex<()>,
 }
 
 impl Budget {

@@ -243,8 +243,9 @@ fn memory_is_handed_out_as_it_comes_back() {
             let _all = budget.take(99);
             guard(order).push("large");
         });
-        // Long enough for the large one to queue; were it not, the test would pass all the same.
-        std::thread::sleep(Duration::from_millis(50));
+        while budget.queue.try_lock().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         scope.spawn(move || {
             let _little = budget.take(1);
             guard(order).push("small");
