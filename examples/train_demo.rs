@@ -66,7 +66,6 @@ fn train(args: &Args, options: &StateOptions, run: &FoldFolder) -> anyhow::Resul
     };
     let mut config = short_run(&plans, args.epochs, args.iterations, demo::LR);
     config.training.seed = args.seed;
-    config.loss.smooth = demo::DICE_SMOOTHING;
     let state = match run.newest_checkpoint() {
         Some(file) => TrainingState::from_checkpoint(&TrainingCheckpoint::open(&file)?, options)?,
         None => {
