@@ -61,7 +61,7 @@ impl<W: Work> pulp::NullaryFnOnce for Vectorized<W> {
 
 /// An f16 as f32, exactly.
 ///
-/// As [`f16::to_f32`], but without branches or calls, so that loops over it are vectorised.
+/// As `f16::to_f32` of `half`, but without branches or calls, so that loops over it are vectorised.
 #[inline(always)]
 pub fn widened(value: f16) -> f32 {
     /// 2^112: between the biases of the two exponents.
@@ -75,7 +75,7 @@ pub fn widened(value: f16) -> f32 {
 
 /// An f32 rounded to the nearest f16, ties to even.
 ///
-/// As [`f16::from_f32`], likewise; of what is no number, the bits may differ.
+/// As `f16::from_f32` of `half`, likewise; of what is no number, the bits may differ.
 #[inline(always)]
 pub fn narrowed(value: f32) -> f16 {
     /// The exponent's bias, and half of the last place less one.
