@@ -1,7 +1,7 @@
 //! Cases in memory, a short run of the loop over them, and what a network makes of whole volumes.
 
 use super::phantoms::{dice, phantom};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use stunet::data::augment::Augmentation;
@@ -70,15 +70,17 @@ pub fn short_run(plans: &Plans, num_epochs: usize, num_iterations: usize, lr: f6
     }
 }
 
-/// Prints where a run stands, in place.
+/// Prints a line for each epoch and, on a terminal, each step in place.
 pub fn print_progress(event: Event<'_>) -> ControlFlow<()> {
+    let watched = std::io::stderr().is_terminal();
     match event {
-        Event::Step(step) => {
+        Event::Step(step) if watched => {
             eprint!("\repoch {}, step {}: loss {:.3}  ", step.epoch, step.iteration, step.loss);
         }
         Event::Epoch(record) => {
             let dice = record.pseudo_dice.map_or(String::new(), |dice| format!(", Dice {dice:.3}"));
-            eprintln!("\repoch {}: loss {:.3}{dice}        ", record.epoch, record.train_loss);
+            let (back, over) = if watched { ("\r", "        ") } else { ("", "") };
+            eprintln!("{back}epoch {}: loss {:.3}{dice}{over}", record.epoch, record.train_loss);
         }
         _ => {}
     }
