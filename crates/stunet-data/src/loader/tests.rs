@@ -182,9 +182,9 @@ fn the_queue_is_bounded_and_dropping_stops() {
 
 #[test]
 fn dropping_does_not_do_the_work_that_is_left() {
-    let (watched, opened) = Watched::new(Duration::from_millis(30));
+    // So long that this thread is run again before any of the others has done its first case.
+    let (watched, opened) = Watched::new(Duration::from_secs(1));
     let config = LoaderConfig { queue: 100, ..config(2) };
     drop(Loader::start(Arc::new(watched), config, 0));
-    // Two, one for each thread, or a few more where this thread was not run at once.
-    assert!(opened.load(Ordering::SeqCst) <= 20, "threads stop when nobody listens");
+    assert!(opened.load(Ordering::SeqCst) <= 2, "two threads were at it");
 }

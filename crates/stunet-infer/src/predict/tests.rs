@@ -284,3 +284,18 @@ fn what_cannot_be_predicted_is_told() {
     let nowhere = PredictOptions { save_probabilities, ..Default::default() };
     refused(1, nowhere, "no/such/folder/p.npz");
 }
+
+#[test]
+fn a_volume_goes_while_labels_come() {
+    let tall = Windows::new([2000, 300, 300], [64; 3], 0.5).unwrap();
+    let (volume, labels) = (4 * 2000 * 300 * 300, 2000 * 300 * 300);
+    let held = bytes_in_passing(&tall, volume, labels);
+    // All of the volume, until the first layer (117 planes) goes, and the labels to the next step (32).
+    assert!(held > volume && held <= volume + labels * (117 + 32 + 1) / 2000, "{held}");
+    // All labels and the last layers, at the end.
+    let held = bytes_in_passing(&tall, volume, 2 * volume);
+    assert!(held > 2 * volume && held < 2 * volume + volume / 8, "{held}");
+    // A single layer is there to the end.
+    let small = Windows::new([90, 100, 100], [64; 3], 0.5).unwrap();
+    assert_eq!(bytes_in_passing(&small, 3_600_000, 900_000), 4_500_000);
+}
