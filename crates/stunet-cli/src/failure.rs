@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use clap::error::ErrorKind;
 
 use crate::interrupt::INTERRUPTED;
+use crate::output;
 
 /// The exit code of a wrong command line, as clap has it.
 const USAGE: u8 = 2;
@@ -71,7 +72,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(INTERRUPTED);
     }
     if !error.is::<Told>() {
-        eprintln!("stunet: {}", describe(error));
+        output::complain(&describe(error));
     }
     ExitCode::FAILURE
 }
@@ -85,7 +86,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
     let told = text.split("\nUsage:").next().unwrap_or(&text);
     let told = told.split("\nFor more information").next().unwrap_or(told);
     let told = one_line(told.trim_start_matches("error: "));
-    eprintln!("stunet: {told} (see --help)");
+    output::complain(&format!("{told} (see --help)"));
     ExitCode::from(USAGE)
 }
 

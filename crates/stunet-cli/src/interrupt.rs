@@ -1,5 +1,6 @@
 //! Ctrl-C: the first one asks the work to stop, the second ends the program.
 
+use crate::output;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +19,7 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
             std::process::exit(i32::from(INTERRUPTED));
         }
         if !quiet {
-            eprintln!("\nstunet: stopping after this {unit}; again to stop at once");
+            output::complain(&format!("stopping after this {unit}; again to stop at once"));
         }
     })?;
     Ok(())

@@ -1,12 +1,12 @@
 //! Which cases are predicted, and what each is written as.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use stunet::data::dataset::{Case, list_cases};
+use stunet::data::files;
 
 use crate::args::{Mode, PredictArgs};
 use crate::parts::{self, Environment};
@@ -64,26 +64,14 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Vec
 ///
 /// Other parts may be at work there: only files of these jobs are touched.
 pub fn remove_leftovers(jobs: &[Job]) {
-    let outputs: HashSet<_> = jobs
+    let outputs: Vec<_> = jobs
         .iter()
         .flat_map(|job| {
-            [job.output.clone(), job.probabilities("npz"), job.probabilities("zarr.zip")]
+            let probabilities = ["npz", "zarr.zip"].map(|ending| job.probabilities(ending));
+            [job.output.clone(), job.confidence()].into_iter().chain(probabilities)
         })
-        .chain(jobs.iter().map(Job::confidence))
         .collect();
-    let folders: HashSet<_> = outputs.iter().filter_map(|output| output.parent()).collect();
-    for folder in folders {
-        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        for entry in fs::read_dir(here).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let of = name.strip_prefix(".stunet-").and_then(|rest| rest.strip_suffix(".tmp"));
-            let of = of.and_then(|rest| rest.rsplit_once('-')).map(|(of, _)| folder.join(of));
-            if of.is_some_and(|of| outputs.contains(&of)) {
-                // Whoever may not remove it may not write beside it either, and that is told.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
+    files::sweep(outputs.iter().map(PathBuf::as_path));
 }
 
 fn jobs_of_folder(folder: &Path, output: &Path) -> anyhow::Result<Vec<Job>> {

@@ -1,13 +1,70 @@
-//! Standard output that ends quietly when its reader does, as in `stunet labels M | head -1`.
+//! The one room that writes to the terminal.
+//!
+//! Text from outside (names, arguments, contents of files) may hold characters that steer a terminal:
+//! they are shown, not sent. Standard output ends quietly when its reader does, as in
+//! `stunet labels M | head -1`; a message that cannot be written to standard error is dropped, and
+//! the work goes on.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 
-/// Prints `text` and a line break.
+/// `text` with every character that steers a terminal or turns the direction of writing as its
+/// escape in JSON, such as `\u001b`.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+fn escaped(text: &str, kept: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let steers = |c: char| (c.is_control() || turns(c)) && !kept(c);
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' if steers(c) => out.push_str("\\n"),
+            '\t' if steers(c) => out.push_str("\\t"),
+            // None of them lies beyond four digits.
+            c if steers(c) => _ = write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character breaks lines or reverses the direction of the text after it.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}')
+}
+
+/// Prints `text` as one line.
 ///
 /// # Errors
 ///
 /// When standard output cannot be written, unless its reader has gone.
 pub fn line(text: &str) -> anyhow::Result<()> {
+    print(&shown(text))
+}
+
+/// Prints lines: `text` may hold line breaks.
+///
+/// # Errors
+///
+/// As [`line()`].
+pub fn lines(text: &str) -> anyhow::Result<()> {
+    print(&escaped(text, |c| c == '\n'))
+}
+
+/// Says something on standard error, as one line after the program's name.
+///
+/// Where that cannot be written (closed, full), nobody can be told, and nothing else happens.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "stunet: {}", shown(text));
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(anyhow::Error::from(error).context("standard output"))
@@ -22,7 +79,7 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 ///
 /// As [`line()`].
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    line(&serde_json::to_string_pretty(value)?)
+    lines(&serde_json::to_string_pretty(value)?)
 }
 
 /// A count with its digits in groups of three: `14 596 941`.
@@ -61,6 +118,15 @@ pub fn duration(secs: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_shown() {
+        let check = |text: &str, expected: &str| assert_eq!(shown(text), expected);
+        check("lung, Straße, 肺", "lung, Straße, 肺");
+        check("a\u{1b}[2Jb", "a\\u001b[2Jb");
+        check("a\nb\r\u{7f}\u{9b}\u{202e}", "a\\nb\\u000d\\u007f\\u009b\\u202e");
+        assert_eq!(escaped("a\nb\u{7}", |c| c == '\n'), "a\nb\\u0007");
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -1,11 +1,11 @@
 //! `--json`: what was done to every case, for other programs.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ndarray::Array3;
 use serde::Serialize;
+use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
 use stunet::model::{StuNetConfig, StuNetSize};
@@ -217,37 +217,12 @@ impl Report {
         });
     }
 
-    /// Writes the report in one piece: under another name first, then renamed.
+    /// Writes the report whole or not at all.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        let write = || -> anyhow::Result<()> {
-            std::fs::create_dir_all(folder)?;
-            let mut file = tempfile::Builder::new()
-                .prefix(".stunet-")
-                .permissions(plain_file())
-                .tempfile_in(folder)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("cannot write the report {}", path.display()))
-    }
-}
-
-/// As an ordinary new file; the process's mask applies. tempfile's own default is private.
-fn plain_file() -> std::fs::Permissions {
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::PermissionsExt::from_mode(0o666)
-    }
-    #[cfg(not(unix))]
-    {
-        // Windows knows only read-only or not; a new file is not.
-        let metadata = std::fs::metadata(".").map(|found| found.permissions());
-        metadata.expect("the current folder can be asked for its permissions")
+        let made = folder.map_or(Ok(()), std::fs::create_dir_all);
+        made.with_context(|| format!("cannot write the report {}", path.display()))?;
+        Ok(files::save_json(path, self)?)
     }
 }
 

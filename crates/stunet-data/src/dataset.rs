@@ -162,7 +162,7 @@ impl DatasetInfo {
     /// # Errors
     /// When the file is missing or malformed.
     pub fn load(path: &Path) -> Result<Self> {
-        let value: Value = crate::plans::load_json(path)?;
+        let value: Value = crate::files::read_json(path)?;
         Self::from_json(&value).map_err(|e| e.at(path))
     }
 }

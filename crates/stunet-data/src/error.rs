@@ -28,6 +28,12 @@ pub enum DataError {
     /// There is no such file or folder.
     #[error("no such file or folder")]
     NotFound,
+    /// Something else stands where a file should be.
+    #[error("expected a file, found {found}")]
+    NotAFile {
+        /// What is there.
+        found: &'static str,
+    },
     /// The operating system refused: permissions, a full disk, a broken device.
     #[error("cannot {action}: {source}")]
     Io {

@@ -246,7 +246,7 @@ impl LabelSet {
     /// # Errors
     /// When the file is missing or malformed.
     pub fn load(path: &Path) -> Result<Self> {
-        crate::plans::load_json(path)
+        crate::files::read_json(path)
     }
 
     /// Writes `labels.json`.
@@ -254,7 +254,7 @@ impl LabelSet {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        crate::plans::save_json(path, self)
+        crate::files::save_json(path, self)
     }
 }
 
@@ -287,7 +287,7 @@ impl TryFrom<RawLabelSet> for LabelSet {
     type Error = DataError;
 
     fn try_from(raw: RawLabelSet) -> Result<Self> {
-        crate::plans::check_format("labels", (&raw.format, raw.version), FORMAT)?;
+        crate::files::check_format("labels", (&raw.format, raw.version), FORMAT)?;
         let labels = raw
             .labels
             .into_iter()

@@ -30,6 +30,7 @@
 pub mod augment;
 pub mod dataset;
 pub mod error;
+pub mod files;
 pub mod fingerprint;
 pub mod geometry;
 pub mod image;

@@ -13,7 +13,6 @@ mod orientation;
 mod read;
 mod write;
 
-pub(crate) use write::write_then_rename;
 pub use write::{write_bytes, write_compact_labelmap, write_image, write_labelmap};
 
 use crate::error::{DataError, Result};

@@ -156,7 +156,7 @@ impl Planned {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut json = self.json.clone();
         if self.reference != Reference::NnUNetV1 && path.exists() {
-            let old: Value = crate::plans::load_json(path)?;
+            let old: Value = crate::files::read_json(path)?;
             let kept = old.get("configurations").and_then(Value::as_object).into_iter().flatten();
             let new = json.get_mut("configurations").and_then(Value::as_object_mut);
             if let Some(new) = new {
@@ -165,7 +165,7 @@ impl Planned {
                 }
             }
         }
-        crate::plans::save_json(path, &json)
+        crate::files::save_json(path, &json)
     }
 }
 
@@ -401,7 +401,7 @@ mod tests {
         std::fs::write(&path, own.to_string()).unwrap();
         let planned = planned(SMALL, V28);
         planned.save(&path).unwrap();
-        let saved: Value = crate::plans::load_json(&path).unwrap();
+        let saved: Value = crate::files::read_json(&path).unwrap();
         assert_eq!(saved["configurations"]["mine"], own["configurations"]["mine"]);
         assert_eq!(saved["configurations"]["2d"], planned.json()["configurations"]["2d"]);
     }

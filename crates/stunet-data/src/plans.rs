@@ -4,6 +4,7 @@ mod v1;
 mod v2;
 
 use crate::error::{DataError, Result, invalid};
+use crate::files;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -242,7 +243,7 @@ impl Plans {
     /// # Errors
     /// When the file is missing or malformed.
     pub fn load(path: &Path) -> Result<Self> {
-        load_json(path)
+        files::read_json(path)
     }
 
     /// Writes our own `plans.json`.
@@ -250,7 +251,7 @@ impl Plans {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        save_json(path, self)
+        files::save_json(path, self)
     }
 }
 
@@ -352,35 +353,6 @@ impl<'a> Entry<'a> {
     }
 }
 
-pub(crate) fn load_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| DataError::io("read", e).at(path))?;
-    serde_json::from_str(&text).map_err(|e| DataError::Json(e).at(path))
-}
-
-pub(crate) fn save_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| DataError::Json(e).at(path))?;
-    text.push('\n');
-    crate::nifti::write_then_rename(path, |file| {
-        std::io::Write::write_all(file, text.as_bytes()).map_err(|e| DataError::io("write", e))
-    })
-}
-
-pub(crate) fn check_format(
-    file: &'static str,
-    found: (&str, u32),
-    expected: &'static str,
-) -> Result<()> {
-    match found {
-        (format, 1) if format == expected => Ok(()),
-        (format, version) => Err(invalid(
-            file,
-            "format",
-            format!("{expected} version 1"),
-            format_args!("{format} version {version}"),
-        )),
-    }
-}
-
 const FORMAT: &str = "stunet-plans";
 
 #[derive(Serialize, Deserialize)]
@@ -414,7 +386,7 @@ impl TryFrom<RawPlans> for Plans {
     type Error = DataError;
 
     fn try_from(raw: RawPlans) -> Result<Self> {
-        check_format("plans", (&raw.format, raw.version), FORMAT)?;
+        files::check_format("plans", (&raw.format, raw.version), FORMAT)?;
         Self {
             reference: raw.reference,
             accumulation: raw.accumulation,

@@ -150,7 +150,7 @@ impl Splits {
     /// # Errors
     /// When the file is missing or malformed.
     pub fn load(path: &Path) -> Result<Self> {
-        let value: Value = crate::plans::load_json(path)?;
+        let value: Value = crate::files::read_json(path)?;
         Self::from_json(&value).map_err(|e| e.at(path))
     }
 
@@ -159,7 +159,7 @@ impl Splits {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        crate::plans::save_json(path, self)
+        crate::files::save_json(path, self)
     }
 }
 

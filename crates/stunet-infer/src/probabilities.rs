@@ -15,6 +15,7 @@ use npz::Spool;
 use pieces::Pieces;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use stunet_data::files;
 use zarr::ZarrZip;
 
 pub(crate) use pieces::ROWS as ROWS_PER_PIECE;
@@ -164,27 +165,10 @@ impl ProbabilityFile {
             Store::Npz(spool) => spool.finish(frame),
         };
         archive
-            .and_then(|archive| archive.persist(&self.target).map_err(|e| e.error).map(drop))
+            .and_then(|archive| files::finish(archive, &self.target))
             .map_err(InferError::io("cannot write probabilities", &self.target))?;
         Ok(self.target)
     }
-}
-
-/// A temporary file beside the result, which other users may read once it has its name.
-fn temporary(target: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    // The result's name says whose the file is, should the program be killed.
-    let prefix = format!(".stunet-{}-", target.file_name().unwrap_or_default().display());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(mode);
-    builder.tempfile_in(folder)
 }
 
 /// Values as they are stored.

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use stunet::data::dataset::{DatasetInfo, stem};
+use stunet::data::files;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Pair, Rules, evaluate, pairs};
 
@@ -94,10 +95,7 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
 
 /// nnU-Net takes the meaning of labels from the class that the plans name.
 fn check_plans(path: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the plans {}", path.display()))?;
-    let plans: Value = serde_json::from_str(&text)
-        .with_context(|| format!("cannot use JSON of the plans {}", path.display()))?;
+    let plans: Value = files::read_json(path)?;
     match plans.get("label_manager").and_then(Value::as_str) {
         None | Some("LabelManager") => Ok(()),
         Some(other) => bail!(

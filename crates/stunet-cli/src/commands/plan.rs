@@ -122,7 +122,7 @@ fn measure(
     match measured {
         Err(DataError::BadCases(problems)) => {
             for problem in problems {
-                eprintln!("stunet: {problem}");
+                output::complain(&problem.to_string());
             }
             Err(Told.into())
         }

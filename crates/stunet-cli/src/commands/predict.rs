@@ -377,8 +377,8 @@ impl Stages for Session<'_> {
     fn failed(&self, job: &Job, error: &anyhow::Error) {
         let error = failure::describe(error);
         match self.alone() {
-            true => eprintln!("stunet: {error}"),
-            false => eprintln!("stunet: {}: {error}", job.case.name),
+            true => output::complain(&error),
+            false => output::complain(&format!("{}: {error}", job.case.name)),
         }
     }
 }

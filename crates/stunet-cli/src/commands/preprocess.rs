@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde_json::Value;
 use stunet::data::dataset::RawDataset;
+use stunet::data::files;
 use stunet::data::plans::Plans;
 use stunet::data::store::{FillEvent, FillOptions, FillReport, Outcome, digest, fill};
 
@@ -78,7 +79,7 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet || args.json, "step")?;
     let done = prepare(args, &job)?;
     for (case, error) in done.failures() {
-        eprintln!("stunet: {case}: {}", failure::describe(&anyhow::anyhow!("{error}")));
+        output::complain(&format!("{case}: {}", failure::describe(&anyhow::anyhow!("{error}"))));
     }
     let failed = done.failures().count();
     let interrupted = done.interrupted;
@@ -148,10 +149,7 @@ fn read_plans(
     dataset: &RawDataset,
 ) -> anyhow::Result<(Plans, String)> {
     let path = folder.join(format!("{name}.json"));
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let json: Value = serde_json::from_str(&text)
-        .with_context(|| format!("cannot use JSON: {}", path.display()))?;
+    let json: Value = files::read_json(&path)?;
     let configuration = &args.configuration;
     let plans = if let Some(known) = json.get("configurations").and_then(Value::as_object) {
         ensure!(
@@ -194,7 +192,7 @@ fn check(args: &PreprocessArgs, dataset: &RawDataset) -> anyhow::Result<()> {
     });
     drop(progress);
     for problem in &problems {
-        eprintln!("stunet: {}", failure::describe(&anyhow::anyhow!("{problem}")));
+        output::complain(&failure::describe(&anyhow::anyhow!("{problem}")));
     }
     if problems.is_empty() { Ok(()) } else { Err(Told.into()) }
 }
@@ -229,9 +227,7 @@ fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
         }
         let target = home.join(format!("{}{}", case.name, job.dataset.info().file_ending));
         if !is_copy(&case.labels, &target) {
-            let part = home.join(format!(".stunet-{}.tmp", case.name));
-            copy(&case.labels, &part)
-                .and_then(|()| fs::rename(&part, &target))
+            copy(&case.labels, &target)
                 .with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
@@ -241,11 +237,11 @@ fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
 /// Copies a file's bytes and its time, by which [`is_copy`] knows it again.
 fn copy(source: &Path, target: &Path) -> io::Result<()> {
     let mut from = File::open(source)?;
-    let mut to = File::create(target)?;
+    let mut to = files::unfinished(target)?;
     io::copy(&mut from, &mut to)?;
     // Where the file system keeps no times, labels are copied anew each time.
-    let _ = from.metadata().and_then(|of| to.set_modified(of.modified()?));
-    Ok(())
+    let _ = from.metadata().and_then(|of| to.as_file().set_modified(of.modified()?));
+    files::finish(to, target)
 }
 
 /// Whether a file is as long as its source and of the same time.

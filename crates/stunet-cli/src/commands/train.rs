@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use stunet::data::files;
 use stunet::device;
 use stunet::train::checkpoint::{FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::{self, About};
@@ -100,8 +101,7 @@ fn describe(fold: &FoldFolder, settings: &Settings, about: &About) -> anyhow::Re
         if path.is_file() {
             return Ok(());
         }
-        let text = serde_json::to_string_pretty(&value)? + "\n";
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        anyhow::Ok(files::save_json(&path, &value)?)
     };
     write(path.join("debug.json"), serde_json::to_value(settings)?)?;
     if let Some(model) = path.parent() {

@@ -75,7 +75,7 @@ impl RawDataset {
     /// number of cases is not `numTraining`.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("dataset.json");
-        let json: Value = crate::plans::load_json(&path)?;
+        let json: Value = crate::files::read_json(&path)?;
         let info = DatasetInfo::from_json(&json).map_err(|e| e.at(&path))?;
         if !ENDINGS.contains(&info.file_ending.as_str()) {
             let expected = ENDINGS.join(" or ");
@@ -149,7 +149,7 @@ impl RawDataset {
     /// # Errors
     /// As there, and when the file cannot be written.
     pub fn save_json(&self, path: &Path, reference: Reference) -> Result<()> {
-        crate::plans::save_json(path, &self.json_for(reference)?)
+        crate::files::save_json(path, &self.json_for(reference)?)
     }
 
     /// What was passed over or assumed, one sentence each.

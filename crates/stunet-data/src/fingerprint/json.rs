@@ -109,7 +109,7 @@ impl Fingerprint {
     /// # Errors
     /// When the file is missing or malformed.
     pub fn load(path: &Path) -> Result<Self> {
-        let value: Value = crate::plans::load_json(path)?;
+        let value: Value = crate::files::read_json(path)?;
         Self::from_v2_json(&value).map_err(|e| e.at(path))
     }
 
@@ -118,7 +118,7 @@ impl Fingerprint {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        crate::plans::save_json(path, &self.to_v2_json())
+        crate::files::save_json(path, &self.to_v2_json())
     }
 
     fn checked(self) -> Result<Self> {

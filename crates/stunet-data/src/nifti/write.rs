@@ -4,13 +4,13 @@ use super::gzip::ParallelGzip;
 use super::header::{SIZE_1, SIZE_2};
 use super::orientation;
 use crate::error::{DataError, Result};
+use crate::files;
 use crate::geometry::Geometry;
 use crate::image::Image;
 use crate::labels::{CompactLabelMap, LabelMap, LabelVoxels};
 use flate2::Compression;
 use ndarray::Array3;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Writes a labelmap with exactly its geometry, as u8, or u16 where `max_label` needs it.
@@ -134,7 +134,7 @@ fn write<T, const N: usize>(
         }
         Ok(())
     };
-    write_then_rename(path, |file| {
+    files::write(path, |file| {
         let written = if compress {
             ParallelGzip::new(file, LEVEL).and_then(|mut packed| {
                 body(&mut packed)?;
@@ -145,35 +145,6 @@ fn write<T, const N: usize>(
         };
         written.map_err(|e| DataError::io("write", e))
     })
-}
-
-/// Runs `body` on a temporary file in the same folder and gives it its name at the end.
-pub(crate) fn write_then_rename(
-    path: &Path,
-    body: impl FnOnce(&mut BufWriter<&File>) -> Result<()>,
-) -> Result<()> {
-    let at = |e: std::io::Error| DataError::io("write", e).at(path);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // The result's name says whose the file is, should the program be killed.
-    let prefix = format!(".stunet-{}-", path.file_name().unwrap_or_default().display());
-    builder.prefix(&prefix).suffix(".tmp");
-    // Temporary files are private by default, results should not be: the user's mask decides.
-    #[cfg(unix)]
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(mode);
-    let temporary = builder.tempfile_in(folder).map_err(at)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    body(&mut writer).map_err(|e| e.at(path))?;
-    writer.flush().map_err(at)?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(at)?;
-    temporary.persist(path).map_err(|e| at(e.error))?;
-    Ok(())
 }
 
 /// A version 1 header, or version 2 where an axis is too long for it.

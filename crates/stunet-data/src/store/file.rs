@@ -7,7 +7,7 @@
 use super::NewCase;
 use super::recipe::fnv;
 use crate::error::{DataError, Result};
-use crate::nifti::write_then_rename;
+use crate::files;
 use crate::preprocess::Trace;
 use crate::sample::ClassLocations;
 use ndarray::{ArrayView3, ArrayView4};
@@ -107,14 +107,11 @@ pub(super) fn write(path: &Path, case: &NewCase<'_>, digest: &str) -> Result<u64
         bytes: bytemuck::cast_slice(labels.as_slice().expect(contiguous)).into(),
     });
     let header = header(case, digest, &parts)?;
-    write_then_rename(path, |file| {
+    files::write(path, |file| {
         let mut body = || -> std::io::Result<()> {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)?;
-            parts.iter().try_for_each(|part| file.write_all(&part.bytes))?;
-            file.flush()?;
-            // The name must not outlive the values in a power failure.
-            file.get_ref().sync_all()
+            parts.iter().try_for_each(|part| file.write_all(&part.bytes))
         };
         body().map_err(|e| DataError::io("write", e))
     })?;

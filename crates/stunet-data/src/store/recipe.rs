@@ -1,8 +1,9 @@
 //! `store.json`: how the cases of a store were prepared.
 
 use crate::error::{Result, invalid};
+use crate::files;
 use crate::labels::LabelSet;
-use crate::plans::{self, Plans};
+use crate::plans::Plans;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -53,9 +54,9 @@ impl Recipe {
     }
 
     pub(super) fn load(path: &Path) -> Result<Self> {
-        let raw: RawRecipe = plans::load_json(path)?;
+        let raw: RawRecipe = files::read_json(path)?;
         let checked = || {
-            plans::check_format("store.json", (&raw.format, raw.version), FORMAT)?;
+            files::check_format("store.json", (&raw.format, raw.version), FORMAT)?;
             Self::new(raw.plans, raw.labels, raw.cases)
         };
         checked().map_err(|e| e.at(path))
@@ -70,7 +71,7 @@ impl Recipe {
             labels: self.labels.clone(),
             cases: self.cases.clone(),
         };
-        plans::save_json(path, &raw)
+        files::save_json(path, &raw)
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
+use stunet_data::{DataError, files};
 
 /// A score: a count of voxels, or a number that may not exist.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +153,7 @@ impl Evaluation {
             mean: self.means(&SCORES_V2),
             metric_per_case: self.cases.iter().map(case).collect(),
         };
-        write(path, python_json(&summary).as_bytes())
+        save(path, &python_json(&summary))
     }
 
     /// Writes nnU-Net 1's `summary.json`: thirteen scores per case, and their mean per class.
@@ -188,7 +189,7 @@ impl Evaluation {
             timestamp: &header.timestamp,
         };
         summary.id = id(&python_json(&summary));
-        write(path, python_json(&summary).as_bytes())
+        save(path, &python_json(&summary))
     }
 
     fn scores(&self, counts: &[Counts], table: &[Named]) -> ByClass {
@@ -275,22 +276,9 @@ fn python_repr(value: f64) -> String {
     }
 }
 
-/// Under another name first, then renamed.
-fn write(path: &Path, text: &[u8]) -> Result<(), InferError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".stunet-").suffix(".tmp");
-    // Temporary files are private by default, results should not be: the user's mask decides.
-    #[cfg(unix)]
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(mode);
-    let written = builder.tempfile_in(folder.unwrap_or(Path::new("."))).and_then(|mut file| {
-        file.write_all(text)?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    });
-    written.map_err(InferError::io("cannot write", path))
+fn save(path: &Path, text: &str) -> Result<(), InferError> {
+    let write = |e| DataError::Io { action: "write", source: e };
+    Ok(files::write(path, |file| file.write_all(text.as_bytes()).map_err(write))?)
 }
 
 #[cfg(test)]

@@ -229,7 +229,5 @@ pub(super) fn not_a_model(path: &Path, expected: &'static str, found: &str) -> I
 
 /// Reads a JSON file.
 pub(super) fn read_json(path: &Path) -> Result<serde_json::Value, InferError> {
-    let text = std::fs::read_to_string(path).map_err(InferError::io("cannot read", path))?;
-    let broken = |e: serde_json::Error| not_a_model(path, "valid JSON", &e.to_string());
-    serde_json::from_str(&text).map_err(broken)
+    Ok(stunet_data::files::read_json(path)?)
 }

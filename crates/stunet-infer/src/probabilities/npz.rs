@@ -1,7 +1,7 @@
 //! nnU-Net's `.npz`: one array, class after class, by way of a compressed spool.
 
 use super::pieces::{Piece, ROWS};
-use super::{Extent, Frame, ProbabilityKind, temporary, to_bytes};
+use super::{Extent, Frame, ProbabilityKind, to_bytes};
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use stunet_data::files;
 use tempfile::NamedTempFile;
 use zip::write::SimpleFileOptions;
 
@@ -32,7 +33,7 @@ impl Spool {
     pub fn create(target: &Path, extent: Extent) -> Result<Self> {
         let [depth, height, _] = extent.shape;
         let index = vec![(0, 0); extent.num_classes * depth * height.div_ceil(ROWS)];
-        let file = temporary(target)?;
+        let file = files::unfinished(target)?;
         let target = target.to_owned();
         Ok(Self { extent, target, file, written: Mutex::new(Written { length: 0, index }) })
     }
@@ -61,7 +62,7 @@ impl Spool {
     }
 
     pub fn finish(self, frame: &Frame) -> Result<NamedTempFile> {
-        let archive = temporary(&self.target)?;
+        let archive = files::unfinished(&self.target)?;
         let mut zip = zip::ZipWriter::new(BufWriter::new(archive.reopen()?));
         // Level 1: probabilities are mostly zeros or noise, and this is the slowest step.
         let options = SimpleFileOptions::default()

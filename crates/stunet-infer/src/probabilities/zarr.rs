@@ -4,7 +4,7 @@
 //! Zarr storage specification, version 2, with the `zlib` codec; the zip is Zarr's `ZipStore`.
 
 use super::pieces::{Piece, ROWS};
-use super::{Extent, Frame, temporary, to_bytes};
+use super::{Extent, Frame, to_bytes};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use serde_json::json;
@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use stunet_data::files;
 use tempfile::NamedTempFile;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -28,7 +29,7 @@ fn stored() -> SimpleFileOptions {
 
 impl ZarrZip {
     pub fn create(target: &Path, extent: Extent) -> Result<Self> {
-        let archive = temporary(target)?;
+        let archive = files::unfinished(target)?;
         let zip = Mutex::new(ZipWriter::new(BufWriter::new(archive.reopen()?)));
         Ok(Self { extent, archive, zip })
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use stunet::data::files;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::data::splits::{Fold, Split, Splits};
@@ -45,7 +46,7 @@ impl Dataset {
         );
         let plans_name = plans_in(folder, args)?;
         let plans_file = folder.join(format!("{plans_name}.json"));
-        let plans: Value = read_json(&plans_file)?;
+        let plans: Value = files::read_json(&plans_file)?;
         let configuration = &args.configuration;
         let configurations = plans.get("configurations").and_then(Value::as_object);
         if let Some(known) = configurations {
@@ -67,7 +68,7 @@ impl Dataset {
         let split = split(folder, &args.fold, &store)?;
         let dataset_file = folder.join("dataset.json");
         let nnunet_dataset =
-            dataset_file.is_file().then(|| read_json(&dataset_file)).transpose()?;
+            dataset_file.is_file().then(|| files::read_json(&dataset_file)).transpose()?;
         let nnunet_plans = configurations.is_some().then(|| plans.clone());
         Ok(Self { name, plans_name, store, split, batch_dice, nnunet_plans, nnunet_dataset })
     }
@@ -140,10 +141,4 @@ fn split(folder: &Path, fold: &str, store: &Store) -> anyhow::Result<Split> {
 fn name_of(folder: &Path) -> anyhow::Result<String> {
     let folder: PathBuf = folder.canonicalize()?;
     Ok(folder.file_name().unwrap_or_default().to_string_lossy().into_owned())
-}
-
-fn read_json(path: &Path) -> anyhow::Result<Value> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("cannot use JSON: {}", path.display()))
 }
