@@ -7,6 +7,7 @@
 //! The result is a model folder with the log, the curve and the record of its Dice; what is in
 //! `examples/demo-model` came out of this command. It can be stopped and started again: it goes on
 //! where it stopped.
+#![allow(clippy::disallowed_methods, reason = "an example may write as it likes")]
 
 mod common;
 

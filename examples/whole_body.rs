@@ -8,6 +8,7 @@
 //! The CT is the phantom's torso, 512 × 512 voxels of 0.8 mm, repeated up and down, as whole
 //! Hounsfield units in a 16-bit file. The model has seeded random weights and few features: memory
 //! does not ask what a network knows.
+#![allow(clippy::disallowed_methods, reason = "an example may write as it likes")]
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@
 //! let network = StuNetConfig::new(StuNetSize::Base, 1, 105);
 //! assert_eq!(cost::num_parameters(&network), 58_262_669);
 //! ```
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 pub mod device;
 

@@ -351,3 +351,32 @@ fn backends_are_chosen_in_one_file() {
             && BACKENDS.into_iter().any(|name| line.contains(&format!("feature = \"{name}\"")))
     });
 }
+
+/// Results appear whole or not at all: two rooms write files, one appends lines, one locks.
+#[test]
+fn files_are_written_in_their_rooms() {
+    const ROOMS: [&str; 4] = [
+        "crates/stunet-data/src/files.rs",
+        "crates/stunet-data/src/store/fill.rs",
+        "crates/stunet-model/src/weights/atomic.rs",
+        "crates/stunet-train/src/log.rs",
+    ];
+    check_code("a file is written outside the writers", |file, line| {
+        !ROOMS.contains(&file)
+            && [
+                "fs::write(",
+                "fs::copy(",
+                "fs::rename(",
+                "fs::hard_link(",
+                "File::create",
+                "File::options",
+                "std::fs::OpenOptions",
+                ".persist(",
+                "tempfile_in(",
+                "tempfile::Builder",
+                "NamedTempFile::new",
+            ]
+            .into_iter()
+            .any(|name| line.contains(name))
+    });
+}

@@ -1,5 +1,5 @@
 //! Geometry survives read, preprocess, restore, write: all 48 axis orientations, and oblique ones.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use ndarray::Axis;
 use stunet_data::geometry::Affine;

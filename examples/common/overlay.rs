@@ -1,4 +1,5 @@
 //! Three slices of a CT with coloured labels, as a PNG.
+#![allow(clippy::disallowed_methods, reason = "an example may write as it likes")]
 
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use std::collections::BTreeSet;

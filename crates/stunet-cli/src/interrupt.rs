@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub const INTERRUPTED: u8 = 130;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
 /// Catches Ctrl-C and termination from here on.
 ///
@@ -15,7 +16,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// under construction are removed. Whoever cannot wait for one presses again.
 pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
     ctrlc::set_handler(move || {
-        if ASKED.swap(true, Ordering::SeqCst) {
+        if ASKED.swap(true, Ordering::SeqCst) || AT_ONCE.load(Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
         if !quiet {
@@ -23,6 +24,23 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// As long as it lives nothing is under construction: the first request ends the program.
+///
+/// Loading has no steps between which it could stop.
+pub struct AtOnce(());
+
+/// See [`AtOnce`].
+pub fn at_once() -> AtOnce {
+    AT_ONCE.store(true, Ordering::SeqCst);
+    AtOnce(())
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        AT_ONCE.store(false, Ordering::SeqCst);
+    }
 }
 
 /// Whether the user has asked to stop.

@@ -1,22 +1,61 @@
 //! What the machine has to give.
 
 use std::fs;
+use std::path::Path;
+
+/// Of what is free, the rest is for buffers that no estimate knows.
+const SHARE: f64 = 0.9;
+
+/// Bytes that may still be taken: what is left of `most`, where the user set a bound, or most of what
+/// is free; none where the system says nothing.
+pub fn allowed(most: Option<u64>) -> Option<u64> {
+    match (most, own_memory()) {
+        (Some(most), Some((held, _))) => Some(most.saturating_sub(held)),
+        (Some(most), None) => Some(most),
+        (None, _) => free_memory().map(|free| (free as f64 * SHARE) as u64),
+    }
+}
 
 /// Bytes of memory that are free, as far as the system says so: what is available, or less where a
-/// container has less.
+/// container, a batch system or `ulimit -v` leaves less.
 pub fn free_memory() -> Option<u64> {
     let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
-    let group = || {
-        let read = |name: &str| {
-            let text = fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
-            text.trim().parse::<u64>().ok()
-        };
-        Some(read("max")?.saturating_sub(read("current")?))
-    };
-    match (available, group()) {
-        (Some(machine), Some(group)) => Some(machine.min(group)),
-        (machine, group) => machine.or(group),
-    }
+    [available, group(), address_space()].into_iter().flatten().min()
+}
+
+/// What the control groups of this process leave, from its own up to the root.
+fn group() -> Option<u64> {
+    const ROOT: &str = "/sys/fs/cgroup";
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    // A container may see its own group as the root, under a path that only its host knows.
+    let groups = Path::new(own.trim_start_matches('/')).ancestors();
+    groups.filter_map(|group| left_of(&Path::new(ROOT).join(group))).min()
+}
+
+/// What a control group leaves. Pages of files that nobody has used for long are as good as free.
+fn left_of(group: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(group.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let cached = read("memory.stat").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("inactive_file "))?;
+        line.trim().parse::<u64>().ok()
+    });
+    let used = number("memory.current")?.saturating_sub(cached.unwrap_or(0));
+    Some(number("memory.max")?.saturating_sub(used))
+}
+
+/// What `ulimit -v` leaves.
+fn address_space() -> Option<u64> {
+    let most = address_limit(&fs::read_to_string("/proc/self/limits").ok()?)?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    Some(most.saturating_sub(entry(&status, "VmSize:")?))
+}
+
+/// The soft limit of the address space in `/proc/self/limits`, in bytes; none where there is none.
+fn address_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Bytes this process holds now, and at most so far, by the system's own accounting.
@@ -48,5 +87,22 @@ mod tests {
         assert_eq!(entry("Name: x\nVmRSS:\t  3 kB\n", "VmRSS:"), Some(3072));
         assert_eq!(available("MemTotal: 1 kB\n"), None);
         assert_eq!(available("MemAvailable: lots\n"), None);
+        let limits = "Limit      Soft Limit  Hard Limit  Units\n\
+                      Max address space         268435456            unlimited            bytes\n";
+        assert_eq!(address_limit(limits), Some(256 << 20));
+        assert_eq!(address_limit("Max address space  unlimited  unlimited  bytes\n"), None);
+    }
+
+    #[test]
+    fn a_group_leaves_what_it_has_beside_old_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        put("memory.max", "max\n");
+        put("memory.current", "700\n");
+        assert_eq!(left_of(folder.path()), None);
+        put("memory.max", "1000\n");
+        assert_eq!(left_of(folder.path()), Some(300));
+        put("memory.stat", "anon 5\ninactive_file 100\n");
+        assert_eq!(left_of(folder.path()), Some(400));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`args`] is what was typed, [`commands`] what it means. Nothing else lives here but manners:
 //! one line per error, no backtraces, a Ctrl-C that leaves nothing half-written.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod args;
 mod commands;
@@ -11,6 +11,7 @@ mod folders;
 mod interrupt;
 mod jobs;
 mod machine;
+mod new_folder;
 mod output;
 mod parts;
 mod progress;

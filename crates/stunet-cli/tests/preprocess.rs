@@ -1,5 +1,5 @@
 //! `stunet preprocess`: folders, resuming, being killed, and how it refuses.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Training through the binary: killed, interrupted, continued, refused.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod common;
 

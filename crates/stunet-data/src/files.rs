@@ -8,7 +8,7 @@ use crate::error::{DataError, Result, invalid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -120,11 +120,13 @@ fn without_nan(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Writes a value as indented JSON with a line break at its end, whole or not at all.
+/// Writes a value as indented JSON with a line break at its end, whole or not at all. What killed
+/// programs left of the same file is removed.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn save_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
+    sweep([path]);
     let mut text = serde_json::to_string_pretty(value).map_err(|e| DataError::Json(e).at(path))?;
     text.push('\n');
     write(path, |file| file.write_all(text.as_bytes()).map_err(|e| DataError::io("write", e)))
@@ -163,7 +165,12 @@ pub fn unfinished(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(mode);
-    builder.tempfile_in(folder_of(path))
+    let file = builder.tempfile_in(folder_of(path))?;
+    // Held until the file is finished or given up, however the program ends: by it `sweep` knows
+    // what is under construction from what was left. A file system without locks does without.
+    #[cfg(unix)]
+    let _ = file.as_file().try_lock();
+    Ok(file)
 }
 
 /// Gives a file from [`unfinished`] the name it was made for, once the disk has its bytes.
@@ -190,7 +197,8 @@ fn result_of(unfinished: &str) -> Option<&str> {
 
 /// Removes what killed processes left under construction of these results.
 ///
-/// Others may be at work in the same folders: files of other results are not touched.
+/// Others may be at work in the same folders: files of other results are not touched, nor those
+/// whose writer lives.
 pub fn sweep<'a>(results: impl IntoIterator<Item = &'a Path>) {
     let mut folders: std::collections::BTreeMap<PathBuf, Vec<String>> = Default::default();
     for result in results {
@@ -203,11 +211,24 @@ pub fn sweep<'a>(results: impl IntoIterator<Item = &'a Path>) {
             let name = entry.file_name().to_string_lossy().into_owned();
             let ours = result_of(&name)
                 .is_some_and(|of| names.binary_search_by(|name| name.as_str().cmp(of)).is_ok());
-            if ours {
+            if ours && is_abandoned(&entry.path()) {
                 // Whoever may not remove it may not write beside it either, and that is told.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
+    }
+}
+
+/// Whether nobody writes a file under construction any more: its lock is free.
+fn is_abandoned(path: &Path) -> bool {
+    // A link or a pipe of such a name is nobody's file under construction.
+    if !std::fs::symlink_metadata(path).is_ok_and(|of| of.is_file()) {
+        return false;
+    }
+    match File::open(path) {
+        Ok(file) if cfg!(unix) => !matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        // Windows keeps what is in use by itself.
+        _ => true,
     }
 }
 
@@ -335,6 +356,20 @@ mod tests {
         sweep([at("a.json").as_path(), at(&long).as_path()]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         sweep([other.as_path()]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Two programs may write the same result: the second leaves the first's file alone.
+    #[cfg(unix)]
+    #[test]
+    fn files_of_living_writers_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let living = unfinished(&path).unwrap();
+        save_json(&path, &json!([1])).unwrap();
+        assert!(living.path().exists());
+        finish(living, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -25,7 +25,7 @@
 //! ```
 //!
 //! Results never depend on the number of threads.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 pub mod augment;
 pub mod dataset;

@@ -20,7 +20,7 @@
 //!
 //! [`steps`] tells which operators a piece of work called, and how each was computed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod concat_channels;
 mod conv3d;

@@ -20,7 +20,7 @@
 //! # Ok::<(), stunet_model::ModelError>(())
 //! ```
 #![warn(clippy::print_stdout, clippy::print_stderr)]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod block;
 mod config;

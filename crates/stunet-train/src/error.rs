@@ -75,6 +75,11 @@ pub enum TrainError {
     /// The loader ended before the run did.
     #[error("the loader ended at batch {0}")]
     NoMoreBatches(u64),
+    /// Two runs at once in one folder.
+    #[error(
+        "another program is training here; wait for it, or name another folder: {}", .0.display()
+    )]
+    InUse(PathBuf),
     /// A file that cannot be opened, read or written.
     #[error("cannot {action}: {problem}: {}", path.display())]
     Io {

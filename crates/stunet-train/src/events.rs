@@ -6,7 +6,8 @@ use std::path::Path;
 /// A moment of a training run.
 ///
 /// Events arrive in order and on the thread that trains. Answering one with
-/// [`ControlFlow::Break`](std::ops::ControlFlow::Break) ends the run after the step at hand: a
+/// [`ControlFlow::Break`](std::ops::ControlFlow::Break) ends the run after the step at hand, or
+/// before the batch that is waited for, or in the middle of a validation, which is then done anew: a
 /// checkpoint is written first, and continuing from it gives the same weights.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -21,6 +22,11 @@ pub enum Event<'a> {
         num_epochs: usize,
         /// Iterations of one epoch.
         num_iterations: usize,
+    },
+    /// A batch is not ready yet; told ten times a second.
+    Waiting {
+        /// Seconds waited for it so far.
+        secs: f64,
     },
     /// One update of the weights is done.
     Step(Step),

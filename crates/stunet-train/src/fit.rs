@@ -50,6 +50,9 @@ pub struct FitConfig {
     pub validation: LoaderConfig,
 }
 
+/// Whoever is told how a run goes, and may stop it.
+type Hear<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+
 /// The cases of a run.
 #[derive(Clone)]
 pub struct FitCases {
@@ -63,8 +66,8 @@ pub struct FitCases {
 ///
 /// Every batch is a function of the loader's seed and its number, and `state` knows how many were
 /// drawn: a run that is cut off and continued from its checkpoint computes what the uninterrupted
-/// one does, on the CPU bit for bit. `hear` is told of every step and may stop the run, which then
-/// saves its state and returns it; whether the run is complete, [`TrainingState::is_complete`]
+/// one does, on the CPU bit for bit. `hear` is told of every step, and of the waiting between them,
+/// and may stop the run, which then saves its state and returns it; whether the run is complete, [`TrainingState::is_complete`]
 /// says. Without a folder nothing is written.
 ///
 /// # Errors
@@ -106,15 +109,25 @@ pub fn fit(
         let lr = poly_lr(config.initial_lr, state.progress.epoch, config.num_epochs);
         let mut clock = Clock::default();
         while state.progress.iteration < config.num_iterations && !stop {
-            let step = update(&mut state, &loss, &mut training, config, lr, &recorder)?;
-            clock.add(&step);
-            stop = hear(Event::Step(step)).is_break();
+            let step =
+                update(&mut state, &loss, &mut training, config, lr, (&recorder, &mut *hear))?;
+            match step {
+                None => stop = true,
+                Some(step) => {
+                    clock.add(&step);
+                    stop = hear(Event::Step(step)).is_break();
+                }
+            }
         }
-        if stop {
+        let validated = match stop {
+            true => None,
+            false => validate(&state, &loss, validation.as_mut(), config, hear)?,
+        };
+        // A validation that was stopped is done anew by whoever goes on.
+        let Some(validated) = validated else {
             recorder.save_latest(&state, hear)?;
             return Ok(state);
-        }
-        let validated = validate(&state, &loss, validation.as_mut(), config, hear)?;
+        };
         let record = state.progress.close_epoch(lr, clock, validated);
         recorder.epoch(&state, &record, hear)?;
         stop = hear(Event::Epoch(&record)).is_break();
@@ -123,20 +136,28 @@ pub fn fit(
     Ok(state)
 }
 
-/// One update of the weights: forward, loss and backward for each of its batches, then SGD.
+/// One update of the weights: forward, loss and backward for each of its batches, then SGD. None
+/// where the run was stopped while the first of them was not ready.
 fn update(
     state: &mut TrainingState,
     loss: &Loss,
     batches: &mut Loader,
     config: &FitConfig,
     lr: f64,
-    recorder: &Recorder<'_>,
-) -> Result<Step> {
+    (recorder, hear): (&Recorder<'_>, Hear<'_>),
+) -> Result<Option<Step>> {
     let begin = Instant::now();
     let (mut wait_secs, mut total, mut names) = (0.0, 0.0, Vec::new());
-    for _ in 0..config.accumulate {
+    for number in 0..config.accumulate {
         let waiting = Instant::now();
-        let batch = next(batches, state.progress.next_batch)?;
+        let batch = match next(batches, state.progress.next_batch, hear)? {
+            Some(batch) => batch,
+            None if number == 0 => return Ok(None),
+            // Half an update is none: it is finished, and the stop heard after it.
+            None => {
+                batches.next().ok_or(TrainError::NoMoreBatches(state.progress.next_batch))??
+            }
+        };
         wait_secs += waiting.elapsed().as_secs_f64();
         state.progress.next_batch += 1;
         names.extend(batch.patches.iter().map(|patch| patch.case.clone()));
@@ -169,13 +190,16 @@ fn update(
         secs: begin.elapsed().as_secs_f64(),
     };
     state.progress.note_step(&step);
-    Ok(step)
+    Ok(Some(step))
 }
 
-/// The next batch, which is that of the number the state knows.
-fn next(batches: &mut Loader, index: u64) -> Result<TrainingBatch> {
-    let batch = batches.next().ok_or(TrainError::NoMoreBatches(index))??;
-    debug_assert_eq!(batch.index, index, "batches come in order");
+/// The next batch, which is that of the number the state knows; none where the run was stopped
+/// before it was ready.
+fn next(batches: &mut Loader, index: u64, hear: Hear<'_>) -> Result<Option<TrainingBatch>> {
+    let begin = Instant::now();
+    let batch = batches
+        .next_unless(&mut || hear(Event::Waiting { secs: begin.elapsed().as_secs_f64() }))?;
+    debug_assert!(batch.as_ref().is_none_or(|b| b.index == index), "batches come in order");
     Ok(batch)
 }
 

@@ -5,7 +5,7 @@
 //! * [`fit()`]: the loop; [`FitConfig`] is its recipe, [`FitCases`] its data, [`TrainingState`] all
 //!   that changes, [`FoldFolder`] where it writes, [`Event`] what it tells,
 //! * [`schedule`], [`loss`], [`optimiser`], [`precision`], [`recompute`]: what one update is made of,
-//! * [`distributed`]: that update on several devices at once,
+//! * [`distributed`]: that update on several devices at once, [`memory`]: what it will hold,
 //! * [`transfer`]: pre-trained weights, and a report of what was carried over,
 //! * [`checkpoint`]: a run on disk, [`export`]: its weights for others,
 //! * [`pseudo_dice`], [`log`], [`progress_png`]: how it is going.
@@ -49,7 +49,7 @@
 //!
 //! Training and inference never know each other: they meet on disk, in a model folder.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod batch;
 pub mod checkpoint;
@@ -62,6 +62,7 @@ mod fit;
 mod history;
 pub mod log;
 pub mod loss;
+pub mod memory;
 pub mod optimiser;
 pub mod precision;
 pub mod progress_png;

@@ -3,7 +3,7 @@
 use crate::error::{Result, TrainError};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -21,15 +21,19 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens a log, or begins one.
+    /// Opens a log, or begins one. It is locked as long as it is open, however the program ends.
     ///
     /// # Errors
-    /// When the file cannot be opened or read.
+    /// When the file cannot be opened or read, or another program writes it right now.
+    #[allow(clippy::disallowed_methods, reason = "lines are appended, each in one piece")]
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| TrainError::io("open", path, e);
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         let mut file = options.open(path).map_err(io)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(TrainError::InUse(path.to_owned()));
+        }
         let whole = end_of_last_line(&mut file).map_err(io)?;
         file.set_len(whole).map_err(io)?;
         Ok(Self { path: path.to_owned(), file })
@@ -70,6 +74,17 @@ fn end_of_last_line(file: &mut File) -> std::io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_runs_do_not_share_a_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOG_FILE);
+        let first = Log::open(&path).unwrap();
+        let message = Log::open(&path).unwrap_err().to_string();
+        assert!(message.contains("another program") && message.ends_with(LOG_FILE), "{message}");
+        drop(first);
+        Log::open(&path).unwrap();
+    }
 
     #[test]
     fn an_unfinished_line_is_cut_off() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::{Size, devices_help};
+use super::{Size, byte_count, devices_help};
 
 /// Examples, below the options.
 pub(super) const TRAIN_HELP: &str = "\
@@ -138,6 +138,11 @@ pub struct TrainArgs {
         help = devices_help()
     )]
     pub device: Vec<String>,
+
+    /// Memory of the program: a run that needs more is refused before it begins; a number with M or
+    /// G (16G); default: what is free
+    #[arg(long, value_name = "BYTES", value_parser = byte_count)]
+    pub max_memory: Option<u64>,
 
     /// Threads that cut and augment patches; default: one per core
     #[arg(long, value_name = "N")]

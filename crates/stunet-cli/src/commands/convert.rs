@@ -1,19 +1,16 @@
 //! `stunet convert`: a PyTorch checkpoint becomes a model folder.
 
-use std::fs;
-
-use anyhow::ensure;
 use stunet::infer::{Model, OpenOptions};
 use stunet::model::weights::folder::Precision;
 
 use crate::args::ConvertArgs;
+use crate::new_folder::NewFolder;
 use crate::output;
 
 /// Reads a model of any kind and writes a folder of our own.
 pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let out = &args.output;
-    let empty = fs::read_dir(out).map_or(!out.exists(), |mut entries| entries.next().is_none());
-    ensure!(empty, "expected a new or empty folder, found something in it: {}", out.display());
+    NewFolder::check(out)?;
     crate::jobs::check_writable(&out.join("network.json"))?;
 
     let mut options = OpenOptions::new(&stunet::device::parse("cpu")?);
@@ -23,7 +20,9 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     options.checkpoint = args.checkpoint.clone();
     let model = Model::open(&args.model, &options)?;
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    let folder = NewFolder::begin(out)?;
     model.save_folder_as(out, precision)?;
+    folder.finish();
     let parameters = stunet::model::cost::num_parameters(model.config());
     output::line(&format!(
         "{} parameters, {} labels: {}",

@@ -10,6 +10,7 @@ use stunet::train::export;
 
 use super::train::Run;
 use crate::args::ExportArgs;
+use crate::new_folder::NewFolder;
 use crate::output;
 
 /// Writes what the ending of the output asks for.
@@ -27,12 +28,10 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         Some("model") => export::nnunet_v1(&checkpoint, &about, averaged, out)?,
         Some("pth") => export::nnunet_v2(&checkpoint, &about, averaged, out)?,
         _ => {
-            let empty = std::fs::read_dir(out)
-                .map_or(!out.exists(), |mut entries| entries.next().is_none());
-            let shown = out.display();
-            ensure!(empty, "expected a new or empty folder, found something in it: {shown}");
             let precision = if args.half { Precision::F16 } else { Precision::F32 };
+            let folder = NewFolder::begin(out)?;
             export::model_folder(&checkpoint, &about, averaged, precision, out)?;
+            folder.finish();
         }
     }
     output::line(&format!(

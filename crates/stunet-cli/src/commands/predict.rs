@@ -151,13 +151,7 @@ impl<'a> Session<'a> {
 
     /// Bytes that may still be taken: what `--max-memory` leaves, or most of what is free.
     fn allowed(&self) -> Option<u64> {
-        /// Of what is free, the rest is for buffers that no estimate knows.
-        const SHARE: f64 = 0.9;
-        match (self.args.max_memory, machine::own_memory()) {
-            (Some(most), Some((held, _))) => Some(most.saturating_sub(held)),
-            (Some(most), None) => Some(most),
-            (None, _) => machine::free_memory().map(|free| (free as f64 * SHARE) as u64),
-        }
+        machine::allowed(self.args.max_memory)
     }
 
     /// Fails where the files of a case are larger than memory, before they are read.

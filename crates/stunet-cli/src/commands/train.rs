@@ -1,6 +1,7 @@
 //! `stunet train`: from prepared cases to a model.
 
 mod dataset;
+mod memory;
 mod progress;
 mod settings;
 mod start;
@@ -31,6 +32,7 @@ use settings::Settings;
 /// Trains, validates on whole volumes, and leaves a model folder.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "step")?;
+    let loading = interrupt::at_once();
     let devices = device::choose_all(&args.device)?;
     let dataset = Dataset::open(args)?;
     let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
@@ -54,16 +56,22 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let config = settings.fit_config(args, &dataset)?;
     config.check()?;
     let options = settings.state_options(&devices);
+    let done = checkpoint.as_ref().is_some_and(|c| c.state().progress.epoch >= settings.epochs);
+    let needed = match done {
+        true => None,
+        false => Some(memory::check(args, &settings, &config, &options)?),
+    };
     let (state, note) = match &checkpoint {
         Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
         None => start::fresh(args, &settings, &options)?,
     };
     state.check(&config)?;
     say(args, &headline(&settings, &state, &devices.names()))?;
-    if let Some(note) = note {
-        say(args, &note)?;
+    for line in needed.iter().chain(&note) {
+        say(args, line)?;
     }
 
+    drop(loading);
     describe(&fold, &settings, &about)?;
 
     let cases = FitCases {
@@ -93,17 +101,19 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 }
 
 /// Writes what nnU-Net keeps beside its checkpoints: `plans.json` and `dataset.json` for all folds,
-/// and for people `debug.json` with the settings of this one.
+/// and for people `debug.json` with the settings of this one. What a full disk once left of one of
+/// them is replaced.
 fn describe(fold: &FoldFolder, settings: &Settings, about: &About) -> anyhow::Result<()> {
     let path = &fold.path;
     std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
     let write = |path: PathBuf, value: serde_json::Value| {
-        if path.is_file() {
+        if files::read_json::<serde_json::Value>(&path).is_ok() {
             return Ok(());
         }
         anyhow::Ok(files::save_json(&path, &value)?)
     };
-    write(path.join("debug.json"), serde_json::to_value(settings)?)?;
+    // Those of this run, whatever a run that came to nothing left.
+    files::save_json(&path.join("debug.json"), settings)?;
     if let Some(model) = path.parent() {
         write(model.join("plans.json"), export::v2_plans(about, &settings.network))?;
         write(model.join("dataset.json"), export::v2_dataset(about))?;
@@ -184,6 +194,9 @@ fn headline(settings: &Settings, state: &TrainingState, device: &str) -> String 
     let begin = match state.progress.epoch + state.progress.iteration {
         0 => String::new(),
         _ if state.progress.epoch >= settings.epochs => ", complete".to_owned(),
+        _ if state.progress.iteration >= settings.iterations => {
+            format!(", from the validation of epoch {}", state.progress.epoch + 1)
+        }
         _ => format!(
             ", from epoch {}, iteration {}",
             state.progress.epoch + 1,

@@ -6,9 +6,11 @@ use crate::sample::TrainingCases;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 type Outcome = std::thread::Result<Result<TrainingPatch>>;
 
@@ -100,16 +102,43 @@ impl Loader {
         self.asked = self.asked.max(until);
     }
 
-    fn receive(&mut self, index: u64) -> Result<TrainingPatch> {
-        loop {
-            if let Some(outcome) = self.waiting.remove(&index) {
-                return outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    /// The next batch, or none once `waiting` breaks: it is asked ten times a second as long as the
+    /// batch is not ready. The same batch comes next then.
+    ///
+    /// # Errors
+    /// As [`batch`](super::batch).
+    ///
+    /// # Panics
+    /// Passes on a panic of a thread.
+    pub fn next_unless(
+        &mut self,
+        waiting: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Option<TrainingBatch>> {
+        const TICK: Duration = Duration::from_millis(100);
+        let index = self.next;
+        let size = self.work.config.batch_size as u64;
+        let own = index * size..(index + 1) * size;
+        let mut absent = own.clone().filter(|patch| !self.waiting.contains_key(patch)).count();
+        while absent > 0 {
+            match self.finished.recv_timeout(TICK) {
+                Ok((finished, outcome)) => {
+                    self.missing -= 1;
+                    self.waiting.insert(finished, outcome);
+                    absent -= usize::from(own.contains(&finished));
+                }
+                // The loader itself holds a sender: there is always a next time.
+                Err(_) if waiting().is_break() => return Ok(None),
+                Err(_) => {}
             }
-            let (finished, outcome) =
-                self.finished.recv().expect("the loader itself holds a sender");
-            self.missing -= 1;
-            self.waiting.insert(finished, outcome);
         }
+        let outcomes: Vec<_> = own.map(|patch| self.waiting.remove(&patch)).collect();
+        self.next += 1;
+        self.ask();
+        let patch = |outcome: Option<Outcome>| {
+            outcome.expect("counted above").unwrap_or_else(|panic| resume_unwind(panic))
+        };
+        let patches = outcomes.into_iter().map(patch).collect::<Result<Vec<_>>>()?;
+        Ok(Some(TrainingBatch { patches, index }))
     }
 }
 
@@ -117,13 +146,7 @@ impl Iterator for Loader {
     type Item = Result<TrainingBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let index = self.next;
-        let size = self.work.config.batch_size as u64;
-        let outcomes: Vec<_> = (0..size).map(|i| self.receive(index * size + i)).collect();
-        self.next += 1;
-        self.ask();
-        let patches: Result<Vec<_>> = outcomes.into_iter().collect();
-        Some(patches.map(|patches| TrainingBatch { patches, index }))
+        self.next_unless(&mut || ControlFlow::Continue(())).transpose()
     }
 }
 

@@ -246,6 +246,7 @@ fn first(mut problems: Vec<Problem>) -> DataError {
 const LOCK_FILE: &str = ".stunet-lock";
 
 /// Keeps two programs from filling one folder; released with the handle, however the program ends.
+#[allow(clippy::disallowed_methods, reason = "a lock has no content")]
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let write = |e| DataError::io("write", e).at(&path);

@@ -1,6 +1,6 @@
 //! What a run leaves on the disk: log, picture, checkpoints.
 
-use super::{FitConfig, TrainingState};
+use super::{FitConfig, Hear, TrainingState};
 use crate::checkpoint::{self, BEST, FINAL, LATEST};
 use crate::error::{Result, TrainError};
 use crate::events::Event;
@@ -8,7 +8,6 @@ use crate::history::EpochRecord;
 use crate::log::{LOG_FILE, Log};
 use crate::progress_png::{self, PROGRESS_FILE};
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use stunet_model::weights::atomic;
 
@@ -50,8 +49,6 @@ struct Open<'a> {
     log: Log,
     last_good: Option<PathBuf>,
 }
-
-type Hear<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 
 impl<'a> Recorder<'a> {
     pub(super) fn open(
@@ -130,8 +127,8 @@ impl<'a> Open<'a> {
     fn new(folder: &'a FoldFolder, state: &TrainingState, config: &FitConfig) -> Result<Self> {
         let path = &folder.path;
         std::fs::create_dir_all(path).map_err(|e| TrainError::io("create", path, e))?;
-        atomic::sweep(path).map_err(|e| TrainError::io("clean", path, e))?;
         let mut log = Log::open(&path.join(LOG_FILE))?;
+        atomic::sweep(path).map_err(|e| TrainError::io("clean", path, e))?;
         let Progressed { epoch, iteration } = Progressed::of(state);
         let begin = json!({
             "epoch": epoch, "iteration": iteration,

@@ -130,6 +130,86 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     }
 }
 
+/// Wherever a run is stopped, in the validation too, it goes on to the same end.
+#[test]
+fn a_stop_is_heard_in_the_validation() {
+    let config = FitConfig { num_val_iterations: 3, ..config(2, 3) };
+    let straight = fit(state(), &cases(None), &config, None, &mut go_on).unwrap();
+    let check = |stop: fn(&Event<'_>) -> bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let fold = FoldFolder::at(folder.path());
+        let (mut running, mut stopped_once, mut heard_after) = (state(), false, 0);
+        let mut hear = |event: Event<'_>| {
+            if stopped_once && !matches!(event, Event::Saved { .. }) {
+                heard_after += 1;
+            }
+            match stop(&event) && !stopped_once {
+                true => {
+                    stopped_once = true;
+                    ControlFlow::Break(())
+                }
+                false => ControlFlow::Continue(()),
+            }
+        };
+        running = fit(running, &cases(None), &config, Some(&fold), &mut hear).unwrap();
+        assert!(!running.is_complete(&config) && stopped_once);
+        assert_eq!(heard_after, 0, "nothing is done after the stop");
+        let file = TrainingCheckpoint::open(&fold.newest_checkpoint().unwrap()).unwrap();
+        let options = StateOptions::new(&Device::flex());
+        let again = TrainingState::from_checkpoint(&file, &options).unwrap();
+        let end = fit(again, &cases(None), &config, Some(&fold), &mut go_on).unwrap();
+        assert!(bits(&end) == bits(&straight), "weights or momentum differ");
+        let of = |state: &TrainingState| -> Vec<_> {
+            let history = state.progress.history.iter();
+            history.map(|r| (r.train_loss, r.val_loss, r.ema_pseudo_dice)).collect()
+        };
+        assert_eq!(of(&end), of(&straight));
+    };
+    check(|event| matches!(event, Event::Validated { done: 2, .. }));
+    check(|event| matches!(event, Event::Validated { done: 3, .. }));
+    check(|event| matches!(event, Event::Step(_)));
+    check(|event| matches!(event, Event::Started { .. }));
+}
+
+/// A case that takes its time: the stop is heard before the first batch is there.
+#[test]
+fn a_stop_is_heard_while_a_batch_is_prepared() {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+    use stunet_data::sample::TrainingCase;
+    struct Slow(Arc<dyn TrainingCases>, Mutex<Receiver<()>>);
+    impl TrainingCases for Slow {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn open(&self, index: usize) -> stunet_data::error::Result<Box<dyn TrainingCase + '_>> {
+            // Until the sender is gone.
+            let _ = self.1.lock().unwrap().recv();
+            self.0.open(index)
+        }
+        fn name(&self, index: usize) -> String {
+            self.0.name(index)
+        }
+    }
+    let config = config(1, 2);
+    let all = cases(None);
+    let (hold, held) = channel();
+    let slow = Slow(all.training.clone(), Mutex::new(held));
+    let slow = FitCases { training: Arc::new(slow), ..all.clone() };
+    let mut hold = Some(hold);
+    let mut hear = |event: Event<'_>| match event {
+        Event::Waiting { .. } => {
+            hold = None;
+            ControlFlow::Break(())
+        }
+        Event::Step(_) => panic!("the run was stopped before its first step"),
+        _ => ControlFlow::Continue(()),
+    };
+    let state = fit(state(), &slow, &config, None, &mut hear).unwrap();
+    assert_eq!((state.progress.iteration, state.progress.next_batch), (0, 0));
+    fit(state, &all, &config, None, &mut go_on).unwrap();
+}
+
 /// Half precisions, recomputed activations, accumulated gradients: all of them learn, and go on
 /// from their checkpoint as if nothing had happened.
 #[test]

@@ -1,12 +1,11 @@
 //! The validation after every epoch: loss and pseudo-Dice of patches.
 
-use super::{FitCases, FitConfig, TrainingState, next};
+use super::{FitCases, FitConfig, Hear, TrainingState, next};
 use crate::batch::DeviceBatch;
 use crate::error::Result;
 use crate::events::Event;
 use crate::loss::Loss;
 use crate::pseudo_dice::Overlap;
-use std::ops::ControlFlow;
 use std::time::Instant;
 use stunet_data::loader::Loader;
 
@@ -39,15 +38,16 @@ pub(crate) struct Validated {
     pub secs: f64,
 }
 
-/// Validates with the weights of the moment, or their average where one is kept.
+/// Validates with the weights of the moment, or their average where one is kept; none where the run
+/// was stopped meanwhile.
 pub(super) fn validate(
     state: &TrainingState,
     loss: &Loss,
     validation: Option<&mut Validation>,
     config: &FitConfig,
-    hear: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<Validated> {
-    let Some(validation) = validation else { return Ok(Validated::default()) };
+    hear: Hear<'_>,
+) -> Result<Option<Validated>> {
+    let Some(validation) = validation else { return Ok(Some(Validated::default())) };
     let begin = Instant::now();
     let network = state.network_for_inference();
     let device = state.device().inner();
@@ -57,19 +57,22 @@ pub(super) fn validate(
     };
     let (total, mut sum) = (config.num_val_iterations, 0.0);
     for done in 1..=total {
-        let batch = next(&mut validation.batches, validation.next)?;
+        let Some(batch) = next(&mut validation.batches, validation.next, hear)? else {
+            return Ok(None);
+        };
         validation.next += 1;
         let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &device);
         let outputs = network.forward_deep(images);
         overlap.add_batch(outputs[0].clone(), &targets[0]);
         sum += loss.value(&outputs, &targets).total;
-        // A stop that is asked for meanwhile is heard at the next step.
-        let _ = hear(Event::Validated { done, total });
+        if hear(Event::Validated { done, total }).is_break() {
+            return Ok(None);
+        }
     }
-    Ok(Validated {
+    Ok(Some(Validated {
         loss: Some(sum / total as f64),
         dice: overlap.dice(),
         mean: overlap.mean(),
         secs: begin.elapsed().as_secs_f64(),
-    })
+    }))
 }

@@ -1,10 +1,11 @@
 //! The final validation: whole volumes of the fold's validation cases, as `predict` would do them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
+use stunet::data::files;
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
 use stunet::infer::{
@@ -17,6 +18,7 @@ use crate::args::TrainArgs;
 use crate::failure::Interrupted;
 use crate::folders;
 use crate::interrupt;
+use crate::machine;
 use crate::progress::Progress;
 
 /// Predicts and evaluates, unless `summary.json` is there; predictions that are there are kept.
@@ -45,14 +47,24 @@ pub fn run(
     let cases: Vec<_> =
         raw.cases().iter().filter(|c| settings.validation_cases.contains(&c.name)).collect();
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let device = stunet::device::choose_all(&args.device)?.first().device.clone();
-    let network = Model::open(model, &OpenOptions::new(&device))?;
+    let devices = stunet::device::choose_all(&args.device)?;
+    let chosen = devices.first();
+    let network = Model::open(model, &OpenOptions::new(&chosen.device))?;
     let mut pairs = Vec::new();
+    let place = |case: &TrainingCaseFiles| out.join(format!("{}.nii.gz", case.name));
+    let places: Vec<PathBuf> = cases.iter().map(|case| place(case)).collect();
+    files::sweep(places.iter().map(PathBuf::as_path));
     for (index, case) in cases.iter().enumerate() {
-        let prediction = out.join(format!("{}.nii.gz", case.name));
+        let prediction = place(case);
         if !prediction.is_file() {
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
-            predict_case(&network, case, &prediction, Progress::new(title, args.quiet))?;
+            let options = PredictOptions {
+                memory_bytes: machine::allowed(args.max_memory),
+                own_memory: !matches!(chosen.name.as_str(), "cpu" | "ndarray"),
+                ..PredictOptions::default()
+            };
+            let progress = Progress::new(title, args.quiet);
+            predict_case(&network, case, &prediction, &options, progress)?;
         }
         let (name, reference) = (case.name.clone(), case.labels.clone());
         pairs.push(Pair { name, reference, prediction });
@@ -71,11 +83,12 @@ fn predict_case(
     model: &Model,
     case: &TrainingCaseFiles,
     out: &Path,
+    options: &PredictOptions,
     progress: Progress,
 ) -> anyhow::Result<()> {
     // The scan is gone before the first window.
     let prepared = prepare_scan(model, &nifti::read_scan(&case.images)?)?;
-    let prediction = predict_prepared(model, prepared, &PredictOptions::default(), &mut |event| {
+    let prediction = predict_prepared(model, prepared, options, &mut |event| {
         progress.hear(event);
         match interrupt::asked() {
             true => ControlFlow::Break(()),
