@@ -221,11 +221,14 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
 fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
     let home = job.folder.parent().unwrap_or(Path::new(".")).join(LABELS);
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let copy_of = |name: &str| home.join(format!("{name}{}", job.dataset.info().file_ending));
+    let copies: Vec<PathBuf> = job.dataset.cases().iter().map(|case| copy_of(&case.name)).collect();
+    files::sweep(copies.iter().map(PathBuf::as_path));
     for case in job.dataset.cases() {
         if done.failures().any(|(name, _)| name == case.name) {
             continue;
         }
-        let target = home.join(format!("{}{}", case.name, job.dataset.info().file_ending));
+        let target = copy_of(&case.name);
         if !is_copy(&case.labels, &target) {
             copy(&case.labels, &target)
                 .with_context(|| format!("cannot write {}", target.display()))?;
