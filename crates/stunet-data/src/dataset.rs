@@ -1,116 +1,22 @@
 //! nnU-Net's folder layout: cases, their channel files, and `dataset.json`.
 
+mod cases;
 pub(crate) mod convert;
 mod listing;
+mod scan;
 mod training;
 
+pub use cases::{
+    Case, Cases, Labelmaps, folded, list_cases, list_labelmaps, same_on_some_systems, stem,
+};
+pub use scan::{PassedOver, Reason, told};
 pub use training::{Problem, RawDataset, TrainingCaseFiles};
 
-use crate::error::{DataError, Result, invalid};
+use crate::error::{Result, invalid};
 use crate::labels::LabelSet;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-/// The files of one patient, in channel order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// Name without channel number and ending.
-    pub name: String,
-    /// One file per channel.
-    pub files: Vec<PathBuf>,
-}
-
-impl Case {
-    /// A case given by its files: one file of any name, or `CASE_0000`, `CASE_0001`, ... in any
-    /// order.
-    ///
-    /// # Errors
-    /// When several files are not the complete channels of one case.
-    pub fn from_files(files: &[PathBuf]) -> Result<Self> {
-        let Some(first) = files.first() else {
-            return Err(DataError::NoCases);
-        };
-        if let [file] = files {
-            let stem = stem(file).unwrap_or_default();
-            let name = split_channel(stem).map_or(stem, |(name, _)| name);
-            return Ok(Self { name: name.to_owned(), files: vec![file.clone()] });
-        }
-        let cases = group(files.iter().cloned())?;
-        match <[Self; 1]>::try_from(cases) {
-            Ok([case]) if case.files.len() == files.len() => Ok(case),
-            _ => Err(DataError::Mismatch {
-                what: "case of the channel files",
-                expected: "files CASE_0000, CASE_0001, ... of one case".to_owned(),
-                found: format!("{} files of other names", files.len()),
-            }
-            .at(first)),
-        }
-    }
-}
-
-/// Lists the cases of a folder, sorted by name. Other files are passed over.
-///
-/// # Errors
-/// When the folder cannot be read, holds no case, or a case lacks a channel.
-pub fn list_cases(folder: &Path) -> Result<Vec<Case>> {
-    let cases = group(files_of(folder)?.into_iter()).map_err(|e| e.at(folder))?;
-    if cases.is_empty() {
-        return Err(DataError::NoCases.at(folder));
-    }
-    Ok(cases)
-}
-
-fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(|e| DataError::io("read", e).at(folder))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| DataError::io("read", e).at(folder))?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
-fn group(files: impl Iterator<Item = PathBuf>) -> Result<Vec<Case>> {
-    let mut cases: BTreeMap<String, BTreeMap<usize, PathBuf>> = BTreeMap::new();
-    for file in files {
-        if let Some((name, channel)) = stem(&file).and_then(split_channel) {
-            let previous = cases.entry(name.to_owned()).or_default().insert(channel, file.clone());
-            if previous.is_some() {
-                return Err(DataError::Mismatch {
-                    what: "number of files for one channel",
-                    expected: "1".to_owned(),
-                    found: "2 (.nii and .nii.gz)".to_owned(),
-                }
-                .at(&file));
-            }
-        }
-    }
-    cases
-        .into_iter()
-        .map(|(case, channels)| {
-            let found = channels.len();
-            match (0..found).find(|c| !channels.contains_key(c)) {
-                Some(missing) => Err(DataError::MissingChannel { case, missing, found }),
-                None => Ok(Case { name: case, files: channels.into_values().collect() }),
-            }
-        })
-        .collect()
-}
-
-/// File name without `.nii` or `.nii.gz`; none for other files.
-pub fn stem(file: &Path) -> Option<&str> {
-    let name = file.file_name()?.to_str()?;
-    name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))
-}
-
-fn split_channel(stem: &str) -> Option<(&str, usize)> {
-    let (name, digits) = stem.rsplit_once('_')?;
-    let four = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit());
-    (four && !name.is_empty()).then_some((name, digits.parse().ok()?))
-}
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// What `dataset.json` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,42 +70,5 @@ impl DatasetInfo {
     pub fn load(path: &Path) -> Result<Self> {
         let value: Value = crate::files::read_json(path)?;
         Self::from_json(&value).map_err(|e| e.at(path))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cases_of_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b_0000.nii.gz", "a_0001.nii.gz", "a_0000.nii.gz", "notes.txt", "c.nii.gz"] {
-            std::fs::write(folder.path().join(name), b"").unwrap();
-        }
-        let cases = list_cases(folder.path()).unwrap();
-        let found: Vec<_> = cases.iter().map(|c| (c.name.as_str(), c.files.len())).collect();
-        assert_eq!(found, [("a", 2), ("b", 1)]);
-        assert_eq!(Case::from_files(&cases[0].files).unwrap(), cases[0]);
-        let lone = Case::from_files(&[folder.path().join("c.nii.gz")]).unwrap();
-        assert_eq!(lone.name, "c");
-    }
-
-    #[test]
-    fn a_missing_channel_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a_0001.nii.gz"), b"").unwrap();
-        let message = list_cases(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("expected channel file _0000"), "{message}");
-    }
-
-    #[test]
-    fn an_empty_folder_says_what_it_expects() {
-        let folder = tempfile::tempdir().unwrap();
-        let message = list_cases(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("CASE_0000.nii.gz"), "{message}");
-        assert!(
-            list_cases(&folder.path().join("absent")).unwrap_err().to_string().contains("no such")
-        );
     }
 }

@@ -28,6 +28,12 @@ pub enum DataError {
     /// There is no such file or folder.
     #[error("no such file or folder")]
     NotFound,
+    /// There is a link, and what it leads to is missing.
+    #[error(
+        "the file that this link leads to is not there (content that git-annex or DVC has not \
+         fetched yet?)"
+    )]
+    DanglingLink,
     /// Something else stands where a file should be.
     #[error("expected a file, found {found}")]
     NotAFile {
@@ -138,15 +144,33 @@ pub enum DataError {
         /// What the image has.
         found: usize,
     },
-    /// A channel file of a case is missing.
-    #[error("case {case}: expected channel file _{missing:04}, found only {found} channel file(s)")]
+    /// A channel file of a case is missing, or the files are no channels.
+    #[error(
+        "case {case}: expected channel file _{missing:04}, found {found}; four digits at the end of \
+         a name number the channels of one case: if these are images of different cases, add _0000 \
+         to each name, as in {case}_0001_0000.nii.gz"
+    )]
     MissingChannel {
         /// The case.
         case: String,
         /// The channel that is missing.
         missing: usize,
-        /// How many there are.
-        found: usize,
+        /// Names of those that are there.
+        found: String,
+    },
+    /// Files that were taken for the channels of one training case are more than its channels.
+    #[error(
+        "case {case}: expected {expected} channel file(s), as dataset.json has channels, found \
+         {found}; four digits at the end of a name number the channels of one case: if these are \
+         images of different cases, add _0000 to each name, as in {case}_0001_0000.nii.gz"
+    )]
+    TooManyChannels {
+        /// The case.
+        case: String,
+        /// How many channels there are.
+        expected: usize,
+        /// Names of the files.
+        found: String,
     },
     /// A file of a training case is missing.
     #[error("{what} is missing")]
@@ -168,7 +192,15 @@ pub enum DataError {
     /// The labels of all cases are background.
     #[error("no foreground: every label of every case is 0")]
     NoForeground,
-    /// A folder holds no case in nnU-Net's naming.
+    /// A folder holds files, and none of a case in nnU-Net's naming.
+    #[error(
+        "no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii, found {found}"
+    )]
+    NothingOfACase {
+        /// What is there.
+        found: String,
+    },
+    /// No file where there should be one at least.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,
     /// Work that was left because nobody waits for it any more.
@@ -249,6 +281,15 @@ impl DataError {
             Self::InCase { .. } => self,
             source => Self::InCase { source: Box::new(source), case },
         }
+    }
+
+    /// The error of the operating system at a file; a link that leads nowhere is told apart.
+    pub(crate) fn io_at(action: &'static str, source: std::io::Error, path: &Path) -> Self {
+        match Self::io(action, source) {
+            Self::NotFound if path.is_symlink() => Self::DanglingLink,
+            error => error,
+        }
+        .at(path)
     }
 
     /// An operating system's error; a missing file is told apart.

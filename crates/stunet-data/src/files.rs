@@ -75,7 +75,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// When the file is missing or cannot be opened, or is a folder, a pipe or a device: those may
 /// block or never end.
 pub fn open(path: &Path) -> Result<File> {
-    let at = |e| DataError::io("read", e).at(path);
+    let at = |e| DataError::io_at("read", e, path);
     // Asked before it is opened: opening a pipe waits for its writer.
     let kind = std::fs::metadata(path).map_err(at)?.file_type();
     if kind.is_file() {

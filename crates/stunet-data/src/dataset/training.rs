@@ -1,6 +1,7 @@
 //! A raw training dataset in nnU-Net's layout, and what can be wrong with its cases.
 
-use super::{DatasetInfo, convert, listing};
+use super::scan::ENDINGS;
+use super::{DatasetInfo, PassedOver, convert, listing};
 use crate::error::{DataError, Result, invalid};
 use crate::image::{Image, Scan};
 use crate::labels::{LabelMap, LabelSet};
@@ -12,8 +13,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// File endings that are read, as `dataset.json` spells them.
-const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
 /// Unknown label values named in an error; the rest is counted.
 const NUM_NAMED: usize = 8;
 
@@ -64,6 +63,7 @@ pub struct RawDataset {
     json: Value,
     info: DatasetInfo,
     cases: Vec<TrainingCaseFiles>,
+    passed_over: Vec<PassedOver>,
     notes: Vec<String>,
 }
 
@@ -71,8 +71,9 @@ impl RawDataset {
     /// Reads `dataset.json` and lists the training cases, sorted by name. No volume is opened.
     ///
     /// # Errors
-    /// When `dataset.json` is missing or malformed, a folder is missing, there is no case, or the
-    /// number of cases is not `numTraining`.
+    /// When `dataset.json` is missing or malformed, a folder is missing, there is no case, the
+    /// number of cases is not `numTraining`, files were named so that their last digits are taken for
+    /// channels, the name of a case cannot be that of a file, or two names differ in capitals only.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("dataset.json");
         let json: Value = crate::files::read_json(&path)?;
@@ -82,21 +83,13 @@ impl RawDataset {
             let error = invalid("dataset.json", "file_ending", expected, &info.file_ending);
             return Err(error.at(&path));
         }
-        let mut notes = Vec::new();
-        let cases = listing::list(folder, &json, &info, &mut notes).map_err(|e| e.at(&path))?;
-        let found = cases.len();
-        if found == 0 {
-            return Err(DataError::NoCases.at(&folder.join("imagesTr")));
+        let listing::Listed { cases, passed_over, mut notes } =
+            listing::list(folder, &json, &info).map_err(|e| e.at(&path))?;
+        if json.get("numTraining").is_none() {
+            let found = cases.len();
+            notes.push(format!("dataset.json has no numTraining: {found} cases are taken"));
         }
-        match json.get("numTraining") {
-            Some(count) if count.as_u64() != Some(found as u64) => {
-                let expected = format!("{found}, the number of training cases there are");
-                return Err(invalid("dataset.json", "numTraining", expected, count).at(&path));
-            }
-            Some(_) => {}
-            None => notes.push(format!("dataset.json has no numTraining: {found} cases are taken")),
-        }
-        Ok(Self { folder: folder.to_owned(), json, info, cases, notes })
+        Ok(Self { folder: folder.to_owned(), json, info, cases, passed_over, notes })
     }
 
     /// Name of the dataset: that of its folder.
@@ -152,7 +145,20 @@ impl RawDataset {
         crate::files::save_json(path, &self.json_for(reference)?)
     }
 
-    /// What was passed over or assumed, one sentence each.
+    /// Files of `imagesTr` and `labelsTr` that cannot belong to a case.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
+    }
+
+    /// Every file that is read for this dataset: its description, images and labels.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let of_case = |case: &TrainingCaseFiles| {
+            case.images.iter().chain([&case.labels]).cloned().collect::<Vec<_>>()
+        };
+        [self.folder.join("dataset.json")].into_iter().chain(self.cases.iter().flat_map(of_case))
+    }
+
+    /// What was left out or assumed, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -215,7 +221,10 @@ impl TrainingCaseFiles {
         let images = self.images.iter().map(|file| ("channel file", file));
         for (what, file) in images.chain([("label file", &self.labels)]) {
             if !file.exists() {
-                errors.push(DataError::MissingFile { what }.at(file));
+                errors.push(match file.is_symlink() {
+                    true => DataError::DanglingLink.at(file),
+                    false => DataError::MissingFile { what }.at(file),
+                });
             }
         }
         errors
@@ -498,10 +507,124 @@ mod tests {
         };
         refused(&|j| j["numTraining"] = json!(3), "numTraining: expected 2");
         refused(&|j| j["file_ending"] = json!(".nrrd"), "file_ending: expected .nii.gz or .nii");
-        refused(&|j| j["file_ending"] = json!(".nii.gz"), "no cases found");
+        refused(&|j| j["numTraining"] = json!(3), "training cases there are (a, b), found 3");
+        let ending =
+            "file_ending: expected .nii, the ending of 4 file(s) of imagesTr, found .nii.gz";
+        refused(&|j| j["file_ending"] = json!(".nii.gz"), ending);
         refused(&|j| j["labels"] = json!({"liver": 1}), "background");
         let scene = Scene::new();
         std::fs::remove_dir_all(scene.0.path().join("imagesTr")).unwrap();
         assert!(scene.open().unwrap_err().to_string().contains("imagesTr"));
+        std::fs::create_dir(scene.0.path().join("imagesTr")).unwrap();
+        let message = scene.open().unwrap_err().to_string();
+        assert!(message.contains("no cases found") && message.ends_with("imagesTr"), "{message}");
+    }
+
+    #[test]
+    fn hidden_files_are_no_cases_and_others_are_named() {
+        let scene = Scene::new();
+        for name in ["imagesTr/._a_0000.nii", "labelsTr/._a.nii", "imagesTr/.DS_Store"] {
+            scene.volume(name, |_| {});
+        }
+        assert_eq!(scene.problems(), [""; 0]);
+        assert!(scene.open().unwrap().passed_over().is_empty());
+        for name in ["imagesTr/c.nii", "imagesTr/d_0000.NII", "labelsTr/e.nii.gz", "labelsTr/f.nii"]
+        {
+            scene.volume(name, |_| {});
+        }
+        let dataset = scene.open().unwrap();
+        let clause = super::super::told(dataset.passed_over()).unwrap();
+        for name in ["c.nii (no channel number", "d_0000.NII, e.nii.gz (another ending"] {
+            assert!(clause.contains(name), "no {name:?} in: {clause}");
+        }
+        assert_eq!(dataset.notes(), ["1 file(s) of labelsTr belong to no training case: f.nii"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_nowhere_are_named() {
+        let dangle = |scene: &Scene, name: &str| {
+            scene.remove(name);
+            std::os::unix::fs::symlink("absent", scene.0.path().join(name)).unwrap();
+        };
+        check(|s| dangle(s, "imagesTr/b_0001.nii"), &["case b", "link leads", "b_0001.nii"]);
+        check(|s| dangle(s, "labelsTr/a.nii"), &["case a", "link leads", "labelsTr/a.nii"]);
+    }
+
+    /// Images of one channel under these names, `numTraining` as many.
+    fn named(names: &[&str]) -> Result<RawDataset> {
+        let scene = Scene::new();
+        std::fs::remove_dir_all(scene.0.path().join("imagesTr")).unwrap();
+        names.iter().for_each(|name| scene.volume(&format!("imagesTr/{name}.nii"), |_| {}));
+        scene.json(json!({
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, "liver": 1, "tumour": 2},
+            "numTraining": names.len(),
+            "file_ending": ".nii"
+        }));
+        scene.open()
+    }
+
+    #[test]
+    fn numbers_that_are_no_channels() {
+        let refused = |names: &[&str], words: &[&str]| {
+            let message = named(names).unwrap_err().to_string();
+            for word in words {
+                assert!(message.contains(word), "no {word:?} in: {message}");
+            }
+        };
+        let advice = ["case word: expected 1", "add _0000 to each name", "imagesTr"];
+        refused(&["word_0001", "word_0002"], &advice);
+        refused(&["word_0000", "word_0001", "word_0002"], &advice);
+        refused(&["x_0000", "word_0001"], &advice);
+        assert_eq!(named(&["word_0001_0000", "word_0002_0000"]).unwrap().cases().len(), 2);
+    }
+
+    #[test]
+    fn names_that_cannot_be_files_are_refused() {
+        let refused = |name: &str| {
+            let scene = Scene::new();
+            let mut json = scene.open().unwrap().json().clone();
+            json["numTraining"] = json!(1);
+            json["dataset"] = json!({name: {"images": ["x.nii"], "label": "y.nii"}});
+            scene.json(json);
+            let message = scene.open().unwrap_err().to_string();
+            assert!(message.contains("name of a training case"), "{name:?}: {message}");
+        };
+        for name in ["../../escaped", "/absolute", "a/b", "..", ".", "a\nb", "x\u{1b}[31m", ""] {
+            refused(name);
+        }
+        let scene = Scene::new();
+        let mut json = scene.open().unwrap().json().clone();
+        let entry = json!({"images": ["x.nii"], "label": "y.nii"});
+        json["dataset"] = json!({"CT_1": entry, "ct_1": entry});
+        scene.json(json);
+        let message = scene.open().unwrap_err().to_string();
+        assert!(message.contains("CT_1 and ct_1"), "{message}");
+    }
+
+    #[test]
+    fn a_list_of_version_1_that_names_files() {
+        let scene = Scene::new();
+        let json = |images: &[&str]| {
+            scene.json(json!({
+                "modality": {"0": "CT", "1": "PET"},
+                "labels": {"0": "background", "1": "liver", "2": "tumour"},
+                "numTraining": images.len(),
+                "file_ending": ".nii",
+                "training": images.iter().map(|i| json!({"image": i})).collect::<Vec<_>>()
+            }));
+            scene.open()
+        };
+        assert_eq!(json(&["./imagesTr/a.nii", "imagesTr/b.nii"]).unwrap().cases().len(), 2);
+        let message = json(&["./imagesTr/a_0000.nii", "./imagesTr/b_0000.nii"]);
+        let message = message.unwrap_err().to_string();
+        for word in ["training: expected names of cases", "2 of 2", "./imagesTr/a.nii.gz"] {
+            assert!(message.contains(word), "no {word:?} in: {message}");
+        }
+        let message = json(&["./imagesTr/a.nii", "b.mha"]).unwrap_err().to_string();
+        assert!(message.contains("training.1") && message.contains("b.mha"), "{message}");
+        let message = json(&["./imagesTr/a.nii", "imagesTr/../.nii"]).unwrap_err().to_string();
+        assert!(message.contains("name of a training case"), "{message}");
     }
 }

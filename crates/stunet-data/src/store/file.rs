@@ -51,7 +51,7 @@ impl Stamp {
     pub fn of<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<Self> {
         let mut text = String::new();
         for file in files {
-            let of = std::fs::metadata(file).map_err(|e| DataError::io("read", e).at(file))?;
+            let of = std::fs::metadata(file).map_err(|e| DataError::io_at("read", e, file))?;
             let modified = of.modified().ok();
             let since = modified.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
             let nanoseconds = since.map_or(0, |t| t.as_nanos());

@@ -20,7 +20,7 @@ impl Recipe {
     /// The recipe for the cases of a dataset.
     ///
     /// # Errors
-    /// When there is no case, or a name occurs twice.
+    /// When there is no case, a name occurs twice, or one cannot be the name of a file.
     pub fn new(plans: Plans, labels: LabelSet, mut cases: Vec<String>) -> Result<Self> {
         cases.sort();
         if cases.is_empty() {
@@ -29,6 +29,8 @@ impl Recipe {
         if let Some(twice) = cases.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(invalid("store.json", "cases", "every name once", &twice[0]));
         }
+        // `store.json` may come from elsewhere, and names become paths.
+        cases.iter().try_for_each(|name| files::plain_name("store.json", "cases", name))?;
         let digest = digest(&plans, &labels);
         Ok(Self { plans, labels, cases, digest })
     }
@@ -165,6 +167,9 @@ mod tests {
         };
         assert!(check(&[]).contains("at least one case"));
         assert!(check(&["a", "b", "a"]).contains("every name once, found a"));
+        for bad in ["../a", "/a", "", "a\nb"] {
+            assert!(check(&[bad, "b"]).contains("expected a name without"), "{bad:?}");
+        }
         let text = std::fs::read_to_string(&path).unwrap().replace("stunet-store", "other");
         std::fs::write(&path, text).unwrap();
         let message = Recipe::load(&path).unwrap_err().to_string();
