@@ -1,0 +1,298 @@
+"""The steps of scripts/nnunet-check: nnU-Net 2.8.1 and stunet on the same data, both ways, in one table.
+
+Started by scripts/nnunet-check with a Python that has nnU-Net; `scripts/nnunet-check --help` says what
+it needs. docs/nnunet-check.md has the last figures.
+"""
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+import compare
+import datasets
+
+WANTED = "2.8.1"
+CONFIG = "3d_fullres"
+TRAINER = "STUNetTrainer_custom"
+RUN = f"{TRAINER}__nnUNetPlans__{CONFIG}"
+EPOCHS, ITERATIONS = 2, 8
+# The trainer's width, and as few updates as nnU-Net makes.
+TINY = ["--width", "8,16,32,64,128,128", "--depth", "1", "--iterations", ITERATIONS, "--val-iterations", "2",
+        "--device", "cpu", "-q"]
+
+
+class Wrong(Exception):
+    """A step that ended otherwise than it should; what it said last."""
+
+
+class Check:
+    def __init__(self, args):
+        self.args, self.work = args, args.work
+        self.failed, self.rows = 0, []
+        self.theirs, self.ours, self.shared, self.exported = (
+            self.work / name for name in ("theirs", "ours", "shared", "exported"))
+        for folder in (self.theirs, self.ours, self.shared, self.exported):
+            for part in ("nnUNet_preprocessed", "nnUNet_results"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+        self.raw = self.work / "nnUNet_raw"
+
+    def put(self, step, dataset, right, text):
+        self.failed += not right
+        self.rows.append(f"| {step} | {dataset} | {'equal' if right else 'FAIL'} | {text} |".replace("\n", " "))
+        print(self.rows[-1], flush=True)
+
+    def step(self, name, dataset, work):
+        """Runs one step and puts its row; returns whether it was right."""
+        try:
+            right, text = work()
+        except Wrong as wrong:
+            right, text = False, str(wrong)
+        except (OSError, LookupError, ValueError) as error:
+            right, text = False, f"{type(error).__name__}: {error}"
+        self.put(name, dataset, right, text.replace(str(self.work), "WORK").replace("|", "/")[:400])
+        return right
+
+    def run(self, command, home=None, **variables):
+        """A command with nnU-Net's folders below `home`; its output, or Wrong."""
+        home = home or self.theirs
+        environment = {k: v for k, v in os.environ.items() if not k.lower().startswith(("nnunet", "slurm_"))}
+        environment.update(
+            nnUNet_raw=str(self.raw), nnUNet_preprocessed=str(home / "nnUNet_preprocessed"),
+            nnUNet_results=str(home / "nnUNet_results"), nnUNet_extTrainer=str(HERE / "trainer"),
+            nnUNet_def_n_proc="2", nnUNet_n_proc_DA="2", nnUNet_compile="f", OMP_NUM_THREADS=str(self.args.threads),
+            CUDA_VISIBLE_DEVICES="", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            STU_EPOCHS=str(EPOCHS), STU_ITERS=str(ITERATIONS), STU_VAL_ITERS="2", PYTHONDONTWRITEBYTECODE="1")
+        environment.update(variables)
+        command = [str(word) for word in command]
+        begin = time.monotonic()
+        process = subprocess.Popen(command, env=environment, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            text, late = process.communicate(timeout=self.args.limit)[0], False
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            text, late = process.communicate()[0], True
+        with open(self.work / "log.txt", "a") as log:
+            log.write(f"$ {' '.join(command)}\n{text}[status {process.returncode}, {time.monotonic() - begin:.1f} s]\n\n")
+        if late:
+            raise Wrong(f"{command[0]}: still running after {self.args.limit:.0f} s")
+        if process.returncode:
+            raise Wrong(f"{Path(command[0]).name} {command[1]}: status {process.returncode}: {said(text)}")
+        return text
+
+    def stunet(self, *words):
+        return self.run([self.args.stunet, *words])
+
+
+def said(text):
+    """The line that tells what went wrong: the last one, of a Python error the one with its name."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception"))]
+    return (errors or lines or ["(nothing printed)"])[-1]
+
+
+def store_of(prepared):
+    """Our store below a dataset's folder, whatever it is called."""
+    found = sorted(prepared.glob("*/store.json"))
+    if len(found) != 1:
+        raise Wrong(f"expected one store below {prepared}, found {len(found)}")
+    return found[0].parent
+
+
+def plan(check, kinds):
+    """nnU-Net plans and preprocesses all datasets in one call, and stunet one after the other."""
+    ids = [datasets.KINDS[kind]["id"] for kind in kinds]
+    check.run(["nnUNetv2_plan_and_preprocess", "-d", *ids, "-c", CONFIG, "-npfp", "2", "-np", "2", "--no_pbar",
+               "--verify_dataset_integrity"])
+    for kind in kinds:
+        name = datasets.name_of(kind)
+        theirs, ours = (home / "nnUNet_preprocessed" / name for home in (check.theirs, check.ours))
+        # What stunet gets to see later, as nnU-Net left it.
+        shutil.copytree(theirs, check.shared / "nnUNet_preprocessed" / name)
+        yield kind, name, theirs, ours
+
+
+def planned_alike(check, kind, name, theirs, ours):
+    def fingerprint():
+        check.stunet("plan", check.raw / name, "-o", ours, "-q")
+        return compare.equal_json(theirs / "dataset_fingerprint.json", ours / "dataset_fingerprint.json", 20)
+
+    def plans():
+        return compare.equal_json(theirs / "nnUNetPlans.json", ours / "nnUNetPlans.json", 100)
+
+    def splits():
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+        names = [f"case_{i:03d}" for i in range(datasets.TRAINING)]
+        expected = generate_crossval_split(names, seed=12345, n_splits=5)
+        return compare.equal_json(compare.plain(expected), ours / "splits_final.json", 25)
+
+    def cases():
+        check.stunet("preprocess", check.raw / name, "-o", ours, "-q")
+        return compare.preprocessed(theirs / f"nnUNetPlans_{CONFIG}", store_of(ours))
+
+    check.step("fingerprint", kind, fingerprint)
+    check.step("plans", kind, plans)
+    check.step("splits", kind, splits)
+    return check.step("preprocessed cases", kind, cases)
+
+
+def trained_by_nnunet(check, kind, name):
+    """nnU-Net trains in its own folder, after stunet has put its store there."""
+    home = check.shared
+
+    def train():
+        check.stunet("preprocess", check.raw / name, "-o", home / "nnUNet_preprocessed" / name, "-q")
+        train_with_nnunet(check, name, home)
+        return True, f"{EPOCHS} epochs, final validation too"
+
+    if check.step("nnU-Net trains beside our store", kind, train):
+        return home
+    # The other steps are shown all the same, from a folder in which stunet has never been.
+    train_with_nnunet(check, name, check.theirs)
+    return check.theirs
+
+
+def train_with_nnunet(check, name, home):
+    check.run(["nnUNetv2_train", name, CONFIG, "0", "-tr", TRAINER, "-device", "cpu"], home, nnUNet_n_proc_DA="0")
+    fold = home / "nnUNet_results" / name / RUN / "fold_0"
+    if not (fold / "checkpoint_final.pth").exists() or not (fold / "validation" / "summary.json").exists():
+        raise Wrong(f"nnU-Net ended without a checkpoint or a validation: {fold}")
+
+
+def predicted_alike(check, kind, name, model, fold, folder):
+    """Both predict with the same results folder; nnU-Net's probabilities say where labels may differ."""
+    images, theirs, ours = check.raw / name / "imagesTs", folder / "theirs", folder / "ours"
+    check.run(["nnUNetv2_predict_from_modelfolder", "-i", images, "-o", theirs, "-m", model, "-f", fold, "-device", "cpu",
+               "-npp", "1", "-nps", "1", "--save_probabilities", "--disable_progress_bar"])
+    check.stunet("predict", "-i", images, "-o", ours, "-m", model, "-f", fold, "--device", "cpu", "-q",
+                 "--save-probabilities", "npz")
+    regions = "order" in datasets.KINDS[kind]
+    right, text = compare.labelmaps(theirs, ours, regions)
+    close, more = compare.probabilities(theirs, ours)
+    return right and close, f"{text}; {more}"
+
+
+def evaluated_alike(check, name, predicted):
+    reference = check.raw / name / "labelsTs"
+    about = ["-djfile", check.raw / name / "dataset.json", "-pfile",
+             check.theirs / "nnUNet_preprocessed" / name / "nnUNetPlans.json"]
+    theirs, ours = predicted / "summary_theirs.json", predicted / "summary_ours.json"
+    check.run(["nnUNetv2_evaluate_folder", reference, predicted, *about, "-o", theirs, "-np", "1"])
+    check.stunet("evaluate", reference, predicted, "--dataset-json", about[1], "--plans", about[3], "-o", ours, "-q")
+    return compare.equal_json(theirs, ours, 20)
+
+
+def exported_fold(check, name, ours):
+    """Trains with stunet, and puts fold 1 where nnU-Net expects it; returns the results folder."""
+    check.stunet("train", ours, CONFIG, "1", "--epochs", EPOCHS, "--no-validation", *TINY)
+    run = check.ours / "nnUNet_results" / name / RUN
+    model = check.exported / "nnUNet_results" / name / RUN
+    (model / "fold_1").mkdir(parents=True)
+    check.stunet("export", run / "fold_1", model / "fold_1" / "checkpoint_final.pth")
+    # The files that stunet wrote beside its weights, for a results folder of nnU-Net.
+    for file in ("plans.json", "dataset.json"):
+        if not (model / file).exists():
+            shutil.copy(run / file, model)
+    return model
+
+
+def continued_by_nnunet(check, name, model):
+    checkpoint = model / "fold_1" / "checkpoint_final.pth"
+    before = checkpoint.with_name("exported.pth")
+    shutil.copy(checkpoint, before)
+    # The cases of nnU-Net: it goes on from the weights alone.
+    shutil.copytree(check.theirs / "nnUNet_preprocessed" / name, check.exported / "nnUNet_preprocessed" / name)
+    check.run(["nnUNetv2_train", name, CONFIG, "1", "-tr", TRAINER, "--c", "-device", "cpu"], check.exported,
+              STU_EPOCHS=str(EPOCHS + 1), nnUNet_n_proc_DA="0")
+    return compare.continued(before, checkpoint, EPOCHS + 1)
+
+
+def fine_tuned(check, ours, model):
+    check.stunet("train", ours, CONFIG, "2", "--epochs", "1", "--no-validation", *TINY,
+                 "--pretrained", model / "fold_0" / "checkpoint_final.pth")
+    return True, "1 epoch from nnU-Net's weights"
+
+
+def both_ways(check, kind, name, ours):
+    model = {}
+
+    def from_nnunet():
+        model["theirs"] = trained_by_nnunet(check, kind, name) / "nnUNet_results" / name / RUN
+        return predicted_alike(check, kind, name, model["theirs"], "0", check.work / "predicted" / kind / "nnunet")
+
+    def from_stunet():
+        model["ours"] = exported_fold(check, name, ours)
+        return predicted_alike(check, kind, name, model["ours"], "1", check.work / "predicted" / kind / "stunet")
+
+    check.step("nnU-Net's weights, predicted by both", kind, from_nnunet)
+    check.step("our exported weights, predicted by both", kind, from_stunet)
+    check.step("evaluation", kind, lambda: evaluated_alike(check, name, check.work / "predicted" / kind / "nnunet" / "theirs"))
+    check.step("nnU-Net goes on from our export (--c)", kind, lambda: continued_by_nnunet(check, name, model["ours"]))
+    check.step("stunet fine-tunes nnU-Net's weights", kind, lambda: fine_tuned(check, ours, model["theirs"]))
+
+
+def arguments():
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser = argparse.ArgumentParser(prog="scripts/nnunet-check", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", metavar="DATASET", help=f"default: all of {' '.join(datasets.KINDS)}")
+    parser.add_argument("--stunet", type=Path, default=target / "release" / "stunet")
+    parser.add_argument("--work", type=Path, help="scratch folder that is kept, and must not exist; default: one that is removed")
+    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
+    parser.add_argument("--limit", type=float, default=600, help="seconds of one command")
+    parser.add_argument("--out", type=Path, help="also write the table here")
+    args = parser.parse_args()
+    unknown = [kind for kind in args.kinds if kind not in datasets.KINDS]
+    if unknown:
+        parser.error(f"expected names of {' '.join(datasets.KINDS)}, found {' '.join(unknown)}")
+    if not args.stunet.exists():
+        sys.exit(f"nnunet-check: build the binary with cargo build --release --bin stunet, or name it with --stunet: {args.stunet}")
+    if version("nnunetv2") != WANTED:
+        sys.exit(f"nnunet-check: expected nnU-Net {WANTED}, found {version('nnunetv2')}: {sys.executable}")
+    if args.work and args.work.exists():
+        sys.exit(f"nnunet-check: --work: expected a folder that does not exist yet, found something: {args.work}")
+    args.stunet, args.kinds = args.stunet.resolve(), args.kinds or list(datasets.KINDS)
+    return args
+
+
+def main():
+    args = arguments()
+    keep, begin = args.work, time.monotonic()
+    args.work = Path(tempfile.mkdtemp(prefix="nnunet-check-")) if keep is None else args.work.resolve()
+    args.work.mkdir(parents=True, exist_ok=True)
+    check = Check(args)
+    print("| step | dataset | verdict | figures |\n|---|---|---|---|", flush=True)
+    try:
+        for kind in args.kinds:
+            datasets.make(check.raw, kind)
+        try:
+            for kind, name, theirs, ours in plan(check, args.kinds):
+                if planned_alike(check, kind, name, theirs, ours):
+                    both_ways(check, kind, name, ours)
+        except Wrong as wrong:
+            check.put("nnU-Net plans and preprocesses", "all", False, str(wrong))
+    finally:
+        if keep is None:
+            shutil.rmtree(args.work, ignore_errors=True)
+    told = subprocess.run([args.stunet, "--version"], capture_output=True, text=True).stdout.strip()
+    summary = (f"{told}, nnU-Net {WANTED}, torch {version('torch')}: {len(check.rows) - check.failed} equal, "
+               f"{check.failed} failed, {time.monotonic() - begin:.0f} s on {os.cpu_count()} processors.")
+    print(f"\n{summary}")
+    if args.out:
+        args.out.write_text("\n".join(["| step | dataset | verdict | figures |", "|---|---|---|---|", *check.rows, "", summary]) + "\n")
+    sys.exit(1 if check.failed or not check.rows else 0)
+
+
+if __name__ == "__main__":
+    main()
