@@ -11,6 +11,9 @@ pub type Affine = [[f64; 4]; 4];
 /// # Shapes
 /// Shape and spacing are `[z, y, x]`, as everywhere in this project.
 ///
+/// A file of two dimensions is a plane: one slice, whose spacing along z stands for the missing axis
+/// (see [`Geometry::into_plane`]).
+///
 /// # Units
 /// Millimetres. Origin and direction are in the frame ITK and DICOM use (LPS: x to the left, y to
 /// the back, z up), components in the order x, y, z; column `j` of the direction is the unit vector
@@ -31,6 +34,8 @@ pub struct Geometry {
     spacing_mm: [f64; 3],
     origin_mm: [f64; 3],
     direction: [[f64; 3]; 3],
+    /// Of a plane only: how thick its file says it is.
+    thickness_mm: Option<f64>,
 }
 
 impl Geometry {
@@ -63,7 +68,42 @@ impl Geometry {
         if determinant.abs() < 1e-6 {
             return Err(DataError::SingularAffine { determinant });
         }
-        Ok(Self { shape, spacing_mm, origin_mm, direction })
+        Ok(Self { shape, spacing_mm, origin_mm, direction, thickness_mm: None })
+    }
+
+    /// The same grid as that of an image of two dimensions, in its place in space.
+    ///
+    /// The spacing along z becomes 999 times the larger of the others: a network of three dimensions
+    /// sees the plane go on for ever. `thickness_mm` only goes through to the file that is written.
+    ///
+    /// # Errors
+    /// When there is more than one slice or the thickness is not positive.
+    ///
+    /// # Source
+    /// nnU-Net 2.8, `SimpleITKIO.read_images`.
+    ///
+    /// # Deviations
+    /// ITK forgets where a plane lies in space. Here it stays there, for viewers that show it over
+    /// its image.
+    pub fn into_plane(self, thickness_mm: f64) -> Result<Self> {
+        let [slices, ..] = self.shape;
+        let [_, dy, dx] = self.spacing_mm;
+        if slices != 1 {
+            return Err(DataError::BadDimensions {
+                expected: "one slice in an image of two dimensions",
+                found: self.shape.iter().rev().map(|&n| n as i64).collect(),
+            });
+        }
+        if !(thickness_mm.is_finite() && thickness_mm > 0.0) {
+            return Err(DataError::BadSpacing { found: [thickness_mm, dy, dx] });
+        }
+        let spacing_mm = [OF_A_MISSING_AXIS * dy.max(dx), dy, dx];
+        Ok(Self { spacing_mm, thickness_mm: Some(thickness_mm), ..self })
+    }
+
+    /// True for the grid of an image of two dimensions.
+    pub fn is_plane(&self) -> bool {
+        self.thickness_mm.is_some()
     }
 
     /// A grid along ITK's axes with its first voxel at the origin.
@@ -99,7 +139,7 @@ impl Geometry {
 
     /// NIfTI's affine: millimetres to the right, front and top (RAS) from voxel indices x, y, z.
     pub fn world_from_voxel(&self) -> Affine {
-        let [dz, dy, dx] = self.spacing_mm;
+        let [dz, dy, dx] = self.voxel_size_mm();
         let row = |r: usize| {
             let [x, y, z] = self.direction[r];
             [x * dx, y * dy, z * dz, self.origin_mm[r]].map(|v| LPS_FROM_RAS[r] * v)
@@ -112,9 +152,16 @@ impl Geometry {
         self.shape
     }
 
-    /// Distance between voxel centres, `[z, y, x]` in mm.
+    /// Distance between voxel centres, `[z, y, x]` in mm; along z of a plane see
+    /// [`Geometry::into_plane`].
     pub fn spacing_mm(&self) -> [f64; 3] {
         self.spacing_mm
+    }
+
+    /// Lengths of a voxel, `[z, y, x]` in mm: the spacing, or the thickness of a plane.
+    pub fn voxel_size_mm(&self) -> [f64; 3] {
+        let [dz, dy, dx] = self.spacing_mm;
+        [self.thickness_mm.unwrap_or(dz), dy, dx]
     }
 
     /// Centre of the first voxel, x, y, z in mm, LPS.
@@ -129,7 +176,7 @@ impl Geometry {
 
     /// Volume of one voxel in mm³.
     pub fn voxel_volume_mm3(&self) -> f64 {
-        self.spacing_mm.iter().product::<f64>() * determinant(&self.direction).abs()
+        self.voxel_size_mm().iter().product::<f64>() * determinant(&self.direction).abs()
     }
 
     /// Checks that another volume lies on the same grid; files store 32-bit numbers, so a
@@ -141,6 +188,10 @@ impl Geometry {
         let differs =
             |what, expected: String, found: String| DataError::Mismatch { what, expected, found };
         let show = |v: &dyn std::fmt::Debug| format!("{v:?}");
+        if self.is_plane() != other.is_plane() {
+            let axes = |g: &Self| if g.is_plane() { "2" } else { "3" }.to_owned();
+            return Err(differs("number of dimensions", axes(self), axes(other)));
+        }
         if self.shape != other.shape {
             return Err(differs("shape", show(&self.shape), show(&other.shape)));
         }
@@ -159,6 +210,8 @@ impl Geometry {
     }
 }
 
+/// What the larger spacing of a plane is multiplied by for the axis it does not have.
+const OF_A_MISSING_AXIS: f64 = 999.0;
 /// Signs that turn RAS into LPS and back.
 const LPS_FROM_RAS: [f64; 3] = [-1.0, -1.0, 1.0];
 const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
@@ -179,13 +232,19 @@ struct RawGeometry {
     spacing_mm: [f64; 3],
     origin_mm: [f64; 3],
     direction: [[f64; 3]; 3],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thickness_mm: Option<f64>,
 }
 
 impl TryFrom<RawGeometry> for Geometry {
     type Error = DataError;
 
     fn try_from(raw: RawGeometry) -> Result<Self> {
-        Self::new(raw.shape, raw.spacing_mm, raw.origin_mm, raw.direction)
+        let grid = Self::new(raw.shape, raw.spacing_mm, raw.origin_mm, raw.direction)?;
+        match raw.thickness_mm {
+            Some(thickness) => grid.into_plane(thickness),
+            None => Ok(grid),
+        }
     }
 }
 
@@ -196,6 +255,7 @@ impl From<Geometry> for RawGeometry {
             spacing_mm: g.spacing_mm,
             origin_mm: g.origin_mm,
             direction: g.direction,
+            thickness_mm: g.thickness_mm,
         }
     }
 }
@@ -233,6 +293,24 @@ mod tests {
         assert!(refused([1; 3], [f64::NAN, 1.0, 1.0], IDENTITY).contains("spacing"));
         assert!(refused([1; 3], [1.0; 3], [[1.0; 3]; 3]).contains("singular"));
         assert!(refused([1; 3], [1.0; 3], [[f64::NAN; 3]; 3]).contains("finite"));
+    }
+
+    #[test]
+    fn planes() {
+        let grid = |shape| Geometry::axis_aligned(shape, [4.0, 3.0, 2.0]).unwrap();
+        let plane = grid([1, 6, 5]).into_plane(4.0).unwrap();
+        assert_eq!(
+            (plane.spacing_mm(), plane.voxel_size_mm()),
+            ([2997.0, 3.0, 2.0], [4.0, 3.0, 2.0])
+        );
+        assert_eq!(plane.world_from_voxel(), grid([1, 6, 5]).world_from_voxel());
+        assert_eq!(plane.voxel_volume_mm3(), 24.0);
+        let json = serde_json::to_string(&plane).unwrap();
+        assert_eq!(serde_json::from_str::<Geometry>(&json).unwrap(), plane);
+        let message = plane.check_same_grid(&grid([1, 6, 5])).unwrap_err().to_string();
+        assert!(message.contains("dimensions differs: expected 2, found 3"), "{message}");
+        assert!(grid([2, 6, 5]).into_plane(4.0).is_err());
+        assert!(grid([1, 6, 5]).into_plane(0.0).is_err());
     }
 
     #[test]

@@ -1,18 +1,26 @@
 //! NIfTI-1 and NIfTI-2 files: volumes in, labelmaps out, with the geometry of the input.
 //!
-//! * One file (`.nii`, `.nii.gz`) or a header with its voxels (`.hdr` + `.img`),
+//! * One file (`.nii`, `.nii.gz`), or a header with its voxels (`.hdr` and `.img`, either of which may
+//!   be named),
 //! * integers and floats of 8 to 64 bits, either byte order, `scl_slope` and `scl_inter`,
-//! * 3-D, or 4-D with channels on the fourth axis, or one file per channel,
+//! * 2-D, 3-D, or 4-D with channels on the fourth axis, or one file per channel,
 //! * orientation by the rules of ITK 5, which nnU-Net reads with: see `nifti/orientation.rs`.
+//!
+//! Headers are read as ITK reads them: 354 of them are held against its record in
+//! `nifti/itk_headers.json`. What is refused here although ITK takes it says so: a spacing that is
+//! zero or not finite (1 mm for ITK), an offset within the header, voxels that are not there, complex
+//! numbers and colours, Analyze 7.5.
 //!
 //! Nothing is allocated on a header's word alone, and nothing half-written is left behind.
 
 mod gzip;
 mod header;
+mod names;
 mod orientation;
 mod read;
 mod write;
 
+pub use names::{ENDINGS, has_header_beside, split_ending};
 pub use write::{write_bytes, write_compact_labelmap, write_image, write_labelmap};
 
 use crate::error::{DataError, Result};
@@ -21,7 +29,7 @@ use crate::image::{Image, Scan, Voxels};
 use crate::labels::LabelMap;
 use ndarray::{Array3, Array4};
 use read::Values;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Reads one 3-D or 4-D file, or the channel files of a case in channel order.
 ///
@@ -109,12 +117,7 @@ fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
         .expect("the reader returns as many voxels as the shape says"))
 }
 
-/// The voxel file of a two-file image.
-fn voxel_file(header: &Path) -> PathBuf {
-    let plain = header.with_extension("img");
-    let packed = header.with_extension("img.gz");
-    if !plain.exists() && packed.exists() { packed } else { plain }
-}
-
+#[cfg(test)]
+mod itk_tests;
 #[cfg(test)]
 mod tests;

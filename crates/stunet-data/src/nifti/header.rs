@@ -14,6 +14,8 @@ pub(super) struct Header {
     pub little_endian: bool,
     /// Voxels lie in a file of their own.
     pub two_files: bool,
+    /// What the voxels stand for, such as vectors or tensors.
+    pub intent: i32,
     pub datatype: i16,
     /// `dim[1..=dim[0]]`.
     pub dims: Vec<i64>,
@@ -79,10 +81,13 @@ pub(super) fn size_of_header(first: [u8; 4]) -> Result<(usize, bool)> {
     })
 }
 
-/// Reads a header of either version.
-pub(super) fn parse(bytes: &[u8], little: bool) -> Result<Header> {
+/// Reads a header of either version. The name of a file may say that it holds its voxels itself.
+pub(super) fn parse(bytes: &[u8], little: bool, one_file: bool) -> Result<Header> {
     let fields = Fields { bytes, little };
-    let header = if bytes.len() == SIZE_1 { parse_1(&fields)? } else { parse_2(&fields)? };
+    let header = match bytes.len() {
+        SIZE_1 => parse_1(&fields, one_file)?,
+        _ => parse_2(&fields, one_file)?,
+    };
     let smallest = if header.two_files { 0 } else { bytes.len() as u64 };
     if header.vox_offset < smallest {
         return Err(DataError::NotNifti {
@@ -93,14 +98,15 @@ pub(super) fn parse(bytes: &[u8], little: bool) -> Result<Header> {
     Ok(header)
 }
 
-fn parse_1(f: &Fields<'_>) -> Result<Header> {
-    let two_files = magic(&f.bytes[344..348], *b"n+1\0", *b"ni1\0")?;
+fn parse_1(f: &Fields<'_>, one_file: bool) -> Result<Header> {
+    let two_files = magic(&f.bytes[344..348], *b"n+1\0", *b"ni1\0")? && !one_file;
     let dims: Vec<i64> = (0..8).map(|i| f.i16(40 + 2 * i).into()).collect();
     let offset = f.f32(108);
     Ok(Header {
         version: 1,
         little_endian: f.little,
         two_files,
+        intent: f.i16(68).into(),
         datatype: f.i16(70),
         dims: used_dims(&dims)?,
         pixdim: f.f32s(76),
@@ -116,13 +122,14 @@ fn parse_1(f: &Fields<'_>) -> Result<Header> {
     })
 }
 
-fn parse_2(f: &Fields<'_>) -> Result<Header> {
-    let two_files = magic(&f.bytes[4..8], *b"n+2\0", *b"ni2\0")?;
+fn parse_2(f: &Fields<'_>, one_file: bool) -> Result<Header> {
+    let two_files = magic(&f.bytes[4..8], *b"n+2\0", *b"ni2\0")? && !one_file;
     let dims: Vec<i64> = (0..8).map(|i| f.i64(16 + 8 * i)).collect();
     Ok(Header {
         version: 2,
         little_endian: f.little,
         two_files,
+        intent: f.i32(504),
         datatype: f.i16(12),
         dims: used_dims(&dims)?,
         pixdim: f.f64s(104),
@@ -143,7 +150,8 @@ fn magic(found: &[u8], one_file: [u8; 4], two_files: [u8; 4]) -> Result<bool> {
         return Ok(found == two_files);
     }
     Err(DataError::NotNifti {
-        expected: "the magic bytes n+1, ni1, n+2 or ni2",
+        expected: "the magic bytes n+1, ni1, n+2 or ni2 (Analyze 7.5 has none: convert the file to \
+                   NIfTI)",
         found: found.escape_ascii().to_string(),
     })
 }
@@ -158,17 +166,29 @@ fn offset_or(offset: f64, two_files: bool, header: usize) -> u64 {
     }
 }
 
+/// A length of 0 behind the first counts as 1, as in the NIfTI library and so in ITK.
 fn used_dims(dims: &[i64]) -> Result<Vec<i64>> {
     let bad = |expected| DataError::BadDimensions { expected, found: dims.to_vec() };
     let count = usize::try_from(dims[0]).unwrap_or(0);
-    if !(1..=7).contains(&count) {
-        return Err(bad("1 to 7 dimensions"));
+    if !(2..=7).contains(&count) {
+        return Err(bad("2 to 7 dimensions"));
     }
-    let used = dims[1..=count].to_vec();
+    let mut used = dims[1..=count].to_vec();
+    used[1..].iter_mut().filter(|n| **n == 0).for_each(|n| *n = 1);
     if used.iter().any(|n| *n < 1) {
         return Err(bad("at least one voxel along every axis"));
     }
     Ok(used)
+}
+
+/// Voxels that are no channels of intensities, by their intent; ITK refuses or turns them.
+fn tensor(intent: i32) -> Option<&'static str> {
+    match intent {
+        1004 => Some("matrices"),
+        1005 => Some("symmetric matrices"),
+        1006 => Some("displacements"),
+        _ => None,
+    }
 }
 
 impl Header {
@@ -179,6 +199,10 @@ impl Header {
         let channels = at(3).checked_mul(at(4));
         let total = (0..7).try_fold(1i64, |n, i| n.checked_mul(at(i)));
         let bad = |expected| DataError::BadDimensions { expected, found: self.dims.clone() };
+        if let Some(name) = tensor(self.intent) {
+            let what = format!("expected intensities or labels, found {name} ({})", self.intent);
+            return Err(DataError::UnsupportedNifti { what });
+        }
         if at(5) != 1 || at(6) != 1 || (at(3) != 1 && at(4) != 1) {
             return Err(bad("three spatial axes and one of channels"));
         }
@@ -189,6 +213,11 @@ impl Header {
             }
             _ => Err(bad("a volume that fits into memory")),
         }
+    }
+
+    /// True for an image of two dimensions, whatever stands behind them.
+    pub fn is_plane(&self) -> bool {
+        self.dims.len() == 2
     }
 
     /// Bytes per voxel.

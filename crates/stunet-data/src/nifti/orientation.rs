@@ -7,12 +7,18 @@
 //! * otherwise the qform counts, if it has a code;
 //! * otherwise the file is refused;
 //! * without any code the axes are ITK's own (LPS) and the origin is 0;
+//! * a plane (two dimensions) is read the same way and lies where these say;
 //! * the spacing is always `pixdim`, whatever the lengths of the sform's axes; a negative one turns
 //!   its axis around.
 //!
 //! # Deviations
 //! Whether sform and qform agree is judged axis by axis (1e-4) and not by singular vectors, which
-//! are not unique for equal spacings. The two choices differ by no more than that tolerance.
+//! are not unique for equal spacings. The two choices differ by no more than that tolerance, except
+//! where the sform mirrors an axis of the qform: ITK's singular vectors then agree or not by their
+//! rounding errors, while here the qform counts.
+//!
+//! A plane keeps its place in space; ITK keeps two components of it, and refuses planes that are not
+//! nearly axial.
 
 use super::header::Header;
 use crate::error::{DataError, Result};
@@ -57,7 +63,17 @@ pub(super) fn geometry(header: &Header, shape: [usize; 3]) -> Result<Geometry> {
         }
     }
     let origin = std::array::from_fn(|row| signs[row] * form.origin[row] * scale);
-    Geometry::new(shape, spacing, origin, direction)
+    let grid = Geometry::new(shape, spacing, origin, direction)?;
+    match header.is_plane() {
+        true => grid.into_plane(thickness(&form) * scale),
+        false => Ok(grid),
+    }
+}
+
+/// How thick the slice of a plane is, which hardly any header says: 1 mm if nothing is known.
+fn thickness(form: &Form) -> f64 {
+    let length = column_length(&form.axes, 2);
+    if length.is_finite() && length > 0.0 { length } else { 1.0 }
 }
 
 fn choose(header: &Header) -> Result<Option<Form>> {

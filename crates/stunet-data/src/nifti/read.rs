@@ -1,11 +1,10 @@
 //! Bytes to voxels, in one pass and in pieces.
 
 use super::header::{self, Header};
-use super::orientation;
+use super::{names, orientation};
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
 use flate2::read::MultiGzDecoder;
-use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
@@ -59,29 +58,43 @@ const MAX_RATIO: u64 = 1100;
 
 /// Reads the header only.
 pub(super) fn read_grid(path: &Path) -> Result<(Geometry, usize)> {
-    let header = Source::open(path)?.header()?;
+    let (_, header) = open(path)?;
     let (channels, shape) = header.shape()?;
     Ok((orientation::geometry(&header, shape)?, channels))
 }
 
 /// Reads and checks everything.
 pub(super) fn read_volume(path: &Path) -> Result<Volume> {
-    let mut source = Source::open(path)?;
-    let header = source.header()?;
+    let (mut source, header) = open(path)?;
     let (num_channels, shape) = header.shape()?;
     let size = header.bytes_per_voxel()?;
     let geometry = orientation::geometry(&header, shape)?;
+    let mut voxels_at = path.to_owned();
     if header.two_files {
-        source = Source::open(&super::voxel_file(path))?;
+        voxels_at = names::voxels_of(&names::header_of(path)?)?;
+        source = Source::open(&voxels_at)?;
     }
-    source.skip_to(header.vox_offset)?;
-    let num_voxels = num_channels * shape.iter().product::<usize>();
-    let voxels = source.voxels(&header, num_voxels, size)?;
-    source.finish()?;
+    let voxels = read_voxels(source, &header, num_channels * shape.iter().product::<usize>(), size)
+        .map_err(|e| e.at(&voxels_at))?;
     if let Values::Single(values) = &voxels {
-        check_finite(values, shape)?;
+        check_finite(values, shape).map_err(|e| e.at(&voxels_at))?;
     }
     Ok(Volume { voxels, num_channels, geometry })
+}
+
+fn read_voxels(mut source: Source, header: &Header, count: usize, size: usize) -> Result<Values> {
+    source.skip_to(header.vox_offset)?;
+    let voxels = source.voxels(header, count, size)?;
+    source.finish()?;
+    Ok(voxels)
+}
+
+/// Opens the file with the header, which may be the one beside `path`.
+fn open(path: &Path) -> Result<(Source, Header)> {
+    let at = names::header_of(path)?;
+    let mut source = Source::open(&at)?;
+    let header = source.header(names::is_one_file(&at)).map_err(|e| e.at(&at))?;
+    Ok((source, header))
 }
 
 /// A plain or compressed file, told apart by its first bytes.
@@ -95,11 +108,8 @@ struct Source {
 impl Source {
     fn open(path: &Path) -> Result<Self> {
         let read = |e| DataError::io("read", e);
-        let file = File::open(path).map_err(read)?;
+        let file = crate::files::open(path)?;
         let metadata = file.metadata().map_err(read)?;
-        if metadata.is_dir() {
-            return Err(DataError::NotNifti { expected: "a file", found: "a folder".to_owned() });
-        }
         let mut reader = BufReader::with_capacity(PIECE, file);
         let start = reader.fill_buf().map_err(read)?;
         let compressed = start.starts_with(&[0x1f, 0x8b]);
@@ -142,7 +152,7 @@ impl Source {
         }
     }
 
-    fn header(&mut self) -> Result<Header> {
+    fn header(&mut self, one_file: bool) -> Result<Header> {
         let short = |found: usize| DataError::NotNifti {
             expected: "a header of 348 or 540 bytes",
             found: format!("{found} bytes"),
@@ -158,7 +168,7 @@ impl Source {
         if found < size {
             return Err(short(found));
         }
-        header::parse(&bytes[..size], little)
+        header::parse(&bytes[..size], little, one_file)
     }
 
     fn skip_to(&mut self, offset: u64) -> Result<()> {

@@ -1,7 +1,6 @@
 //! Files written byte by byte, independently of the writer under test.
 
 use super::*;
-use crate::DataError;
 use ndarray::Array3;
 use proptest::prelude::*;
 use std::io::Write;
@@ -261,9 +260,63 @@ fn a_header_and_its_voxels_in_two_files() {
     let mut bytes = plain().bytes();
     bytes[344..348].copy_from_slice(b"ni1\0");
     bytes[108..112].copy_from_slice(&0f32.to_le_bytes());
+    let voxels = folder.path().join("case.img");
     std::fs::write(&header, &bytes[..348]).unwrap();
-    std::fs::write(folder.path().join("case.img"), plain().voxels).unwrap();
-    assert_eq!(read_image(&[header]).unwrap(), plain().read().unwrap());
+    std::fs::write(&voxels, plain().voxels).unwrap();
+    for named in [&header, &voxels] {
+        assert_eq!(read_image(&[named]).unwrap(), plain().read().unwrap());
+        assert_eq!(read_geometry(named).unwrap().1, 1);
+    }
+    assert!(has_header_beside(&voxels) && !has_header_beside(&header));
+    let message = |named: &Path| read_image(&[named]).unwrap_err().to_string();
+    std::fs::write(&voxels, &plain().voxels[1..]).unwrap();
+    assert!(message(&header).ends_with("case.img"), "{}", message(&header));
+    std::fs::remove_file(&voxels).unwrap();
+    assert!(message(&header).starts_with("the file of voxels (.img)"), "{}", message(&header));
+    assert!(message(&header).ends_with("case.hdr"), "{}", message(&header));
+    assert!(message(&voxels).starts_with("the file of voxels (.img)"), "{}", message(&voxels));
+    std::fs::rename(&header, &voxels).unwrap();
+    assert!(message(&voxels).starts_with("the header (.hdr)"), "{}", message(&voxels));
+    // Packed pairs, and those of which one is.
+    let packed = ["case.hdr.gz", "case.img.gz"].map(|name| folder.path().join(name));
+    std::fs::write(&packed[0], gzip(&bytes[..348])).unwrap();
+    std::fs::write(&packed[1], gzip(&plain().voxels)).unwrap();
+    std::fs::remove_file(&voxels).unwrap();
+    for named in &packed {
+        assert_eq!(read_image(&[named]).unwrap(), plain().read().unwrap());
+    }
+}
+
+#[test]
+fn a_single_file_whose_header_says_two() {
+    let mut bytes = plain().bytes();
+    bytes[344..348].copy_from_slice(b"ni1\0");
+    assert_eq!(read_bytes(&bytes, "case.nii").unwrap(), plain().read().unwrap());
+    assert_eq!(read_bytes(&gzip(&bytes), "case.nii.gz").unwrap(), plain().read().unwrap());
+    bytes[108..112].fill(0);
+    assert_eq!(read_bytes(&bytes, "case.nii").unwrap(), plain().read().unwrap());
+}
+
+#[test]
+fn planes_come_back_as_planes() {
+    let plane = File { dims: vec![4, 6], ..plain() };
+    let image = plane.read().unwrap();
+    let [dz, dy, dx] = image.geometry.spacing_mm();
+    assert_eq!((image.data.dim(), [dx, dy, dz]), ((1, 1, 6, 4), [3.0, 2.0, 2997.0]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plane.nii");
+    let labels = Array3::from_shape_fn((1, 6, 4), |(_, y, x)| (y + x) as u16);
+    write_labelmap(&path, &LabelMap::new(labels.clone(), image.geometry.clone()).unwrap(), 3)
+        .unwrap();
+    let written = std::fs::read(&path).unwrap();
+    assert_eq!(written[40..48], [2, 0, 4, 0, 6, 0, 1, 0]);
+    // The place in space is the file's own, the missing axis included.
+    assert_eq!(written[280..328], plane.bytes()[280..328]);
+    let back = read_labelmap(&path).unwrap();
+    assert_eq!((back.data, back.geometry), (labels, image.geometry));
+    // One slice of three dimensions is another thing.
+    let slice = File { dims: vec![4, 6, 1], ..plain() }.read().unwrap();
+    assert!(!slice.geometry.is_plane() && slice.geometry.spacing_mm()[0] == 1.5);
 }
 
 fn refused(bytes: &[u8], expected: &str) {
@@ -285,7 +338,11 @@ fn bad_files_are_refused_in_one_line() {
     refused(b"PK\x03\x04 a zip file, for instance", "not a NIfTI file");
     let mut analyze = good.clone();
     analyze[344..348].fill(0);
-    refused(&analyze, "not a NIfTI file");
+    refused(&analyze, "Analyze 7.5 has none");
+    refused(&File { dims: vec![6], ..plain() }.bytes(), "expected 2 to 7 dimensions");
+    let mut tensor = good.clone();
+    tensor[68..70].copy_from_slice(&1005i16.to_le_bytes());
+    refused(&tensor, "found symmetric matrices (1005)");
     refused(&File { dims: vec![0, 3, 4], ..plain() }.bytes(), "bad dimensions");
     refused(&File { dims: vec![-2, 3, 4], ..plain() }.bytes(), "bad dimensions");
     refused(&File { dims: vec![2, 3, 2, 1, 1, 2], ..plain() }.bytes(), "bad dimensions");

@@ -13,7 +13,7 @@ use ndarray::Array3;
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a labelmap with exactly its geometry, as u8, or u16 where `max_label` needs it.
+/// Writes a labelmap with exactly its geometry (a plane as two dimensions), as u8, or u16 where `max_label` needs it.
 ///
 /// `max_label` is the largest value the label set knows, so that all files of a model have one
 /// type; larger values in the map widen the type as well. The ending decides: `.nii` or `.nii.gz`.
@@ -151,7 +151,11 @@ fn write<T, const N: usize>(
 fn header(geometry: &Geometry, channels: usize, datatype: DataType) -> Vec<u8> {
     let [z, y, x] = geometry.shape();
     let dims = [x, y, z, channels];
-    let num_dims = if channels == 1 { 3 } else { 4 };
+    let num_dims = match channels {
+        1 if geometry.is_plane() => 2,
+        1 => 3,
+        _ => 4,
+    };
     if dims.iter().any(|n| *n > i16::MAX as usize) {
         header_2(geometry, num_dims, dims, datatype)
     } else {
@@ -169,7 +173,7 @@ struct Forms {
 
 fn forms(geometry: &Geometry) -> Forms {
     let affine = geometry.world_from_voxel();
-    let [dz, dy, dx] = geometry.spacing_mm();
+    let [dz, dy, dx] = geometry.voxel_size_mm();
     let axes = std::array::from_fn(|r| std::array::from_fn(|c| affine[r][c] / [dx, dy, dz][c]));
     let (quaternion, qfac) = orientation::quaternion(&axes);
     Forms {
