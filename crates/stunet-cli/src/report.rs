@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use ndarray::Array3;
 use serde::Serialize;
+use stunet::data::dataset::{PassedOver, told};
 use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
 use stunet::model::{StuNetConfig, StuNetSize};
+
+use crate::output;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -27,6 +30,34 @@ pub struct Report {
     pub summary: Option<Summary>,
     /// Skipped ones first, then in the order of their names.
     pub cases: Vec<CaseReport>,
+    /// Files of the input folder that belong to no case.
+    pub passed_over: Vec<PassedOverReport>,
+}
+
+/// A file that belongs to no case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOverReport {
+    /// The file; what is not text in its path is replaced.
+    pub file: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The files that belong to no case, for a report.
+pub fn passed_over(files: &[PassedOver]) -> Vec<PassedOverReport> {
+    let report = |over: &PassedOver| PassedOverReport {
+        file: over.file.to_string_lossy().into_owned(),
+        reason: over.reason.to_string(),
+    };
+    files.iter().map(report).collect()
+}
+
+/// Says on standard error which files of a folder belong to no case, in one line.
+pub fn tell_passed_over(folder: &Path, files: &[PassedOver]) {
+    if let Some(told) = told(files) {
+        let (count, folder) = (files.len(), folder.display());
+        output::complain(&format!("{count} file(s) passed over: {told}: {folder}"));
+    }
 }
 
 /// What all predicted cases took together.
@@ -191,6 +222,7 @@ impl Report {
             model: None,
             summary: None,
             cases: Vec::new(),
+            passed_over: Vec::new(),
         }
     }
 

@@ -8,10 +8,13 @@ use stunet::model::weights::folder::Precision;
 
 use crate::args::ConvertArgs;
 use crate::output;
+use crate::places::{self, MODEL_FOLDER, Output};
 
 /// Reads a model of any kind and writes a folder of our own.
 pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let out = &args.output;
+    let outputs = Output::in_folder("OUT", out, MODEL_FOLDER);
+    places::check(places::of_model(&args.model), outputs)?;
     let empty = fs::read_dir(out).map_or(!out.exists(), |mut entries| entries.next().is_none());
     ensure!(empty, "expected a new or empty folder, found something in it: {}", out.display());
     crate::jobs::check_writable(&out.join("network.json"))?;
