@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ndarray::Array3;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use stunet::data::dataset::{PassedOver, told};
 use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
@@ -41,6 +41,19 @@ pub struct PassedOverReport {
     pub file: String,
     /// Why.
     pub reason: String,
+}
+
+/// A path as text. What is not text in it is replaced: serde would refuse the whole report.
+pub fn path<S: Serializer>(path: &impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.as_ref().to_string_lossy())
+}
+
+fn paths<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+fn some_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(to)
 }
 
 /// The files that belong to no case, for a report.
@@ -85,6 +98,7 @@ pub struct Summary {
 #[derive(Debug, Serialize)]
 pub struct ModelReport {
     /// As given.
+    #[serde(serialize_with = "path")]
     pub path: PathBuf,
     /// Which of the three kinds.
     pub kind: ModelKind,
@@ -118,8 +132,10 @@ pub struct CaseReport {
     /// Its name.
     pub name: String,
     /// Its channel files.
+    #[serde(serialize_with = "paths")]
     pub input: Vec<PathBuf>,
     /// Its labelmap.
+    #[serde(serialize_with = "path")]
     pub output: PathBuf,
     /// What became of it.
     pub status: Status,
@@ -149,10 +165,10 @@ pub struct CaseResult {
     /// Most bytes the process has held up to the end of this case, where the system says so.
     pub peak_memory_bytes: Option<u64>,
     /// The class probabilities, where they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub probabilities: Option<PathBuf>,
     /// How sure each label is, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub confidence: Option<PathBuf>,
     /// Every label of the model, those with no voxel too.
     pub labels: Vec<LabelCount>,

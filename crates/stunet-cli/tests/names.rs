@@ -134,6 +134,15 @@ fn names_that_are_no_text_are_passed_over_and_said() {
     let report: Value =
         serde_json::from_slice(&fs::read(scene.path("report.json")).unwrap()).unwrap();
     assert_eq!(report["passed_over"].as_array().unwrap().len(), 1);
+    // Nor does a folder of such a name cost the report.
+    let folder = scene.path("").join(std::ffi::OsStr::from_bytes(b"in\xff"));
+    fs::rename(scene.path("in"), &folder).unwrap();
+    let mut command = Command::new(STUNET);
+    command.arg("predict").arg("-i").arg(&folder).arg("-o").arg(folder.join("out"));
+    command.arg("-m").arg(model_folder(1)).args(["--device", "cpu", "--disable-tta", "--json"]);
+    good(&command.arg(scene.path("odd.json")).output().unwrap());
+    let report: Value = serde_json::from_slice(&fs::read(scene.path("odd.json")).unwrap()).unwrap();
+    has(report["cases"][0]["output"].as_str().unwrap(), &["good.nii.gz"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::jobs::check_writable;
 use crate::output;
 use crate::places::{self, Output};
 use crate::progress::Progress;
-use crate::report::{PassedOverReport, passed_over, tell_passed_over};
+use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// The plans of version 1, without ending.
 const V1_PLANS: &str = "nnUNetPlansv2.1_plans_3D";
@@ -41,6 +41,7 @@ struct Report {
     dataset: String,
     cases: usize,
     channels: Vec<String>,
+    #[serde(serialize_with = "report::path")]
     output: PathBuf,
     files: Vec<String>,
     configurations: Vec<Configuration>,

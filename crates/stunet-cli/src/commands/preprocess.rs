@@ -23,7 +23,7 @@ use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
 use crate::progress::Progress;
-use crate::report::{PassedOverReport, passed_over, tell_passed_over};
+use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// Names of plans that are looked for, and where `stunet plan` writes them.
 const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
@@ -39,6 +39,7 @@ struct Report {
     version: u32,
     dataset: String,
     configuration: String,
+    #[serde(serialize_with = "report::path")]
     folder: PathBuf,
     digest: String,
     interrupted: bool,

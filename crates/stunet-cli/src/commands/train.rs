@@ -103,8 +103,9 @@ fn check_places(args: &TrainArgs, dataset: &Dataset, fold: &FoldFolder) -> anyho
     let inputs = dataset.files().into_iter().chain(pretrained.filter(|file| !described(file)));
     let (path, model) = (&fold.path, fold.path.join("model"));
     let home = path.parent().unwrap_or(path);
+    let own = [BEST, FINAL, LATEST, "debug.json", "progress.png", "training_log.jsonl"];
     let outputs = [
-        Output::in_folder("the run", path, [BEST, FINAL, LATEST, "debug.json"]).collect::<Vec<_>>(),
+        Output::in_folder("the run", path, own).collect::<Vec<_>>(),
         Output::in_folder("the run", home, ["dataset.json", "plans.json"]).collect(),
         Output::in_folder("the run's model", &model, MODEL_FOLDER).collect(),
     ];
