@@ -50,6 +50,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    check_places(&args)?;
     let device = stunet::device::parse(&args.device)?;
     let model = open(&args, &device)?;
     let (image, truth) = match &args.input {
@@ -75,6 +76,25 @@ fn main() -> anyhow::Result<()> {
     let labelmap = prediction.labelmap.to_labelmap();
     report(&model, &labelmap, truth.as_ref());
     write(&args, &model, &image, &labelmap, truth.as_ref())
+}
+
+/// What is written to the folder.
+const OUTPUTS: [&str; 3] = ["ct.nii.gz", "labels.nii.gz", "slices.png"];
+
+/// Nothing that is written may be the CT.
+fn check_places(args: &Args) -> anyhow::Result<()> {
+    let Some(input) = args.input.as_ref().and_then(|input| input.canonicalize().ok()) else {
+        return Ok(());
+    };
+    let outputs = OUTPUTS.map(|name| args.folder.join(name));
+    let clash = outputs
+        .iter()
+        .chain(&args.output)
+        .find(|output| output.canonicalize().is_ok_and(|output| output == input));
+    match clash {
+        Some(output) => anyhow::bail!("would overwrite the input: {}", output.display()),
+        None => Ok(()),
+    }
 }
 
 /// The model to use, and what to expect of it.
@@ -149,8 +169,7 @@ fn write(
         println!("labels:  {}", path.display());
     }
     std::fs::create_dir_all(&args.folder)?;
-    let [ct, labels, picture] =
-        ["ct.nii.gz", "labels.nii.gz", "slices.png"].map(|name| args.folder.join(name));
+    let [ct, labels, picture] = OUTPUTS.map(|name| args.folder.join(name));
     nifti::write_image(&ct, image)?;
     nifti::write_labelmap(&labels, labelmap, highest)?;
     let mut maps = vec![labelmap];

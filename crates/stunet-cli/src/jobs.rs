@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use stunet::data::dataset::{Case, list_cases};
+use stunet::data::dataset::{Case, Cases, PassedOver, list_cases};
 use stunet::data::files;
 
-use crate::args::{Mode, PredictArgs};
+use crate::args::{Mode, PredictArgs, Probabilities};
 use crate::parts::{self, Environment};
+use crate::places::{self, Output};
 
 /// Endings that promise a file of another format, not a folder.
 const OTHER_FORMATS: [&str; 10] =
@@ -32,6 +33,43 @@ impl Job {
         self.output.with_file_name(format!("{}.{ending}", stem.unwrap_or(&name)))
     }
 
+    /// Every file that will be written for it.
+    fn outputs(&self, args: &PredictArgs) -> Vec<Output> {
+        let name = &self.case.name;
+        let first = self.case.files.first().map(|file| file.display().to_string());
+        let what = |kind: &str| {
+            format!("--output: {kind} of case {name} ({})", first.as_deref().unwrap_or_default())
+        };
+        let probabilities = args.save_probabilities.map(|format| match format {
+            Probabilities::Npz => "npz",
+            Probabilities::Zarr => "zarr.zip",
+        });
+        let mut outputs = vec![Output::new(what("the labelmap"), &self.output)];
+        outputs.extend(
+            probabilities
+                .map(|ending| Output::new(what("the probabilities"), self.probabilities(ending))),
+        );
+        let confidence = args.confidence.map(|_| self.confidence());
+        outputs.extend(confidence.map(|path| Output::new(what("the confidence"), path)));
+        outputs
+    }
+
+    /// Fails where the files are another number of channels than the model's. A single file may hold
+    /// several: that is seen when it is read.
+    pub fn check_channels(&self, expected: usize) -> anyhow::Result<()> {
+        let files = &self.case.files;
+        ensure!(
+            files.len() == 1 || files.len() == expected,
+            "expected {expected} channel(s), as the model has, found {} files; four digits at the \
+             end of a name number the channels of one case: if these are images of different cases, \
+             add _0000 to each name, as in {}_0001_0000.nii.gz: {}",
+            files.len(),
+            self.case.name,
+            files[0].display()
+        );
+        Ok(())
+    }
+
     /// Where its confidence goes: under the same name, in a folder beside the labelmap, where nobody
     /// takes it for another case.
     pub fn confidence(&self) -> PathBuf {
@@ -40,8 +78,19 @@ impl Job {
     }
 }
 
-/// The jobs that the arguments mean, sorted by case, this part's only.
-pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Vec<Job>> {
+/// What there is to predict.
+#[derive(Debug)]
+pub struct Work {
+    /// Sorted by case, this part's only.
+    pub jobs: Vec<Job>,
+    /// Files of the input folder that belong to no case.
+    pub passed_over: Vec<PassedOver>,
+    /// One line about the part, where a scheduler decided it.
+    pub part: Option<String>,
+}
+
+/// The jobs that the arguments mean; no output is an input or another job's output.
+pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Work> {
     for (option, given) in [
         ("--save-probabilities", args.save_probabilities.is_some()),
         ("--confidence", args.confidence.is_some()),
@@ -53,11 +102,24 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Vec
     }
     let folder = matches!(args.input.as_slice(), [folder] if folder.is_dir());
     let part = parts::part(args.num_parts, args.part_id, folder, environment)?;
-    let all = match args.input.as_slice() {
+    let (all, passed_over) = match args.input.as_slice() {
         [folder] if folder.is_dir() => jobs_of_folder(folder, &args.output)?,
-        files => vec![job_of_files(files, &args.output)?],
+        files => (vec![job_of_files(files, &args.output)?], Vec::new()),
     };
-    Ok(all.into_iter().skip(part.id).step_by(part.of).collect())
+    // Those of every part: another one may be at work on what this one would replace.
+    check_places(args, &all)?;
+    let total = all.len();
+    let jobs = part.take(all);
+    let part = part.line(jobs.len(), total);
+    Ok(Work { jobs, passed_over, part })
+}
+
+/// No output may be a scan, a file of the model or another output.
+fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
+    let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
+    let inputs = scans.chain(places::of_model(&args.model));
+    let report = args.json.iter().map(|path| Output::new("--json", path));
+    places::check(inputs, jobs.iter().flat_map(|job| job.outputs(args)).chain(report))
 }
 
 /// Removes what a killed run of the same cases left in their folder under temporary names.
@@ -74,7 +136,7 @@ pub fn remove_leftovers(jobs: &[Job]) {
     files::sweep(outputs.iter().map(PathBuf::as_path));
 }
 
-fn jobs_of_folder(folder: &Path, output: &Path) -> anyhow::Result<Vec<Job>> {
+fn jobs_of_folder(folder: &Path, output: &Path) -> anyhow::Result<(Vec<Job>, Vec<PassedOver>)> {
     ensure!(
         !is_nifti(output) && !output.is_file(),
         "--output: expected a folder, as the input is one, found a file: {}",
@@ -82,7 +144,8 @@ fn jobs_of_folder(folder: &Path, output: &Path) -> anyhow::Result<Vec<Job>> {
     );
     refuse_other_formats(output)?;
     let job = |case: Case| Job { output: output.join(format!("{}.nii.gz", case.name)), case };
-    Ok(list_cases(folder)?.into_iter().map(job).collect())
+    let Cases { cases, passed_over } = list_cases(folder)?;
+    Ok((cases.into_iter().map(job).collect(), passed_over))
 }
 
 fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
@@ -94,10 +157,8 @@ fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
                 file.display()
             ),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!("no such file or folder: {}", file.display())
-            }
-            Err(error) => bail!("cannot read: {error}: {}", file.display()),
+            // It says why not.
+            Err(_) => drop(files::open(file)?),
         }
     }
     let case = Case::from_files(files)?;
@@ -112,12 +173,6 @@ fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
         refuse_other_formats(output)?;
         output.join(format!("{}.nii.gz", case.name))
     };
-    let place = output.canonicalize().ok();
-    if let Some(file) =
-        files.iter().find(|file| place.is_some() && file.canonicalize().ok() == place)
-    {
-        bail!("--output: would overwrite the input: {}", file.display());
-    }
     Ok(Job { case, output })
 }
 
@@ -173,13 +228,17 @@ mod tests {
     use crate::args::{LowArgs, LowCommand};
     use clap::Parser;
 
-    fn jobs_of(folder: &Path, words: &[&str]) -> anyhow::Result<Vec<Job>> {
+    fn jobs_of(folder: &Path, words: &[&str]) -> anyhow::Result<Work> {
         let words = words.iter().map(|word| match word.strip_prefix('@') {
             Some(name) => folder.join(name).into_os_string(),
             None => (*word).into(),
         });
-        let line = ["stunet".into(), "predict".into(), "-m".into(), "m".into()];
-        match LowArgs::parse_from(line.into_iter().chain(words)).command {
+        let mut line: Vec<std::ffi::OsString> = vec!["stunet".into(), "predict".into()];
+        line.extend(words);
+        if !line.iter().any(|word| word == "-m") {
+            line.extend(["-m".into(), "m".into()]);
+        }
+        match LowArgs::parse_from(line).command {
             LowCommand::Predict(args) => jobs(&args, &Environment::default()),
             _ => unreachable!("the line above is a prediction"),
         }
@@ -188,12 +247,15 @@ mod tests {
     fn check(words: &[&str], expected: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        for name in ["in/b_0000.nii.gz", "in/a_0000.nii.gz", "in/c_0000.nii.gz", "lone.nii"] {
+        let scans = ["lone.nii", "scan_0001.nii.gz", "scan_0002.nii.gz"];
+        let cases = ["in/b_0000.nii.gz", "in/a_0000.nii.gz", "in/c_0000.nii.gz"];
+        for name in cases.into_iter().chain(scans) {
             fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
             fs::write(path.join(name), b"").unwrap();
         }
         let found: Vec<_> = jobs_of(path, words)
             .unwrap()
+            .jobs
             .into_iter()
             .map(|job| job.output.strip_prefix(path).unwrap().to_string_lossy().into_owned())
             .collect();
@@ -213,13 +275,20 @@ mod tests {
         );
         check(&["-i", "@in/b_0000.nii.gz", "-o", "@out"], &["out/b.nii.gz"]);
         check(&["-i", "@lone.nii", "-o", "@x/y.nii"], &["x/y.nii"]);
+        check(&["-i", "@scan_0001.nii.gz", "-o", "@out"], &["out/scan_0001.nii.gz"]);
+        check(&["-i", "@scan_0002.nii.gz", "-o", "@out"], &["out/scan_0002.nii.gz"]);
+        check(&["-i", "@in", "-o", "@in"], &["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz"]);
     }
 
     fn check_refused(words: &[&str], reason: &str) {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("in")).unwrap();
-        for name in ["in/a_0000.nii.gz", "lone.nii.gz"] {
-            fs::write(folder.path().join(name), b"").unwrap();
+        let clash = ["clash/b_0000.nii.gz", "clash/b_0000_0000.nii.gz"];
+        let twins = ["twins/CT_0000.nii.gz", "twins/ct_0000.nii"];
+        let others = ["in/a_0000.nii.gz", "lone.nii.gz", "m/plans.json"];
+        for name in clash.into_iter().chain(twins).chain(others) {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
         }
         let message = format!("{:#}", jobs_of(folder.path(), words).unwrap_err());
         assert!(message.contains(reason), "{message}");
@@ -233,6 +302,56 @@ mod tests {
         check_refused(&["-i", "@absent.nii.gz", "-o", "@out"], "absent.nii.gz");
         let parts = ["-i", "@in", "-o", "@out", "--num-parts", "2", "--part-id", "2"];
         check_refused(&parts, "expected 0 to 1, found 2");
+    }
+
+    #[test]
+    fn outputs_that_are_inputs_or_each_other() {
+        let clash = ["-i", "@clash", "-o", "@clash", "--overwrite"];
+        check_refused(&clash, "labelmap of case b_0000");
+        // The other part's input is not this part's to replace.
+        let parts = ["--num-parts", "2", "--part-id", "0"];
+        check_refused(&[&clash[..], &parts].concat(), "overwrite the input");
+        check_refused(&["-i", "@twins", "-o", "@out"], "case CT");
+        check_refused(&["-i", "@twins", "-o", "@out"], "case ct");
+        let lone = ["-i", "@lone.nii.gz", "-o", "@x.nii.gz", "--json"];
+        check_refused(
+            &[&lone[..], &["@lone.nii.gz"]].concat(),
+            "--json: would overwrite the input",
+        );
+        check_refused(&[&lone[..], &["@x.nii.gz"]].concat(), "and --json would be written to one");
+        check_refused(
+            &[&lone[..], &["@LONE.nii.gz"]].concat(),
+            "--json: would overwrite the input",
+        );
+        let model = ["@m/plans.json", "-m", "@m"];
+        check_refused(&[&lone[..], &model].concat(), "--json: would overwrite the input");
+        let hidden =
+            ["-i", "@in", "-o", "@in", "--json", "@in/a.npz", "--save-probabilities", "npz"];
+        check_refused(&hidden, "the probabilities of case a");
+    }
+
+    #[test]
+    fn channels_of_the_model() {
+        let check = |files: usize, expected: usize, good: bool| {
+            let files = (0..files).map(|c| format!("scan_{c:04}.nii").into()).collect();
+            let case = Case { name: "scan".into(), files };
+            let checked = Job { case, output: "x".into() }.check_channels(expected);
+            assert_eq!(checked.is_ok(), good, "{checked:?}");
+            if let Err(error) = checked {
+                assert!(
+                    error.to_string().ends_with(
+                        "add _0000 to each name, as in \
+                    scan_0001_0000.nii.gz: scan_0000.nii"
+                    ),
+                    "{error}"
+                );
+            }
+        };
+        check(1, 1, true);
+        check(1, 2, true);
+        check(2, 2, true);
+        check(3, 1, false);
+        check(3, 2, false);
     }
 
     #[test]

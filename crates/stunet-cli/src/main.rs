@@ -14,6 +14,7 @@ mod machine;
 mod new_folder;
 mod output;
 mod parts;
+mod places;
 mod progress;
 mod report;
 

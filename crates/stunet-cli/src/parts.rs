@@ -3,12 +3,28 @@
 use anyhow::{Context, bail, ensure};
 
 /// A part of the sorted cases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// From 0.
     pub id: usize,
     /// How many there are.
     pub of: usize,
+    /// The scheduler's variables that say so, `NAME=VALUE`; none where the arguments do.
+    pub from: Vec<String>,
+}
+
+impl Part {
+    /// The part's cases of all.
+    pub fn take<T>(&self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.id).step_by(self.of).collect()
+    }
+
+    /// What a scheduler decided, as one line: nobody typed it.
+    pub fn line(&self, taken: usize, total: usize) -> Option<String> {
+        let from = (!self.from.is_empty()).then(|| self.from.join(", "))?;
+        let (number, of) = (self.id + 1, self.of);
+        Some(format!("part {number} of {of} ({from}): {taken} of {total} cases"))
+    }
 }
 
 /// The variables of a scheduler.
@@ -40,6 +56,13 @@ impl Environment {
         number.map(Some).with_context(|| format!("{name}: expected a number, found {value:?}"))
     }
 
+    /// The variables of the scheduler that is listened to, as `NAME=VALUE`.
+    fn used(&self) -> Vec<String> {
+        let slurm = self.0.iter().any(|(name, _)| *name == SLURM_ID);
+        let used = self.0.iter().filter(|(name, _)| name.starts_with("SLURM") == slurm);
+        used.map(|(name, value)| format!("{name}={}", value.trim())).collect()
+    }
+
     /// Index and, where it is known, number of the scheduler's tasks.
     fn task(&self) -> anyhow::Result<Option<(usize, Option<usize>)>> {
         if let Some(id) = self.number(SLURM_ID)? {
@@ -66,25 +89,28 @@ pub fn part(
     folder: bool,
     environment: &Environment,
 ) -> anyhow::Result<Part> {
+    let told = |id, of| Part { id, of, from: Vec::new() };
     let part = match (num_parts, part_id) {
-        (Some(of), Some(id)) => Part { id, of },
+        (Some(of), Some(id)) => told(id, of),
         (None, Some(_)) => bail!("--part-id: expected --num-parts as well"),
-        (None, None) if !folder => Part { id: 0, of: 1 },
+        (None, None) if !folder => told(0, 1),
         (of, None) => match environment.task()? {
             None if of.is_some_and(|of| of > 1) => bail!(
                 "--num-parts: expected --part-id as well, or {SLURM_ID} or {KUBERNETES_INDEX}"
             ),
-            None => Part { id: 0, of: of.unwrap_or(1) },
+            None => told(0, of.unwrap_or(1)),
             Some((id, count)) => match of.or(count) {
-                Some(of) => Part { id, of },
+                Some(of) => Part { from: environment.used(), ..told(id, of) },
                 None => bail!(
-                    "{KUBERNETES_INDEX} is {id}, expected --num-parts or {KUBERNETES_COUNT} as well"
+                    "{}: expected --num-parts, {SLURM_COUNT} or {KUBERNETES_COUNT} as well",
+                    environment.used().join(", ")
                 ),
             },
         },
     };
     ensure!(part.of > 0, "--num-parts: expected at least 1, found 0");
-    ensure!(part.id < part.of, "--part-id: expected 0 to {}, found {}", part.of - 1, part.id);
+    let what = if part.from.is_empty() { "--part-id".to_owned() } else { part.from.join(", ") };
+    ensure!(part.id < part.of, "{what}: expected 0 to {}, found {}", part.of - 1, part.id);
     Ok(part)
 }
 
@@ -101,7 +127,7 @@ mod tests {
             variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
         );
         match (part(given.0, given.1, true, &environment), expected) {
-            (Ok(found), Ok((id, of))) => assert_eq!(found, Part { id, of }),
+            (Ok(found), Ok((id, of))) => assert_eq!((found.id, found.of), (id, of)),
             (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
             (found, expected) => panic!("{found:?}, expected {expected:?}"),
         }
@@ -122,13 +148,33 @@ mod tests {
         check((Some(2), Some(2)), &[], Err("expected 0 to 1, found 2"));
         check((Some(0), Some(0)), &[], Err("at least 1"));
         check((None, None), &[(SLURM_ID, "x")], Err("expected a number"));
-        check((None, None), &[(SLURM_ID, "9"), (SLURM_COUNT, "3")], Err("expected 0 to 2"));
+        let beyond = "SLURM_ARRAY_TASK_COUNT=3: expected 0 to 2, found 9";
+        check((None, None), &[(SLURM_ID, "9"), (SLURM_COUNT, "3")], Err(beyond));
+        check((None, None), &[(SLURM_ID, "9")], Err("SLURM_ARRAY_TASK_ID=9: expected --num-parts"));
     }
 
     #[test]
     fn a_single_case_is_not_divided() {
         let environment =
             Environment(vec![(SLURM_ID, "3".to_owned()), (SLURM_COUNT, "9".to_owned())]);
-        assert_eq!(part(None, None, false, &environment).unwrap(), Part { id: 0, of: 1 });
+        let whole = Part { id: 0, of: 1, from: Vec::new() };
+        assert_eq!(part(None, None, false, &environment).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_a_scheduler_decided_is_said() {
+        let line = |given: (Option<usize>, Option<usize>), variables: &[(&'static str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            let part = part(given.0, given.1, true, &Environment(variables.collect())).unwrap();
+            let taken = part.take(vec!["a", "b"]).len();
+            part.line(taken, 2)
+        };
+        let slurm = [(SLURM_ID, "3"), (SLURM_COUNT, "10"), (KUBERNETES_INDEX, "7")];
+        let said = "part 4 of 10 (SLURM_ARRAY_TASK_ID=3, SLURM_ARRAY_TASK_COUNT=10): 0 of 2 cases";
+        assert_eq!(line((None, None), &slurm).as_deref(), Some(said));
+        let said = "part 1 of 2 (JOB_COMPLETION_INDEX=0): 1 of 2 cases";
+        assert_eq!(line((Some(2), None), &[(KUBERNETES_INDEX, "0")]).as_deref(), Some(said));
+        assert_eq!(line((Some(2), Some(0)), &slurm), None);
+        assert_eq!(line((None, None), &[]), None);
     }
 }

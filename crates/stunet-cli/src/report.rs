@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ndarray::Array3;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use stunet::data::dataset::{PassedOver, told};
 use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
 use stunet::model::{StuNetConfig, StuNetSize};
+
+use crate::output;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -27,6 +30,47 @@ pub struct Report {
     pub summary: Option<Summary>,
     /// Skipped ones first, then in the order of their names.
     pub cases: Vec<CaseReport>,
+    /// Files of the input folder that belong to no case.
+    pub passed_over: Vec<PassedOverReport>,
+}
+
+/// A file that belongs to no case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOverReport {
+    /// The file; what is not text in its path is replaced.
+    pub file: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A path as text. What is not text in it is replaced: serde would refuse the whole report.
+pub fn path<S: Serializer>(path: &impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.as_ref().to_string_lossy())
+}
+
+fn paths<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+fn some_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(to)
+}
+
+/// The files that belong to no case, for a report.
+pub fn passed_over(files: &[PassedOver]) -> Vec<PassedOverReport> {
+    let report = |over: &PassedOver| PassedOverReport {
+        file: over.file.to_string_lossy().into_owned(),
+        reason: over.reason.to_string(),
+    };
+    files.iter().map(report).collect()
+}
+
+/// Says on standard error which files of a folder belong to no case, in one line.
+pub fn tell_passed_over(folder: &Path, files: &[PassedOver]) {
+    if let Some(told) = told(files) {
+        let (count, folder) = (files.len(), folder.display());
+        output::complain(&format!("{count} file(s) passed over: {told}: {folder}"));
+    }
 }
 
 /// What all predicted cases took together.
@@ -54,6 +98,7 @@ pub struct Summary {
 #[derive(Debug, Serialize)]
 pub struct ModelReport {
     /// As given.
+    #[serde(serialize_with = "path")]
     pub path: PathBuf,
     /// Which of the three kinds.
     pub kind: ModelKind,
@@ -87,8 +132,10 @@ pub struct CaseReport {
     /// Its name.
     pub name: String,
     /// Its channel files.
+    #[serde(serialize_with = "paths")]
     pub input: Vec<PathBuf>,
     /// Its labelmap.
+    #[serde(serialize_with = "path")]
     pub output: PathBuf,
     /// What became of it.
     pub status: Status,
@@ -118,10 +165,10 @@ pub struct CaseResult {
     /// Most bytes the process has held up to the end of this case, where the system says so.
     pub peak_memory_bytes: Option<u64>,
     /// The class probabilities, where they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub probabilities: Option<PathBuf>,
     /// How sure each label is, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub confidence: Option<PathBuf>,
     /// Every label of the model, those with no voxel too.
     pub labels: Vec<LabelCount>,
@@ -191,6 +238,7 @@ impl Report {
             model: None,
             summary: None,
             cases: Vec::new(),
+            passed_over: Vec::new(),
         }
     }
 

@@ -402,4 +402,48 @@ fn pretrained_weights_are_carried_over_and_said() {
     let log = fs::read_to_string(at.join("training_log.jsonl")).unwrap();
     // Fine-tuning begins with a tenth of the learning rate.
     assert!(log.contains("\"lr\":0.001"), "{log}");
+
+    // Weights to begin with may not lie where the run would write its own.
+    for name in [FINAL, BEST, LATEST] {
+        let _ = fs::remove_file(at.join(name));
+    }
+    let before = scene.contents();
+    let model = at.join("model");
+    let more = ["--pretrained", model.to_str().unwrap(), "--epochs", "1", "--no-validation"];
+    let output = train(&scene, &results, &more).output().unwrap();
+    let (_, err) = said(&output);
+    assert!(!output.status.success() && err.contains("would overwrite the input"), "{err}");
+    assert_eq!(scene.contents(), before);
+    // An export does not replace the checkpoint that it reads.
+    let named = scene.path("run.model");
+    fs::copy(&pretrained, &named).unwrap();
+    let mut export = Command::new(STUNET);
+    let output = export.arg("export").arg(&named).arg(&named).output().unwrap();
+    let (_, err) = said(&output);
+    assert!(!output.status.success() && err.contains("OUT: would overwrite the input"), "{err}");
+    assert!(fs::read(&named).unwrap() == fs::read(&pretrained).unwrap());
+}
+
+#[test]
+fn a_validation_case_that_is_not_in_the_raw_dataset_is_named() {
+    let scene = dataset();
+    let results = scene.path("results");
+    let short = ["--width", "2,2,3,3,4,4", "--epochs", "1", "--iterations", "2", "--no-validation"];
+    run(&mut train(&scene, &results, &short));
+    let checkpoint = TrainingCheckpoint::open(&fold(&results).join(FINAL)).unwrap();
+    let cases = checkpoint.state().run["settings"]["validation_cases"].clone();
+    let gone = cases[0].as_str().unwrap();
+    let raw = scene.path(&format!("nnUNet_raw/{DATASET}"));
+    fs::remove_file(raw.join(format!("imagesTr/{gone}_0000.nii"))).unwrap();
+    let description = fs::read_to_string(raw.join("dataset.json")).unwrap();
+    fs::write(
+        raw.join("dataset.json"),
+        description.replace("\"numTraining\":6", "\"numTraining\":5"),
+    )
+    .unwrap();
+    let output = train(&scene, &results, &["--continue"]).output().unwrap();
+    let (_, err) = said(&output);
+    let missing = format!("found 1 missing, such as {gone}");
+    assert!(!output.status.success() && err.contains(&missing), "{err}");
+    assert!(!fold(&results).join("validation").exists(), "a mean over some of the cases");
 }

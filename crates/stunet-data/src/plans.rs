@@ -205,8 +205,9 @@ impl Plans {
         if self.patch_size.contains(&0) {
             return bad("patch_size", "three lengths above 0", &self.patch_size);
         }
-        if self.spacing_mm.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
-            return bad("spacing_mm", "three lengths above 0", &self.spacing_mm);
+        if self.spacing_mm.iter().any(|s| !(*s > 0.0 && *s <= MAX_SPACING)) {
+            let expected = format!("three lengths above 0, at most {MAX_SPACING} mm");
+            return bad("spacing_mm", &expected, &self.spacing_mm);
         }
         let mut axes = self.transpose_forward;
         axes.sort_unstable();
@@ -281,6 +282,10 @@ impl ChannelPlan {
         }
     }
 }
+
+/// Largest spacing of a plan, in mm: far beyond any unit that people write spacings in, and below it
+/// every volume has a size.
+const MAX_SPACING: f64 = 1e6;
 
 /// STU-Net has five strided encoder stages, whatever the plan says.
 pub const NUM_STRIDES: usize = 5;
@@ -503,6 +508,7 @@ mod tests {
         refused(|j| stage(j, "patch_size", json!([64, 96])), "plans_per_stage.0.patch_size");
         refused(|j| stage(j, "patch_size", json!([64, 96, 100])), "a multiple of 16");
         refused(|j| stage(j, "current_spacing", json!([0.0, 1.0, 1.0])), "spacing_mm");
+        refused(|j| stage(j, "current_spacing", json!([3.0, 1e308, 1.0])), "at most 1000000 mm");
         refused(|j| j["plans"]["transpose_forward"] = json!([0, 0, 1]), "transpose_forward");
         refused(|j| j["plans"]["num_modalities"] = json!(0), "num_modalities");
         refused(|j| j["plans"]["dataset_properties"] = Value::Null, "CT normalisation");

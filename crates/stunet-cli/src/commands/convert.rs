@@ -6,10 +6,13 @@ use stunet::model::weights::folder::Precision;
 use crate::args::ConvertArgs;
 use crate::new_folder::NewFolder;
 use crate::output;
+use crate::places::{self, MODEL_FOLDER, Output};
 
 /// Reads a model of any kind and writes a folder of our own.
 pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     let out = &args.output;
+    let outputs = Output::in_folder("OUT", out, MODEL_FOLDER);
+    places::check(places::of_model(&args.model), outputs)?;
     NewFolder::check(out)?;
     crate::jobs::check_writable(&out.join("network.json"))?;
 

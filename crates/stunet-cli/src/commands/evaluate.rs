@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use stunet::data::dataset::{DatasetInfo, stem};
+use stunet::data::dataset::{DatasetInfo, list_labelmaps, stem};
 use stunet::data::files;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Pair, Rules, evaluate, pairs};
@@ -17,10 +17,15 @@ use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::output;
+use crate::places::{self, Output};
 use crate::progress::Progress;
+use crate::report::tell_passed_over;
 
 /// Counts every case, prints the means and writes the summary.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    if !args.quiet {
+        tell_passed_over_in([&args.reference, &args.prediction]);
+    }
     let pairs = pairs_of(args)?;
     let (rules, names) = rules(args)?;
     if let Some(plans) = &args.plans {
@@ -30,6 +35,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         Some(file) => Some(file.clone()),
         None => args.prediction.is_dir().then(|| args.prediction.join("summary.json")),
     };
+    check_places(args, &pairs, output.as_deref())?;
     if let Some(file) = &output {
         check_output(file)?;
     }
@@ -42,6 +48,23 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         }
     }
     if args.quiet { Ok(()) } else { print(&result, &names, output.as_deref()) }
+}
+
+/// Says which files of the folders are no labelmaps; what else is wrong with them is said later.
+fn tell_passed_over_in(folders: [&PathBuf; 2]) {
+    for folder in folders.into_iter().filter(|folder| folder.is_dir()) {
+        if let Ok(found) = list_labelmaps(folder) {
+            tell_passed_over(folder, &found.passed_over);
+        }
+    }
+}
+
+/// The summary replaces no labelmap and nothing else that is read.
+fn check_places(args: &EvaluateArgs, pairs: &[Pair], output: Option<&Path>) -> anyhow::Result<()> {
+    let labelmaps = pairs.iter().flat_map(|pair| [&pair.reference, &pair.prediction]);
+    let dataset = if args.labels.is_empty() { dataset_json(args).ok() } else { None };
+    let inputs = labelmaps.chain(&args.plans).cloned().chain(dataset);
+    places::check(inputs, output.map(|file| Output::new("--output", file)))
 }
 
 fn pairs_of(args: &EvaluateArgs) -> anyhow::Result<Vec<Pair>> {

@@ -1,6 +1,6 @@
 //! `stunet export`: a training run's weights for others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use stunet::model::weights::folder::Precision;
@@ -12,10 +12,13 @@ use super::train::Run;
 use crate::args::ExportArgs;
 use crate::new_folder::NewFolder;
 use crate::output;
+use crate::places::{self, MODEL_FOLDER, Output};
 
 /// Writes what the ending of the output asks for.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let checkpoint = TrainingCheckpoint::open(&file(args)?)?;
+    let file = file(args)?;
+    check_places(&file, &args.output)?;
+    let checkpoint = TrainingCheckpoint::open(&file)?;
     let Run { settings, about } = Run::of(&checkpoint)?;
     let (out, averaged) = (&args.output, !args.no_ema);
     let ending = out.extension().and_then(|ending| ending.to_str());
@@ -41,6 +44,19 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         settings.epochs,
         out.display()
     ))
+}
+
+/// The checkpoint is not what is written.
+fn check_places(checkpoint: &Path, out: &Path) -> anyhow::Result<()> {
+    let outputs: Vec<_> = match out.extension().and_then(|ending| ending.to_str()) {
+        Some("model" | "pth") => {
+            let mut beside = out.as_os_str().to_owned();
+            beside.push(".pkl");
+            vec![Output::new("OUT", out), Output::new("OUT", beside)]
+        }
+        _ => Output::in_folder("OUT", out, MODEL_FOLDER).collect(),
+    };
+    places::check([checkpoint.to_owned()], outputs)
 }
 
 /// The checkpoint that was named, or a folder's newest.

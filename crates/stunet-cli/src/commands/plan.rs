@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use stunet::data::DataError;
 use stunet::data::dataset::RawDataset;
+use stunet::data::files;
 use stunet::data::fingerprint::Fingerprint;
 use stunet::data::planner::{self, PlanOptions, PlanSummary, Planned};
 use stunet::data::plans;
@@ -20,13 +21,19 @@ use crate::failure::Told;
 use crate::folders;
 use crate::jobs::check_writable;
 use crate::output;
+use crate::places::{self, Output};
 use crate::progress::Progress;
+use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// The plans of version 1, without ending.
 const V1_PLANS: &str = "nnUNetPlansv2.1_plans_3D";
 /// The folds, in either version's file.
 const SPLITS: &str = "splits_final.json";
 const V1_SPLITS: &str = "splits_final.pkl";
+/// The measurements, in version 2's file.
+const FINGERPRINT: &str = "dataset_fingerprint.json";
+/// The same of version 1.
+const V1_PROPERTIES: &str = "dataset_properties.pkl";
 
 /// What was planned and written; printed by `--json`.
 #[derive(Debug, Serialize)]
@@ -34,10 +41,12 @@ struct Report {
     dataset: String,
     cases: usize,
     channels: Vec<String>,
+    #[serde(serialize_with = "report::path")]
     output: PathBuf,
     files: Vec<String>,
     configurations: Vec<Configuration>,
     notes: Vec<String>,
+    passed_over: Vec<PassedOverReport>,
 }
 
 /// The plan of one configuration, as STU-Net uses it.
@@ -57,7 +66,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let dataset = RawDataset::open(&args.dataset)?;
     let out = args.output.clone().unwrap_or_else(|| folders::preprocessed_of(dataset.folder()));
     ensure!(
-        !args.plans_name.is_empty() && !args.plans_name.contains(['/', '\\']),
+        files::is_plain_name(&args.plans_name),
         "--plans-name: expected a name, found `{}`",
         args.plans_name
     );
@@ -65,8 +74,12 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         args.fingerprint.is_none() || args.rules != Reference::V1,
         "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
     );
-    check_writable(&out.join("dataset.json"))?;
     let reference = reference(args.rules);
+    check_places(args, &dataset, &out)?;
+    check_writable(&out.join("dataset.json"))?;
+    if !args.quiet {
+        tell_passed_over(&args.dataset, dataset.passed_over());
+    }
     let fingerprint = match &args.fingerprint {
         Some(path) => Fingerprint::load(path)?,
         None => measure(args, &dataset, reference)?,
@@ -83,6 +96,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let writer = Writer {
         dataset: &dataset,
         fingerprint: &fingerprint,
+        fingerprint_is_there: fingerprint_is_there(args, &out),
         planned: &planned,
         splits: folds.splits.as_ref(),
         plans_name: &args.plans_name,
@@ -98,12 +112,39 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         files,
         configurations: summaries.into_iter().map(Configuration::from).collect(),
         notes,
+        passed_over: passed_over(dataset.passed_over()),
     };
     match (args.json, args.quiet) {
         (true, _) => output::json(&report),
         (_, true) => Ok(()),
         _ => print(&report),
     }
+}
+
+/// No file of the plan may be one of the dataset's, or two of its own.
+fn check_places(args: &PlanArgs, dataset: &RawDataset, out: &Path) -> anyhow::Result<()> {
+    let there = fingerprint_is_there(args, out);
+    let fingerprint = args.fingerprint.iter().filter(|_| !there).cloned();
+    let splits = dataset.folder().join(SPLITS);
+    let inputs = dataset.files().chain(fingerprint).chain(splits.is_file().then_some(splits));
+    let v1 = args.rules == Reference::V1;
+    let plans = if v1 { V1_PLANS } else { &args.plans_name };
+    let (plans, pickled) = (format!("{plans}.json"), format!("{plans}.pkl"));
+    let own: &[&str] = match there {
+        _ if v1 => &[V1_SPLITS, V1_PROPERTIES, &pickled],
+        true => &[],
+        false => &[FINGERPRINT],
+    };
+    // Folds that are there are never touched.
+    let kept = |name: &&str| name.starts_with("splits_final.") && out.join(name).exists();
+    let names = ["dataset.json", SPLITS].into_iter().chain(own.iter().copied());
+    let outputs = Output::in_folder("--output", out, names.filter(|name| !kept(name)));
+    places::check(inputs, outputs.chain([Output::new("--plans-name", out.join(plans))]))
+}
+
+/// Whether the fingerprint to take lies where it would be written: it stays as it is then.
+fn fingerprint_is_there(args: &PlanArgs, out: &Path) -> bool {
+    args.fingerprint.as_ref().is_some_and(|path| places::are_one(path, &out.join(FINGERPRINT)))
 }
 
 /// Reads every case; each problem is told in a line of its own.
@@ -164,6 +205,8 @@ impl Folds {
 struct Writer<'a> {
     dataset: &'a RawDataset,
     fingerprint: &'a Fingerprint,
+    /// It was read from where it would be written.
+    fingerprint_is_there: bool,
     planned: &'a Planned,
     splits: Option<&'a Splits>,
     plans_name: &'a str,
@@ -193,11 +236,13 @@ impl Writer<'_> {
         if reference.is_v1() {
             let properties = self.fingerprint.to_v1_json(self.dataset.info());
             let pickle = Pickle::from_json_int_keys;
-            write_pickle(&file("dataset_properties.pkl"), &pickle(&properties))?;
+            write_pickle(&file(V1_PROPERTIES), &pickle(&properties))?;
             self.planned.save(&file(&format!("{V1_PLANS}.json")))?;
             write_pickle(&file(&format!("{V1_PLANS}.pkl")), &pickle(self.planned.json()))?;
         } else {
-            self.fingerprint.save(&file("dataset_fingerprint.json"))?;
+            if !self.fingerprint_is_there {
+                self.fingerprint.save(&file(FINGERPRINT))?;
+            }
             self.planned.save(&file(&format!("{}.json", self.plans_name)))?;
         }
         Ok(files)

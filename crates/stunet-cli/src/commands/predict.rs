@@ -20,19 +20,28 @@ use stunet::infer::{
 use crate::args::{Accumulation, Confidence, Mode, PredictArgs, Probabilities, Reference};
 use crate::failure::{self, Interrupted, Told};
 use crate::interrupt;
-use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
+use crate::jobs::{Job, Work, check_writable, jobs, remove_leftovers};
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
 use crate::progress::Progress;
-use crate::report::{CaseReport, CaseResult, ModelReport, Report, Seconds, Status, count_labels};
+use crate::report::{
+    self, CaseReport, CaseResult, ModelReport, Report, Seconds, Status, count_labels,
+    tell_passed_over,
+};
 use pipeline::{Ended, Stages, run as run_pipeline};
 
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "window")?;
     let chosen = device::choose(&args.device)?;
-    let jobs = jobs(args, &Environment::read())?;
+    let Work { jobs, passed_over, part } = jobs(args, &Environment::read())?;
+    if !args.quiet {
+        tell_passed_over(&args.input[0], &passed_over);
+    }
+    if let Some(part) = part {
+        say(args, &part)?;
+    }
     let (done, todo): (Vec<_>, Vec<_>) =
         jobs.into_iter().partition(|job| !args.overwrite && job.output.exists());
     if let Some(report) = &args.json {
@@ -40,6 +49,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     }
 
     let mut report = Report::new();
+    report.passed_over = report::passed_over(&passed_over);
     for job in done {
         say(args, &format!("{}: skipped, exists: {}", job.case.name, job.output.display()))?;
         report.cases.push(case_report(job, Status::Skipped));
@@ -290,6 +300,7 @@ impl Stages for Session<'_> {
 
     fn read(&self, job: &Job) -> anyhow::Result<Read> {
         check_writable(&job.output)?;
+        job.check_channels(self.model.plans().num_channels())?;
         self.check_memory(job)?;
         let clock = Instant::now();
         let scan = nifti::read_scan(&job.case.files)?;

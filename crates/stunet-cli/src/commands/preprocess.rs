@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use stunet::data::dataset::RawDataset;
+use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
 use stunet::data::plans::Plans;
-use stunet::data::store::{FillEvent, FillOptions, FillReport, Outcome, digest, fill};
+use stunet::data::store::{FillEvent, FillOptions, FillReport, Outcome, digest, fill, suffix};
 
 use crate::args::PreprocessArgs;
 use crate::failure::{self, Interrupted, Told};
@@ -21,7 +21,9 @@ use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::machine;
 use crate::output;
+use crate::places::{self, Output};
 use crate::progress::Progress;
+use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// Names of plans that are looked for, and where `stunet plan` writes them.
 const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
@@ -37,10 +39,12 @@ struct Report {
     version: u32,
     dataset: String,
     configuration: String,
+    #[serde(serialize_with = "report::path")]
     folder: PathBuf,
     digest: String,
     interrupted: bool,
     notes: Vec<String>,
+    passed_over: Vec<PassedOverReport>,
     cases: Vec<CaseReport>,
 }
 
@@ -71,6 +75,10 @@ struct Job {
 /// Checks the dataset, prepares every case that is not finished, and tells how each ended.
 pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     let job = Job::new(args)?;
+    job.check_places()?;
+    if !args.quiet {
+        tell_passed_over(job.dataset.folder(), job.dataset.passed_over());
+    }
     check_writable(&job.folder.join("store.json"))?;
     if !args.no_check {
         // Nothing is written yet: Ctrl-C may end the program as it likes.
@@ -129,6 +137,27 @@ impl Job {
         let (plans, identifier) = read_plans(&planned, &name, args, &dataset)?;
         Ok(Self { dataset, plans, folder: planned.join(identifier) })
     }
+
+    /// No prepared case and no copied label may replace a file of the dataset.
+    fn check_places(&self) -> anyhow::Result<()> {
+        let cases = self.dataset.cases();
+        let stored = cases.iter().map(|case| format!("{}{}", case.name, suffix()));
+        let stored = ["store.json".to_owned()].into_iter().chain(stored);
+        let stored = stored.map(|name| Output::new("the prepared case", self.folder.join(name)));
+        let copied = cases.iter().filter_map(|case| {
+            let target = self.copy_of(case);
+            // It stays as it is.
+            let same = places::are_one(&case.labels, &target);
+            (!same).then(|| Output::new(format!("the labels of case {}", case.name), target))
+        });
+        places::check(self.dataset.files(), stored.chain(copied))
+    }
+
+    /// Where the labels of a case are copied to.
+    fn copy_of(&self, case: &TrainingCaseFiles) -> PathBuf {
+        let home = self.folder.parent().unwrap_or(Path::new(".")).join(LABELS);
+        home.join(format!("{}{}", case.name, self.dataset.info().file_ending))
+    }
 }
 
 /// Name of the plans that a folder has.
@@ -174,11 +203,7 @@ fn read_plans(
     };
     let entry = json["configurations"][configuration]["data_identifier"].as_str();
     let identifier = entry.map_or_else(|| format!("{name}_{configuration}"), str::to_owned);
-    ensure!(
-        !identifier.is_empty() && !identifier.contains(['/', '\\']) && identifier != "..",
-        "data_identifier: expected the name of a folder, found {identifier:.60}: {}",
-        path.display()
-    );
+    files::plain_name("plans", "data_identifier", &identifier).map_err(|e| e.at(&path))?;
     Ok((plans, identifier))
 }
 
@@ -221,14 +246,13 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
 fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
     let home = job.folder.parent().unwrap_or(Path::new(".")).join(LABELS);
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-    let copy_of = |name: &str| home.join(format!("{name}{}", job.dataset.info().file_ending));
-    let copies: Vec<PathBuf> = job.dataset.cases().iter().map(|case| copy_of(&case.name)).collect();
+    let copies: Vec<PathBuf> = job.dataset.cases().iter().map(|case| job.copy_of(case)).collect();
     files::sweep(copies.iter().map(PathBuf::as_path));
     for case in job.dataset.cases() {
         if done.failures().any(|(name, _)| name == case.name) {
             continue;
         }
-        let target = copy_of(&case.name);
+        let target = job.copy_of(case);
         if !is_copy(&case.labels, &target) {
             copy(&case.labels, &target)
                 .with_context(|| format!("cannot write {}", target.display()))?;
@@ -270,6 +294,7 @@ impl Report {
             digest: digest(&job.plans, &job.dataset.info().labels),
             interrupted: done.interrupted,
             notes: notes.collect(),
+            passed_over: passed_over(job.dataset.passed_over()),
             cases: done.cases.into_iter().map(CaseReport::from).collect(),
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use stunet::data::files;
 use stunet::device;
-use stunet::train::checkpoint::{FINAL, LATEST, TrainingCheckpoint};
+use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::{self, About};
 use stunet::train::{FitCases, FoldFolder, TrainingState, fit};
 
@@ -25,6 +25,7 @@ use crate::failure::Interrupted;
 use crate::folders;
 use crate::interrupt;
 use crate::output;
+use crate::places::{self, MODEL_FOLDER, Output};
 use dataset::Dataset;
 use progress::TrainingProgress;
 use settings::Settings;
@@ -72,6 +73,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
 
     drop(loading);
+    check_places(args, &dataset, &fold)?;
     describe(&fold, &settings, &about)?;
 
     let cases = FitCases {
@@ -98,6 +100,24 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     drop(state);
     finish(args, &settings, &about, &fold)
+}
+
+/// No file of the run may be one that it reads: of the dataset, or the weights it begins with.
+fn check_places(args: &TrainArgs, dataset: &Dataset, fold: &FoldFolder) -> anyhow::Result<()> {
+    let described = |file: &PathBuf| file.ends_with("plans.json") || file.ends_with("dataset.json");
+    // Of a checkpoint only the weights are read, not what lies beside them.
+    let pretrained = args.pretrained.iter().filter(|_| !args.go_on);
+    let pretrained = pretrained.flat_map(|path| places::of_model(path));
+    let inputs = dataset.files().into_iter().chain(pretrained.filter(|file| !described(file)));
+    let (path, model) = (&fold.path, fold.path.join("model"));
+    let home = path.parent().unwrap_or(path);
+    let own = [BEST, FINAL, LATEST, "debug.json", "progress.png", "training_log.jsonl"];
+    let outputs = [
+        Output::in_folder("the run", path, own).collect::<Vec<_>>(),
+        Output::in_folder("the run", home, ["dataset.json", "plans.json"]).collect(),
+        Output::in_folder("the run's model", &model, MODEL_FOLDER).collect(),
+    ];
+    places::check(inputs, outputs.into_iter().flatten())
 }
 
 /// Writes what nnU-Net keeps beside its checkpoints: `plans.json` and `dataset.json` for all folds,

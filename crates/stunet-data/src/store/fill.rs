@@ -250,6 +250,10 @@ const LOCK_FILE: &str = ".stunet-lock";
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let write = |e| DataError::io("write", e).at(&path);
+    if path.is_symlink() {
+        // Opening it would make a file wherever the link leads.
+        return Err(DataError::NotAFile { found: "a link" }.at(&path));
+    }
     let file = File::options().create(true).append(true).open(&path).map_err(write)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -3,7 +3,7 @@
 use crate::InferError;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use stunet_data::dataset::stem;
+use stunet_data::dataset::list_labelmaps;
 
 /// A reference and its prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +28,13 @@ pub enum Missing {
 /// Pairs the labelmaps (`.nii`, `.nii.gz`) of two folders by name, sorted.
 ///
 /// # Errors
-/// When a folder cannot be read, a case has two files, a prediction has no reference, there is
-/// nothing to compare, or references have no prediction and `missing` refuses that.
+/// When a folder cannot be read, a case has two files, a labelmap is a link that leads nowhere, a
+/// prediction has no reference, there is nothing to compare, or references have no prediction and
+/// `missing` refuses that.
 ///
 /// # Deviations
-/// The two endings may be mixed; nnU-Net looks for the one that `dataset.json` names.
+/// The two endings may be mixed; nnU-Net looks for the one that `dataset.json` names. Hidden files
+/// are no labelmaps ([`list_labelmaps`] tells what else is none).
 pub fn pairs(
     references: &Path,
     predictions: &Path,
@@ -83,15 +85,12 @@ fn refuse(
     })
 }
 
+/// Labelmaps by case; what is none is passed over.
 fn labelmaps(folder: &Path) -> Result<BTreeMap<String, PathBuf>, InferError> {
-    let entries = std::fs::read_dir(folder).map_err(InferError::io("cannot read", folder))?;
+    std::fs::read_dir(folder).map_err(InferError::io("cannot read", folder))?;
     let mut found = BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(InferError::io("cannot read", folder))?.path();
-        let Some(name) = stem(&path).filter(|_| path.is_file()) else {
-            continue;
-        };
-        if let Some(first) = found.insert(name.to_owned(), path.clone()) {
+    for (case, path) in list_labelmaps(folder)?.files {
+        if let Some(first) = found.insert(case, path.clone()) {
             let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
             return Err(InferError::Evaluation {
                 what: "labelmaps of one case",

@@ -148,7 +148,9 @@ fn rules() -> Rules {
 #[test]
 fn pairs_by_name() {
     let scene = Scene::new(&["b.nii", "a.nii.gz", "c.nii"], &["c.nii.gz", "a.nii.gz"]);
-    std::fs::write(scene.path("pred/plans.json"), "{}").unwrap();
+    for other in ["pred/plans.json", "pred/._b.nii", "ref/._a.nii.gz"] {
+        std::fs::write(scene.path(other), "{}").unwrap();
+    }
     let names: Vec<String> =
         scene.pairs(Missing::Skip).unwrap().into_iter().map(|pair| pair.name).collect();
     assert_eq!(names, ["a", "c"]);
@@ -163,6 +165,12 @@ fn pairs_by_name() {
     check(scene.pairs(Missing::Skip), "a.nii", "ref");
     check(pairs(&scene.path("none"), &scene.path("pred"), Missing::Skip), "cannot read", "none");
     check(Scene::new(&["a.nii"], &[]).pairs(Missing::Skip), "found none", "pred");
+    #[cfg(unix)]
+    {
+        let scene = Scene::new(&["a.nii", "b.nii"], &["a.nii"]);
+        std::os::unix::fs::symlink("absent", scene.path("pred/b.nii")).unwrap();
+        check(scene.pairs(Missing::Skip), "link leads to is not there", "b.nii");
+    }
 }
 
 #[test]

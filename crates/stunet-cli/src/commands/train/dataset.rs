@@ -8,12 +8,15 @@ use stunet::data::files;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::data::splits::{Fold, Split, Splits};
-use stunet::data::store::Store;
+use stunet::data::store::{STORE_FILE, Store, suffix};
 
 use crate::args::TrainArgs;
 
 /// Names of plans that are looked for, and where `stunet plan` writes them.
 const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
+
+/// The folds.
+const SPLITS: &str = "splits_final.json";
 
 /// A dataset that is planned and preprocessed.
 pub struct Dataset {
@@ -64,6 +67,12 @@ impl Dataset {
         let stages = plans.get("plans_per_stage").and_then(Value::as_object);
         let cascade = stages.is_some_and(|stages| stages.len() > 1);
         let batch_dice = entry("batch_dice").and_then(Value::as_bool).unwrap_or(cascade);
+        files::plain_name("plans", "data_identifier", &identifier)
+            .map_err(|e| e.at(&plans_file))?;
+        // Both become part of the results' names.
+        files::plain_name("plans", "configuration", configuration)
+            .map_err(|e| e.at(&plans_file))?;
+        files::plain_name("plans", "name of the plans", &plans_name)?;
         let store = open_store(&folder.join(identifier), folder, &args.configuration)?;
         let split = split(folder, &args.fold, &store)?;
         let dataset_file = folder.join("dataset.json");
@@ -71,6 +80,16 @@ impl Dataset {
             dataset_file.is_file().then(|| files::read_json(&dataset_file)).transpose()?;
         let nnunet_plans = configurations.is_some().then(|| plans.clone());
         Ok(Self { name, plans_name, store, split, batch_dice, nnunet_plans, nnunet_dataset })
+    }
+
+    /// Every file that is read of it.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let store = self.store.folder();
+        let home = store.parent().unwrap_or(store);
+        let plans = format!("{}.json", self.plans_name);
+        let cases = self.store.names().iter().map(|name| store.join(format!("{name}{}", suffix())));
+        let beside = ["dataset.json", SPLITS, &plans].map(|name| home.join(name));
+        beside.into_iter().chain([store.join(STORE_FILE)]).chain(cases).collect()
     }
 
     /// The recipe the cases were prepared by.
@@ -103,7 +122,7 @@ fn plans_in(folder: &Path, args: &TrainArgs) -> anyhow::Result<String> {
 fn open_store(path: &Path, folder: &Path, configuration: &str) -> anyhow::Result<Store> {
     let command = format!("`stunet preprocess {} {configuration}`", folder.display());
     ensure!(
-        path.join(stunet::data::store::STORE_FILE).is_file(),
+        path.join(STORE_FILE).is_file(),
         "expected preprocessed cases, found none; run {command} first: {}",
         path.display()
     );
@@ -124,7 +143,7 @@ fn open_store(path: &Path, folder: &Path, configuration: &str) -> anyhow::Result
 /// The fold's cases; folds that nobody has fixed yet are fixed now, as nnU-Net does.
 fn split(folder: &Path, fold: &str, store: &Store) -> anyhow::Result<Split> {
     let fold: Fold = fold.parse()?;
-    let file = folder.join("splits_final.json");
+    let file = folder.join(SPLITS);
     let names = store.recipe().cases();
     let splits = if file.is_file() {
         Splits::load(&file)?

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
 use stunet::data::nifti;
@@ -19,7 +19,9 @@ use crate::failure::Interrupted;
 use crate::folders;
 use crate::interrupt;
 use crate::machine;
+use crate::places::{self, Output};
 use crate::progress::Progress;
+use crate::report::tell_passed_over;
 
 /// Predicts and evaluates, unless `summary.json` is there; predictions that are there are kept.
 pub fn run(
@@ -44,18 +46,21 @@ pub fn run(
         );
     }
     let raw = RawDataset::open(&raw)?;
-    let cases: Vec<_> =
-        raw.cases().iter().filter(|c| settings.validation_cases.contains(&c.name)).collect();
+    if !args.quiet {
+        tell_passed_over(raw.folder(), raw.passed_over());
+    }
+    let cases = cases_of(&raw, &settings.validation_cases)?;
+    let prediction_of = |case: &TrainingCaseFiles| out.join(format!("{}.nii.gz", case.name));
+    check_places(&raw, cases.iter().map(|case| prediction_of(case)), &summary)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let devices = stunet::device::choose_all(&args.device)?;
     let chosen = devices.first();
     let network = Model::open(model, &OpenOptions::new(&chosen.device))?;
     let mut pairs = Vec::new();
-    let place = |case: &TrainingCaseFiles| out.join(format!("{}.nii.gz", case.name));
-    let places: Vec<PathBuf> = cases.iter().map(|case| place(case)).collect();
-    files::sweep(places.iter().map(PathBuf::as_path));
+    let predictions: Vec<PathBuf> = cases.iter().map(|case| prediction_of(case)).collect();
+    files::sweep(predictions.iter().map(PathBuf::as_path));
     for (index, case) in cases.iter().enumerate() {
-        let prediction = place(case);
+        let prediction = prediction_of(case);
         if !prediction.is_file() {
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
             let options = PredictOptions {
@@ -77,6 +82,37 @@ pub fn run(
     result.write_v2(&summary)?;
     tell(args, about, &result)?;
     say(args, &format!("summary: {}", summary.display()))
+}
+
+/// The files of the validation cases: a mean over some of them would pass for one over all.
+fn cases_of<'a>(
+    raw: &'a RawDataset,
+    names: &[String],
+) -> anyhow::Result<Vec<&'a TrainingCaseFiles>> {
+    let known = raw.case_names();
+    let absent: Vec<_> = names.iter().filter(|name| !known.contains(name)).collect();
+    if let Some(first) = absent.first() {
+        bail!(
+            "final validation: expected all {} validation cases in the raw dataset, found {} \
+             missing, such as {first}; give the dataset with --raw and go on with --continue, or \
+             leave it out with --no-validation: {}",
+            names.len(),
+            absent.len(),
+            raw.folder().display()
+        );
+    }
+    Ok(raw.cases().iter().filter(|case| names.contains(&case.name)).collect())
+}
+
+/// No prediction may be an image or a label of the dataset: it would be judged by itself.
+fn check_places(
+    raw: &RawDataset,
+    predictions: impl Iterator<Item = PathBuf>,
+    summary: &Path,
+) -> anyhow::Result<()> {
+    let outputs = predictions.map(|path| Output::new("a prediction of the final validation", path));
+    let summary = Output::new("the summary of the final validation", summary);
+    places::check(raw.files(), outputs.chain([summary]))
 }
 
 fn predict_case(

@@ -232,6 +232,17 @@ fn two_programs_do_not_fill_one_folder() {
     assert_eq!(outcomes(&scene.fill(&FillOptions::default())), "w");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_lock_that_is_a_link_is_not_followed() {
+    let scene = Scene::new(&["a"]);
+    std::fs::create_dir(scene.path("store")).unwrap();
+    std::os::unix::fs::symlink(scene.path("elsewhere"), scene.path("store/.stunet-lock")).unwrap();
+    let message = lock(&scene.path("store")).unwrap_err().to_string();
+    assert!(message.contains("found a link"), "{message}");
+    assert!(!scene.path("elsewhere").exists());
+}
+
 #[test]
 fn memory_is_handed_out_as_it_comes_back() {
     let budget = Budget::new(10);
