@@ -168,6 +168,17 @@ pub enum DataError {
     /// The labels of all cases are background.
     #[error("no foreground: every label of every case is 0")]
     NoForeground,
+    /// A case that needs more memory than there is.
+    #[error(
+        "memory: this case needs about {:.2} GB, allowed are {:.2} GB",
+        *needed as f64 / 1e9, *allowed as f64 / 1e9
+    )]
+    Memory {
+        /// Bytes, by estimate.
+        needed: u64,
+        /// Bytes that are allowed.
+        allowed: u64,
+    },
     /// A folder holds no case in nnU-Net's naming.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,
