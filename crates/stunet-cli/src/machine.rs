@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::ensure;
+
+use crate::output;
+
 /// Of what is free, the rest is for buffers that no estimate knows.
 const SHARE: f64 = 0.9;
 
@@ -14,6 +18,33 @@ pub fn allowed(most: Option<u64>) -> Option<u64> {
         (Some(most), None) => Some(most),
         (None, _) => free_memory().map(|free| (free as f64 * SHARE) as u64),
     }
+}
+
+/// Cases that may be read at a time, where reading each takes `needs` bytes; none where the system
+/// does not say what is free.
+///
+/// Fails where the largest of them is more than there is.
+pub fn cases_at_a_time<'a>(
+    needs: impl Iterator<Item = (u64, &'a Path)>,
+) -> anyhow::Result<Option<usize>> {
+    let Some(allowed) = allowed(None) else { return Ok(None) };
+    let Some((most, file)) = needs.max_by_key(|(bytes, _)| *bytes) else { return Ok(None) };
+    ensure!(
+        most <= allowed,
+        "memory: reading this case needs about {}, allowed are {}: {}",
+        output::bytes(most),
+        output::bytes(allowed),
+        file.display()
+    );
+    // A thread that waits for the others' share of its case may begin another one.
+    Ok(Some((allowed / (2 * most.max(1))).max(1) as usize))
+}
+
+/// A pool of at most `wanted` threads (none: as many as the machine has), and at most `most`.
+pub fn pool(wanted: Option<usize>, most: Option<usize>) -> anyhow::Result<rayon::ThreadPool> {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = wanted.unwrap_or_else(cores).min(most.unwrap_or(usize::MAX)).max(1);
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?)
 }
 
 /// Bytes of memory that are free, as far as the system says so: what is available, or less where a
@@ -91,6 +122,18 @@ mod tests {
                       Max address space         268435456            unlimited            bytes\n";
         assert_eq!(address_limit(limits), Some(256 << 20));
         assert_eq!(address_limit("Max address space  unlimited  unlimited  bytes\n"), None);
+    }
+
+    #[test]
+    fn cases_that_fit() {
+        let file = Path::new("case.nii.gz");
+        assert_eq!(cases_at_a_time(std::iter::empty()).unwrap(), None);
+        let error = cases_at_a_time([(1, file), (u64::MAX, file)].into_iter());
+        let line = error.unwrap_err().to_string();
+        assert!(line.starts_with("memory: ") && line.ends_with("case.nii.gz"), "{line}");
+        assert!(cases_at_a_time([(1, file)].into_iter()).unwrap() > Some(1000));
+        assert_eq!(pool(Some(3), Some(2)).unwrap().current_num_threads(), 2);
+        assert_eq!(pool(Some(3), None).unwrap().current_num_threads(), 3);
     }
 
     #[test]

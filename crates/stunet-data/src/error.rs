@@ -200,6 +200,17 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A case that needs more memory than there is.
+    #[error(
+        "memory: this case needs about {:.2} GB, allowed are {:.2} GB",
+        *needed as f64 / 1e9, *allowed as f64 / 1e9
+    )]
+    Memory {
+        /// Bytes, by estimate.
+        needed: u64,
+        /// Bytes that are allowed.
+        allowed: u64,
+    },
     /// No file where there should be one at least.
     #[error("no cases found: expected files named CASE_0000.nii.gz or CASE_0000.nii")]
     NoCases,

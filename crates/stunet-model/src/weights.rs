@@ -24,6 +24,7 @@ pub mod atomic;
 mod checkpoint;
 pub mod folder;
 mod key_map;
+pub mod muted;
 pub mod pickle;
 mod report;
 mod tensor;

@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use stunet::data::dataset::{DatasetInfo, list_labelmaps, stem};
 use stunet::data::files;
+use stunet::data::nifti;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Pair, Rules, evaluate, pairs};
 
@@ -16,6 +17,7 @@ use crate::args::{EvaluateArgs, Layout};
 use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::jobs::check_writable;
+use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
 use crate::progress::Progress;
@@ -143,12 +145,21 @@ fn check_output(file: &Path) -> anyhow::Result<()> {
     check_writable(file)
 }
 
+/// Pairs that fit into memory: two labelmaps in two bytes, and one of them as it was in its file.
+fn cases_at_a_time(pairs: &[Pair]) -> anyhow::Result<Option<usize>> {
+    const BYTES_PER_VOXEL: u64 = 2 + 2 + 8;
+    machine::cases_at_a_time(pairs.iter().filter_map(|pair| {
+        // A file that cannot be read is told when it is its turn.
+        let (geometry, _) = nifti::read_geometry(&pair.reference).ok()?;
+        let voxels: u64 = geometry.shape().iter().map(|n| *n as u64).product();
+        Some((voxels.saturating_mul(BYTES_PER_VOXEL), pair.reference.as_path()))
+    }))
+}
+
 fn count(args: &EvaluateArgs, pairs: &[Pair], rules: &Rules) -> anyhow::Result<Evaluation> {
     let progress = Progress::new("evaluating".to_owned(), args.quiet);
     progress.count(0, pairs.len(), "cases");
-    // 0 means rayon's own choice.
-    let threads = args.num_threads.unwrap_or(0);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let pool = machine::pool(args.num_threads, cases_at_a_time(pairs)?)?;
     let result = pool.install(|| {
         evaluate(pairs, rules, &|counted| {
             progress.count(counted.done, counted.total, "cases");

@@ -20,6 +20,7 @@ use crate::args::{PlanArgs, Reference};
 use crate::failure::Told;
 use crate::folders;
 use crate::jobs::check_writable;
+use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
 use crate::progress::Progress;
@@ -147,6 +148,14 @@ fn fingerprint_is_there(args: &PlanArgs, out: &Path) -> bool {
     args.fingerprint.as_ref().is_some_and(|path| places::are_one(path, &out.join(FINGERPRINT)))
 }
 
+/// What reading each case takes; a case whose header cannot be read is told when it is its turn.
+pub(super) fn dataset_needs(dataset: &RawDataset) -> impl Iterator<Item = (u64, &Path)> {
+    dataset
+        .cases()
+        .iter()
+        .filter_map(|case| Some((case.memory_bytes().ok()?, case.images.first()?.as_path())))
+}
+
 /// Reads every case; each problem is told in a line of its own.
 fn measure(
     args: &PlanArgs,
@@ -158,7 +167,8 @@ fn measure(
     let on_case = |_: &str| {
         progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
     };
-    let measured = Fingerprint::measure(dataset, reference, &on_case);
+    let pool = machine::pool(None, machine::cases_at_a_time(dataset_needs(dataset))?)?;
+    let measured = pool.install(|| Fingerprint::measure(dataset, reference, &on_case));
     drop(progress);
     match measured {
         Err(DataError::BadCases(problems)) => {

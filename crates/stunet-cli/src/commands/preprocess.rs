@@ -212,8 +212,12 @@ fn check(args: &PreprocessArgs, dataset: &RawDataset) -> anyhow::Result<()> {
     let progress = Progress::new(format!("checking {}", dataset.name()), args.quiet);
     let (done, total) = (AtomicUsize::new(0), dataset.cases().len());
     progress.count(0, total, "cases");
-    let problems = dataset.check(&|_| {
-        progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
+    let needs = super::plan::dataset_needs(dataset);
+    let pool = machine::pool(None, machine::cases_at_a_time(needs)?)?;
+    let problems = pool.install(|| {
+        dataset.check(&|_| {
+            progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
+        })
     });
     drop(progress);
     for problem in &problems {
@@ -228,6 +232,7 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
     let options = FillOptions {
         num_workers: args.num_workers.unwrap_or(defaults.num_workers),
         memory_bytes: args.memory.map_or_else(half, |gigabytes| (gigabytes * 1e9) as u64),
+        limit_bytes: machine::allowed(None).unwrap_or(u64::MAX),
         redo: args.redo,
     };
     let progress = Progress::new(job.dataset.name(), args.quiet);

@@ -212,6 +212,20 @@ impl TrainingCaseFiles {
         }
     }
 
+    /// Bytes that reading the case takes, by an estimate from above: every channel as it is in its
+    /// file and in single precision, the labels, and the foreground.
+    ///
+    /// # Errors
+    /// When there is no channel, or the header of the first cannot be read.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        const PER_CHANNEL: u64 = 4 + 4;
+        const LABELS: u64 = 2 + 2 + 4;
+        let first = self.images.first().ok_or(DataError::NoCases)?;
+        let (geometry, _) = nifti::read_geometry(first)?;
+        let voxels: u64 = geometry.shape().iter().map(|n| *n as u64).product();
+        Ok(voxels.saturating_mul(PER_CHANNEL * self.images.len() as u64 + LABELS))
+    }
+
     fn missing(&self, info: &DatasetInfo) -> Vec<DataError> {
         let (expected, found) = (info.channel_names.len(), self.images.len());
         let mut errors = Vec::new();

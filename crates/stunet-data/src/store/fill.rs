@@ -25,6 +25,8 @@ pub struct FillOptions {
     /// Memory that the cases in work may take together, by an estimate from their headers. A case
     /// that needs more than all of it is prepared alone.
     pub memory_bytes: u64,
+    /// A case that needs more than this fails, as it would take more than there is.
+    pub limit_bytes: u64,
     /// Prepare cases anew that are finished already.
     pub redo: bool,
 }
@@ -32,7 +34,7 @@ pub struct FillOptions {
 impl Default for FillOptions {
     fn default() -> Self {
         let num_workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { num_workers, memory_bytes: 8 << 30, redo: false }
+        Self { num_workers, memory_bytes: 8 << 30, limit_bytes: u64::MAX, redo: false }
     }
 }
 
@@ -123,6 +125,7 @@ pub fn fill(
         store: Store::create(folder, recipe)?,
         info,
         budget: Budget::new(options.memory_bytes),
+        limit_bytes: options.limit_bytes,
         redo: options.redo,
         hear,
         done: Mutex::new(0),
@@ -158,6 +161,7 @@ struct Work<'a> {
     store: Store,
     info: &'a DatasetInfo,
     budget: Budget,
+    limit_bytes: u64,
     redo: bool,
     hear: &'a (dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
     /// Held while the listener is called.
@@ -203,7 +207,12 @@ impl Work<'_> {
             return Ok(Ok(Outcome::Kept));
         }
         let recipe = self.store.recipe();
-        let _memory = self.budget.take(memory_of(source, recipe.plans())?);
+        let needed = memory_of(source, recipe.plans())?;
+        if needed > self.limit_bytes {
+            let (allowed, file) = (self.limit_bytes, &source.images[0]);
+            return Err(DataError::Memory { needed, allowed }.at(file));
+        }
+        let _memory = self.budget.take(needed);
         let Ok(()) = self.check() else {
             return Ok(Err(Stopped));
         };

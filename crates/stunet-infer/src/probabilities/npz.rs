@@ -11,6 +11,7 @@ use std::io::{BufWriter, Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use stunet_data::files;
+use stunet_model::weights::muted::Muted;
 use tempfile::NamedTempFile;
 use zip::write::SimpleFileOptions;
 
@@ -63,7 +64,7 @@ impl Spool {
 
     pub fn finish(self, frame: &Frame) -> Result<NamedTempFile> {
         let archive = files::unfinished(&self.target)?;
-        let mut zip = zip::ZipWriter::new(BufWriter::new(archive.reopen()?));
+        let mut zip = zip::ZipWriter::new(Muted::new(BufWriter::new(archive.reopen()?)));
         // Level 1: probabilities are mostly zeros or noise, and this is the slowest step.
         let options = SimpleFileOptions::default()
             .compression_method(zip::CompressionMethod::Deflated)
@@ -78,7 +79,7 @@ impl Spool {
             self.place(class, &written.index, frame, &mut placed)?;
             zip.write_all(&placed)?;
         }
-        zip.finish()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        zip.finish()?.into_inner()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
         drop(written);
         Ok(archive)
     }

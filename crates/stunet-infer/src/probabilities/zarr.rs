@@ -13,6 +13,7 @@ use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use stunet_data::files;
+use stunet_model::weights::muted::Muted;
 use tempfile::NamedTempFile;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -20,7 +21,7 @@ use zip::write::SimpleFileOptions;
 pub(super) struct ZarrZip {
     extent: Extent,
     archive: NamedTempFile,
-    zip: Mutex<ZipWriter<BufWriter<File>>>,
+    zip: Mutex<ZipWriter<Muted<BufWriter<File>>>>,
 }
 
 fn stored() -> SimpleFileOptions {
@@ -30,7 +31,7 @@ fn stored() -> SimpleFileOptions {
 impl ZarrZip {
     pub fn create(target: &Path, extent: Extent) -> Result<Self> {
         let archive = files::unfinished(target)?;
-        let zip = Mutex::new(ZipWriter::new(BufWriter::new(archive.reopen()?)));
+        let zip = Mutex::new(ZipWriter::new(Muted::new(BufWriter::new(archive.reopen()?))));
         Ok(Self { extent, archive, zip })
     }
 
@@ -68,7 +69,7 @@ impl ZarrZip {
             zip.start_file(name, stored())?;
             serde_json::to_writer(&mut zip, &value)?;
         }
-        zip.finish()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        zip.finish()?.into_inner()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
         Ok(self.archive)
     }
 }

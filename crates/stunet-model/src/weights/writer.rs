@@ -3,6 +3,7 @@
 //! A zip archive with a pickle of protocol 2 and one uncompressed record per tensor, each at a
 //! multiple of 64 bytes. Tensors are asked for and written one at a time.
 
+use super::muted::Muted;
 use super::pickle::{self, Dict, Value};
 use super::tensor::{Dtype, StorageRef, TensorRef};
 use super::{atomic, key_map, values};
@@ -213,7 +214,7 @@ impl<'a> Plan<'a> {
     ) -> Result<(), ModelError> {
         let io = |e| ModelError::io("write", path, e);
         atomic::write(path, io, |out| {
-            let mut zip = ZipWriter::new(out);
+            let mut zip = ZipWriter::new(Muted::new(out));
             let mut record = |name: &str, bytes: &[u8]| {
                 start(&mut zip, &format!("{prefix}/{name}"), bytes.len())?;
                 zip.write_all(bytes)
@@ -237,7 +238,7 @@ impl<'a> Plan<'a> {
                 }
             }
             record("version", b"3\n").map_err(io)?;
-            zip.finish().map_err(|e| io(e.into()))?;
+            zip.finish().map_err(|e| io(e.into()))?.into_inner().map_err(io)?;
             Ok(())
         })
     }

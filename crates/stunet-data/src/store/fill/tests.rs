@@ -122,7 +122,8 @@ fn a_stored_case_is_the_preprocessed_one() {
 fn files_depend_on_neither_workers_nor_memory() {
     let scene = Scene::new(&["a", "b", "c", "d"]);
     let run = |num_workers, memory_bytes| {
-        let options = FillOptions { num_workers, memory_bytes, redo: true };
+        let options =
+            FillOptions { num_workers, memory_bytes, redo: true, ..FillOptions::default() };
         assert_eq!(outcomes(&scene.fill(&options)), "wwww");
         ["a", "b", "c", "d"].map(|name| scene.bytes(name))
     };
@@ -276,4 +277,22 @@ fn the_estimate_is_above_what_the_arrays_take() {
     let (raw, result) = (6 * 8 * 10, 12 * 11 * 7);
     // Volume, labels, marked labels, mask; a pass in single precision; image and labels.
     assert!(bytes >= raw * (4 + 2 + 2 + 1) + result * 4 + result * (4 + 2), "{bytes}");
+}
+
+/// Before it is read: a header may promise more voxels than the machine has memory.
+#[test]
+fn a_case_that_is_larger_than_memory_is_named_and_the_others_go_on() {
+    let scene = Scene::new(&["a", "b"]);
+    let needed = memory_of(&scene.sources[0], &plans()).unwrap();
+    let check = |limit_bytes: u64, expected: &str| {
+        let options = FillOptions { limit_bytes, redo: true, ..FillOptions::default() };
+        let report = scene.fill(&options);
+        assert_eq!(outcomes(&report), expected);
+        for (_, error) in report.failures() {
+            let line = error.to_string();
+            assert!(line.starts_with("memory: this case needs about"), "{line}");
+        }
+    };
+    check(needed - 1, "ff");
+    check(u64::MAX, "ww");
 }
