@@ -214,7 +214,7 @@ def continued_by_nnunet(check, name, model):
     # The cases of nnU-Net: it goes on from the weights alone.
     shutil.copytree(check.theirs / "nnUNet_preprocessed" / name, check.exported / "nnUNet_preprocessed" / name)
     check.run(["nnUNetv2_train", name, CONFIG, "1", "-tr", TRAINER, "--c", "-device", "cpu"], check.exported,
-              STU_EPOCHS=str(EPOCHS + 1), nnUNet_n_proc_DA="0")
+              STU_EPOCHS=str(EPOCHS + 1), STU_VALIDATE="0", nnUNet_n_proc_DA="0")
     return compare.continued(before, checkpoint, EPOCHS + 1)
 
 
@@ -235,8 +235,10 @@ def both_ways(check, kind, name, ours):
         model["ours"] = exported_fold(check, name, ours)
         return predicted_alike(check, kind, name, model["ours"], "1", check.work / "predicted" / kind / "stunet")
 
-    check.step("nnU-Net's weights, predicted by both", kind, from_nnunet)
     check.step("our exported weights, predicted by both", kind, from_stunet)
+    if datasets.KINDS[kind].get("brief"):
+        return
+    check.step("nnU-Net's weights, predicted by both", kind, from_nnunet)
     check.step("evaluation", kind, lambda: evaluated_alike(check, name, check.work / "predicted" / kind / "nnunet" / "theirs"))
     check.step("nnU-Net goes on from our export (--c)", kind, lambda: continued_by_nnunet(check, name, model["ours"]))
     check.step("stunet fine-tunes nnU-Net's weights", kind, lambda: fine_tuned(check, ours, model["theirs"]))

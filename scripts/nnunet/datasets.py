@@ -28,7 +28,8 @@ SAGITTAL = (0, 0, 1, 1, 0, 0, 0, 1, 0)
 OBLIQUE = turned(12, 0)
 TWICE_OBLIQUE = turned(-9, 17)
 
-# Shapes are ranges of z, y, x; a spacing is taken in turn, and so is a direction.
+# Shapes are ranges of z, y, x; a spacing is taken in turn, and so is a direction. `brief`: without
+# training by nnU-Net, as only the reading differs from the kind before.
 ISOTROPIC = dict(shapes=[(38, 46)] * 3, spacings=[(1, 1, 1), (1.2, 1, 1), (1, 1.1, 1.1)])
 KINDS = {
     # Thick slices: anisotropic resampling, and pooling that leaves an axis out.
@@ -46,9 +47,13 @@ KINDS = {
     "Axes": dict(id=605, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT",
                  shapes=[(50, 58), (50, 58), (20, 26)], spacings=[(0.8, 0.8, 3), (0.9, 0.85, 3.5)],
                  directions=[CORONAL, SAGITTAL, TWICE_OBLIQUE]),
-    # The reader that turns every image to RAS, for one anatomy in many orientations.
+    # nnU-Net's other readers of NIfTI files; two of them turn every image first.
     "Reorient": dict(id=606, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT",
                      directions=[LPS, CORONAL, SAGITTAL, TWICE_OBLIQUE], reader="NibabelIOWithReorient", **ISOTROPIC),
+    "ReorientITK": dict(id=607, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT", brief=True,
+                        directions=[RAS, CORONAL, SAGITTAL, TWICE_OBLIQUE], reader="SimpleITKIOWithReorient", **ISOTROPIC),
+    "Nibabel": dict(id=608, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT", brief=True,
+                    directions=[LPS, CORONAL, SAGITTAL, TWICE_OBLIQUE], reader="NibabelIO", **ISOTROPIC),
 }
 
 

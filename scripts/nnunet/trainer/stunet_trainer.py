@@ -1,7 +1,7 @@
 """STU-Net as a trainer of nnU-Net 2.8, written from the names of the tensors that `stunet export` writes.
 
 nnU-Net finds it through the variable nnUNet_extTrainer, which names this folder. STU_EPOCHS, STU_ITERS
-and STU_VAL_ITERS shorten the training.
+and STU_VAL_ITERS shorten the training, STU_VALIDATE=0 leaves out the final validation.
 """
 import os
 
@@ -94,6 +94,10 @@ class STUNetTrainer_custom(nnUNetTrainer):
         self.num_epochs = number("STU_EPOCHS", self.num_epochs)
         self.num_iterations_per_epoch = number("STU_ITERS", self.num_iterations_per_epoch)
         self.num_val_iterations_per_epoch = number("STU_VAL_ITERS", self.num_val_iterations_per_epoch)
+
+    def perform_actual_validation(self, save_probabilities: bool = False):
+        if os.environ.get("STU_VALIDATE") != "0":
+            super().perform_actual_validation(save_probabilities)
 
     @classmethod
     def build_network_architecture(cls, plans_manager, configuration_manager, num_input_channels,
