@@ -4,6 +4,7 @@ pub(crate) mod convert;
 mod listing;
 mod training;
 
+pub use convert::in_version_2;
 pub use training::{Problem, RawDataset, TrainingCaseFiles};
 
 use crate::error::{DataError, Result, invalid};
@@ -112,6 +113,9 @@ fn split_channel(stem: &str) -> Option<(&str, usize)> {
     (four && !name.is_empty()).then_some((name, digits.parse().ok()?))
 }
 
+/// The ending of files where `dataset.json` says none, as version 1 has them.
+pub(crate) const DEFAULT_ENDING: &str = ".nii.gz";
+
 /// What `dataset.json` says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatasetInfo {
@@ -142,11 +146,17 @@ impl DatasetInfo {
                     .ok_or_else(|| invalid("dataset.json", key, "a name", "nothing"))
             })
             .collect::<Result<_>>()?;
-        let ending = value.get("file_ending").and_then(Value::as_str);
+        let file_ending = match value.get("file_ending") {
+            None => DEFAULT_ENDING,
+            Some(Value::String(ending)) => ending,
+            Some(found) => {
+                return Err(invalid("dataset.json", "file_ending", "an ending in quotes", found));
+            }
+        };
         Ok(Self {
             channel_names,
             labels: LabelSet::from_dataset_json(value)?,
-            file_ending: ending.unwrap_or(".nii.gz").to_owned(),
+            file_ending: file_ending.to_owned(),
         })
     }
 

@@ -60,7 +60,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     state.check(&config)?;
     say(args, &headline(&settings, &state, &devices.names()))?;
-    if let Some(note) = note {
+    // With fold all, every case is meant to be on both sides.
+    let both = dataset.split.note().filter(|_| settings.fold != "all");
+    for note in note.into_iter().chain(both) {
         say(args, &note)?;
     }
 
