@@ -6,6 +6,7 @@ mod listing;
 mod scan;
 mod training;
 
+pub use convert::in_version_2;
 pub use cases::{
     Case, Cases, Labelmaps, folded, list_cases, list_labelmaps, same_on_some_systems, stem,
 };
@@ -17,6 +18,9 @@ use crate::labels::LabelSet;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// The ending of files where `dataset.json` says none, as version 1 has them.
+pub(crate) const DEFAULT_ENDING: &str = ".nii.gz";
 
 /// What `dataset.json` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,11 +52,17 @@ impl DatasetInfo {
                     .ok_or_else(|| invalid("dataset.json", key, "a name", "nothing"))
             })
             .collect::<Result<_>>()?;
-        let ending = value.get("file_ending").and_then(Value::as_str);
+        let file_ending = match value.get("file_ending") {
+            None => DEFAULT_ENDING,
+            Some(Value::String(ending)) => ending,
+            Some(found) => {
+                return Err(invalid("dataset.json", "file_ending", "an ending in quotes", found));
+            }
+        };
         Ok(Self {
             channel_names,
             labels: LabelSet::from_dataset_json(value)?,
-            file_ending: ending.unwrap_or(".nii.gz").to_owned(),
+            file_ending: file_ending.to_owned(),
         })
     }
 

@@ -285,6 +285,16 @@ impl DataError {
         }
     }
 
+    /// The same error, with the file it happened in if it is about an entry of that kind of file,
+    /// such as `dataset.json`: where several files are read together, the wrong one is named.
+    #[must_use]
+    pub fn at_if_about(self, kind: &str, path: &Path) -> Self {
+        match &self {
+            Self::Invalid { file, .. } if *file == kind => self.at(path),
+            _ => self,
+        }
+    }
+
     /// The same error, with the training case it happened in (kept if one is named already).
     #[must_use]
     pub fn in_case(self, case: String) -> Self {

@@ -353,8 +353,23 @@ mod tests {
         refused("/spacings", json!([]), "one entry per case");
         refused("/spacings/0/1", json!(0.0), "lengths above 0");
         refused("/shapes_after_crop/0/1", json!(0), "lengths above 0");
-        refused("/shapes_after_crop", json!("none"), "nnU-Net's entries");
+        refused("/shapes_after_crop", json!("none"), "shapes_after_crop: expected three lengths");
+        refused("/spacings/0/1", json!(null), "spacings: expected three lengths per case");
+        let median = "median_relative_size_after_cropping: expected a number, found null or NaN";
+        refused("/median_relative_size_after_cropping", json!(null), median);
         let channel = "/foreground_intensity_properties_per_channel/0";
-        refused(&format!("{channel}/std"), json!(null), "channel 0, std");
+        refused(&format!("{channel}/std"), json!("none"), "channel 0, std");
+        let mut without = good.clone();
+        without.pointer_mut(channel).unwrap().as_object_mut().unwrap().remove("std");
+        let message = Fingerprint::from_v2_json(&without).unwrap_err().to_string();
+        assert!(message.contains("channel 0, std"), "{message}");
+        // NaN, which Python writes, is null once it is read, and stays it.
+        let mut unknown = good.clone();
+        *unknown.pointer_mut(&format!("{channel}/std")).unwrap() = json!(null);
+        let read = Fingerprint::from_v2_json(&unknown).unwrap();
+        assert!(read.foreground.as_ref().unwrap()[0].std.is_nan());
+        let written = read.to_v2_json();
+        assert_eq!(written.pointer(&format!("{channel}/std")), Some(&json!(null)));
+        assert_eq!(written.pointer(&format!("{channel}/mean")), Some(&json!(1.0)));
     }
 }

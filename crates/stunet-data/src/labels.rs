@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 mod compact;
+pub(crate) mod dataset_json;
 
 pub use compact::{CompactLabelMap, LabelVoxels};
 
@@ -109,10 +110,14 @@ impl LabelSet {
         Self::from_names(names.iter().map(String::as_str))
     }
 
-    /// A checked set.
+    /// A checked set. An order of regions counts only where there are regions.
     ///
     /// # Errors
-    /// When background is missing, values or names collide, or regions lack an order.
+    /// When background is missing, values or names collide, labels are not consecutive, the ignore
+    /// label is not the one behind the highest, or regions lack an order.
+    ///
+    /// # Source
+    /// nnU-Net 2.8.1, `LabelManager`.
     pub fn new(
         mut labels: Vec<Label>,
         ignore: Option<u16>,
@@ -128,7 +133,7 @@ impl LabelSet {
             .ok_or_else(|| invalid("labels", "background", "a label of value 0", "none"))?;
         let first = labels.remove(background);
         labels.insert(0, first);
-        let set = Self { labels, ignore, region_order };
+        let set = Self { labels, ignore, region_order: region_order.filter(|_| regions) };
         set.check(regions)?;
         Ok(set)
     }
@@ -145,6 +150,16 @@ impl LabelSet {
                 let expected = format!("consecutive values, here {i}");
                 return Err(invalid("labels", &label.name, expected, label.values[0]));
             }
+            if i > 0 && label.values.iter().all(|value| *value == 0) {
+                let expected = "a value above 0, which is the background";
+                return Err(invalid("labels", &label.name, expected, 0));
+            }
+        }
+        let highest = self.labels.iter().flat_map(|label| &label.values).max();
+        let next = highest.map_or(0, |value| u32::from(*value)) + 1;
+        if let Some(found) = self.ignore.filter(|found| u32::from(*found) != next) {
+            let expected = format!("{next}, one more than the highest label");
+            return Err(invalid("labels", "ignore", expected, found));
         }
         let num_regions = self.labels.len() - 1;
         match &self.region_order {
@@ -162,45 +177,6 @@ impl LabelSet {
             )),
             _ => Ok(()),
         }
-    }
-
-    /// Reads the `labels` of a `dataset.json`, of nnU-Net v2 (name to value or values) or v1
-    /// (value to name).
-    ///
-    /// # Errors
-    /// When the entry is missing or malformed.
-    pub fn from_dataset_json(dataset: &Value) -> Result<Self> {
-        let bad =
-            |expected: &str, found: &Value| invalid("dataset.json", "labels", expected, found);
-        let entries = dataset
-            .get("labels")
-            .and_then(Value::as_object)
-            .ok_or_else(|| bad("an object", dataset.get("labels").unwrap_or(&Value::Null)))?;
-        let v1 = entries.values().all(Value::is_string);
-        let mut labels = Vec::new();
-        let mut ignore = None;
-        for (key, value) in entries {
-            let (name, values) = if v1 {
-                let value: u16 = key
-                    .parse()
-                    .map_err(|_| bad("label values as keys", &Value::String(key.clone())))?;
-                (value_str(&entries[key]), vec![value])
-            } else {
-                (key.as_str(), values_of(value).ok_or_else(|| bad("values 0..65535", value))?)
-            };
-            if name == "ignore" && !v1 {
-                ignore = values.first().copied();
-            } else {
-                labels.push(Label { name: name.to_owned(), values });
-            }
-        }
-        let region_order = match dataset.get("regions_class_order") {
-            None | Some(Value::Null) => None,
-            Some(order) => Some(values_of(order).ok_or_else(|| {
-                invalid("dataset.json", "regions_class_order", "label values", order)
-            })?),
-        };
-        Self::new(labels, ignore, region_order)
     }
 
     /// Number of outputs of the network: labels with background, or regions without it.
@@ -256,10 +232,6 @@ impl LabelSet {
     pub fn save(&self, path: &Path) -> Result<()> {
         crate::files::save_json(path, self)
     }
-}
-
-fn value_str(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 fn values_of(value: &Value) -> Option<Vec<u16>> {
@@ -360,22 +332,15 @@ mod tests {
         assert_eq!(serde_json::from_str::<LabelSet>(&text).unwrap(), set);
     }
 
-    fn refused(labels: Value, expected: &str) {
-        let message = LabelSet::from_dataset_json(&labels).unwrap_err().to_string();
-        assert!(message.contains(expected), "expected {expected:?}, found {message:?}");
-    }
-
     #[test]
     fn bad_tables_are_refused() {
-        refused(json!({}), "labels: expected an object");
-        refused(json!({"labels": {"liver": 1}}), "background");
-        refused(json!({"labels": {"background": 0, "liver": 2}}), "consecutive");
-        refused(json!({"labels": {"background": 0, "liver": -1}}), "values 0..65535");
-        refused(json!({"labels": {"background": 0, "liver": "one"}}), "values 0..65535");
-        refused(json!({"labels": {"background": 0, "all": [1, 2]}}), "regions_class_order");
         assert!(LabelSet::from_names(["background", "a", "a"]).is_err());
         assert!(LabelSet::numbered(0).is_err());
         assert_eq!(LabelSet::numbered(3).unwrap().name_of(2), Some("label_2"));
+        let label = |name: &str, value| Label { name: name.to_owned(), values: vec![value] };
+        let labels = vec![label("background", 0), label("a", 1)];
+        let message = LabelSet::new(labels, Some(1), None).unwrap_err().to_string();
+        assert!(message.contains("ignore: expected 2"), "{message}");
     }
 
     #[test]

@@ -24,8 +24,8 @@ mod v2;
 
 use crate::dataset::RawDataset;
 use crate::error::{DataError, Result, invalid};
-use crate::fingerprint::Fingerprint;
 use crate::fingerprint::statistics::percentile_of;
+use crate::fingerprint::{Fingerprint, ForegroundIntensity};
 use crate::plans::{NUM_STRIDES, Plans, Reference};
 use serde_json::Value;
 use std::path::Path;
@@ -196,8 +196,31 @@ fn check_fingerprint(dataset: &RawDataset, fingerprint: &Fingerprint) -> Result<
             let expected = format!("{expected} channel(s)");
             Err(invalid("fingerprint", "intensities", expected, channels.len()))
         }
-        _ => Ok(()),
+        Some(channels) => {
+            channels.iter().zip(&dataset.info().channel_names).enumerate().try_for_each(
+                |(c, (intensity, name))| match name.eq_ignore_ascii_case("CT") {
+                    true => check_intensity(c, intensity),
+                    false => Ok(()),
+                },
+            )
+        }
+        None => Ok(()),
     }
+}
+
+/// The normalisation of a CT uses these numbers.
+fn check_intensity(channel: usize, i: &ForegroundIntensity) -> Result<()> {
+    let used = [
+        ("mean", i.mean),
+        ("std", i.std),
+        ("percentile_00_5", i.percentile_00_5),
+        ("percentile_99_5", i.percentile_99_5),
+    ];
+    let Some((name, _)) = used.into_iter().find(|(_, value)| !value.is_finite()) else {
+        return Ok(());
+    };
+    let key = format!("foreground_intensity_properties_per_channel.{channel}.{name}");
+    Err(invalid("fingerprint", key, "a number, as the channel is a CT", "null or NaN"))
 }
 
 /// What both versions decide alike: the target spacing, and which axis comes first.
@@ -258,7 +281,6 @@ fn largest(values: &[f64]) -> usize {
 mod tests {
     //! Expected values: the planners of nnU-Net 1.7.1, 2.2 and 2.8.1 on the same fingerprints.
     use super::*;
-    use crate::fingerprint::ForegroundIntensity;
     use Reference::{NnUNetV1 as V1, NnUNetV22 as V22, NnUNetV28 as V28};
     use serde_json::json;
 
@@ -410,6 +432,24 @@ mod tests {
         let fingerprint = fingerprint([1.0; 3], [64; 3], 3);
         let message = plan(&dataset(3, edit), &fingerprint, options).unwrap_err().to_string();
         assert!(message.contains(words), "expected {words:?}, found {message:?}");
+    }
+
+    /// NaN, which Python writes into fingerprints, where it is used and where it is not.
+    #[test]
+    fn statistics_that_are_no_numbers() {
+        let mut measured = fingerprint([1.5; 3], [128; 3], 5);
+        measured.foreground.as_mut().unwrap()[0].std = f64::NAN;
+        for reference in [Reference::NnUNetV22, Reference::NnUNetV28] {
+            let options = PlanOptions::new(reference);
+            let message = plan(&dataset(5, |_| {}), &measured, &options).unwrap_err().to_string();
+            let words = "fingerprint: foreground_intensity_properties_per_channel.0.std: expected";
+            assert!(message.starts_with(words), "{message}");
+            let mr = dataset(5, |json| json["channel_names"] = json!({"0": "MR"}));
+            let planned = plan(&mr, &measured, &options).unwrap();
+            let written = &planned.json()["foreground_intensity_properties_per_channel"]["0"];
+            assert_eq!((&written["std"], &written["mean"]), (&json!(null), &json!(40.0)));
+            assert!(!planned.summaries().unwrap().is_empty());
+        }
     }
 
     #[test]

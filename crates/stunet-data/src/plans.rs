@@ -338,7 +338,12 @@ impl<'a> Entry<'a> {
     fn get(&self, key: &str) -> Result<Entry<'a>> {
         let missing = || {
             let path = format!("{}.{key}", self.path);
-            invalid(self.file, path.trim_start_matches('.'), "an entry", "nothing")
+            let found = match self.value.get(key) {
+                // What Python writes as NaN is null here.
+                Some(_) => "null or NaN",
+                None => "nothing",
+            };
+            invalid(self.file, path.trim_start_matches('.'), "an entry", found)
         };
         self.find(key).ok_or_else(missing)
     }

@@ -53,6 +53,21 @@ pub struct Split {
     pub val: Vec<String>,
 }
 
+impl Split {
+    /// A sentence on cases that train and validate, which nnU-Net warns of; none if there are none.
+    /// Not for [`Fold::All`], where that is meant.
+    pub fn note(&self) -> Option<String> {
+        let train: BTreeSet<&String> = self.train.iter().collect();
+        let both: BTreeSet<&String> = self.val.iter().filter(|name| train.contains(name)).collect();
+        let first = both.first()?;
+        Some(format!(
+            "{} case(s) of the fold are trained on and validated on, such as {first}: the \
+             validation says nothing of other images",
+            both.len()
+        ))
+    }
+}
+
 /// The folds of a dataset, in their order.
 ///
 /// ```
@@ -98,8 +113,8 @@ impl Splits {
     /// The cases of one fold. A number beyond the splits gives a random 80:20 split of its own.
     ///
     /// # Errors
-    /// When the splits name a case that is not among `names`, a fold has nothing to train on, or a
-    /// name appears twice.
+    /// When the splits name a case that is not among `names`, a fold has nothing to train on or to
+    /// validate on (nnU-Net ends after the first epoch then), or a name appears twice.
     ///
     /// # Source
     /// nnU-Net 1.7 and 2, `do_split`.
@@ -117,8 +132,11 @@ impl Splits {
             let expected = format!("names of the {} cases there are", names.len());
             return Err(invalid("splits", format!("fold {fold}"), expected, unknown));
         }
-        if split.train.is_empty() {
-            return Err(invalid("splits", format!("fold {fold}"), "cases to train on", "none"));
+        for (what, names) in [("train", &split.train), ("validate", &split.val)] {
+            if names.is_empty() {
+                let expected = format!("cases to {what} on");
+                return Err(invalid("splits", format!("fold {fold}"), expected, "none"));
+            }
         }
         Ok(split)
     }
@@ -261,6 +279,20 @@ mod tests {
         let splits = Splits::from_json(&foreign).unwrap();
         refused(splits.fold(Fold::Number(0), &names(5)), "other");
         refused(splits.fold(Fold::Number(1), &names(1)), "cases to train on");
+        let nothing = json!([{"train": ["case_000"], "val": []}]);
+        let splits = Splits::from_json(&nothing).unwrap();
+        refused(splits.fold(Fold::Number(0), &names(5)), "cases to validate on");
+    }
+
+    #[test]
+    fn cases_on_both_sides_are_told() {
+        let split = |train: &[&str], val: &[&str]| Split {
+            train: train.iter().map(|name| (*name).to_owned()).collect(),
+            val: val.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(split(&["a", "b"], &["c"]).note(), None);
+        let note = split(&["a", "b", "c"], &["c", "d", "b", "b"]).note().unwrap();
+        assert!(note.starts_with("2 case(s)") && note.contains("such as b"), "{note}");
     }
 
     #[test]

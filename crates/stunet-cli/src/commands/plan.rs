@@ -91,7 +91,13 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         spacing_mm: args.spacing.as_ref().map(|s| [s[0], s[1], s[2]]),
         ..PlanOptions::new(reference)
     };
-    let planned = planner::plan(&dataset, &fingerprint, &options)?;
+    let planned = planner::plan(&dataset, &fingerprint, &options).map_err(|error| {
+        let error = error.at_if_about("dataset.json", &dataset.folder().join("dataset.json"));
+        match &args.fingerprint {
+            Some(path) => error.at_if_about("fingerprint", path),
+            None => error,
+        }
+    })?;
     let summaries = planned.summaries()?;
     let folds = Folds::choose(&dataset, &out)?;
     let writer = Writer {
@@ -198,10 +204,14 @@ impl Folds {
         ];
         if let Some((path, what)) = given.into_iter().find(|(path, _)| path.exists()) {
             let splits = Splits::load(&path)?;
+            let mut note = format!("{SPLITS} {what}");
             for fold in 0..splits.folds().len() {
-                splits.fold(Fold::Number(fold), &names).map_err(|e| e.at(&path))?;
+                let split = splits.fold(Fold::Number(fold), &names).map_err(|e| e.at(&path))?;
+                if let Some(both) = split.note() {
+                    note.push_str(&format!("; fold {fold}: {both}"));
+                }
             }
-            return Ok(Self { splits: Some(splits), note: Some(format!("{SPLITS} {what}")) });
+            return Ok(Self { splits: Some(splits), note: Some(note) });
         }
         if names.len() < NUM_FOLDS {
             let note = format!("fewer than {NUM_FOLDS} cases: no folds, train on fold all");

@@ -187,7 +187,9 @@ fn read_plans(
             known.keys().cloned().collect::<Vec<_>>().join(", "),
             path.display()
         );
-        Plans::from_v2_json(&json, dataset.json(), configuration).map_err(|e| e.at(&path))?
+        let described = dataset.folder().join("dataset.json");
+        Plans::from_v2_json(&json, dataset.json(), configuration)
+            .map_err(|e| e.at_if_about("dataset.json", &described).at(&path))?
     } else {
         let plans = match json.get("format").is_some() {
             true => Plans::load(&path)?,

@@ -68,8 +68,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     state.check(&config)?;
     say(args, &headline(&settings, &state, &devices.names()))?;
-    for line in needed.iter().chain(&note) {
-        say(args, line)?;
+    // With fold all, every case is meant to be on both sides.
+    let both = dataset.split.note().filter(|_| settings.fold != "all");
+    for line in needed.into_iter().chain(note).chain(both) {
+        say(args, &line)?;
     }
 
     drop(loading);

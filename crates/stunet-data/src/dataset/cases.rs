@@ -1,8 +1,9 @@
 //! What a case is: `CASE_0000.nii.gz`, `CASE_0001.nii.gz`, ... are the channels of one, and
 //! `CASE.nii.gz` is its labelmap.
 
-use super::scan::{ENDINGS, Entry, PassedOver, Reason, Scan, few, name_of, scan, told};
+use super::scan::{Entry, PassedOver, Reason, Scan, few, name_of, scan, told};
 use crate::error::{DataError, Result};
+use crate::nifti;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -204,10 +205,11 @@ fn complete(case: String, channels: BTreeMap<usize, PathBuf>) -> Result<Case> {
     }
 }
 
-/// File name without `.nii` or `.nii.gz`; none for other files.
+/// File name without the ending of a NIfTI file (`.nii.gz`, `.nii`, `.hdr`, `.img`); none for other
+/// files.
 pub fn stem(file: &Path) -> Option<&str> {
     let name = file.file_name()?.to_str()?;
-    ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))
+    nifti::split_ending(name).map(|(stem, _)| stem)
 }
 
 /// Case and channel that a file's name says.

@@ -1,7 +1,8 @@
 //! `dataset.json` of one nnU-Net for the other.
 
-use super::RawDataset;
+use super::{DatasetInfo, RawDataset};
 use crate::error::{Result, invalid};
+use crate::labels::dataset_json::is_in_version_2;
 use serde_json::{Map, Value, json};
 
 /// Entries that the other version spells in its own way; everything else is kept.
@@ -24,8 +25,8 @@ pub(super) fn to_v1(dataset: &RawDataset) -> Result<Value> {
             })
         })
         .collect();
-    let mut json = kept(dataset, &V2_ENTRIES);
-    json.insert("modality".to_owned(), channels(dataset));
+    let mut json: Map<String, Value> = kept(dataset.json(), &V2_ENTRIES).collect();
+    json.insert("modality".to_owned(), channels(&info.channel_names));
     json.insert("labels".to_owned(), Value::Object(labels.collect()));
     json.insert("numTraining".to_owned(), json!(training.len()));
     json.insert("numTest".to_owned(), json!(0));
@@ -34,19 +35,42 @@ pub(super) fn to_v1(dataset: &RawDataset) -> Result<Value> {
     Ok(Value::Object(json))
 }
 
-/// Version 2's keys, from what version 1's file says.
+/// Version 2's keys, from what the file of either version says.
 pub(super) fn to_v2(dataset: &RawDataset) -> Value {
-    let info = dataset.info();
-    let labels = info.labels.labels().iter().map(|l| (l.name.clone(), json!(l.values[0])));
-    let mut json = Map::new();
-    json.insert("channel_names".to_owned(), channels(dataset));
-    json.insert("labels".to_owned(), Value::Object(labels.collect()));
-    json.insert("numTraining".to_owned(), json!(dataset.cases().len()));
-    json.insert("file_ending".to_owned(), json!(info.file_ending));
-    for (key, value) in kept(dataset, &V1_ENTRIES) {
-        json.entry(key).or_insert(value);
+    version_2(dataset.json(), dataset.info(), dataset.cases().len())
+}
+
+/// A `dataset.json` as nnU-Net 2 reads it: the same, or with channels, labels and whatever it cannot
+/// do without in version 2's form.
+///
+/// # Errors
+/// When channel names or labels are missing or malformed.
+pub fn in_version_2(json: &Value) -> Result<Value> {
+    let listed = json.get("training").and_then(Value::as_array).map_or(0, Vec::len);
+    Ok(version_2(json, &DatasetInfo::from_json(json)?, listed))
+}
+
+fn version_2(json: &Value, info: &DatasetInfo, num_cases: usize) -> Value {
+    let is_v2 = json.get("channel_names").is_some();
+    let mut out = Map::new();
+    if is_v2 {
+        out = json.as_object().cloned().unwrap_or_default();
+    } else {
+        out.insert("channel_names".to_owned(), channels(&info.channel_names));
     }
-    Value::Object(json)
+    if !is_v2 || !is_in_version_2(json) {
+        out.insert("labels".to_owned(), Value::Object(info.labels.to_dataset_json()));
+    }
+    if !is_v2 {
+        out.insert("numTraining".to_owned(), json!(num_cases));
+    }
+    let needed = [("numTraining", json!(num_cases)), ("file_ending", json!(info.file_ending))];
+    // Numbers of version 1 are told anew; everything else it says is kept.
+    let rest = kept(json, if is_v2 { &[] } else { &V1_ENTRIES });
+    for (key, value) in needed.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(rest) {
+        out.entry(key).or_insert(value);
+    }
+    Value::Object(out)
 }
 
 /// Version 1 knows neither regions nor a label to ignore.
@@ -63,13 +87,14 @@ pub(crate) fn check_plain(dataset: &RawDataset) -> Result<()> {
     Err(invalid("dataset.json", "labels", "plain labels (the rules of version 1)", found))
 }
 
-fn channels(dataset: &RawDataset) -> Value {
-    let names = dataset.info().channel_names.iter().enumerate();
+fn channels(names: &[String]) -> Value {
+    let names = names.iter().enumerate();
     Value::Object(names.map(|(i, name)| (i.to_string(), json!(name))).collect())
 }
 
-fn kept(dataset: &RawDataset, without: &[&str]) -> Map<String, Value> {
-    let entries = dataset.json().as_object().into_iter().flatten();
+/// The entries of a description without some.
+fn kept<'a>(json: &'a Value, without: &'a [&str]) -> impl Iterator<Item = (String, Value)> + 'a {
+    let entries = json.as_object().into_iter().flatten();
     let kept = entries.filter(|(key, _)| !without.contains(&key.as_str()));
-    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+    kept.map(|(key, value)| (key.clone(), value.clone()))
 }

@@ -1,12 +1,13 @@
 //! What lies in a folder: the files that may belong to a case, and those that cannot, with the reason.
 
 use crate::error::{DataError, Result};
+use crate::nifti;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// File endings that are read, as `dataset.json` spells them.
+/// File endings of training datasets, as `dataset.json` spells them.
 pub(super) const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
 
 /// Files that nnU-Net, this program or a desktop put beside cases: nobody takes them for one.
@@ -142,6 +143,8 @@ pub(super) fn scan(folder: &Path) -> Result<Scan> {
         let kind = name.to_str().ok_or(Reason::NotText).map(|name| (name, kind_of(&entry)));
         match kind {
             Ok((name, _)) if is_companion(name) => {}
+            // The header of such voxels is listed, and stands for both.
+            Ok(_) if nifti::has_header_beside(&path) => {}
             Ok((name, Ok(dangling))) => {
                 scan.entries.push(Entry { name: name.to_owned(), path, dangling });
             }

@@ -1,10 +1,10 @@
 //! A raw training dataset in nnU-Net's layout, and what can be wrong with its cases.
 
 use super::scan::ENDINGS;
-use super::{DatasetInfo, PassedOver, convert, listing};
+use super::{DEFAULT_ENDING, DatasetInfo, PassedOver, convert, listing};
 use crate::error::{DataError, Result, invalid};
 use crate::image::{Image, Scan};
-use crate::labels::{LabelMap, LabelSet};
+use crate::labels::{LabelMap, LabelSet, dataset_json};
 use crate::nifti;
 use crate::plans::Reference;
 use rayon::prelude::*;
@@ -83,11 +83,16 @@ impl RawDataset {
             let error = invalid("dataset.json", "file_ending", expected, &info.file_ending);
             return Err(error.at(&path));
         }
-        let listing::Listed { cases, passed_over, mut notes } =
+        check_consecutive(&info.labels).map_err(|e| e.at(&path))?;
+        let listing::Listed { cases, passed_over, notes: listed } =
             listing::list(folder, &json, &info).map_err(|e| e.at(&path))?;
+        let mut notes: Vec<String> = dataset_json::note(&json).into_iter().chain(listed).collect();
         if json.get("numTraining").is_none() {
             let found = cases.len();
             notes.push(format!("dataset.json has no numTraining: {found} cases are taken"));
+        }
+        if json.get("channel_names").is_some() && json.get("file_ending").is_none() {
+            notes.push(format!("dataset.json has no file_ending: {DEFAULT_ENDING} is taken"));
         }
         Ok(Self { folder: folder.to_owned(), json, info, cases, passed_over, notes })
     }
@@ -124,7 +129,7 @@ impl RawDataset {
     }
 
     /// `dataset.json` as the other programs of `reference` read it: the file's own content, or,
-    /// where the file is of the other version, converted.
+    /// where the file or one of its entries is of the other version, converted.
     ///
     /// # Errors
     /// When a label of version 2 cannot be said in version 1 (regions, an ignore label).
@@ -132,8 +137,8 @@ impl RawDataset {
         let is_v2 = self.json.get("channel_names").is_some();
         match (reference, is_v2) {
             (Reference::NnUNetV1, true) => convert::to_v1(self),
-            (Reference::NnUNetV1, false) | (_, true) => Ok(self.json.clone()),
-            (_, false) => Ok(convert::to_v2(self)),
+            (Reference::NnUNetV1, false) => Ok(self.json.clone()),
+            _ => Ok(convert::to_v2(self)),
         }
     }
 
@@ -292,6 +297,18 @@ impl TrainingCaseFiles {
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let found = named.join(", ") + &more;
         Err(DataError::UnknownLabels { expected: ranges(&known), found }.at(&self.labels))
+    }
+}
+
+/// Regions, too, must leave no value out: nnU-Net 2's check of a dataset.
+fn check_consecutive(labels: &LabelSet) -> Result<()> {
+    let known = known_values(labels);
+    match known.iter().zip(0..).find(|(found, expected)| **found != *expected) {
+        None => Ok(()),
+        Some((found, missing)) => {
+            let expected = format!("consecutive values, also within regions: {missing} is in none");
+            Err(invalid("dataset.json", "labels", expected, found))
+        }
     }
 }
 
@@ -492,6 +509,50 @@ mod tests {
         assert!(error.to_string().contains("plain labels"), "{error}");
     }
 
+    /// What nnU-Net 2 refuses in a `dataset.json` that is read is not in what is written.
+    #[test]
+    fn what_is_written_is_in_version_2() {
+        let scene = Scene::new();
+        let good = scene.open().unwrap().json().clone();
+        let check = |edit: &dyn Fn(&mut Value), notes: &[&str]| {
+            let mut json = good.clone();
+            edit(&mut json);
+            scene.json(json.clone());
+            let dataset = scene.open().unwrap();
+            let found = dataset.json_for(Reference::NnUNetV28).unwrap();
+            let labels = json!({"background": 0, "liver": 1, "tumour": 2});
+            assert_eq!(found["labels"], labels, "{json}");
+            assert_eq!((&found["numTraining"], &found["file_ending"]), (&json!(2), &json!(".nii")));
+            assert_eq!(found["channel_names"], good["channel_names"]);
+            let said = dataset.notes();
+            assert_eq!(said.len(), notes.len(), "{said:?}");
+            assert!(said.iter().zip(notes).all(|(said, words)| said.contains(words)), "{said:?}");
+        };
+        let v1 = json!({"0": "background", "1": "liver", "2": "tumour"});
+        let other_name = json!({"Background": 0, "liver": 1, "tumour": 2});
+        let text = json!({"background": "0", "liver": "1", "tumour": "2"});
+        check(&|_| {}, &[]);
+        check(&|j| j["labels"] = v1.clone(), &["in the form of nnU-Net 1"]);
+        check(&|j| j["labels"] = other_name.clone(), &["is called \"Background\""]);
+        check(&|j| j["labels"] = text.clone(), &[]);
+        let without = |j: &mut Value| drop(j.as_object_mut().unwrap().remove("numTraining"));
+        check(&without, &["no numTraining"]);
+        let modality = |j: &mut Value| {
+            let names = j.as_object_mut().unwrap().remove("channel_names").unwrap();
+            j["modality"] = names;
+        };
+        check(&modality, &[]);
+        // Regions and the ignore label stay, whatever else is of version 1.
+        let mut json = good.clone();
+        modality(&mut json);
+        json["labels"] = json!({"background": 0, "all": [1, 2], "tumour": 2, "ignore": 3});
+        json["regions_class_order"] = json!([1, 2]);
+        scene.json(json.clone());
+        let found = scene.open().unwrap().json_for(Reference::NnUNetV28).unwrap();
+        assert_eq!(found["labels"], json["labels"]);
+        assert_eq!(found["regions_class_order"], json["regions_class_order"]);
+    }
+
     #[test]
     fn version_2_may_name_its_files() {
         let scene = Scene::new();
@@ -526,6 +587,12 @@ mod tests {
             "file_ending: expected .nii, the ending of 4 file(s) of imagesTr, found .nii.gz";
         refused(&|j| j["file_ending"] = json!(".nii.gz"), ending);
         refused(&|j| j["labels"] = json!({"liver": 1}), "background");
+        refused(&|j| j["file_ending"] = json!(5), "file_ending: expected an ending in quotes");
+        let gap = |j: &mut Value| {
+            j["labels"] = json!({"background": 0, "all": [1, 3], "core": 3});
+            j["regions_class_order"] = json!([1, 3]);
+        };
+        refused(&gap, "2 is in none, found 3");
         let scene = Scene::new();
         std::fs::remove_dir_all(scene.0.path().join("imagesTr")).unwrap();
         assert!(scene.open().unwrap_err().to_string().contains("imagesTr"));

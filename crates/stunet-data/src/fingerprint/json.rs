@@ -66,14 +66,14 @@ impl Fingerprint {
     /// # Errors
     /// When an entry is missing or malformed.
     pub fn from_v2_json(value: &Value) -> Result<Self> {
-        let raw: RawV2 = parse(value)?;
-        let foreground = channels(raw.foreground_intensity_properties_per_channel)?;
+        const INTENSITIES: &str = "foreground_intensity_properties_per_channel";
+        const MEDIAN: &str = "median_relative_size_after_cropping";
         Self {
-            shapes_after_crop: raw.shapes_after_crop,
-            spacings_mm: raw.spacings,
-            median_relative_size_after_cropping: raw.median_relative_size_after_cropping,
+            shapes_after_crop: entry(value, "shapes_after_crop", "three lengths per case")?,
+            spacings_mm: entry(value, "spacings", "three lengths per case")?,
+            median_relative_size_after_cropping: entry(value, MEDIAN, "a number")?,
             relative_sizes: Vec::new(),
-            foreground: Some(foreground),
+            foreground: Some(channels(entry(value, INTENSITIES, "an entry per channel")?)?),
         }
         .checked()
     }
@@ -83,9 +83,9 @@ impl Fingerprint {
     /// # Errors
     /// When an entry is missing or malformed.
     pub fn from_v1_json(value: &Value) -> Result<Self> {
-        let raw: RawV1 = parse(value)?;
+        let reductions: Map<String, Value> = entry(value, "size_reductions", "an entry per case")?;
         let mut sizes = Vec::new();
-        for (name, size) in raw.size_reductions {
+        for (name, size) in reductions {
             let bad = || malformed(format!("size_reductions.{name}"), "a number");
             let size = size.as_f64().ok_or_else(bad)?;
             sizes.push((name, size));
@@ -94,12 +94,13 @@ impl Fingerprint {
         if values.is_empty() {
             return Err(malformed("size_reductions", "an entry per case"));
         }
+        let intensities: Option<_> = entry(value, "intensityproperties", "an entry per channel")?;
         Self {
-            shapes_after_crop: raw.all_sizes,
-            spacings_mm: raw.all_spacings,
+            shapes_after_crop: entry(value, "all_sizes", "three lengths per case")?,
+            spacings_mm: entry(value, "all_spacings", "three lengths per case")?,
             median_relative_size_after_cropping: median_of(&values),
             relative_sizes: sizes,
-            foreground: raw.intensityproperties.map(channels).transpose()?,
+            foreground: intensities.map(channels).transpose()?,
         }
         .checked()
     }
@@ -141,24 +142,18 @@ pub(crate) fn by_number(values: impl Iterator<Item = Value>) -> Value {
     Value::Object(values.enumerate().map(|(i, value)| (i.to_string(), value)).collect())
 }
 
-#[derive(Deserialize)]
-struct RawV2 {
-    foreground_intensity_properties_per_channel: Map<String, Value>,
-    median_relative_size_after_cropping: f64,
-    shapes_after_crop: Vec<[usize; 3]>,
-    spacings: Vec<[f64; 3]>,
-}
-
-#[derive(Deserialize)]
-struct RawV1 {
-    all_sizes: Vec<[usize; 3]>,
-    all_spacings: Vec<[f64; 3]>,
-    intensityproperties: Option<Map<String, Value>>,
-    size_reductions: Map<String, Value>,
-}
-
-fn parse<T: for<'a> Deserialize<'a>>(value: &Value) -> Result<T> {
-    T::deserialize(value).map_err(|e| invalid("fingerprint", "content", "nnU-Net's entries", e))
+/// An entry of either file; what is missing counts as null.
+fn entry<T: for<'a> Deserialize<'a>>(value: &Value, key: &str, expected: &str) -> Result<T> {
+    let found = value.get(key).unwrap_or(&Value::Null);
+    T::deserialize(found).map_err(|_| {
+        let found = match found {
+            // What Python writes as NaN is null here.
+            Value::Null if value.get(key).is_some() => "null or NaN",
+            Value::Null => "nothing",
+            _ => "something else",
+        };
+        invalid("fingerprint", key, expected, found)
+    })
 }
 
 fn malformed(key: impl Into<String>, expected: &str) -> DataError {
@@ -171,9 +166,13 @@ fn channels(map: Map<String, Value>) -> Result<Vec<ForegroundIntensity>> {
         .map(|c| {
             let entry = map.get(&c.to_string());
             let number = |keys: [&str; 2]| {
-                let found = entry.and_then(|e| keys.iter().find_map(|key| e.get(key)?.as_f64()));
+                let found = entry.and_then(|e| keys.iter().find_map(|key| e.get(key)));
+                // NaN is null by now. Statistics of channels without Hounsfield units are of no use,
+                // and NaN harms nobody there; the planner looks at those it needs.
+                let number =
+                    found.and_then(|v| if v.is_null() { Some(f64::NAN) } else { v.as_f64() });
                 let expected = "a number for every statistic";
-                found.ok_or_else(|| malformed(format!("channel {c}, {}", keys[0]), expected))
+                number.ok_or_else(|| malformed(format!("channel {c}, {}", keys[0]), expected))
             };
             Ok(ForegroundIntensity {
                 mean: number(["mean", "mean"])?,

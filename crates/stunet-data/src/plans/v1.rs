@@ -73,8 +73,11 @@ fn channels(plans: &Entry<'_>) -> Result<Vec<ChannelPlan>> {
                 Some(mask) => mask.parse("true or false")?,
                 None => false,
             };
+            let needed = matches!(scheme, Normalization::Ct | Normalization::CtPerVolume);
             let intensity = match properties.as_ref().and_then(|p| p.find(&key)) {
-                Some(entry) => Some(intensity(&entry)?),
+                Some(entry) if needed => Some(intensity(&entry)?),
+                // Nobody reads those of other schemes, which may be null or NaN.
+                Some(entry) => intensity(&entry).ok(),
                 None => None,
             };
             Ok(ChannelPlan { name, scheme, use_mask, intensity })

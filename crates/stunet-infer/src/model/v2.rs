@@ -69,9 +69,11 @@ fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
         (false, Some(dataset)) if dataset.is_object() => dataset.clone(),
         _ => read_json(&dataset_path)?,
     };
+    // What is wrong with the dataset is not wrong with the plans, and may stand in the checkpoint.
+    let dataset_path = if dataset_path.is_file() { &dataset_path } else { first.path() };
     let configuration = configuration(folder, arguments, &plans);
-    let mut plans =
-        Plans::from_v2_json(&plans, &dataset, &configuration).map_err(|e| e.at(&plans_path))?;
+    let mut plans = Plans::from_v2_json(&plans, &dataset, &configuration)
+        .map_err(|e| e.at_if_about("dataset.json", dataset_path).at(&plans_path))?;
     let mut notes = Vec::new();
     match mirror_axes(metadata.get("inference_allowed_mirroring_axes")) {
         Some(axes) => plans.mirror_axes = axes,
@@ -80,7 +82,7 @@ fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
             notes.push("the checkpoint allows no mirroring: windows are predicted once".to_owned());
         }
     }
-    let labels = LabelSet::from_dataset_json(&dataset).map_err(|e| e.at(&dataset_path))?;
+    let labels = LabelSet::from_dataset_json(&dataset).map_err(|e| e.at(dataset_path))?;
     Ok(Located { kind: ModelKind::NnUNetV2, plans, labels, folds, notes })
 }
 

@@ -2,6 +2,7 @@
 
 use super::About;
 use serde_json::{Map, Value, json};
+use stunet_data::dataset::in_version_2;
 use stunet_data::plans::Normalization;
 use stunet_model::StuNetConfig;
 
@@ -140,24 +141,17 @@ fn kwargs(order: usize, force_separate_z: Option<bool>) -> Value {
     json!({ "order": order, "order_z": 0, "force_separate_z": force_separate_z })
 }
 
-/// nnU-Net 2's `dataset.json`: the one that was given, else one with the same labels and channels.
+/// nnU-Net 2's `dataset.json`: the one that was given, in the form version 2 reads, else one with the
+/// same labels and channels.
 pub fn v2_dataset(about: &About) -> Value {
-    if let Some(dataset) = &about.nnunet_dataset {
-        return dataset.clone();
+    if let Some(Ok(dataset)) = about.nnunet_dataset.as_ref().map(in_version_2) {
+        return dataset;
     }
     let channels = about.plans.channels.iter().enumerate();
     let channels = channels.map(|(c, channel)| (c.to_string(), json!(channel.name)));
-    let labels = about.labels.labels().iter().map(|label| {
-        let values = match label.values[..] {
-            [value] => json!(value),
-            _ => json!(label.values),
-        };
-        (label.name.clone(), values)
-    });
-    let ignore = about.labels.ignore().map(|value| ("ignore".to_owned(), json!(value)));
     let mut dataset = json!({
         "channel_names": Value::Object(channels.collect()),
-        "labels": Value::Object(labels.chain(ignore).collect()),
+        "labels": about.labels.to_dataset_json(),
         "file_ending": ".nii.gz",
         "numTraining": 0,
     });

@@ -60,6 +60,25 @@ fn plans_of_nnunet_2_say_the_same() {
     assert_eq!(DatasetInfo::from_json(&dataset).unwrap().labels, about.labels);
 }
 
+/// A description that nnU-Net 2 refuses is not what it is given.
+#[test]
+fn descriptions_are_in_version_2() {
+    for (names, labels) in [
+        ("channel_names", json!({"0": "background", "1": "a", "2": "b"})),
+        ("channel_names", json!({"Background": 0, "a": 1, "b": 2})),
+        ("modality", json!({"0": "background", "1": "a", "2": "b"})),
+    ] {
+        let given = json!({ names: {"0": "CT", "1": "T2"}, "labels": labels, "licence": "none" });
+        let labels = DatasetInfo::from_json(&given).unwrap().labels;
+        let about = About { labels, nnunet_dataset: Some(given), ..about(Reference::NnUNetV22) };
+        let found = v2_dataset(&about);
+        assert_eq!(found["labels"], json!({"background": 0, "a": 1, "b": 2}), "{found}");
+        assert_eq!(found["channel_names"], json!({"0": "CT", "1": "T2"}), "{found}");
+        assert_eq!((&found["file_ending"], &found["licence"]), (&json!(".nii.gz"), &json!("none")));
+        assert!(found["numTraining"].is_u64() && found.get("modality").is_none(), "{found}");
+    }
+}
+
 #[test]
 fn regions_and_the_ignore_label_survive() {
     let dataset = json!({
