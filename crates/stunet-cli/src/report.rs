@@ -10,6 +10,8 @@ use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
 use stunet::model::{StuNetConfig, StuNetSize};
 
+use crate::failure;
+
 /// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -19,13 +21,13 @@ pub struct Report {
     pub version: u32,
     /// Of this program.
     pub stunet: &'static str,
-    /// The device's name; none when no case needed one.
+    /// The device's name.
     pub device: Option<String>,
-    /// The model; none when no case needed it.
+    /// The model.
     pub model: Option<ModelReport>,
-    /// What all cases took; none when none was predicted.
+    /// What all cases took; none when all were there before.
     pub summary: Option<Summary>,
-    /// Skipped ones first, then in the order of their names.
+    /// Skipped ones first, then those of another making, then in the order of their names.
     pub cases: Vec<CaseReport>,
 }
 
@@ -65,6 +67,8 @@ pub struct ModelReport {
     pub folds: Vec<String>,
     /// What had to be assumed.
     pub notes: Vec<String>,
+    /// Digest of its weights, plans and labels: what outputs know it by.
+    pub digest: String,
     /// Seconds to load it.
     pub load_secs: f64,
 }
@@ -75,7 +79,7 @@ pub struct ModelReport {
 pub enum Status {
     /// Its labelmap was written.
     Predicted,
-    /// Its labelmap was there before.
+    /// Everything asked for was there before, made by the same model and settings.
     Skipped,
     /// See its error.
     Failed,
@@ -197,6 +201,11 @@ impl Report {
     /// Number of cases of a status.
     pub fn count(&self, status: Status) -> usize {
         self.cases.iter().filter(|case| case.status == status).count()
+    }
+
+    /// Adds a case that failed.
+    pub fn fail(&mut self, case: CaseReport, error: &anyhow::Error) {
+        self.cases.push(CaseReport { error: Some(failure::describe(error)), ..case });
     }
 
     /// Sums up the cases.

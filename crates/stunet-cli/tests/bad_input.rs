@@ -1,5 +1,5 @@
 //! Every kind of bad input: one clear line, a code that is not zero, nothing written.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_macros, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! Bytes to voxels, in one pass and in pieces.
 
 use super::header::{self, Header};
-use super::orientation;
+use super::{note, orientation};
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
 use flate2::read::MultiGzDecoder;
@@ -62,6 +62,16 @@ pub(super) fn read_grid(path: &Path) -> Result<(Geometry, usize)> {
     let header = Source::open(path)?.header()?;
     let (channels, shape) = header.shape()?;
     Ok((orientation::geometry(&header, shape)?, channels))
+}
+
+/// Reads the comments in the header's extensions.
+pub(super) fn read_notes(path: &Path) -> Result<Vec<String>> {
+    let mut source = Source::open(path)?;
+    let header = source.header()?;
+    let gap = header.vox_offset.saturating_sub(source.position).min(note::MAX_BYTES as u64);
+    let mut bytes = vec![0; gap as usize];
+    let found = source.fill(&mut bytes)?;
+    Ok(note::decode(&bytes[..found], header.little_endian))
 }
 
 /// Reads and checks everything.

@@ -1,14 +1,15 @@
 //! The final validation: whole volumes of the fold's validation cases, as `predict` would do them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
 use stunet::infer::{
-    InferError, Model, OpenOptions, PredictOptions, predict_prepared, prepare_scan,
+    InferError, Model, OpenOptions, PredictOptions, Record, Standing, predict_prepared,
+    prepare_scan,
 };
 use stunet::train::export::About;
 
@@ -19,7 +20,8 @@ use crate::folders;
 use crate::interrupt;
 use crate::progress::Progress;
 
-/// Predicts and evaluates, unless `summary.json` is there; predictions that are there are kept.
+/// Predicts and evaluates what is not there yet. A prediction is kept when it says that this model made
+/// it of this input, and `summary.json` when all of them are.
 pub fn run(
     args: &TrainArgs,
     settings: &Settings,
@@ -28,11 +30,16 @@ pub fn run(
     out: &Path,
 ) -> anyhow::Result<()> {
     let summary = out.join("summary.json");
-    if summary.is_file() {
-        return say(args, &format!("validated before: {}", summary.display()));
-    }
+    let device = stunet::device::choose_all(&args.device)?.first().device.clone();
+    let network = Model::open(model, &OpenOptions::new(&device))?;
+    let record = Record::new(&network, &PredictOptions::default())?;
+    let place = |case: &str| out.join(format!("{case}.nii.gz"));
     let raw = args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset));
     if args.raw.is_none() && !raw.is_dir() {
+        let made = |case: &String| is_made(&record, &place(case), None);
+        if summary.is_file() && all(&settings.validation_cases, made)? {
+            return say(args, &format!("validated before: {}", summary.display()));
+        }
         return say(
             args,
             &format!(
@@ -44,15 +51,23 @@ pub fn run(
     let raw = RawDataset::open(&raw)?;
     let cases: Vec<_> =
         raw.cases().iter().filter(|c| settings.validation_cases.contains(&c.name)).collect();
+    let made = |case: &&TrainingCaseFiles| is_made(&record, &place(&case.name), Some(&case.images));
+    if summary.is_file() {
+        if all(&cases, made)? {
+            return say(args, &format!("validated before: {}", summary.display()));
+        }
+        // It is not that of the predictions to come, should the program be ended before they are.
+        std::fs::remove_file(&summary)
+            .with_context(|| format!("cannot remove {}", summary.display()))?;
+    }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let device = stunet::device::choose_all(&args.device)?.first().device.clone();
-    let network = Model::open(model, &OpenOptions::new(&device))?;
     let mut pairs = Vec::new();
     for (index, case) in cases.iter().enumerate() {
-        let prediction = out.join(format!("{}.nii.gz", case.name));
-        if !prediction.is_file() {
+        let prediction = place(&case.name);
+        if !made(case)? {
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
-            predict_case(&network, case, &prediction, Progress::new(title, args.quiet))?;
+            let progress = Progress::new(title, args.quiet);
+            predict_case(&network, &record, case, &prediction, progress)?;
         }
         let (name, reference) = (case.name.clone(), case.labels.clone());
         pairs.push(Pair { name, reference, prediction });
@@ -67,12 +82,28 @@ pub fn run(
     say(args, &format!("summary: {}", summary.display()))
 }
 
+/// Whether a prediction is there, made by this model of these files.
+fn is_made(record: &Record, path: &Path, files: Option<&[PathBuf]>) -> anyhow::Result<bool> {
+    Ok(record.standing(path, files)? == Standing::Same)
+}
+
+fn all<T>(cases: &[T], made: impl Fn(&T) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    for case in cases {
+        if !made(case)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn predict_case(
     model: &Model,
+    record: &Record,
     case: &TrainingCaseFiles,
     out: &Path,
     progress: Progress,
 ) -> anyhow::Result<()> {
+    let record = record.with_input(&case.images)?;
     // The scan is gone before the first window.
     let prepared = prepare_scan(model, &nifti::read_scan(&case.images)?)?;
     let prediction = predict_prepared(model, prepared, &PredictOptions::default(), &mut |event| {
@@ -83,7 +114,9 @@ fn predict_case(
         }
     })
     .map_err(interrupted)?;
-    nifti::write_compact_labelmap(out, &prediction.labelmap, model.labels().max_value())?;
+    record.check_input()?;
+    let most = model.labels().max_value();
+    nifti::write_compact_labelmap(out, &prediction.labelmap, most, Some(&record.text()))?;
     Ok(())
 }
 
