@@ -10,13 +10,18 @@
 //! layout and weights of your choice it does the same with your labels, from the given weights only.
 //!
 //! This keeps all cases in memory and trains for minutes; `stunet train` is for the rest.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "examples print; text from outside goes through `shown` or `{:?}`"
+)]
 
 mod common;
 
 use clap::Parser;
-use common::demo;
 use common::phantoms::{label_set, mean};
 use common::training::{Labelled, judge, model, phantoms, prepared, print_progress, short_run};
+use common::{demo, shown};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -78,7 +83,7 @@ fn main() -> anyhow::Result<()> {
         None => from_phantoms()?,
     };
     let names: Vec<_> = labels.labels()[1..].iter().map(|label| label.name.as_str()).collect();
-    println!("{} cases to learn {} from", training.len(), names.join(", "));
+    println!("{} cases to learn {} from", training.len(), shown(names.join(", ")));
 
     // The network keeps everything but its heads; the recipe is the one it was trained with.
     let plans = Plans { num_outputs: Some(labels.num_outputs()), ..pretrained.plans().clone() };
@@ -90,7 +95,7 @@ fn main() -> anyhow::Result<()> {
     let options = StateOptions::new(&device);
     let on = options.training_device();
     let (network, report) = transfer(&weights, &config, &TransferOptions::default(), &on)?;
-    println!("{}: {report}", weights.display());
+    println!("{}", shown(format_args!("{}: {report}", weights.display())));
     let state = TrainingState::new(network, &options);
     let (before, _) = learn.judged(&state, &test)?;
     let (after, tuned) = learn.judged(&learn.train(state)?, &test)?;
@@ -105,7 +110,7 @@ fn main() -> anyhow::Result<()> {
         columns.push(("from scratch", scratch));
     }
     print_table(&names, &columns, args.updates, test.len());
-    println!("the fine-tuned model: {}", args.output.display());
+    println!("the fine-tuned model: {}", shown(args.output.display()));
     Ok(())
 }
 
@@ -179,6 +184,6 @@ fn print_table(names: &[&str], columns: &[(&str, Vec<f64>)], updates: usize, num
     for (index, name) in names.iter().enumerate() {
         let row: Vec<String> =
             columns.iter().map(|(_, scores)| format!("{:14.3}", scores[index])).collect();
-        println!("{name:24}{}", row.join(""));
+        println!("{:24}{}", shown(name), row.join(""));
     }
 }

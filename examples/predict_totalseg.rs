@@ -7,13 +7,18 @@
 //! Without arguments a fresh phantom is segmented with the demo model of this repository
 //! (`examples/demo-model`), which is small, was trained on phantoms by `train_demo`, and knows
 //! nothing of real patients.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "examples print; text from outside goes through `shown` or `{:?}`"
+)]
 
 mod common;
 
 use burn::tensor::Device;
 use clap::Parser;
 use common::phantoms::{PhantomCase, dice, mean, phantom};
-use common::{demo, overlay};
+use common::{demo, overlay, shown};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -140,7 +145,7 @@ fn report(model: &Model, labelmap: &LabelMap, truth: Option<&LabelMap>) {
         for label in labels {
             let found: f64 = label.values.iter().map(|value| volume(labelmap, *value)).sum();
             if found > 0.0 {
-                println!("{:32} {found:10.1} ml", label.name);
+                println!("{:32} {found:10.1} ml", shown(&label.name));
             }
         }
         return;
@@ -150,7 +155,7 @@ fn report(model: &Model, labelmap: &LabelMap, truth: Option<&LabelMap>) {
     for (label, score) in labels.iter().zip(&scores) {
         let score = score.map_or("-".to_owned(), |score| format!("{score:.3}"));
         let [found, exact] = [labelmap, truth].map(|map| volume(map, label.values[0]));
-        println!("{:20} {score:>8} {found:>7.0} ml {exact:>7.0} ml", label.name);
+        println!("{:20} {score:>8} {found:>7.0} ml {exact:>7.0} ml", shown(&label.name));
     }
     println!("{:20} {:>8.3}", "mean", mean(scores));
 }
@@ -166,7 +171,7 @@ fn write(
     let highest = model.labels().max_value();
     if let Some(path) = &args.output {
         nifti::write_labelmap(path, labelmap, highest)?;
-        println!("labels:  {}", path.display());
+        println!("labels:  {}", shown(path.display()));
     }
     std::fs::create_dir_all(&args.folder)?;
     let [ct, labels, picture] = OUTPUTS.map(|name| args.folder.join(name));
@@ -175,9 +180,9 @@ fn write(
     let mut maps = vec![labelmap];
     maps.extend(truth);
     overlay::write(&picture, image, &maps)?;
-    println!("CT:      {}", ct.display());
-    println!("labels:  {}", labels.display());
+    println!("CT:      {}", shown(ct.display()));
+    println!("labels:  {}", shown(labels.display()));
     let rows = if truth.is_some() { "above as found, below the truth" } else { "three slices" };
-    println!("picture: {} ({rows})", picture.display());
+    println!("picture: {} ({rows})", shown(picture.display()));
     Ok(())
 }

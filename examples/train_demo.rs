@@ -7,7 +7,11 @@
 //! The result is a model folder with the log, the curve and the record of its Dice; what is in
 //! `examples/demo-model` came out of this command. It can be stopped and started again: it goes on
 //! where it stopped.
-#![allow(clippy::disallowed_methods, reason = "an example may write as it likes")]
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "examples print; text from outside goes through `shown` or `{:?}`"
+)]
 
 mod common;
 
@@ -111,6 +115,6 @@ fn export(args: &Args, options: &StateOptions, run: &Path) -> anyhow::Result<()>
         println!("{name:20} {:.3}", mean(scores.iter().map(|case| case[index])));
     }
     println!("{:20} {overall:.3}", "mean");
-    println!("{}", args.output.display());
+    println!("{}", common::shown(args.output.display()));
     Ok(())
 }

@@ -8,7 +8,11 @@
 //! STU-Net-S from random weights, on the first half of the volume along x. `DIR` receives the initial
 //! weights (`initial.model`), every batch as the network saw it, the rates, and `stunet.jsonl`: loss,
 //! gradient norm and time of every step, Dice on fixed crops of the same half every so often.
-#![allow(clippy::disallowed_methods, reason = "an example may write as it likes")]
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "examples print; text from outside goes through `shown` or `{:?}`"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -3,7 +3,7 @@
 //!
 //! A backend that is not compiled in is left out. One that is compiled in but finds no device here
 //! says so, and fails when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndarray::Array4;

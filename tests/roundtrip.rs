@@ -2,7 +2,7 @@
 //!
 //! Needs a Python with torch and numpy: `STUNET_PYTHON=python3 cargo test --release --test roundtrip
 //! -- --ignored --nocapture`.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 use burn::tensor::{Tensor, TensorData};
 use ndarray::{Array3, Array4};

@@ -6,7 +6,7 @@
 //! elsewhere. `--out FILE` receives one JSON line per row as it is measured. Every row runs in a
 //! process of its own, so that one that fails, runs out of memory or hangs ends neither the run nor
 //! the device. A training step is the real one: loss and optimiser of `stunet-train`.
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 #[path = "../common/mod.rs"]
 mod common;

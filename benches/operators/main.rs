@@ -12,7 +12,7 @@
 //!
 //! A gradient is timed as `y.backward()` with that one input tracked, less the time of making the
 //! tensor of ones it begins with.
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 mod case;
 #[path = "../common/mod.rs"]

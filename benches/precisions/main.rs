@@ -6,7 +6,13 @@
 //! integers (fours, `vpdpbusd`): the most that a convolution in that precision can reach, as nothing is
 //! converted, rearranged or written out. Beside it stands what the operator of the library, all of it,
 //! gets done in single precision. Needs AVX-512 with BF16 and VNNI; one thread, processor time.
-#![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(
+    missing_docs,
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::disallowed_macros,
+    clippy::disallowed_methods
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

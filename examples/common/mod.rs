@@ -6,3 +6,12 @@ pub mod demo;
 pub mod overlay;
 pub mod phantoms;
 pub mod training;
+
+/// Text from outside (names in files, paths) without the characters that steer a terminal.
+pub fn shown(text: impl std::fmt::Display) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.to_string().chars().map(shown).collect()
+}

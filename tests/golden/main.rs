@@ -2,7 +2,7 @@
 //!
 //! One module per folder of the golden data, so that a name is a filter:
 //! `cargo test --release --test golden preprocess`.
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 mod augment;
 mod checkpoints;

@@ -79,8 +79,16 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Tells a wrong command line in one line as well; help and version go where clap puts them.
 pub fn report_usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        error.exit();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // To standard error: where it cannot be written, nobody can be told.
+        let _ = error.print();
+        return ExitCode::from(USAGE);
+    }
+    if !error.use_stderr() {
+        return match output::help(error) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(&error),
+        };
     }
     let text = error.to_string();
     let told = text.split("\nUsage:").next().unwrap_or(&text);

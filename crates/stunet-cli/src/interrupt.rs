@@ -20,7 +20,12 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
             std::process::exit(i32::from(INTERRUPTED));
         }
         if !quiet {
-            output::complain(&format!("stopping after this {unit}; again to stop at once"));
+            // On a thread of its own: where nobody reads, it may wait, and the second Ctrl-C is to
+            // be heard all the same. No thread, no word.
+            let say = move || {
+                output::complain(&format!("stopping after this {unit}; again to stop at once"));
+            };
+            let _ = std::thread::Builder::new().spawn(say);
         }
     })?;
     Ok(())

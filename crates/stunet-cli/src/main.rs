@@ -25,11 +25,13 @@ use clap::Parser;
 use args::{LowArgs, LowCommand};
 
 fn main() -> ExitCode {
-    let args = match LowArgs::try_parse_from(std::env::args_os().map(args::spell_out)) {
+    failure::quiet_panics();
+    // By its own name, whatever it was started as: that one is printed in the usage.
+    let words = std::iter::once("stunet".into()).chain(std::env::args_os().skip(1));
+    let args = match LowArgs::try_parse_from(words.map(args::spell_out)) {
         Ok(args) => args,
         Err(error) => return failure::report_usage(&error),
     };
-    failure::quiet_panics();
     let outcome = failure::shielded(|| match args.command {
         LowCommand::Predict(args) => commands::predict::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),

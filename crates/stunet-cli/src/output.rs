@@ -5,6 +5,8 @@
 //! `stunet labels M | head -1`; a message that cannot be written to standard error is dropped, and
 //! the work goes on.
 
+#![allow(clippy::disallowed_methods, reason = "the one place where the binary writes to them")]
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
@@ -57,6 +59,16 @@ pub fn lines(text: &str) -> anyhow::Result<()> {
     print(&escaped(text, |c| c == '\n'))
 }
 
+/// Prints cells as one line with tabs between them, for other programs.
+///
+/// # Errors
+///
+/// As [`line()`].
+pub fn cells(cells: &[&str]) -> anyhow::Result<()> {
+    let cells: Vec<_> = cells.iter().map(|cell| shown(cell)).collect();
+    print(&cells.join("\t"))
+}
+
 /// Says something on standard error, as one line after the program's name.
 ///
 /// Where that cannot be written (closed, full), nobody can be told, and nothing else happens.
@@ -64,8 +76,22 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "stunet: {}", shown(text));
 }
 
+/// Prints the help or the version, in colours where that is a terminal: all of it is our own text.
+///
+/// # Errors
+///
+/// As [`line()`].
+pub fn help(text: &clap::Error) -> anyhow::Result<()> {
+    ended(text.print().and_then(|()| io::stdout().flush()))
+}
+
 fn print(text: &str) -> anyhow::Result<()> {
-    match writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
+    ended(writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()))
+}
+
+/// A reader that has seen enough is none that was refused something.
+fn ended(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(anyhow::Error::from(error).context("standard output"))
         }

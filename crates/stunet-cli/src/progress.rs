@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use stunet::infer::{Event, Stage};
 
+use crate::output;
+
 /// The bar of one case.
 pub struct Progress {
     bar: ProgressBar,
@@ -16,6 +18,7 @@ impl Progress {
     pub fn new(title: String, quiet: bool) -> Self {
         let target =
             if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let title = output::shown(&title).into_owned();
         let bar = ProgressBar::with_draw_target(None, target).with_prefix(title);
         bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
         bar.enable_steady_tick(Duration::from_millis(200));

@@ -11,6 +11,7 @@ use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::{ModelKind, PredictReport};
 use stunet::model::{StuNetConfig, StuNetSize};
 
+use crate::failure;
 use crate::output;
 
 /// The whole report.
@@ -22,13 +23,13 @@ pub struct Report {
     pub version: u32,
     /// Of this program.
     pub stunet: &'static str,
-    /// The device's name; none when no case needed one.
+    /// The device's name.
     pub device: Option<String>,
-    /// The model; none when no case needed it.
+    /// The model.
     pub model: Option<ModelReport>,
-    /// What all cases took; none when none was predicted.
+    /// What all cases took; none when all were there before.
     pub summary: Option<Summary>,
-    /// Skipped ones first, then in the order of their names.
+    /// Skipped ones first, then those of another making, then in the order of their names.
     pub cases: Vec<CaseReport>,
     /// Files of the input folder that belong to no case.
     pub passed_over: Vec<PassedOverReport>,
@@ -110,6 +111,8 @@ pub struct ModelReport {
     pub folds: Vec<String>,
     /// What had to be assumed.
     pub notes: Vec<String>,
+    /// Digest of its weights, plans and labels: what outputs know it by.
+    pub digest: String,
     /// Seconds to load it.
     pub load_secs: f64,
 }
@@ -120,7 +123,7 @@ pub struct ModelReport {
 pub enum Status {
     /// Its labelmap was written.
     Predicted,
-    /// Its labelmap was there before.
+    /// Everything asked for was there before, made by the same model and settings.
     Skipped,
     /// See its error.
     Failed,
@@ -245,6 +248,11 @@ impl Report {
     /// Number of cases of a status.
     pub fn count(&self, status: Status) -> usize {
         self.cases.iter().filter(|case| case.status == status).count()
+    }
+
+    /// Adds a case that failed.
+    pub fn fail(&mut self, case: CaseReport, error: &anyhow::Error) {
+        self.cases.push(CaseReport { error: Some(failure::describe(error)), ..case });
     }
 
     /// Sums up the cases.

@@ -1,5 +1,5 @@
 //! Every kind of bad input: one clear line, a code that is not zero, nothing written.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

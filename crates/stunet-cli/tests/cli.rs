@@ -1,4 +1,4 @@
-//! What the binary promises beyond voxels: naming, skipping, parts, reports, silence.
+//! What the binary promises beyond voxels: naming, parts, reports, silence.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -59,33 +59,13 @@ fn a_folder_gives_one_labelmap_per_case() {
 }
 
 #[test]
-fn existing_outputs_are_skipped_unless_overwritten() {
-    let scene = Scene::new();
-    let input = scene.volume("ct.nii");
-    let output = scene.file("labels.nii.gz", b"mine");
-    let skipped = predict(&input, &output, &[]);
-    assert!(said(&skipped).0.contains("skipped"));
-    assert_eq!(fs::read(&output).unwrap(), b"mine");
-    predict(&input, &output, &["--overwrite"]);
-    assert!(fs::read(&output).unwrap().len() > 100);
-}
-
-#[test]
-fn nothing_to_do_needs_no_model() {
-    let scene = Scene::new();
-    let input = scene.volume("ct.nii");
-    let output = scene.file("labels.nii.gz", b"mine");
-    let result = stunet(predict_arguments(&input, &output, &scene.path("absent.model")));
-    assert!(result.status.success(), "{}", said(&result).1);
-}
-
-#[test]
 fn parts_divide_the_sorted_cases_before_skipping() {
     let scene = Scene::new();
     for name in ["in/a_0000.nii", "in/b_0000.nii", "in/c_0000.nii"] {
         scene.volume(name);
     }
-    scene.file("out/a.nii.gz", b"mine");
+    predict(&scene.path("in/a_0000.nii"), &scene.path("out"), &[]);
+    assert_eq!(names(&scene.path("out")), ["a.nii.gz"]);
     predict(&scene.path("in"), &scene.path("out"), &["--num-parts", "2", "--part-id", "0"]);
     assert_eq!(names(&scene.path("out")), ["a.nii.gz", "c.nii.gz"]);
     predict(&scene.path("in"), &scene.path("out"), &["--num-parts", "2", "--part-id", "1"]);

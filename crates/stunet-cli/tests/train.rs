@@ -1,5 +1,5 @@
 //! Training through the binary: killed, interrupted, continued, refused.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{STUNET, Scene, said};
 use serde_json::{Value, json};
 use stunet::data::dataset::RawDataset;
+use stunet::data::nifti;
 use stunet::data::plans::Plans;
 use stunet::data::store::{FillOptions, fill};
 use stunet::train::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
@@ -255,8 +256,43 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
     let output = run(&mut train(&scene, &results, &["--continue"]));
     assert!(said(&output).0.contains("validated before"));
     assert_eq!(scene.contents(), before);
+    // Nor is the raw dataset needed for that.
+    let raw = scene.path("nnUNet_raw");
+    fs::rename(&raw, scene.path("elsewhere")).unwrap();
+    let output = run(&mut train(&scene, &results, &["--continue"]));
+    assert!(said(&output).0.contains("validated before"));
+    fs::rename(scene.path("elsewhere"), &raw).unwrap();
 
-    // In every form it predicts the same labels.
+    // A prediction of another making is made anew, and the summary with it.
+    let validation = at.join("validation");
+    let predictions = || {
+        let files = fs::read_dir(&validation).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|e| e == "gz")).collect::<Vec<_>>()
+    };
+    let [first, ..] = &predictions()[..] else { panic!("no prediction") };
+    let good = fs::read(first).unwrap();
+    let labels = nifti::read_labelmap(first).unwrap();
+    nifti::write_labelmap(first, &labels, 2).unwrap();
+    fs::write(validation.join("summary.json"), "another run's").unwrap();
+    let output = run(&mut train(&scene, &results, &["--continue"]));
+    assert!(said(&output).0.contains("foreground Dice"));
+    assert!(fs::read(first).unwrap() == good, "the prediction is the same again");
+    assert!(fs::read_to_string(validation.join("summary.json")).unwrap() == summary);
+
+    // What an earlier run left is not taken for that of a new one.
+    for name in [FINAL, BEST] {
+        fs::rename(at.join(name), scene.path(name)).unwrap();
+    }
+    let refused = train(&scene, &results, &more).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let (_, err) = said(&refused);
+    assert!(err.contains("results of another one") && err.trim_end().ends_with("model"), "{err}");
+    for name in [FINAL, BEST] {
+        fs::rename(scene.path(name), at.join(name)).unwrap();
+    }
+
+    // In every form it predicts the same labels; the files say which arithmetic they were made with.
+    let read = |path: &Path| nifti::read_labelmap(path).unwrap();
     let input = scene.path(&format!("nnUNet_raw/{DATASET}/imagesTr/a_0000.nii"));
     let mut seen = Vec::new();
     for form in ["plain", "network.model", "half"] {
@@ -265,7 +301,7 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
         let mut export = Command::new(STUNET);
         run(export.arg("export").arg(&at).arg(&model).args(half));
         run(Command::new(STUNET).args(common::predict_arguments(&input, &labels, &model)));
-        seen.push(fs::read(labels).unwrap());
+        seen.push(read(&labels));
     }
     assert!(seen[0] == seen[1], "the .model predicts other labels than the model folder");
     // As nnU-Net keeps it: a results folder with plans, dataset and fold.
@@ -273,7 +309,7 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
     let (folder, labels) = (at.parent().unwrap(), scene.path("results.nii"));
     let arguments = common::predict_arguments(&input, &labels, folder);
     run(Command::new(STUNET).args(arguments).args(["--accumulation", "f32"]));
-    assert!(seen[0] == fs::read(labels).unwrap(), "the .pth predicts other labels");
+    assert!(seen[0] == read(&labels), "the .pth predicts other labels");
 }
 
 #[test]

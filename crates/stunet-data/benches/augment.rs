@@ -3,7 +3,7 @@
 //! `cargo bench --bench augment [-- PATCHES [PATCH_SIZE]]` prints, for the recipes v1 and v2, the
 //! wall and CPU seconds of a patch on one thread, and of each transform alone.
 //! `scripts/augment_peer.py` runs this beside batchgenerators and prints the ratio.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::disallowed_macros)]
 
 use ndarray::{Array3, Array4};
 use std::hint::black_box;

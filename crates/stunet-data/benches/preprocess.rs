@@ -4,7 +4,7 @@
 //! `cargo bench --bench preprocess [-- FOLDER]` prints a line of JSON per task, with
 //! the process's peak memory so far; with a folder that holds `ct.nii.gz`, files are read and written
 //! there. `scripts/bench_export.py` runs nnU-Net's own code, nibabel and SimpleITK on the same.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_macros, clippy::unwrap_used)]
 
 use ndarray::Array4;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p stunet-data --bench resample [-- RUNS]` prints the median of wall and CPU
 //! seconds; `scripts/resample_peer.py` times SciPy on the same task.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::disallowed_macros)]
 
 use ndarray::Array3;
 use std::time::Instant;

@@ -6,10 +6,10 @@ mod listing;
 mod scan;
 mod training;
 
-pub use convert::in_version_2;
 pub use cases::{
     Case, Cases, Labelmaps, folded, list_cases, list_labelmaps, same_on_some_systems, stem,
 };
+pub use convert::in_version_2;
 pub use scan::{PassedOver, Reason, told};
 pub use training::{Problem, RawDataset, TrainingCaseFiles};
 

@@ -16,6 +16,7 @@
 mod gzip;
 mod header;
 mod names;
+mod note;
 mod orientation;
 mod read;
 mod write;
@@ -84,6 +85,22 @@ pub fn read_labelmap(file: &Path) -> Result<LabelMap> {
     let volume = read::read_volume(file).map_err(|e| e.at(file))?;
     let labels = to_labels(&volume).map_err(|e| e.at(file))?;
     LabelMap::new(labels, volume.geometry)
+}
+
+/// Reads the notes of a file: comments in its header's extensions.
+///
+/// # Errors
+/// As [`read_image`], as far as the header goes.
+pub fn read_notes(file: &Path) -> Result<Vec<String>> {
+    read::read_notes(file).map_err(|e| e.at(file))
+}
+
+/// The files that an image's file stands for: itself, and the voxels of a header apart.
+pub fn files_of(file: &Path) -> Vec<PathBuf> {
+    match file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("hdr")) {
+        true => vec![file.to_owned(), voxel_file(file)],
+        false => vec![file.to_owned()],
+    }
 }
 
 /// Reads only the grid and the number of channels of a file.

@@ -1,6 +1,6 @@
 //! Chance, held against the reference's distributions: how often each transform fires, and how its
 //! parameters are spread. Seeds are fixed, so the outcome is too; the bounds are those of chance.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_macros, clippy::unwrap_used)]
 
 use chacha20::ChaCha8Rng;
 use rand::SeedableRng;

@@ -3,7 +3,7 @@
 //! `cargo bench --bench export [-- CLASSES SLICES]` prints seconds of the restore, without the windows
 //! that feed it, the bytes it holds and the process's peak; `scripts/bench_export.py` runs nnU-Net's own
 //! code on the same task.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::disallowed_macros, clippy::unwrap_used)]
 
 use ndarray::Array4;
 use std::ops::{ControlFlow, Range};

@@ -39,6 +39,15 @@ pub enum InferError {
         /// The model.
         path: PathBuf,
     },
+    /// A file that became another one while it was predicted.
+    #[error(
+        "input: expected the file as it was when the case was begun, found it changed meanwhile; \
+         predict the case again: {}", path.display()
+    )]
+    InputChanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// An image with another number of channels than the model takes.
     #[error("image: expected {expected} channels (as the model's plans), found {found}")]
     Channels {

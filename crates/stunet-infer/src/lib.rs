@@ -9,7 +9,7 @@
 //! * [`sliding_window`] runs the network, [`slab`] holds the sums of windows that still overlap,
 //! * [`memory`] decides beforehand what is held at a time, and divides what is too large,
 //! * [`export`] restores finished planes to the image's resolution and decides labels;
-//!   [`probabilities`] stores what was decided on,
+//!   [`probabilities`] stores what was decided on, and [`record`] what made it,
 //! * [`mod@evaluate`] holds labelmaps against their references and writes nnU-Net's `summary.json`.
 //!
 //! Architecture invariant: memory does not grow with classes × volume, and results do not depend on
@@ -29,6 +29,7 @@ pub mod mirror;
 pub mod model;
 pub mod predict;
 pub mod probabilities;
+pub mod record;
 pub mod slab;
 pub mod sliding_window;
 pub mod volume;
@@ -43,3 +44,4 @@ pub use predict::{
     predict_prepared, prepare, prepare_scan,
 };
 pub use probabilities::ProbabilityFormat;
+pub use record::{Record, Standing};

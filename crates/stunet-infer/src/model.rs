@@ -1,5 +1,6 @@
 //! A model from its path, whichever of the three kinds it is.
 
+mod digest;
 mod locate;
 mod own;
 mod v1;
@@ -11,6 +12,7 @@ use locate::{Located, Weights};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_model::weights::folder::{self, Precision, Provenance};
@@ -120,6 +122,7 @@ pub struct Description {
 pub struct Model {
     networks: Vec<StuNet>,
     description: Description,
+    digest: OnceLock<String>,
 }
 
 impl Model {
@@ -149,7 +152,7 @@ impl Model {
             report.load = Some(load);
             networks.push(network);
         }
-        Ok(Self { networks, description })
+        Ok(Self::new(networks, description))
     }
 
     /// Reads what a model is, without loading its weights.
@@ -182,7 +185,11 @@ impl Model {
             folds: Vec::new(),
             notes: Vec::new(),
         };
-        Ok(Self { networks, description })
+        Ok(Self::new(networks, description))
+    }
+
+    fn new(networks: Vec<StuNet>, description: Description) -> Self {
+        Self { networks, description, digest: OnceLock::new() }
     }
 
     /// Writes our own model folder: `network.json`, `plans.json`, `labels.json` and the weights;
@@ -260,6 +267,13 @@ impl Model {
     /// The meaning of the outputs.
     pub fn labels(&self) -> &LabelSet {
         &self.description.labels
+    }
+
+    /// A digest of all that decides what the model predicts, whatever files it came from: weights of
+    /// all folds, plans and values of the labels. Whose arithmetic is followed and the precision of the sums, which
+    /// may be chosen anew for every prediction, are no part of it.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest::of(&self.networks, &self.description))
     }
 
     /// What the model is and where it came from.

@@ -54,6 +54,8 @@ pub struct PredictOptions {
     pub save_probabilities: Option<PathBuf>,
     /// In which form.
     pub probability_format: ProbabilityFormat,
+    /// What the file of probabilities says of its making: see [`Record`](crate::Record).
+    pub record: Option<String>,
     /// How sure each label is, if wanted; only with [`Mode::Normal`].
     pub confidence: Option<Measure>,
     /// Bytes of host memory the prediction may take, beside what is held when it begins: the
@@ -78,6 +80,7 @@ impl Default for PredictOptions {
             accumulation: None,
             save_probabilities: None,
             probability_format: ProbabilityFormat::default(),
+            record: None,
             confidence: None,
             memory_bytes: None,
             own_memory: false,
@@ -392,7 +395,7 @@ fn bytes_in_passing(windows: &Windows, volume: u64, written: u64) -> u64 {
     held.max().unwrap_or(volume + written)
 }
 
-fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError> {
+pub(crate) fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError> {
     if options.save_probabilities.is_some() && options.mode != Mode::Normal {
         return Err(InferError::Unsupported {
             option: "save probabilities",
@@ -476,7 +479,9 @@ impl Job<'_> {
         let (labels, extras) = restore.finish();
         let labelmap = CompactLabelMap { voxels: labels, geometry: self.trace.geometry().clone() };
         let frame = self.frame();
-        let probabilities = extras.probabilities.map(|file| file.finish(&frame)).transpose()?;
+        let probabilities =
+            extras.probabilities.map(|file| file.finish(&frame, options.record.as_deref()));
+        let probabilities = probabilities.transpose()?;
         let confidence = extras.confidence.map(Confidence::into_volume);
         let export_secs = clock.elapsed().as_secs_f64();
         Ok(Finished { labelmap, probabilities, confidence, slid, export_secs })

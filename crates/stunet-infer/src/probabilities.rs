@@ -155,14 +155,15 @@ impl ProbabilityFile {
         put.map_err(InferError::io("cannot write probabilities", &self.target))
     }
 
-    /// Completes the file and moves it into place; returns its path.
+    /// Completes the file, with a note as the archive's comment, and moves it into place; returns its
+    /// path.
     ///
     /// # Errors
     /// When it cannot be written; nothing is left behind then.
-    pub fn finish(self, frame: &Frame) -> Result<PathBuf, InferError> {
+    pub fn finish(self, frame: &Frame, note: Option<&str>) -> Result<PathBuf, InferError> {
         let archive = match self.store {
-            Store::Zarr(zip) => zip.finish(frame),
-            Store::Npz(spool) => spool.finish(frame),
+            Store::Zarr(zip) => zip.finish(frame, note),
+            Store::Npz(spool) => spool.finish(frame, note),
         };
         archive
             .and_then(|archive| files::finish(archive, &self.target))
@@ -216,7 +217,7 @@ mod tests {
         let target = folder.path().join("case.npz");
         // Stored axes (a, b, c) are the network's (x, z, y), one voxel of margin below a.
         let frame = Frame { transpose_backward: [2, 0, 1], shape: [6, 2, 11], lower: [1, 0, 0] };
-        let path = file(&target, ProbabilityFormat::Npz).finish(&frame).unwrap();
+        let path = file(&target, ProbabilityFormat::Npz).finish(&frame, Some("a note")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
         let array = stunet_testing::oracle::Npz::open(&path).f32("softmax");
         assert_eq!(array.shape(), [2, 6, 2, 11]);
@@ -232,9 +233,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("case.zarr.zip");
         let frame = Frame { transpose_backward: [0, 1, 2], shape: SHAPE, lower: [0; 3] };
-        let path = file(&target, ProbabilityFormat::Zarr).finish(&frame).unwrap();
+        let path = file(&target, ProbabilityFormat::Zarr).finish(&frame, Some("a note")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
         let mut zip = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+        assert_eq!(zip.comment(), b"a note");
         let mut read = |name: &str| {
             let mut bytes = Vec::new();
             zip.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();

@@ -22,6 +22,7 @@
 
 pub mod atomic;
 mod checkpoint;
+mod digest;
 pub mod folder;
 mod key_map;
 pub mod muted;
@@ -32,6 +33,7 @@ pub mod torch;
 pub mod writer;
 
 pub use checkpoint::{Checkpoint, CheckpointKind, CheckpointSource, LoadOptions};
+pub use digest::Digest;
 pub use report::{LoadReport, Mismatch};
 pub use tensor::{Dtype, StorageRef, TensorRef};
 

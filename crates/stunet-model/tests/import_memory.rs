@@ -4,7 +4,12 @@
 //! measured by `cargo test --release --test import_memory -- --ignored --nocapture`, which needs
 //! 18 GB of disk in the temporary folder and 7 GB of memory.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout
+)]
 
 use burn::tensor::{Device, TensorData};
 use std::sync::Mutex;

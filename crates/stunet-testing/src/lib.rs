@@ -7,7 +7,7 @@
 //! * [`compare`] holds two arrays against each other by peak and by RMSE,
 //! * [`phantom`] is a CT that may be given away,
 //! * [`nifti_bytes`] writes files byte by byte, wrong ones too.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod compare;

@@ -6,7 +6,7 @@
 //! cargo test --release --test recompute_memory -- --ignored --nocapture --exact kept
 //! cargo test --release --test recompute_memory -- --ignored --nocapture --exact recomputed
 //! ```
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_macros, clippy::unwrap_used)]
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::time::Instant;

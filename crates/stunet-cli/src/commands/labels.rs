@@ -18,7 +18,7 @@ pub fn run(args: &LabelsArgs) -> anyhow::Result<()> {
         return output::json(&by_name);
     }
     for (value, name) in labels {
-        output::line(&format!("{value}\t{name}"))?;
+        output::cells(&[&value.to_string(), &name])?;
     }
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! `stunet predict`: from files to labelmaps.
 
+mod already;
 mod pipeline;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use ndarray::Array3;
+use stunet::data::geometry::Geometry;
 use stunet::data::nifti;
 use stunet::data::plans;
 use stunet::data::preprocess::memory_bytes;
@@ -14,13 +17,13 @@ use stunet::device::{self, Chosen};
 use stunet::infer::model::FoldReport;
 use stunet::infer::{
     self, Event, InferError, Measure, Model, OpenOptions, PredictOptions, Prediction, Prepared,
-    ProbabilityFormat,
+    ProbabilityFormat, Record,
 };
 
 use crate::args::{Accumulation, Confidence, Mode, PredictArgs, Probabilities, Reference};
 use crate::failure::{self, Interrupted, Told};
 use crate::interrupt;
-use crate::jobs::{Job, Work, check_writable, jobs, remove_leftovers};
+use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
@@ -29,35 +32,32 @@ use crate::report::{
     self, CaseReport, CaseResult, ModelReport, Report, Seconds, Status, count_labels,
     tell_passed_over,
 };
+use already::Work;
 use pipeline::{Ended, Stages, run as run_pipeline};
 
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "window")?;
     let chosen = device::choose(&args.device)?;
-    let Work { jobs, passed_over, part } = jobs(args, &Environment::read())?;
+    let found = jobs(args, &Environment::read())?;
     if !args.quiet {
-        tell_passed_over(&args.input[0], &passed_over);
+        tell_passed_over(&args.input[0], &found.passed_over);
     }
-    if let Some(part) = part {
-        say(args, &part)?;
+    if let Some(part) = &found.part {
+        say(args, part)?;
     }
-    let (done, todo): (Vec<_>, Vec<_>) =
-        jobs.into_iter().partition(|job| !args.overwrite && job.output.exists());
+    let jobs = found.jobs;
     if let Some(report) = &args.json {
         check_writable(report)?;
     }
-
-    let mut report = Report::new();
-    report.passed_over = report::passed_over(&passed_over);
-    for job in done {
-        say(args, &format!("{}: skipped, exists: {}", job.case.name, job.output.display()))?;
-        report.cases.push(case_report(job, Status::Skipped));
+    // What is missing is to be written: better told before a model of gigabytes is read.
+    if let Some(first) = jobs.iter().find(|job| args.overwrite || !job.output.exists()) {
+        check_writable(&first.output)?;
     }
-    let outcome = match todo.is_empty() {
-        true => Ok(()),
-        false => predict_all(args, &chosen, todo, &mut report),
-    };
+    let mut report = Report::new();
+    // Opened even where every output is there: only the model tells whether they are its own.
+    let session = Session::open(args, &chosen, &mut report)?;
+    let outcome = predict_all(&session, jobs, &mut report);
     // What was done before an interruption is told as well.
     if let Some(path) = &args.json
         && (outcome.is_ok() || !report.cases.is_empty())
@@ -67,41 +67,44 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     outcome
 }
 
-fn predict_all(
-    args: &PredictArgs,
-    chosen: &Chosen,
-    todo: Vec<Job>,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    check_writable(&todo[0].output)?;
-    remove_leftovers(&todo);
-    let session = Session::open(args, chosen, report)?;
+fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> anyhow::Result<()> {
+    remove_leftovers(&jobs);
+    let already::Sorted { todo, done, foreign } =
+        already::sort(session.args, &session.record, jobs);
+    if interrupt::asked() {
+        return Err(Interrupted.into());
+    }
+    for job in done {
+        session.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
+        report.cases.push(case_report(job, Status::Skipped));
+    }
+    for (job, error) in foreign {
+        session.failed(&job, &error);
+        report.fail(case_report(job, Status::Failed), &error);
+    }
     let clock = Instant::now();
     // Memory that is bounded holds one case at a time.
-    let ahead = if args.max_memory.is_some() { 0 } else { 1 };
+    let ahead = if session.args.max_memory.is_some() { 0 } else { 1 };
     let mut interrupted = false;
-    let ended = run_pipeline(&session, todo, ahead);
-    for Ended { job, outcome } in ended {
+    let worked = !todo.is_empty();
+    for Ended { work, outcome } in run_pipeline(session, todo, ahead) {
         match outcome {
             Ok(result) => {
-                let case = case_report(job, Status::Predicted);
+                let case = case_report(work.job, Status::Predicted);
                 report.cases.push(CaseReport { result: Some(result), ..case });
             }
             Err(error) if error.is::<Interrupted>() => interrupted = true,
-            Err(error) => {
-                let error = failure::describe(&error);
-                let case = case_report(job, Status::Failed);
-                report.cases.push(CaseReport { error: Some(error), ..case });
-            }
+            Err(error) => report.fail(case_report(work.job, Status::Failed), &error),
         }
     }
-    report.sum_up(clock.elapsed().as_secs_f64(), machine::own_memory().map(|(_, peak)| peak));
-    if !session.alone() {
-        session.sum_up(report)?;
+    let failed = report.count(Status::Failed);
+    if worked || failed > 0 {
+        report.sum_up(clock.elapsed().as_secs_f64(), machine::own_memory().map(|(_, peak)| peak));
+        session.sum_up(report);
     }
-    match (interrupted, report.count(Status::Failed)) {
+    match (interrupted, failed) {
         (true, _) => Err(Interrupted.into()),
-        (_, 0) => Ok(()),
+        (_, 0) => session.said(),
         _ => Err(Told.into()),
     }
 }
@@ -111,8 +114,12 @@ struct Session<'a> {
     args: &'a PredictArgs,
     device: &'a Chosen,
     model: Model,
+    /// What makes the outputs, but for their input.
+    record: Record,
     /// Seconds of a pass over a window in the case before.
     pass_secs: Mutex<Option<f64>>,
+    /// Why nothing more is said on standard output.
+    unsaid: Mutex<Option<anyhow::Error>>,
 }
 
 impl<'a> Session<'a> {
@@ -129,6 +136,7 @@ impl<'a> Session<'a> {
         };
         let description = model.description();
         check_folds(args, &description.folds)?;
+        let record = Record::new(&model, &settings(args))?;
         let size = description.config.size();
         report.device = Some(chosen.name.clone());
         report.model = Some(ModelReport {
@@ -137,6 +145,7 @@ impl<'a> Session<'a> {
             size,
             network: description.config.clone(),
             folds: description.folds.iter().map(|fold| fold.fold.clone()).collect(),
+            digest: model.digest().to_owned(),
             notes: description.notes.clone(),
             load_secs: clock.elapsed().as_secs_f64(),
         });
@@ -147,11 +156,29 @@ impl<'a> Session<'a> {
         let name = size.map_or("custom", |size| size.name());
         let classes = description.config.num_classes;
         let line = format!("STU-Net {name}, {classes} classes{folds}, on {}", chosen.name);
-        say(args, &line)?;
-        for note in &description.notes {
-            say(args, &format!("note: {note}"))?;
+        let (pass_secs, unsaid) = Default::default();
+        let session = Self { args, device: chosen, model, record, pass_secs, unsaid };
+        session.say(&line);
+        for note in &session.model.description().notes {
+            session.say(&format!("note: {note}"));
         }
-        Ok(Self { args, device: chosen, model, pass_secs: Mutex::default() })
+        Ok(session)
+    }
+
+    /// Says something, unless that has failed before: cases go on where nobody can be told of them.
+    fn say(&self, line: &str) {
+        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.args.quiet && unsaid.is_none() {
+            *unsaid = output::line(line).err();
+        }
+    }
+
+    /// Whether all could be said.
+    fn said(&self) -> anyhow::Result<()> {
+        match self.unsaid.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 
     /// Whether a single case was asked for.
@@ -182,44 +209,29 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn predict_options(&self, job: &Job) -> anyhow::Result<PredictOptions> {
-        let args = self.args;
-        let probability_format = match args.save_probabilities {
-            Some(Probabilities::Npz) => ProbabilityFormat::Npz,
-            _ => ProbabilityFormat::Zarr,
-        };
-        let save_probabilities =
-            args.save_probabilities.map(|_| job.probabilities(probability_format.ending()));
-        if let Some(path) = &save_probabilities {
+    /// Where the probabilities of a case go, if they are wanted.
+    fn probabilities(&self, job: &Job) -> Option<PathBuf> {
+        self.args.save_probabilities.map(|form| job.probabilities(format_of(form).ending()))
+    }
+
+    fn predict_options(&self, work: &Work, record: &Record) -> anyhow::Result<PredictOptions> {
+        let path = self.probabilities(&work.job).filter(|_| work.lacks.probabilities);
+        if let Some(path) = &path {
             make_parent(path)?;
         }
         Ok(PredictOptions {
-            mode: match args.mode {
-                Mode::Normal => infer::Mode::Normal,
-                Mode::Fast => infer::Mode::Fast,
-                Mode::Fastest => infer::Mode::Fastest,
-            },
-            step_size: args.step_size,
-            mirror: !args.disable_tta,
-            accumulation: args.accumulation.map(|precision| match precision {
-                Accumulation::F32 => plans::Accumulation::F32,
-                Accumulation::F16 => plans::Accumulation::F16,
-            }),
-            save_probabilities,
-            probability_format,
-            confidence: args.confidence.map(|measure| match measure {
-                Confidence::Margin => Measure::Margin,
-                Confidence::Entropy => Measure::Entropy,
-            }),
+            save_probabilities: path,
+            record: Some(record.text()),
             memory_bytes: self.allowed(),
             own_memory: !matches!(self.device.name.as_str(), "cpu" | "ndarray"),
-            device_sums_bytes: args.device_memory.unwrap_or(0),
+            device_sums_bytes: self.args.device_memory.unwrap_or(0),
             pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
+            ..settings(self.args)
         })
     }
 
     /// One line about what a case will take.
-    fn tell_plan(&self, job: &Job, event: Event) -> anyhow::Result<()> {
+    fn tell_plan(&self, job: &Job, event: Event) {
         let Event::Plan {
             num_tiles,
             num_windows,
@@ -230,7 +242,7 @@ impl<'a> Session<'a> {
             secs,
         } = event
         else {
-            return Ok(());
+            return;
         };
         let parts = match num_tiles {
             1 => String::new(),
@@ -250,12 +262,12 @@ impl<'a> Session<'a> {
             output::bytes(sums_bytes),
             time.unwrap_or_default(),
         );
-        say(self.args, &line)
+        self.say(&line);
     }
 
     /// One line about all cases.
-    fn sum_up(&self, report: &Report) -> anyhow::Result<()> {
-        let Some(summary) = &report.summary else { return Ok(()) };
+    fn sum_up(&self, report: &Report) {
+        let Some(summary) = report.summary.as_ref().filter(|_| !self.alone()) else { return };
         let peak =
             summary.peak_memory_bytes.map(|peak| format!(", {} of memory", output::bytes(peak)));
         let line = format!(
@@ -267,11 +279,11 @@ impl<'a> Session<'a> {
             summary.voxels_per_sec / 1e6,
             peak.unwrap_or_default(),
         );
-        say(self.args, &line)
+        self.say(&line);
     }
 
     /// One line about a finished case.
-    fn tell(&self, job: &Job, result: &CaseResult) -> anyhow::Result<()> {
+    fn tell(&self, job: &Job, result: &CaseResult) {
         let foreground = &result.labels[1..];
         let found = foreground.iter().filter(|label| label.voxels > 0).count();
         let line = format!(
@@ -283,7 +295,7 @@ impl<'a> Session<'a> {
             self.device.name,
             job.output.display(),
         );
-        say(self.args, &line)
+        self.say(&line);
     }
 }
 
@@ -291,63 +303,91 @@ impl<'a> Session<'a> {
 struct Read {
     prepared: Prepared,
     read_secs: f64,
+    /// What makes its outputs.
+    record: Record,
+}
+
+/// A case behind the network.
+struct Predicted {
+    prediction: Prediction,
+    read_secs: f64,
+    record: Record,
+}
+
+impl Session<'_> {
+    /// Writes how sure the labels are, where that is wanted and not there; returns where it is.
+    fn write_confidence(
+        &self,
+        work: &Work,
+        volume: Option<&Array3<u8>>,
+        geometry: &Geometry,
+        record: &Record,
+    ) -> anyhow::Result<Option<PathBuf>> {
+        let (Some(volume), Some(measure)) = (volume, self.args.confidence) else {
+            return Ok(None);
+        };
+        let path = work.job.confidence();
+        if work.lacks.confidence {
+            make_parent(&path)?;
+            let note = record.with_confidence(measure_of(measure)).text();
+            nifti::write_bytes(&path, volume, geometry, Some(&note))?;
+        }
+        Ok(Some(path))
+    }
 }
 
 impl Stages for Session<'_> {
     type Read = Read;
-    type Predicted = (Prediction, f64);
+    type Predicted = Predicted;
     type Written = CaseResult;
 
-    fn read(&self, job: &Job) -> anyhow::Result<Read> {
+    fn read(&self, work: &Work) -> anyhow::Result<Read> {
+        let job = &work.job;
         check_writable(&job.output)?;
         job.check_channels(self.model.plans().num_channels())?;
         self.check_memory(job)?;
         let clock = Instant::now();
+        let record = self.record.with_input(&job.case.files)?;
         let scan = nifti::read_scan(&job.case.files)?;
         let read_secs = clock.elapsed().as_secs_f64();
         let prepared = infer::prepare_scan(&self.model, &scan)
             .map_err(|error| with_file(error, &job.case.files[0]))?;
-        Ok(Read { prepared, read_secs })
+        Ok(Read { prepared, read_secs, record })
     }
 
-    fn predict(&self, job: &Job, title: String, read: Read) -> anyhow::Result<Self::Predicted> {
-        let options = self.predict_options(job)?;
+    fn predict(&self, work: &Work, title: String, read: Read) -> anyhow::Result<Predicted> {
+        let job = &work.job;
+        let Read { prepared, read_secs, record } = read;
+        let options = self.predict_options(work, &record)?;
         let progress = Progress::new(title, self.args.quiet);
-        let mut told = Ok(());
-        let prediction =
-            infer::predict_prepared(&self.model, read.prepared, &options, &mut |event| {
-                progress.hear(event);
-                if let Event::Plan { .. } = event {
-                    told = self.tell_plan(job, event);
-                }
-                interrupt::flow()
-            });
-        told?;
+        let prediction = infer::predict_prepared(&self.model, prepared, &options, &mut |event| {
+            progress.hear(event);
+            self.tell_plan(job, event);
+            interrupt::flow()
+        });
         let prediction = prediction.map_err(|error| with_file(error, &job.case.files[0]))?;
         let done = &prediction.report;
         let passes = done.num_windows * done.num_passes;
         let secs = done.timings.windows_secs / passes.max(1) as f64;
         *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(secs);
-        Ok((prediction, read.read_secs))
+        Ok(Predicted { prediction, read_secs, record })
     }
 
-    fn write(&self, job: &Job, (prediction, read): Self::Predicted) -> anyhow::Result<CaseResult> {
+    fn write(&self, work: &Work, predicted: Predicted) -> anyhow::Result<CaseResult> {
         let clock = Instant::now();
-        make_parent(&job.output)?;
-        let Prediction { labelmap, probabilities, confidence, report, .. } = prediction;
+        let Predicted { prediction, read_secs: read, record } = predicted;
+        let Prediction { labelmap, confidence, report, .. } = prediction;
+        record.check_input()?;
+        let job = &work.job;
         let geometry = labelmap.geometry.clone();
-        let confidence_path = match &confidence {
-            None => None,
-            Some(volume) => {
-                let path = job.confidence();
-                make_parent(&path)?;
-                nifti::write_bytes(&path, volume, &geometry)?;
-                Some(path)
-            }
-        };
+        let confidence_path =
+            self.write_confidence(work, confidence.as_ref(), &geometry, &record)?;
         let labels = count_labels(&labelmap, self.model.labels(), confidence.as_ref());
-        // Last of all: a case with a labelmap is complete.
-        nifti::write_compact_labelmap(&job.output, &labelmap, self.model.labels().max_value())?;
+        if work.lacks.labelmap {
+            make_parent(&job.output)?;
+            let most = self.model.labels().max_value();
+            nifti::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
+        }
         let timings = report.timings;
         let write = clock.elapsed().as_secs_f64();
         let seconds = Seconds {
@@ -370,12 +410,12 @@ impl Stages for Session<'_> {
             voxels_per_sec: voxels as f64 / seconds.total.max(1e-9),
             peak_memory_bytes: machine::own_memory().map(|(_, peak)| peak),
             seconds,
-            probabilities,
+            probabilities: self.probabilities(job),
             confidence: confidence_path,
             labels,
             prediction: report,
         };
-        self.tell(job, &result)?;
+        self.tell(job, &result);
         Ok(result)
     }
 
@@ -400,6 +440,40 @@ fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptio
         Reference::V28 => plans::Reference::NnUNetV28,
     });
     Ok(options)
+}
+
+/// What was chosen about every case, as far as voxels depend on it.
+fn settings(args: &PredictArgs) -> PredictOptions {
+    PredictOptions {
+        mode: match args.mode {
+            Mode::Normal => infer::Mode::Normal,
+            Mode::Fast => infer::Mode::Fast,
+            Mode::Fastest => infer::Mode::Fastest,
+        },
+        step_size: args.step_size,
+        mirror: !args.disable_tta,
+        accumulation: args.accumulation.map(|precision| match precision {
+            Accumulation::F32 => plans::Accumulation::F32,
+            Accumulation::F16 => plans::Accumulation::F16,
+        }),
+        probability_format: args.save_probabilities.map(format_of).unwrap_or_default(),
+        confidence: args.confidence.map(measure_of),
+        ..PredictOptions::default()
+    }
+}
+
+fn format_of(form: Probabilities) -> ProbabilityFormat {
+    match form {
+        Probabilities::Npz => ProbabilityFormat::Npz,
+        Probabilities::Zarr => ProbabilityFormat::Zarr,
+    }
+}
+
+fn measure_of(measure: Confidence) -> Measure {
+    match measure {
+        Confidence::Margin => Measure::Margin,
+        Confidence::Entropy => Measure::Entropy,
+    }
 }
 
 /// A model that is a single file or folder has no folds to choose from; `-f 0` and `-f all` mean
@@ -430,10 +504,6 @@ fn make_parent(file: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make the folder {}", folder.display())),
         None => Ok(()),
     }
-}
-
-fn say(args: &PredictArgs, line: &str) -> anyhow::Result<()> {
-    if args.quiet { Ok(()) } else { output::line(line) }
 }
 
 fn case_report(job: Job, status: Status) -> CaseReport {

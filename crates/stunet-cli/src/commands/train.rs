@@ -49,6 +49,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
                 "expected a new run, found one; go on with --continue, or remove it: {}",
                 fold.path.display()
             );
+            // They would be taken for this run's at its end.
+            for results in ["model", "validation"].map(|name| fold.path.join(name)) {
+                ensure!(
+                    !results.exists(),
+                    "expected a new run, found results of another one; move them elsewhere: {}",
+                    results.display()
+                );
+            }
             (Settings::new(args, &dataset)?, None)
         }
     };

@@ -1,7 +1,7 @@
 //! Bytes to voxels, in one pass and in pieces.
 
 use super::header::{self, Header};
-use super::{names, orientation};
+use super::{names, note, orientation};
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
 use flate2::read::MultiGzDecoder;
@@ -61,6 +61,15 @@ pub(super) fn read_grid(path: &Path) -> Result<(Geometry, usize)> {
     let (_, header) = open(path)?;
     let (channels, shape) = header.shape()?;
     Ok((orientation::geometry(&header, shape)?, channels))
+}
+
+/// Reads the comments in the header's extensions.
+pub(super) fn read_notes(path: &Path) -> Result<Vec<String>> {
+    let (mut source, header) = open(path)?;
+    let gap = header.vox_offset.saturating_sub(source.position).min(note::MAX_BYTES as u64);
+    let mut bytes = vec![0; gap as usize];
+    let found = source.fill(&mut bytes)?;
+    Ok(note::decode(&bytes[..found], header.little_endian))
 }
 
 /// Reads and checks everything.

@@ -2,7 +2,7 @@
 
 use super::gzip::ParallelGzip;
 use super::header::{SIZE_1, SIZE_2};
-use super::orientation;
+use super::{note, orientation};
 use crate::error::{DataError, Result};
 use crate::files;
 use crate::geometry::Geometry;
@@ -22,22 +22,27 @@ use std::path::Path;
 /// When the folder is missing or not writable, the disk is full, or the ending is another one.
 /// Nothing is left under `path` then.
 pub fn write_labelmap(path: &Path, labels: &LabelMap, max_label: u16) -> Result<()> {
-    write_words(path, &labels.data, &labels.geometry, max_label)
+    write_words(path, &labels.data, &labels.geometry, max_label, None)
 }
 
-/// As [`write_labelmap`], for the labels of a prediction.
+/// As [`write_labelmap`], for the labels of a prediction; a note goes into an extension of the header,
+/// where [`read_notes`](super::read_notes) finds it.
 ///
 /// # Errors
 /// As [`write_labelmap`].
-pub fn write_compact_labelmap(path: &Path, labels: &CompactLabelMap, max_label: u16) -> Result<()> {
-    match &labels.voxels {
+pub fn write_compact_labelmap(
+    path: &Path,
+    labels: &CompactLabelMap,
+    max_label: u16,
+    note: Option<&str>,
+) -> Result<()> {
+    let CompactLabelMap { voxels, geometry } = labels;
+    match voxels {
         LabelVoxels::Bytes(values) if LabelVoxels::bytes_each(max_label) == 1 => {
-            write_bytes(path, values, &labels.geometry)
+            write_bytes(path, values, geometry, note)
         }
-        LabelVoxels::Bytes(_) => {
-            write_words(path, &labels.voxels.to_words(), &labels.geometry, max_label)
-        }
-        LabelVoxels::Words(values) => write_words(path, values, &labels.geometry, max_label),
+        LabelVoxels::Bytes(_) => write_words(path, &voxels.to_words(), geometry, max_label, note),
+        LabelVoxels::Words(values) => write_words(path, values, geometry, max_label, note),
     }
 }
 
@@ -46,14 +51,19 @@ fn write_words(
     labels: &Array3<u16>,
     geometry: &Geometry,
     max_label: u16,
+    note: Option<&str>,
 ) -> Result<()> {
     let largest = labels.iter().copied().max().unwrap_or(0).max(max_label);
     let values = labels.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     if largest <= u16::from(u8::MAX) {
-        write(path, geometry, 1, DataType::U8, values, |v| [*v as u8])
+        write(path, Head { geometry, channels: 1, datatype: DataType::U8, note }, values, |v| {
+            [*v as u8]
+        })
     } else {
-        write(path, geometry, 1, DataType::U16, values, |v| v.to_le_bytes())
+        write(path, Head { geometry, channels: 1, datatype: DataType::U16, note }, values, |v| {
+            v.to_le_bytes()
+        })
     }
 }
 
@@ -64,18 +74,25 @@ fn write_words(
 pub fn write_image(path: &Path, image: &Image) -> Result<()> {
     let values = image.data.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
-    let channels = image.num_channels();
-    write(path, &image.geometry, channels, DataType::F32, values, |v| v.to_le_bytes())
+    let (geometry, channels) = (&image.geometry, image.num_channels());
+    let head = Head { geometry, channels, datatype: DataType::F32, note: None };
+    write(path, head, values, |v| v.to_le_bytes())
 }
 
-/// Writes a volume of bytes, such as how sure each label is.
+/// Writes a volume of bytes, such as how sure each label is, with a note as in
+/// [`write_compact_labelmap`].
 ///
 /// # Errors
 /// As [`write_labelmap`].
-pub fn write_bytes(path: &Path, volume: &Array3<u8>, geometry: &Geometry) -> Result<()> {
+pub fn write_bytes(
+    path: &Path,
+    volume: &Array3<u8>,
+    geometry: &Geometry,
+    note: Option<&str>,
+) -> Result<()> {
     let values = volume.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
-    write(path, geometry, 1, DataType::U8, values, |v| [*v])
+    write(path, Head { geometry, channels: 1, datatype: DataType::U8, note }, values, |v| [*v])
 }
 
 /// Labels and CT shrink little more at higher levels, which take several times as long.
@@ -99,18 +116,26 @@ impl DataType {
     }
 }
 
-fn write<T, const N: usize>(
-    path: &Path,
-    geometry: &Geometry,
+/// What stands before the voxels.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    geometry: &'a Geometry,
     channels: usize,
     datatype: DataType,
+    note: Option<&'a str>,
+}
+
+fn write<T, const N: usize>(
+    path: &Path,
+    head: Head<'_>,
     values: &[T],
     to_bytes: impl Fn(&T) -> [u8; N],
 ) -> Result<()> {
-    if geometry.shape().iter().product::<usize>() * channels != values.len() {
+    let shape = head.geometry.shape();
+    if shape.iter().product::<usize>() * head.channels != values.len() {
         return Err(DataError::Mismatch {
             what: "number of voxels",
-            expected: format!("{:?} × {channels}", geometry.shape()),
+            expected: format!("{shape:?} × {}", head.channels),
             found: values.len().to_string(),
         }
         .at(path));
@@ -123,7 +148,7 @@ fn write<T, const N: usize>(
         }
         .at(path));
     }
-    let header = header(geometry, channels, datatype);
+    let header = header(head);
     let body = |out: &mut dyn Write| -> std::io::Result<()> {
         out.write_all(&header)?;
         let mut piece = Vec::with_capacity(N << 16);
@@ -148,19 +173,22 @@ fn write<T, const N: usize>(
 }
 
 /// A version 1 header, or version 2 where an axis is too long for it.
-fn header(geometry: &Geometry, channels: usize, datatype: DataType) -> Vec<u8> {
-    let [z, y, x] = geometry.shape();
-    let dims = [x, y, z, channels];
-    let num_dims = match channels {
-        1 if geometry.is_plane() => 2,
+fn header(head: Head<'_>) -> Vec<u8> {
+    let [z, y, x] = head.geometry.shape();
+    let dims = [x, y, z, head.channels];
+    let num_dims = match head.channels {
+        1 if head.geometry.is_plane() => 2,
         1 => 3,
         _ => 4,
     };
-    if dims.iter().any(|n| *n > i16::MAX as usize) {
-        header_2(geometry, num_dims, dims, datatype)
+    let extension = note::encode(head.note);
+    let mut bytes = if dims.iter().any(|n| *n > i16::MAX as usize) {
+        header_2(head.geometry, num_dims, dims, head.datatype, SIZE_2 + extension.len())
     } else {
-        header_1(geometry, num_dims, dims, datatype)
-    }
+        header_1(head.geometry, num_dims, dims, head.datatype, SIZE_1 + extension.len())
+    };
+    bytes.extend(extension);
+    bytes
 }
 
 /// Quaternion, offset and rows of the affine.
@@ -187,8 +215,14 @@ fn forms(geometry: &Geometry) -> Forms {
 const XFORM_SCANNER: i16 = 1;
 const UNITS_MM: u8 = 2;
 
-fn header_1(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -> Vec<u8> {
-    let mut bytes = vec![0; SIZE_1 + 4];
+fn header_1(
+    g: &Geometry,
+    num_dims: i16,
+    dims: [usize; 4],
+    datatype: DataType,
+    voxels_at: usize,
+) -> Vec<u8> {
+    let mut bytes = vec![0; SIZE_1];
     let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
     let forms = forms(g);
     let (code, bits) = datatype.code_and_bits();
@@ -205,7 +239,7 @@ fn header_1(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -
         values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()
     };
     put(76, &f32s(&forms.pixdim));
-    put(108, &f32s(&[(SIZE_1 + 4) as f64, 1.0, 0.0]));
+    put(108, &f32s(&[voxels_at as f64, 1.0, 0.0]));
     put(123, &[UNITS_MM]);
     put(252, &XFORM_SCANNER.to_le_bytes());
     put(254, &XFORM_SCANNER.to_le_bytes());
@@ -216,8 +250,14 @@ fn header_1(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -
     bytes
 }
 
-fn header_2(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -> Vec<u8> {
-    let mut bytes = vec![0; SIZE_2 + 4];
+fn header_2(
+    g: &Geometry,
+    num_dims: i16,
+    dims: [usize; 4],
+    datatype: DataType,
+    voxels_at: usize,
+) -> Vec<u8> {
+    let mut bytes = vec![0; SIZE_2];
     let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
     let forms = forms(g);
     let (code, bits) = datatype.code_and_bits();
@@ -233,7 +273,7 @@ fn header_2(g: &Geometry, num_dims: i16, dims: [usize; 4], datatype: DataType) -
     let f64s =
         |values: &[f64]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
     put(104, &f64s(&forms.pixdim));
-    put(168, &((SIZE_2 + 4) as i64).to_le_bytes());
+    put(168, &(voxels_at as i64).to_le_bytes());
     put(176, &f64s(&[1.0, 0.0]));
     put(344, &i32::from(XFORM_SCANNER).to_le_bytes());
     put(348, &i32::from(XFORM_SCANNER).to_le_bytes());

@@ -62,7 +62,7 @@ impl Spool {
         Ok(())
     }
 
-    pub fn finish(self, frame: &Frame) -> Result<NamedTempFile> {
+    pub fn finish(self, frame: &Frame, note: Option<&str>) -> Result<NamedTempFile> {
         let archive = files::unfinished(&self.target)?;
         let mut zip = zip::ZipWriter::new(Muted::new(BufWriter::new(archive.reopen()?)));
         // Level 1: probabilities are mostly zeros or noise, and this is the slowest step.
@@ -78,6 +78,9 @@ impl Spool {
             let mut placed = outside.repeat(frame.shape.iter().product());
             self.place(class, &written.index, frame, &mut placed)?;
             zip.write_all(&placed)?;
+        }
+        if let Some(note) = note {
+            zip.set_comment(note)?;
         }
         zip.finish()?.into_inner()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
         drop(written);

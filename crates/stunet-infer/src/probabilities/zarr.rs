@@ -45,7 +45,7 @@ impl ZarrZip {
         zip.write_all(&packed)
     }
 
-    pub fn finish(self, frame: &Frame) -> Result<NamedTempFile> {
+    pub fn finish(self, frame: &Frame, note: Option<&str>) -> Result<NamedTempFile> {
         let Extent { kind, num_classes, shape: [z, y, x] } = self.extent;
         let header = json!({
             "zarr_format": 2,
@@ -68,6 +68,9 @@ impl ZarrZip {
         for (name, value) in [(".zarray", header), (".zattrs", attributes)] {
             zip.start_file(name, stored())?;
             serde_json::to_writer(&mut zip, &value)?;
+        }
+        if let Some(note) = note {
+            zip.set_comment(note)?;
         }
         zip.finish()?.into_inner()?.into_inner().map_err(|e| e.into_error())?.sync_all()?;
         Ok(self.archive)

@@ -1,5 +1,6 @@
 //! Checkpoints of nnU-Net: which tensors they hold, and loading them into a network.
 
+use super::digest::Digesting;
 use super::key_map::{WITNESS, own_name};
 use super::pickle::{self, Value};
 use super::report::{LoadReport, Mismatch};
@@ -271,8 +272,11 @@ impl Checkpoint {
         device: &Device,
         options: &LoadOptions,
     ) -> Result<(StuNet, LoadReport), ModelError> {
-        let (mut source, report) = self.source(config, options)?;
-        Ok((StuNet::from_source(config, &mut source, device)?, report))
+        let (mut source, mut report) = self.source(config, options)?;
+        let mut source = Digesting::new(&mut source);
+        let network = StuNet::from_source(config, &mut source, device)?;
+        report.digest = Some(source.finish());
+        Ok((network, report))
     }
 
     /// The checkpoint as a source of parameters for a network of a given configuration.

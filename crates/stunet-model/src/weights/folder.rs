@@ -5,6 +5,7 @@
 //! The weights are memory-mapped: on the CPU an `f32` network uses the file's pages as they are.
 //! Both files appear whole or not at all.
 
+use super::digest::Digesting;
 use super::{atomic, values};
 use crate::weights::LoadReport;
 use crate::weights::report::Mismatch;
@@ -303,13 +304,15 @@ impl ModelFolder {
     /// When the values do not match their checksum.
     pub fn load(&self, device: &Device) -> Result<(StuNet, LoadReport), ModelError> {
         let mut source = FolderSource { folder: self, crc32: crc32fast::Hasher::new() };
-        let network = StuNet::from_source(&self.config, &mut source, device)?;
+        let mut digesting = Digesting::new(&mut source);
+        let network = StuNet::from_source(&self.config, &mut digesting, device)?;
+        let digest = digesting.finish();
         let found = format!("{:08x}", source.crc32.finalize());
         if found != self.crc32 {
             let expected = format!("weights with checksum {:.8}", self.crc32);
             return Err(ModelError::checkpoint(&self.path, expected, found + ": corrupt"));
         }
-        Ok((network, self.compare()))
+        Ok((network, LoadReport { digest: Some(digest), ..self.compare() }))
     }
 
     fn compare(&self) -> LoadReport {

@@ -13,6 +13,8 @@ pub struct LoadReport {
     pub unused: Vec<String>,
     /// Parameters that the file has in another shape.
     pub mismatched: Vec<Mismatch>,
+    /// [Digest](crate::StuNet::digest) of the network; none before its values have been read.
+    pub digest: Option<String>,
 }
 
 /// A parameter that the file has in another shape.

@@ -4,8 +4,11 @@
 //! Between two stages there is room for one case: whoever is ahead waits, and memory is bounded by a
 //! few cases however many there are. A case that fails leaves the line; the others go on.
 
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use anyhow::anyhow;
+
+use super::already::Work;
 use crate::failure::{Interrupted, shielded};
 use crate::interrupt;
 use crate::jobs::Job;
@@ -20,16 +23,16 @@ pub trait Stages: Sync {
     type Written: Send;
 
     /// From its files to the network's volume.
-    fn read(&self, job: &Job) -> anyhow::Result<Self::Read>;
+    fn read(&self, work: &Work) -> anyhow::Result<Self::Read>;
     /// Through the network.
     fn predict(
         &self,
-        job: &Job,
+        work: &Work,
         title: String,
         read: Self::Read,
     ) -> anyhow::Result<Self::Predicted>;
     /// To its files.
-    fn write(&self, job: &Job, predicted: Self::Predicted) -> anyhow::Result<Self::Written>;
+    fn write(&self, work: &Work, predicted: Self::Predicted) -> anyhow::Result<Self::Written>;
     /// Told as soon as it is known; not of interruptions.
     fn failed(&self, job: &Job, error: &anyhow::Error);
 }
@@ -37,7 +40,7 @@ pub trait Stages: Sync {
 /// A case that left the line, at its end or before.
 pub struct Ended<T> {
     /// The case.
-    pub job: Job,
+    pub work: Work,
     /// What it became, or why not.
     pub outcome: anyhow::Result<T>,
 }
@@ -45,54 +48,76 @@ pub struct Ended<T> {
 /// A case between two stages, or one that failed on the way.
 struct Item<T> {
     index: usize,
-    job: Job,
+    work: Work,
     content: anyhow::Result<T>,
 }
 
 /// Runs every case; `ahead` cases are read while one is in the network, none when it is 0.
 ///
 /// Returns the cases in their order; those that were not begun before an interruption are left out.
-pub fn run<S: Stages>(stages: &S, jobs: Vec<Job>, ahead: usize) -> Vec<Ended<S::Written>> {
-    let total = jobs.len();
+///
+/// Each thread owns its ends of the channels: however it ends, by a panic too, its neighbours find
+/// them closed and end as well. A case that was lost that way is returned as one that failed.
+pub fn run<S: Stages>(stages: &S, all: Vec<Work>, ahead: usize) -> Vec<Ended<S::Written>> {
+    let total = all.len();
     let (to_network, read) = sync_channel(ahead.saturating_sub(1));
     let (to_writer, predicted) = sync_channel(0);
     let (to_end, ended) = channel();
     // With nothing ahead, a case is begun when its predecessor has left the line.
     let (give_turn, turn) = sync_channel::<()>(total + 1);
     let turn = (ahead == 0).then_some(turn);
-    let mut ended: Vec<Item<S::Written>> = std::thread::scope(|scope| {
-        scope.spawn(move || read_all(stages, jobs, &to_network, turn.as_ref()));
-        scope.spawn(move || {
-            write_all(stages, &predicted, &mut |item| {
-                // Receivers outlive this thread, or nobody wants to know any more.
-                let _ = to_end.send(item);
-                let _ = give_turn.try_send(());
-            });
-        });
-        predict_all(stages, &read, &to_writer, total);
-        drop(to_writer);
-        ended.iter().collect()
+    let cases = all.clone();
+    let whole = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| shielded(|| Ok(read_all(stages, cases, to_network, turn))));
+        let writer =
+            scope.spawn(|| shielded(|| Ok(write_all(stages, predicted, to_end, give_turn))));
+        let network = shielded(|| Ok(predict_all(stages, read, to_writer, total)));
+        let join = |ended: std::thread::Result<anyhow::Result<()>>| {
+            ended.unwrap_or_else(|_| Err(anyhow!("a thread has ended")))
+        };
+        join(reader.join()).and(network).and(join(writer.join()))
     });
+    let mut ended: Vec<_> = ended.iter().collect();
+    if let Err(error) = whole {
+        give_up_lost(stages, &all, &mut ended, &error);
+    }
     ended.sort_by_key(|item| item.index);
-    ended.into_iter().map(|item| Ended { job: item.job, outcome: item.content }).collect()
+    ended.into_iter().map(|item| Ended { work: item.work, outcome: item.content }).collect()
+}
+
+/// Adds the cases that went down with a thread.
+fn give_up_lost<S: Stages>(
+    stages: &S,
+    all: &[Work],
+    ended: &mut Vec<Item<S::Written>>,
+    error: &anyhow::Error,
+) {
+    for (index, work) in all.iter().enumerate() {
+        if ended.iter().all(|item| item.index != index) {
+            let error = anyhow!("{error:#}");
+            // Where it cannot be told, it is at least returned.
+            let _ = shielded(|| Ok(stages.failed(&work.job, &error)));
+            ended.push(Item { index, work: work.clone(), content: Err(error) });
+        }
+    }
 }
 
 fn read_all<S: Stages>(
     stages: &S,
-    jobs: Vec<Job>,
-    to_network: &SyncSender<Item<S::Read>>,
-    turn: Option<&Receiver<()>>,
+    cases: Vec<Work>,
+    to_network: SyncSender<Item<S::Read>>,
+    turn: Option<Receiver<()>>,
 ) {
-    for (index, job) in jobs.into_iter().enumerate() {
-        if index > 0 && turn.is_some_and(|turn| turn.recv().is_err()) {
+    for (index, work) in cases.into_iter().enumerate() {
+        if index > 0 && turn.as_ref().is_some_and(|turn| turn.recv().is_err()) {
             return;
         }
         let content = match interrupt::asked() {
             true => Err(Interrupted.into()),
-            false => shielded(|| stages.read(&job)),
+            false => shielded(|| stages.read(&work)),
         };
         let stop = content.as_ref().is_err_and(|error| error.is::<Interrupted>());
-        if to_network.send(Item { index, job, content }).is_err() || stop {
+        if to_network.send(Item { index, work, content }).is_err() || stop {
             return;
         }
     }
@@ -100,17 +125,18 @@ fn read_all<S: Stages>(
 
 fn predict_all<S: Stages>(
     stages: &S,
-    read: &Receiver<Item<S::Read>>,
-    to_writer: &SyncSender<Item<S::Predicted>>,
+    read: Receiver<Item<S::Read>>,
+    to_writer: SyncSender<Item<S::Predicted>>,
     total: usize,
 ) {
-    for Item { index, job, content } in read {
+    for Item { index, work, content } in read {
+        let name = &work.job.case.name;
         let title = match total {
-            1 => job.case.name.clone(),
-            _ => format!("{}/{total} {}", index + 1, job.case.name),
+            1 => name.clone(),
+            _ => format!("{}/{total} {name}", index + 1),
         };
-        let content = content.and_then(|read| shielded(|| stages.predict(&job, title, read)));
-        if to_writer.send(Item { index, job, content }).is_err() {
+        let content = content.and_then(|read| shielded(|| stages.predict(&work, title, read)));
+        if to_writer.send(Item { index, work, content }).is_err() {
             return;
         }
     }
@@ -118,24 +144,30 @@ fn predict_all<S: Stages>(
 
 fn write_all<S: Stages>(
     stages: &S,
-    predicted: &Receiver<Item<S::Predicted>>,
-    end: &mut dyn FnMut(Item<S::Written>),
+    predicted: Receiver<Item<S::Predicted>>,
+    to_end: Sender<Item<S::Written>>,
+    give_turn: SyncSender<()>,
 ) {
-    for Item { index, job, content } in predicted {
-        let content = content.and_then(|predicted| shielded(|| stages.write(&job, predicted)));
+    for Item { index, work, content } in predicted {
+        let content = content.and_then(|predicted| shielded(|| stages.write(&work, predicted)));
         if let Err(error) = &content
             && !error.is::<Interrupted>()
         {
-            stages.failed(&job, error);
+            // A case that cannot be told of is no reason to drop the others.
+            let _ = shielded(|| Ok(stages.failed(&work.job, error)));
         }
-        end(Item { index, job, content });
+        // The receiver outlives this thread; and whose turn it is nobody may want to know any more.
+        let _ = to_end.send(Item { index, work, content });
+        let _ = give_turn.try_send(());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::predict::already::Lacks;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
     use stunet::data::dataset::Case;
 
     /// Counts the cases that are in the line.
@@ -144,6 +176,8 @@ mod tests {
         inside: AtomicUsize,
         most: AtomicUsize,
         told: AtomicUsize,
+        /// Telling of a failure panics, as printing to a closed terminal may.
+        speechless: bool,
     }
 
     impl Stages for Counting {
@@ -151,10 +185,10 @@ mod tests {
         type Predicted = usize;
         type Written = usize;
 
-        fn read(&self, job: &Job) -> anyhow::Result<usize> {
+        fn read(&self, work: &Work) -> anyhow::Result<usize> {
             let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(inside, Ordering::SeqCst);
-            let number: usize = job.case.name.parse()?;
+            let number: usize = work.job.case.name.parse()?;
             if number % 7 == 3 {
                 self.inside.fetch_sub(1, Ordering::SeqCst);
                 anyhow::bail!("seven and three");
@@ -162,7 +196,7 @@ mod tests {
             Ok(number)
         }
 
-        fn predict(&self, _: &Job, _: String, number: usize) -> anyhow::Result<usize> {
+        fn predict(&self, _: &Work, _: String, number: usize) -> anyhow::Result<usize> {
             if number % 7 == 5 {
                 self.inside.fetch_sub(1, Ordering::SeqCst);
                 panic!("seven and five");
@@ -170,29 +204,35 @@ mod tests {
             Ok(number * 2)
         }
 
-        fn write(&self, _: &Job, number: usize) -> anyhow::Result<usize> {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        fn write(&self, _: &Work, number: usize) -> anyhow::Result<usize> {
+            std::thread::sleep(Duration::from_millis(1));
             self.inside.fetch_sub(1, Ordering::SeqCst);
             Ok(number + 1)
         }
 
         fn failed(&self, _: &Job, _: &anyhow::Error) {
             self.told.fetch_add(1, Ordering::SeqCst);
+            assert!(!self.speechless, "nobody listens");
         }
+    }
+
+    fn cases(count: usize) -> Vec<Work> {
+        let job = |i: usize| Job {
+            case: Case { name: i.to_string(), files: Vec::new() },
+            output: "x".into(),
+        };
+        (0..count).map(|i| Work { job: job(i), lacks: Lacks::default() }).collect()
     }
 
     #[test]
     fn every_case_ends_in_order_and_few_are_inside() {
-        for (ahead, most) in [(0, 1), (1, 4)] {
-            let stages = Counting::default();
-            let job = |i: usize| Job {
-                case: Case { name: i.to_string(), files: Vec::new() },
-                output: "x".into(),
-            };
-            let ended = run(&stages, (0..60).map(job).collect(), ahead);
+        for (ahead, most, speechless) in [(0, 1, false), (1, 4, false), (0, 1, true), (1, 4, true)]
+        {
+            let stages = Counting { speechless, ..Default::default() };
+            let ended = run(&stages, cases(60), ahead);
             assert_eq!(ended.len(), 60);
             for (i, ended) in ended.into_iter().enumerate() {
-                assert_eq!(ended.job.case.name, i.to_string());
+                assert_eq!(ended.work.job.case.name, i.to_string());
                 match (i % 7, ended.outcome) {
                     (3 | 5, outcome) => assert!(outcome.is_err()),
                     (_, outcome) => assert_eq!(outcome.unwrap(), i * 2 + 1),
@@ -201,6 +241,40 @@ mod tests {
             assert_eq!(stages.told.load(Ordering::SeqCst), 17);
             let found = stages.most.load(Ordering::SeqCst);
             assert!(found <= most, "{found} cases at a time with {ahead} ahead");
+        }
+    }
+
+    /// The channels between three threads, of which the one in the middle panics.
+    #[test]
+    fn the_death_of_a_thread_is_the_end_of_its_neighbours() {
+        /// What a case holds while it is between two stages; it panics when it is let go of.
+        struct Bomb(usize);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert!(self.0 != 2 || std::thread::panicking(), "the second bomb");
+            }
+        }
+        struct Bombs;
+        impl Stages for Bombs {
+            type Read = Bomb;
+            type Predicted = Bomb;
+            type Written = ();
+            fn read(&self, work: &Work) -> anyhow::Result<Bomb> {
+                Ok(Bomb(work.job.case.name.parse()?))
+            }
+            fn predict(&self, _: &Work, _: String, read: Bomb) -> anyhow::Result<Bomb> {
+                Ok(read)
+            }
+            fn write(&self, _: &Work, predicted: Bomb) -> anyhow::Result<()> {
+                drop(predicted);
+                Ok(())
+            }
+            fn failed(&self, _: &Job, _: &anyhow::Error) {}
+        }
+        for ahead in [0, 1] {
+            let ended = run(&Bombs, cases(9), ahead);
+            assert_eq!(ended.len(), 9);
+            assert_eq!(ended.iter().filter(|ended| ended.outcome.is_err()).count(), 1);
         }
     }
 }

@@ -9,7 +9,8 @@ use stunet::data::files;
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
 use stunet::infer::{
-    InferError, Model, OpenOptions, PredictOptions, predict_prepared, prepare_scan,
+    InferError, Model, OpenOptions, PredictOptions, Record, Standing, predict_prepared,
+    prepare_scan,
 };
 use stunet::train::export::About;
 
@@ -23,7 +24,8 @@ use crate::places::{self, Output};
 use crate::progress::Progress;
 use crate::report::tell_passed_over;
 
-/// Predicts and evaluates, unless `summary.json` is there; predictions that are there are kept.
+/// Predicts and evaluates what is not there yet. A prediction is kept when it says that this model made
+/// it of this input, and `summary.json` when all of them are.
 pub fn run(
     args: &TrainArgs,
     settings: &Settings,
@@ -32,11 +34,17 @@ pub fn run(
     out: &Path,
 ) -> anyhow::Result<()> {
     let summary = out.join("summary.json");
-    if summary.is_file() {
-        return say(args, &format!("validated before: {}", summary.display()));
-    }
+    let devices = stunet::device::choose_all(&args.device)?;
+    let chosen = devices.first();
+    let network = Model::open(model, &OpenOptions::new(&chosen.device))?;
+    let record = Record::new(&network, &PredictOptions::default())?;
+    let place = |case: &str| out.join(format!("{case}.nii.gz"));
     let raw = args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset));
     if args.raw.is_none() && !raw.is_dir() {
+        let made = |case: &String| is_made(&record, &place(case), None);
+        if summary.is_file() && all(&settings.validation_cases, made)? {
+            return say(args, &format!("validated before: {}", summary.display()));
+        }
         return say(
             args,
             &format!(
@@ -50,18 +58,24 @@ pub fn run(
         tell_passed_over(raw.folder(), raw.passed_over());
     }
     let cases = cases_of(&raw, &settings.validation_cases)?;
-    let prediction_of = |case: &TrainingCaseFiles| out.join(format!("{}.nii.gz", case.name));
+    let prediction_of = |case: &TrainingCaseFiles| place(&case.name);
     check_places(&raw, cases.iter().map(|case| prediction_of(case)), &summary)?;
+    let made = |case: &&TrainingCaseFiles| is_made(&record, &place(&case.name), Some(&case.images));
+    if summary.is_file() {
+        if all(&cases, made)? {
+            return say(args, &format!("validated before: {}", summary.display()));
+        }
+        // It is not that of the predictions to come, should the program be ended before they are.
+        std::fs::remove_file(&summary)
+            .with_context(|| format!("cannot remove {}", summary.display()))?;
+    }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let devices = stunet::device::choose_all(&args.device)?;
-    let chosen = devices.first();
-    let network = Model::open(model, &OpenOptions::new(&chosen.device))?;
     let mut pairs = Vec::new();
     let predictions: Vec<PathBuf> = cases.iter().map(|case| prediction_of(case)).collect();
     files::sweep(predictions.iter().map(PathBuf::as_path));
     for (index, case) in cases.iter().enumerate() {
         let prediction = prediction_of(case);
-        if !prediction.is_file() {
+        if !made(case)? {
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
             let options = PredictOptions {
                 memory_bytes: machine::allowed(args.max_memory),
@@ -69,7 +83,7 @@ pub fn run(
                 ..PredictOptions::default()
             };
             let progress = Progress::new(title, args.quiet);
-            predict_case(&network, case, &prediction, &options, progress)?;
+            predict_case(&network, &record, case, &prediction, &options, progress)?;
         }
         let (name, reference) = (case.name.clone(), case.labels.clone());
         pairs.push(Pair { name, reference, prediction });
@@ -115,13 +129,29 @@ fn check_places(
     places::check(raw.files(), outputs.chain([summary]))
 }
 
+/// Whether a prediction is there, made by this model of these files.
+fn is_made(record: &Record, path: &Path, files: Option<&[PathBuf]>) -> anyhow::Result<bool> {
+    Ok(record.standing(path, files)? == Standing::Same)
+}
+
+fn all<T>(cases: &[T], made: impl Fn(&T) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    for case in cases {
+        if !made(case)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn predict_case(
     model: &Model,
+    record: &Record,
     case: &TrainingCaseFiles,
     out: &Path,
     options: &PredictOptions,
     progress: Progress,
 ) -> anyhow::Result<()> {
+    let record = record.with_input(&case.images)?;
     // The scan is gone before the first window.
     let prepared = prepare_scan(model, &nifti::read_scan(&case.images)?)?;
     let prediction = predict_prepared(model, prepared, options, &mut |event| {
@@ -132,7 +162,9 @@ fn predict_case(
         }
     })
     .map_err(interrupted)?;
-    nifti::write_compact_labelmap(out, &prediction.labelmap, model.labels().max_value())?;
+    record.check_input()?;
+    let most = model.labels().max_value();
+    nifti::write_compact_labelmap(out, &prediction.labelmap, most, Some(&record.text()))?;
     Ok(())
 }
 

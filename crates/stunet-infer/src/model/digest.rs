@@ -1,0 +1,69 @@
+//! All that decides what a model predicts, in one number.
+
+use super::Description;
+use serde_json::{Value, json};
+use stunet_data::labels::LabelSet;
+use stunet_data::plans::{ChannelPlan, Normalization, Plans};
+use stunet_model::StuNet;
+use stunet_model::weights::Digest;
+
+/// Of the networks, whose weights have been summed up while they were loaded, and what is done around
+/// them.
+pub(super) fn of(networks: &[StuNet], description: &Description) -> String {
+    let Description { config, plans, labels, folds, .. } = description;
+    let mut digest = Digest::default();
+    for (index, network) in networks.iter().enumerate() {
+        let load = folds.get(index).and_then(|fold| fold.load.as_ref());
+        let known = load.and_then(|load| load.digest.clone());
+        digest.part(known.unwrap_or_else(|| network.digest()).as_bytes());
+    }
+    for part in [json!(config), of_plans(plans), of_labels(labels)] {
+        digest.part(part.to_string().as_bytes());
+    }
+    digest.finish()
+}
+
+/// The entries that voxels depend on. Every entry is named, so that a new one has to be thought of.
+fn of_plans(plans: &Plans) -> Value {
+    let Plans {
+        // May be chosen for every prediction, and is recorded with it.
+        reference: _,
+        accumulation: _,
+        configuration: _,
+        patch_size,
+        spacing_mm,
+        transpose_forward,
+        strides,
+        channels,
+        mirror_axes,
+        force_separate_z,
+        batch_size: _,
+        // The network says it.
+        num_outputs: _,
+        notes: _,
+    } = plans;
+    let channels: Vec<_> = channels.iter().map(of_channel).collect();
+    json!([
+        patch_size,
+        spacing_mm,
+        transpose_forward,
+        strides,
+        channels,
+        mirror_axes,
+        force_separate_z
+    ])
+}
+
+fn of_channel(channel: &ChannelPlan) -> Value {
+    let ChannelPlan { name: _, scheme, use_mask, intensity } = channel;
+    // Files keep statistics of channels that do not need them, or do not.
+    let needed = matches!(scheme, Normalization::Ct | Normalization::CtPerVolume);
+    json!([scheme, use_mask, intensity.filter(|_| needed)])
+}
+
+/// Values, not names: a voxel holds a value.
+fn of_labels(labels: &LabelSet) -> Value {
+    let values: Vec<_> = labels.labels().iter().map(|label| &label.values).collect();
+    let order = labels.region_order().filter(|_| labels.has_regions());
+    json!([values, order])
+}
