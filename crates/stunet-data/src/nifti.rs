@@ -21,7 +21,7 @@ mod orientation;
 mod read;
 mod write;
 
-pub use names::{ENDINGS, has_header_beside, split_ending};
+pub use names::{ENDINGS, files_of, has_header_beside, split_ending};
 pub use write::{write_bytes, write_compact_labelmap, write_image, write_labelmap};
 
 use crate::error::{DataError, Result};
@@ -93,14 +93,6 @@ pub fn read_labelmap(file: &Path) -> Result<LabelMap> {
 /// As [`read_image`], as far as the header goes.
 pub fn read_notes(file: &Path) -> Result<Vec<String>> {
     read::read_notes(file).map_err(|e| e.at(file))
-}
-
-/// The files that an image's file stands for: itself, and the voxels of a header apart.
-pub fn files_of(file: &Path) -> Vec<PathBuf> {
-    match file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("hdr")) {
-        true => vec![file.to_owned(), voxel_file(file)],
-        false => vec![file.to_owned()],
-    }
 }
 
 /// Reads only the grid and the number of channels of a file.

@@ -23,6 +23,17 @@ pub fn has_header_beside(path: &Path) -> bool {
     beside(path, ["img", "img.gz"], ["hdr", "hdr.gz"]).is_some_and(|header| header.exists())
 }
 
+/// The files that an image's file stands for: itself, or a header and the voxels beside it.
+pub fn files_of(path: &Path) -> Vec<PathBuf> {
+    match header_of(path) {
+        Ok(header) if !is_one_file(&header) => {
+            let voxels = voxels_of(&header).ok();
+            [header].into_iter().chain(voxels).collect()
+        }
+        _ => vec![path.to_owned()],
+    }
+}
+
 /// The file with the header: the one beside a file of voxels, else the file itself.
 pub(super) fn header_of(path: &Path) -> Result<PathBuf> {
     match beside(path, ["img", "img.gz"], ["hdr", "hdr.gz"]) {
