@@ -141,36 +141,38 @@ pub const MODEL_FOLDER: [&str; 4] =
 ///
 /// A folder's reports are none of them: they may be written anew.
 pub fn of_model(path: &Path) -> Vec<PathBuf> {
-    let is_read = |file: &PathBuf| {
-        let ending = file.extension().unwrap_or_default();
-        let name = file.file_name().unwrap_or_default();
-        ["model", "pkl", "pth", "safetensors"].into_iter().any(|of| ending == of)
-            || ["dataset.json", "labels.json", "network.json", "plans.json"]
-                .into_iter()
-                .any(|of| name == of)
-    };
-    let files_in = |folder: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
     if path.is_dir() {
-        let (folders, files): (Vec<_>, Vec<_>) =
-            files_in(path).into_iter().partition(|entry| entry.is_dir());
-        let below = folders.iter().flat_map(|folder| files_in(folder));
-        return files.into_iter().chain(below).filter(is_read).collect();
+        let mut files = Vec::new();
+        add_files_of_model(path, &mut files);
+        return files;
     }
     // A checkpoint's plans and labels lie beside it, or beside its fold.
-    let mut files = vec![path.to_owned()];
-    files.extend(path.file_name().map(|name| {
-        let mut name = name.to_owned();
-        name.push(".pkl");
-        path.with_file_name(name)
-    }));
+    let mut pickled = path.as_os_str().to_owned();
+    pickled.push(".pkl");
+    let mut files = vec![path.to_owned(), pickled.into()];
     for folder in path.ancestors().skip(1).take(2) {
         let names = ["dataset.json", "plans.json", "plans.pkl"];
         files.extend(names.map(|name| folder.join(name)).into_iter().filter(|f| f.exists()));
     }
     files
+}
+
+/// Those of a folder, of its folds, and of the model in a fold.
+fn add_files_of_model(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if !path.is_dir() {
+            files.extend(is_of_model(&name).then_some(path));
+        } else if !path.is_symlink() && (name.starts_with("fold_") || name == "model") {
+            add_files_of_model(&path, files);
+        }
+    }
+}
+
+fn is_of_model(name: &str) -> bool {
+    [".model", ".pkl", ".pth", ".safetensors"].iter().any(|ending| name.ends_with(ending))
+        || ["dataset.json", "labels.json", "network.json", "plans.json"].contains(&name)
 }
 
 #[cfg(test)]
@@ -240,7 +242,8 @@ mod tests {
     #[test]
     fn files_of_a_model() {
         let folder = tempfile::tempdir().unwrap();
-        let names = ["m/plans.json", "m/report.json", "m/fold_0/x.pth", "f.model", "f.model.pkl"];
+        let plain = ["m/plans.json", "m/report.json", "m/other/x.pth", "f.model", "f.model.pkl"];
+        let names = plain.into_iter().chain(["m/fold_0/x.pth", "m/fold_0/model/network.json"]);
         for name in names {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -252,7 +255,7 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|name| folder.path().join(name)).collect();
             assert_eq!(found, expected);
         };
-        check("m", &["m/fold_0/x.pth", "m/plans.json"]);
+        check("m", &["m/fold_0/model/network.json", "m/fold_0/x.pth", "m/plans.json"]);
         check("f.model", &["f.model", "f.model.pkl"]);
         check("m/fold_0/x.pth", &["m/fold_0/x.pth", "m/fold_0/x.pth.pkl", "m/plans.json"]);
     }
