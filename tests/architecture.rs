@@ -310,6 +310,23 @@ fn libraries_print_nothing() {
     });
 }
 
+/// A line elsewhere would panic where nobody reads, or send what steers a terminal.
+#[test]
+fn one_room_of_the_binary_writes_to_the_terminal() {
+    let mut files = Vec::new();
+    rust_files(&root().join("crates/stunet-cli/src"), &mut files);
+    assert!(files.len() > 20, "the sources were not found");
+    for file in files.iter().filter(|file| !file.ends_with("output.rs")) {
+        for (index, line) in fs::read_to_string(file).unwrap().lines().enumerate() {
+            let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!"]
+                .into_iter()
+                .any(|name| has_word(line, name))
+                || ["io::stdout", "io::stderr"].iter().any(|handle| line.contains(handle));
+            assert!(!prints, "{}:{}: {line}", file.display(), index + 1);
+        }
+    }
+}
+
 #[test]
 fn libraries_read_no_environment() {
     check_code("a library reads the environment", |_, line| {

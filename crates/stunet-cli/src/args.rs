@@ -153,7 +153,8 @@ pub struct PredictArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto", help = device_help())]
     pub device: String,
 
-    /// Write outputs that exist already, instead of skipping their cases
+    /// Write outputs that exist already. Without it they are skipped if the same model, settings and
+    /// input made them, and left alone otherwise
     #[arg(long)]
     pub overwrite: bool,
 
