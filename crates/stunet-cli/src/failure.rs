@@ -62,8 +62,21 @@ pub fn shielded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let noted = FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
         let noted = noted.unwrap_or_else(|| "no reason given".to_owned());
-        Err(anyhow::anyhow!("internal error, please report it: {noted}"))
+        Err(anyhow::anyhow!("{}: {noted}", kind_of(&noted)))
     })
+}
+
+/// Whose fault a panic is. The standard library and rayon panic where the system starts no thread,
+/// which is the system's word and no error of this program.
+fn kind_of(panic: &str) -> &'static str {
+    let threads = ["failed to spawn thread", "ThreadPoolBuildError", "the system starts"];
+    match threads.into_iter().any(|words| panic.contains(words)) {
+        true => {
+            "the system starts no more threads; allow more of them (ulimit -u) or more memory \
+             (ulimit -v)"
+        }
+        false => "internal error, please report it",
+    }
 }
 
 /// Says why, unless it has been said, and chooses the exit code.
@@ -143,5 +156,13 @@ mod tests {
         let error = shielded(|| -> anyhow::Result<()> { panic!("no\n driver") }).unwrap_err();
         let line = describe(&error);
         assert!(line.contains("no driver") && line.contains("failure.rs"), "{line}");
+        assert!(line.starts_with("internal error, please report it"), "{line}");
+        let failed = || -> anyhow::Result<()> {
+            let pool: Result<(), _> = Err(std::io::ErrorKind::WouldBlock);
+            pool.expect("failed to spawn thread");
+            Ok(())
+        };
+        let line = describe(&shielded(failed).unwrap_err());
+        assert!(line.starts_with("the system starts no more threads; allow more"), "{line}");
     }
 }
