@@ -28,6 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod augment;
+pub mod compare;
 pub mod dataset;
 pub mod error;
 pub mod files;

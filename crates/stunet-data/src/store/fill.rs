@@ -243,10 +243,10 @@ fn first(mut problems: Vec<Problem>) -> DataError {
     }
 }
 
-const LOCK_FILE: &str = ".stunet-lock";
+pub(super) const LOCK_FILE: &str = ".stunet-lock";
 
 /// Keeps two programs from filling one folder; released with the handle, however the program ends.
-fn lock(folder: &Path) -> Result<File> {
+pub(super) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let write = |e| DataError::io("write", e).at(&path);
     let file = File::options().create(true).append(true).open(&path).map_err(write)?;
@@ -259,7 +259,7 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 /// Removes what a killed program left under a temporary name.
-fn remove_leftovers(folder: &Path) -> Result<()> {
+pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     let read = |e| DataError::io("read", e).at(folder);
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
