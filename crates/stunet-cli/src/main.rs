@@ -13,6 +13,7 @@ mod jobs;
 mod machine;
 mod output;
 mod parts;
+mod planned;
 mod progress;
 mod report;
 

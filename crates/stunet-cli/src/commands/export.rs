@@ -15,7 +15,7 @@ use crate::output;
 /// Writes what the ending of the output asks for.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let checkpoint = TrainingCheckpoint::open(&file(args)?)?;
-    let Run { settings, about } = Run::of(&checkpoint)?;
+    let Run { settings, about, .. } = Run::of(&checkpoint)?;
     let (out, averaged) = (&args.output, !args.no_ema);
     let ending = out.extension().and_then(|ending| ending.to_str());
     ensure!(

@@ -1,15 +1,17 @@
 //! The final validation: whole volumes of the fold's validation cases, as `predict` would do them.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use stunet::data::compare::label_differences;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
 use stunet::infer::{
     InferError, Model, OpenOptions, PredictOptions, predict_prepared, prepare_scan,
 };
+use stunet::train::FoldFolder;
 use stunet::train::export::About;
 
 use super::{say, settings::Settings};
@@ -19,6 +21,10 @@ use crate::folders;
 use crate::interrupt;
 use crate::progress::Progress;
 
+/// Where predictions and scores go in the folder of a fold.
+pub const FOLDER: &str = "validation";
+const SUMMARY: &str = "summary.json";
+
 /// Predicts and evaluates, unless `summary.json` is there; predictions that are there are kept.
 pub fn run(
     args: &TrainArgs,
@@ -27,12 +33,12 @@ pub fn run(
     model: &Path,
     out: &Path,
 ) -> anyhow::Result<()> {
-    let summary = out.join("summary.json");
+    let summary = out.join(SUMMARY);
     if summary.is_file() {
         return say(args, &format!("validated before: {}", summary.display()));
     }
-    let raw = args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset));
-    if args.raw.is_none() && !raw.is_dir() {
+    let Some(cases) = cases(args, settings, about)? else {
+        let raw = raw_of(args);
         return say(
             args,
             &format!(
@@ -40,10 +46,7 @@ pub fn run(
                 raw.display()
             ),
         );
-    }
-    let raw = RawDataset::open(&raw)?;
-    let cases: Vec<_> =
-        raw.cases().iter().filter(|c| settings.validation_cases.contains(&c.name)).collect();
+    };
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let device = stunet::device::choose_all(&args.device)?.first().device.clone();
     let network = Model::open(model, &OpenOptions::new(&device))?;
@@ -65,6 +68,54 @@ pub fn run(
     result.write_v2(&summary)?;
     tell(args, about, &result)?;
     say(args, &format!("summary: {}", summary.display()))
+}
+
+/// Fails before the first epoch where the final validation could not be done.
+pub fn check(
+    args: &TrainArgs,
+    settings: &Settings,
+    about: &About,
+    fold: &FoldFolder,
+) -> anyhow::Result<()> {
+    if !fold.path.join(FOLDER).join(SUMMARY).is_file() {
+        let hint = "final validation (it can be left out with --no-validation)";
+        cases(args, settings, about).context(hint)?;
+    }
+    Ok(())
+}
+
+fn raw_of(args: &TrainArgs) -> PathBuf {
+    args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset))
+}
+
+/// The raw files of the fold's validation cases, held against the run; none where there is no raw
+/// dataset and none was named.
+fn cases(
+    args: &TrainArgs,
+    settings: &Settings,
+    about: &About,
+) -> anyhow::Result<Option<Vec<TrainingCaseFiles>>> {
+    let folder = raw_of(args);
+    if args.raw.is_none() && !folder.is_dir() {
+        return Ok(None);
+    }
+    let raw = RawDataset::open(&folder)?;
+    let found = label_differences(&raw.info().labels, &about.labels)?;
+    ensure!(
+        found.is_empty(),
+        "expected the dataset of the run, found another: {}: {}",
+        found.told("its dataset.json", "the run"),
+        folder.display()
+    );
+    let mut cases = Vec::new();
+    for name in &settings.validation_cases {
+        let case = raw.cases().iter().find(|case| case.name == *name);
+        cases.push(case.cloned().with_context(|| {
+            let count = raw.cases().len();
+            format!("expected case {name}, found {count} without it: {}", folder.display())
+        })?);
+    }
+    Ok(Some(cases))
 }
 
 fn predict_case(
