@@ -71,7 +71,8 @@ Examples:
 const PREPROCESS_HELP: &str = "\
 DATASET is the raw dataset, or the folder that `stunet plan` made for it. Every case is checked first.
 Cases that are finished are kept, as long as neither their files nor the plans change: an interrupted
-run is continued by the same command.
+run is continued by the same command. They go to IDENTIFIER_stunet beside the plans: nnU-Net's own folder,
+IDENTIFIER, is left alone.
 
 Examples:
   stunet preprocess nnUNet_raw/Dataset501_Liver

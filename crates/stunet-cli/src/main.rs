@@ -15,6 +15,7 @@ mod new_folder;
 mod output;
 mod parts;
 mod places;
+mod planned;
 mod progress;
 mod report;
 

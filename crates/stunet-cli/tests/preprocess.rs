@@ -15,7 +15,7 @@ use stunet::data::sample::TrainingCase;
 use stunet::data::store::Store;
 use stunet_testing::nifti_bytes::NiftiBytes;
 
-const IDENTIFIER: &str = "nnUNet_preprocessed/Dataset001_A/nnUNetPlans_3d_fullres";
+const IDENTIFIER: &str = "nnUNet_preprocessed/Dataset001_A/nnUNetPlans_3d_fullres_stunet";
 
 /// A raw dataset of `cases` volumes of `size³` voxels at 3 mm, planned for 3 mm.
 fn scene(cases: &[&str], size: i16) -> Scene {
@@ -278,9 +278,9 @@ fn what_every_rule_plans_can_be_prepared() {
     let home = Scene::new();
     let fingerprint = home.path("fingerprint.json");
     for (rules, identifier) in [
-        ("v2.8", "nnUNetPlans_3d_fullres"),
-        ("v2.2", "nnUNetPlans_3d_fullres"),
-        ("v1", "nnUNetPlansv2.1_plans_3D_3d_fullres"),
+        ("v2.8", "nnUNetPlans_3d_fullres_stunet"),
+        ("v2.2", "nnUNetPlans_3d_fullres_stunet"),
+        ("v1", "nnUNetPlansv2.1_plans_3D_3d_fullres_stunet"),
     ] {
         let scene = scene(&["a", "b", "c"], 24);
         let planned = scene.path("nnUNet_preprocessed/Dataset001_A");

@@ -5,82 +5,15 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use common::boxes::{CONFIGURATION, DATASET, dataset, store};
 use common::{STUNET, Scene, said};
-use serde_json::{Value, json};
-use stunet::data::dataset::RawDataset;
-use stunet::data::nifti;
-use stunet::data::plans::Plans;
-use stunet::data::store::{FillOptions, fill};
+use serde_json::Value;
 use stunet::train::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
-use stunet_testing::nifti_bytes::NiftiBytes;
-
-const DATASET: &str = "Dataset001_Boxes";
-const CONFIGURATION: &str = "3d_fullres";
-const CASES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-
-/// A prepared dataset of small boxes, raw files included; nothing in it is anybody's.
-fn dataset() -> Scene {
-    let scene = Scene::new();
-    let raw = format!("nnUNet_raw/{DATASET}");
-    let size = [20i16, 18, 12];
-    for (index, case) in CASES.iter().enumerate() {
-        let inside = |x: usize, y: usize, z: usize| {
-            (4 + index..10 + index).contains(&x) && (3..11).contains(&y) && (2..9).contains(&z)
-        };
-        let voxels = || {
-            let [nx, ny, nz] = size.map(|n| n as usize);
-            (0..nx * ny * nz).map(move |i| (i % nx, i / nx % ny, i / nx / ny))
-        };
-        let mut image = NiftiBytes::ramp(size);
-        image.values = voxels()
-            .enumerate()
-            .map(|(i, (x, y, z))| 100.0 * f32::from(u8::from(inside(x, y, z))) + (i % 17) as f32)
-            .collect();
-        let mut labels = NiftiBytes::ramp(size);
-        labels.values = voxels().map(|(x, y, z)| f32::from(u8::from(inside(x, y, z)))).collect();
-        scene.file(&format!("{raw}/imagesTr/{case}_0000.nii"), &image.bytes());
-        scene.file(&format!("{raw}/labelsTr/{case}.nii"), &labels.bytes());
-    }
-    let description = json!({
-        "channel_names": { "0": "MR" }, "labels": { "background": 0, "box": 1 },
-        "numTraining": CASES.len(), "file_ending": ".nii",
-    });
-    let prepared = format!("nnUNet_preprocessed/{DATASET}");
-    for folder in [&raw, &prepared] {
-        scene.file(&format!("{folder}/dataset.json"), description.to_string().as_bytes());
-    }
-    let plans = plans();
-    scene.file(&format!("{prepared}/nnUNetPlans.json"), plans.to_string().as_bytes());
-    let plans = Plans::from_v2_json(&plans, &description, CONFIGURATION).unwrap();
-    let raw = RawDataset::open(&scene.path(&raw)).unwrap();
-    let store = scene.path(&format!("{prepared}/nnUNetPlans_{CONFIGURATION}"));
-    let cases = (raw.info(), raw.cases());
-    let report =
-        fill(&store, &plans, cases, &FillOptions::default(), &|_| ControlFlow::Continue(()));
-    assert_eq!(report.unwrap().failures().count(), 0);
-    scene
-}
-
-fn plans() -> Value {
-    json!({
-        "plans_name": "nnUNetPlans", "transpose_forward": [0, 1, 2],
-        "foreground_intensity_properties_per_channel": {},
-        "configurations": { CONFIGURATION: {
-            "data_identifier": format!("nnUNetPlans_{CONFIGURATION}"),
-            "batch_size": 2, "batch_dice": true, "patch_size": [8, 16, 16],
-            "spacing": [3.0, 3.0, 3.0], "normalization_schemes": ["ZScoreNormalization"],
-            "use_mask_for_norm": [false],
-            "pool_op_kernel_sizes":
-                [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 2], [1, 1, 1]],
-        }},
-    })
-}
 
 /// The command of a run of a tiny network.
 fn train(scene: &Scene, results: &Path, more: &[&str]) -> Command {
@@ -389,7 +322,7 @@ fn one_line_for_every_kind_of_bad_input() {
     let text = scene.file("weights.pth", b"not weights");
     with(data, CONFIGURATION, "0", &["--pretrained", text.to_str().unwrap()], "weights.pth");
     // A case that is missing, and the command that makes it.
-    let store = prepared.join(format!("nnUNetPlans_{CONFIGURATION}"));
+    let store = store(&scene);
     fs::remove_file(store.join("c.safetensors")).unwrap();
     with(data, CONFIGURATION, "0", &[], "1 missing, such as c; run `stunet preprocess ");
     fs::remove_dir_all(&store).unwrap();

@@ -28,6 +28,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 pub mod augment;
+pub mod compare;
 pub mod dataset;
 pub mod error;
 pub mod files;

@@ -1,7 +1,10 @@
 //! What a model wants to see: spacing, axes, intensities, window, and whose arithmetic to follow.
 
+mod configuration;
 mod v1;
 mod v2;
+
+pub use configuration::Configuration;
 
 use crate::error::{DataError, Result, invalid};
 use crate::files;
@@ -577,7 +580,7 @@ mod tests {
         check(json!({"patch_size": [96, 112]}), "patch_size: expected three lengths");
         check(json!({"previous_stage": "3d_lowres"}), "cascade");
         check(json!({"inherits_from": "3d_fullres"}), "inherit");
-        check(json!({"inherits_from": "absent"}), "configurations.absent");
+        check(json!({"inherits_from": "absent"}), "3d_fullres.inherits_from: expected one of base");
         check(json!({"pool_op_kernel_sizes": [[2, 2, 2]]}), "starts with [1, 1, 1]");
         check(json!({"normalization_schemes": ["Other"]}), "five schemes");
         check(json!({"use_mask_for_norm": []}), "use_mask_for_norm");

@@ -1,6 +1,6 @@
 //! Preprocessed training cases on disk, memory-mapped.
 //!
-//! A store is one folder in nnU-Net's layout, `nnUNet_preprocessed/DATASET/IDENTIFIER`: a
+//! A store is one folder beside nnU-Net's own, `nnUNet_preprocessed/DATASET/IDENTIFIER_stunet`: a
 //! `store.json` that says how its cases were prepared, and one `CASE.safetensors` per case with
 //!
 //! * `image`, f32 `[C, Z, Y, X]`, normalised, in the network's frame,
@@ -15,7 +15,7 @@
 //! ```no_run
 //! use stunet_data::sample::TrainingCase;
 //! use stunet_data::store::Store;
-//! let store = Store::open("nnUNet_preprocessed/Dataset001_Liver/nnUNetPlans_3d_fullres".as_ref())?;
+//! let store = Store::open("nnUNet_preprocessed/Dataset001_Liver/nnUNetPlans_3d_fullres_stunet".as_ref())?;
 //! let case = store.find("liver_007")?;
 //! println!("{} is {:?}", case.name(), case.image().shape());
 //! # Ok::<(), stunet_data::DataError>(())
@@ -23,14 +23,17 @@
 //!
 //! # Deviations
 //! nnU-Net keeps arrays in `.npz`, `.npy` or `.b2nd` with a pickle beside them. The content is the
-//! same; the files are ours.
+//! same; the files are ours. They lie in a folder of their own ([`Place`]): nnU-Net trains from a
+//! folder only while every file in it is of its kind, and empties it before it preprocesses.
 
 mod file;
 mod fill;
+mod place;
 mod recipe;
 
 pub use file::{Stamp, suffix};
 pub use fill::{FillEvent, FillOptions, FillReport, Outcome, fill};
+pub use place::{Place, move_out};
 pub use recipe::{Recipe, digest};
 
 use crate::error::{DataError, Result};
@@ -119,6 +122,17 @@ impl Store {
     pub fn unfinished(&self) -> Vec<String> {
         let absent = |name: &&String| !path_of(&self.folder, name).is_file();
         self.recipe.cases().iter().filter(absent).cloned().collect()
+    }
+
+    /// Cases that are there but were prepared by another recipe than the store's, or are damaged,
+    /// each with its error: preparing was interrupted after the plans had changed, or a disk failed.
+    /// Values are not read.
+    pub fn outdated(&self) -> Vec<(String, DataError)> {
+        let wrong = |name: &String| {
+            let path = path_of(&self.folder, name);
+            Some((name.clone(), self.mapped(name, &path).err()?.at(&path)))
+        };
+        self.names.iter().filter_map(wrong).collect()
     }
 
     /// The same store with these cases only, in this order: one side of a split.

@@ -1,5 +1,6 @@
 //! Trained weights for others: our model folder, and nnU-Net's checkpoints.
 
+mod as_trained;
 mod nnunet;
 
 pub use nnunet::{v1_plan_file, v2_dataset, v2_plans};
@@ -30,7 +31,8 @@ pub struct About {
     pub fold: String,
     /// The dice loss counts over the batch.
     pub batch_dice: bool,
-    /// nnU-Net 2's `plans.json`, if the plans came from one; else one is made.
+    /// nnU-Net 2's `plans.json`, if the plans came from one; else one is made. What the training did
+    /// not follow is replaced where it is written.
     pub nnunet_plans: Option<Value>,
     /// nnU-Net 2's `dataset.json`; else one is made.
     pub nnunet_dataset: Option<Value>,

@@ -14,7 +14,9 @@ Examples:
   stunet train nnUNet_preprocessed/Dataset001_Liver 3d_fullres all --pretrained base_ep4k.model
   stunet train nnUNet_preprocessed/Dataset001_Liver 3d_fullres 0 --size B --continue
 
-The run's files go to nnUNet_results/DATASET/TRAINER__PLANS__CONFIG/fold_FOLD.";
+The run's files go to nnUNet_results/DATASET/TRAINER__PLANS__CONFIG/fold_FOLD. Patch, batch and strides are
+read from the plans as they are when the run begins; when spacing, normalisation, axes or labels have
+changed, the cases have to be prepared anew first.";
 
 /// `stunet train`.
 #[derive(Debug, Args)]
@@ -27,7 +29,7 @@ pub struct TrainArgs {
     #[arg(value_name = "CONFIG")]
     pub configuration: String,
 
-    /// The fold to train: a number, or `all` to train on every case
+    /// The fold to train: one of splits_final.json (0 to 4), or `all` to train on every case
     #[arg(value_name = "FOLD")]
     pub fold: String,
 

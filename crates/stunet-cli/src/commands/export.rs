@@ -19,7 +19,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let file = file(args)?;
     check_places(&file, &args.output)?;
     let checkpoint = TrainingCheckpoint::open(&file)?;
-    let Run { settings, about } = Run::of(&checkpoint)?;
+    let Run { settings, about, .. } = Run::of(&checkpoint)?;
     let (out, averaged) = (&args.output, !args.no_ema);
     let ending = out.extension().and_then(|ending| ending.to_str());
     ensure!(

@@ -44,7 +44,9 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         tell_passed_over(&args.input[0], &found.passed_over);
     }
     if let Some(part) = &found.part {
-        say(args, part)?;
+        if !args.quiet {
+            output::line(part)?;
+        }
     }
     let jobs = found.jobs;
     if let Some(report) = &args.json {
@@ -55,6 +57,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         check_writable(&first.output)?;
     }
     let mut report = Report::new();
+    report.passed_over = report::passed_over(&found.passed_over);
     // Opened even where every output is there: only the model tells whether they are its own.
     let session = Session::open(args, &chosen, &mut report)?;
     let outcome = predict_all(&session, jobs, &mut report);

@@ -1,18 +1,19 @@
 //! `stunet preprocess`: the cases of a planned dataset, ready for training.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
-use serde_json::Value;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
 use stunet::data::plans::Plans;
-use stunet::data::store::{FillEvent, FillOptions, FillReport, Outcome, digest, fill, suffix};
+use stunet::data::store::{
+    FillEvent, FillOptions, FillReport, Outcome, Place, digest, fill, move_out, suffix,
+};
 
 use crate::args::PreprocessArgs;
 use crate::failure::{self, Interrupted, Told};
@@ -22,11 +23,10 @@ use crate::jobs::check_writable;
 use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
+use crate::planned::{self, Planned};
 use crate::progress::Progress;
 use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
-/// Names of plans that are looked for, and where `stunet plan` writes them.
-const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
 /// The folder of copied labels.
 const LABELS: &str = "gt_segmentations";
 /// Memory to count with where the system does not say what is free.
@@ -68,8 +68,8 @@ struct CaseReport {
 struct Job {
     dataset: RawDataset,
     plans: Plans,
-    /// The folder of the cases.
-    folder: PathBuf,
+    /// Where the cases go, and where earlier versions put them.
+    place: Place,
 }
 
 /// Checks the dataset, prepares every case that is not finished, and tells how each ended.
@@ -79,12 +79,14 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     if !args.quiet {
         tell_passed_over(job.dataset.folder(), job.dataset.passed_over());
     }
-    check_writable(&job.folder.join("store.json"))?;
+    check_writable(&job.place.own.join("store.json"))?;
+    check_own(&job.place)?;
     if !args.no_check {
         // Nothing is written yet: Ctrl-C may end the program as it likes.
         check(args, &job.dataset)?;
     }
     interrupt::watch(args.quiet || args.json, "step")?;
+    let moved = move_out(&job.place)?;
     let done = prepare(args, &job)?;
     for (case, error) in done.failures() {
         output::complain(&format!("{case}: {}", failure::describe(&anyhow::anyhow!("{error}"))));
@@ -94,7 +96,7 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
     if !interrupted {
         copy_labels(&job, &done)?;
     }
-    let report = Report::new(args, &job, done);
+    let report = Report::new(args, &job, done, moved);
     match (args.json, args.quiet) {
         (true, _) => output::json(&report)?,
         (_, true) => {}
@@ -109,8 +111,8 @@ pub fn run(args: &PreprocessArgs) -> anyhow::Result<()> {
 
 impl Job {
     fn new(args: &PreprocessArgs) -> anyhow::Result<Self> {
-        let given = &args.dataset;
-        let (raw, planned) = match plans_in(given, args) {
+        let (given, wanted) = (&args.dataset, args.plans.as_deref());
+        let (raw, folder) = match planned::plans_in(given, wanted) {
             Some(_) => {
                 let raw = args.raw.clone().unwrap_or_else(|| folders::raw_of(given));
                 ensure!(
@@ -121,21 +123,20 @@ impl Job {
                 (raw, given.clone())
             }
             None => {
-                let planned = args.output.clone();
-                (given.clone(), planned.unwrap_or_else(|| folders::preprocessed_of(given)))
+                let folder = args.output.clone();
+                (given.clone(), folder.unwrap_or_else(|| folders::preprocessed_of(given)))
             }
         };
         let dataset = RawDataset::open(&raw)?;
-        let name = plans_in(&planned, args).with_context(|| {
-            let expected = args.plans.as_deref().unwrap_or(PLANS[0]);
-            format!(
-                "expected {expected}.json, found none; run `stunet plan {}` first: {}",
-                raw.display(),
-                planned.display()
-            )
+        let name = planned::plans_in(&folder, wanted).with_context(|| {
+            let expected = planned::expected(wanted);
+            format!("{expected}; run `stunet plan {}` first: {}", raw.display(), folder.display())
         })?;
-        let (plans, identifier) = read_plans(&planned, &name, args, &dataset)?;
-        Ok(Self { dataset, plans, folder: planned.join(identifier) })
+        let json = || Ok(dataset.json().clone());
+        let planned = Planned::read(&folder, &name, &args.configuration, json)?;
+        planned::check_descriptions(&raw, dataset.info(), &folder)?;
+        let place = planned.place()?;
+        Ok(Self { dataset, plans: planned.plans, place })
     }
 
     /// No prepared case and no copied label may replace a file of the dataset.
@@ -143,7 +144,7 @@ impl Job {
         let cases = self.dataset.cases();
         let stored = cases.iter().map(|case| format!("{}{}", case.name, suffix()));
         let stored = ["store.json".to_owned()].into_iter().chain(stored);
-        let stored = stored.map(|name| Output::new("the prepared case", self.folder.join(name)));
+        let stored = stored.map(|name| Output::new("the prepared case", self.place.own.join(name)));
         let copied = cases.iter().filter_map(|case| {
             let target = self.copy_of(case);
             // It stays as it is.
@@ -155,58 +156,26 @@ impl Job {
 
     /// Where the labels of a case are copied to.
     fn copy_of(&self, case: &TrainingCaseFiles) -> PathBuf {
-        let home = self.folder.parent().unwrap_or(Path::new(".")).join(LABELS);
+        let home = self.place.own.parent().unwrap_or(Path::new(".")).join(LABELS);
         home.join(format!("{}{}", case.name, self.dataset.info().file_ending))
     }
 }
 
-/// Name of the plans that a folder has.
-fn plans_in(folder: &Path, args: &PreprocessArgs) -> Option<String> {
-    let there = |name: &&str| folder.join(format!("{name}.json")).is_file();
-    let found = match &args.plans {
-        Some(name) => Some(name.as_str()).filter(there),
-        None => PLANS.into_iter().find(there),
+/// nnU-Net's folder for another configuration may be named as the store's would be.
+fn check_own(place: &Place) -> anyhow::Result<()> {
+    let foreign = |path: &Path| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        ending.is_some_and(|ending| ["npz", "npy", "b2nd", "pkl"].contains(&ending))
     };
-    found.map(str::to_owned)
-}
-
-/// The plans of a configuration, and the name of the folder for its cases.
-fn read_plans(
-    folder: &Path,
-    name: &str,
-    args: &PreprocessArgs,
-    dataset: &RawDataset,
-) -> anyhow::Result<(Plans, String)> {
-    let path = folder.join(format!("{name}.json"));
-    let json: Value = files::read_json(&path)?;
-    let configuration = &args.configuration;
-    let plans = if let Some(known) = json.get("configurations").and_then(Value::as_object) {
-        ensure!(
-            known.contains_key(configuration),
-            "configuration: expected one of {}, found {configuration}: {}",
-            known.keys().cloned().collect::<Vec<_>>().join(", "),
-            path.display()
+    let entries = fs::read_dir(&place.own).into_iter().flatten().flatten();
+    if let Some(found) = entries.map(|entry| entry.path()).find(|path| foreign(path)) {
+        anyhow::bail!(
+            "expected a folder for prepared cases, found files of nnU-Net in it (give the \
+             configuration another data_identifier): {}",
+            found.display()
         );
-        let described = dataset.folder().join("dataset.json");
-        Plans::from_v2_json(&json, dataset.json(), configuration)
-            .map_err(|e| e.at_if_about("dataset.json", &described).at(&path))?
-    } else {
-        let plans = match json.get("format").is_some() {
-            true => Plans::load(&path)?,
-            false => Plans::from_v1_json(&json).map_err(|e| e.at(&path))?,
-        };
-        ensure!(
-            plans.configuration == *configuration,
-            "configuration: expected {}, found {configuration}: {}",
-            plans.configuration,
-            path.display()
-        );
-        plans
-    };
-    let entry = json["configurations"][configuration]["data_identifier"].as_str();
-    let identifier = entry.map_or_else(|| format!("{name}_{configuration}"), str::to_owned);
-    files::plain_name("plans", "data_identifier", &identifier).map_err(|e| e.at(&path))?;
-    Ok((plans, identifier))
+    }
+    Ok(())
 }
 
 /// Reads every case; each problem is told in a line of its own.
@@ -240,7 +209,7 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
     let progress = Progress::new(job.dataset.name(), args.quiet);
     progress.count(0, job.dataset.cases().len(), "cases");
     let sources = (job.dataset.info(), job.dataset.cases());
-    let done = fill(&job.folder, &job.plans, sources, &options, &|event| {
+    let done = fill(&job.place.own, &job.plans, sources, &options, &|event| {
         if let FillEvent::Done { done, total, .. } = event {
             progress.count(done, total, "cases");
         }
@@ -251,7 +220,7 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
 
 /// Copies the labels beside the cases, as nnU-Net does: evaluating needs no raw dataset then.
 fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
-    let home = job.folder.parent().unwrap_or(Path::new(".")).join(LABELS);
+    let home = job.place.own.parent().unwrap_or(Path::new(".")).join(LABELS);
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     let copies: Vec<PathBuf> = job.dataset.cases().iter().map(|case| job.copy_of(case)).collect();
     files::sweep(copies.iter().map(PathBuf::as_path));
@@ -260,7 +229,7 @@ fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
             continue;
         }
         let target = job.copy_of(case);
-        if !is_copy(&case.labels, &target) {
+        if !is_copy(&case.labels, &target) && !same_bytes(&case.labels, &target)? {
             copy(&case.labels, &target)
                 .with_context(|| format!("cannot write {}", target.display()))?;
         }
@@ -289,15 +258,40 @@ fn is_copy(source: &Path, target: &Path) -> bool {
     state(source).is_some_and(|of| state(target) == Some(of))
 }
 
+/// Whether a copy is one but for its time, which need not have been copied by whoever made it.
+fn same_bytes(source: &Path, target: &Path) -> anyhow::Result<bool> {
+    let Ok(to) = fs::metadata(target) else { return Ok(false) };
+    let compare = || -> io::Result<bool> {
+        let mut from = File::open(source)?;
+        if from.metadata()?.len() != to.len() {
+            return Ok(false);
+        }
+        let mut to = File::open(target)?;
+        let (mut a, mut b) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+        loop {
+            let read = from.read(&mut a)?;
+            to.read_exact(&mut b[..read])?;
+            if read == 0 || a[..read] != b[..read] {
+                return Ok(read == 0);
+            }
+        }
+    };
+    compare().with_context(|| format!("cannot compare with its copy: {}", source.display()))
+}
+
 impl Report {
-    fn new(args: &PreprocessArgs, job: &Job, done: FillReport) -> Self {
-        let notes = job.dataset.notes().iter().chain(&job.plans.notes).cloned();
+    fn new(args: &PreprocessArgs, job: &Job, done: FillReport, moved: bool) -> Self {
+        let moved = moved.then(|| {
+            let from = job.place.nnunet.display();
+            format!("cases of an earlier version were moved out of nnU-Net's folder {from}")
+        });
+        let notes = job.dataset.notes().iter().chain(&job.plans.notes).cloned().chain(moved);
         Self {
             format: "stunet-preprocess-report",
             version: 1,
             dataset: job.dataset.name(),
             configuration: args.configuration.clone(),
-            folder: job.folder.clone(),
+            folder: job.place.own.clone(),
             digest: digest(&job.plans, &job.dataset.info().labels),
             interrupted: done.interrupted,
             notes: notes.collect(),

@@ -3,6 +3,7 @@
 mod dataset;
 mod memory;
 mod progress;
+mod results;
 mod settings;
 mod start;
 mod validation;
@@ -13,11 +14,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
-use stunet::data::files;
 use stunet::device;
 use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
-use stunet::train::export::{self, About};
+use stunet::train::export::About;
 use stunet::train::{FitCases, FoldFolder, TrainingState, fit};
 
 use crate::args::TrainArgs;
@@ -38,53 +37,37 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let dataset = Dataset::open(args)?;
     let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
 
-    let (settings, checkpoint) = match args.go_on {
-        true => {
-            let (settings, checkpoint) = start::recorded(args, &dataset, &fold)?;
-            (settings, Some(checkpoint))
-        }
-        false => {
-            ensure!(
-                fold.newest_checkpoint().is_none(),
-                "expected a new run, found one; go on with --continue, or remove it: {}",
-                fold.path.display()
-            );
-            // They would be taken for this run's at its end.
-            for results in ["model", "validation"].map(|name| fold.path.join(name)) {
-                ensure!(
-                    !results.exists(),
-                    "expected a new run, found results of another one; move them elsewhere: {}",
-                    results.display()
-                );
-            }
-            (Settings::new(args, &dataset)?, None)
-        }
-    };
-    let about = about(&settings, &dataset)?;
-    fold.run = serde_json::to_value(Run { settings: settings.clone(), about: about.clone() })?;
+    let (run, checkpoint) = start::open(args, &dataset, &fold)?;
+    let beside = results::check(&fold, &run)?;
+    fold.run = serde_json::to_value(&run)?;
+    let Run { settings, about, .. } = &run;
+    if !args.no_validation {
+        validation::check(args, settings, about, &fold)?;
+    }
     let config = settings.fit_config(args, &dataset)?;
     config.check()?;
     let options = settings.state_options(&devices);
     let done = checkpoint.as_ref().is_some_and(|c| c.state().progress.epoch >= settings.epochs);
     let needed = match done {
         true => None,
-        false => Some(memory::check(args, &settings, &config, &options)?),
+        false => Some(memory::check(args, settings, &config, &options)?),
     };
     let (state, note) = match &checkpoint {
         Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
-        None => start::fresh(args, &settings, &options)?,
+        None => start::fresh(args, settings, &options)?,
     };
     state.check(&config)?;
-    say(args, &headline(&settings, &state, &devices.names()))?;
-    // With fold all, every case is meant to be on both sides.
-    let both = dataset.split.note().filter(|_| settings.fold != "all");
-    for line in needed.into_iter().chain(note).chain(both) {
+    say(args, &headline(settings, &state, &devices.names()))?;
+    for note in &dataset.notes {
+        say(args, &format!("note: {note}"))?;
+    }
+    for line in needed.into_iter().chain(note) {
         say(args, &line)?;
     }
-
     drop(loading);
     check_places(args, &dataset, &fold)?;
-    describe(&fold, &settings, &about)?;
+    dataset.save_splits()?;
+    results::describe(&fold, settings, &beside)?;
 
     let cases = FitCases {
         training: Arc::new(dataset.store.subset(&settings.training_cases)?),
@@ -109,7 +92,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         return Err(Interrupted.into());
     }
     drop(state);
-    finish(args, &settings, &about, &fold)
+    finish(args, settings, about, &fold)
 }
 
 /// No file of the run may be one that it reads: of the dataset, or the weights it begins with.
@@ -130,27 +113,6 @@ fn check_places(args: &TrainArgs, dataset: &Dataset, fold: &FoldFolder) -> anyho
     places::check(inputs, outputs.into_iter().flatten())
 }
 
-/// Writes what nnU-Net keeps beside its checkpoints: `plans.json` and `dataset.json` for all folds,
-/// and for people `debug.json` with the settings of this one. What a full disk once left of one of
-/// them is replaced.
-fn describe(fold: &FoldFolder, settings: &Settings, about: &About) -> anyhow::Result<()> {
-    let path = &fold.path;
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-    let write = |path: PathBuf, value: serde_json::Value| {
-        if files::read_json::<serde_json::Value>(&path).is_ok() {
-            return Ok(());
-        }
-        anyhow::Ok(files::save_json(&path, &value)?)
-    };
-    // Those of this run, whatever a run that came to nothing left.
-    files::save_json(&path.join("debug.json"), settings)?;
-    if let Some(model) = path.parent() {
-        write(model.join("plans.json"), export::v2_plans(about, &settings.network))?;
-        write(model.join("dataset.json"), export::v2_dataset(about))?;
-    }
-    Ok(())
-}
-
 /// The model folder, and the final validation, unless they are there.
 fn finish(
     args: &TrainArgs,
@@ -160,15 +122,14 @@ fn finish(
 ) -> anyhow::Result<()> {
     let checkpoint = TrainingCheckpoint::open(&fold.path.join(FINAL))?;
     let model = fold.path.join("model");
-    // The last file of a model folder to be written.
-    if !model.join("labels.json").is_file() {
-        export::model_folder(&checkpoint, about, true, Default::default(), &model)?;
-    }
+    results::model_folder(&checkpoint, about, &model)?;
     say(args, &format!("model: {}", model.display()))?;
     drop(checkpoint);
     match args.no_validation {
         true => Ok(()),
-        false => validation::run(args, settings, about, &model, &fold.path.join("validation")),
+        false => {
+            validation::run(args, settings, about, &model, &fold.path.join(validation::FOLDER))
+        }
     }
 }
 
@@ -179,9 +140,9 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
         Some(results) => results.join(&dataset.name),
         None => folders::results_of(&args.dataset),
     };
-    let fold = format!("fold_{}", args.fold);
+    let fold = format!("fold_{}", dataset.fold);
     let named =
-        |trainer: &str| format!("{trainer}__{}__{}", dataset.plans_name, args.configuration);
+        |trainer: &str| format!("{trainer}__{}__{}", dataset.planned.name, args.configuration);
     if args.go_on && args.size.is_none() && args.width.is_none() && args.pretrained.is_none() {
         let entries = std::fs::read_dir(&home).into_iter().flatten().flatten();
         let ending = named("");
@@ -205,18 +166,6 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
     let network = settings::network(args, dataset)?;
     let trainer = settings::trainer(&network, args.pretrained.is_some());
     Ok(home.join(named(&trainer)).join(fold))
-}
-
-fn about(settings: &Settings, dataset: &Dataset) -> anyhow::Result<About> {
-    Ok(About {
-        plans: settings.plans(dataset)?,
-        labels: dataset.labels().clone(),
-        trainer: settings.trainer(),
-        fold: settings.fold.clone(),
-        batch_dice: settings.batch_dice,
-        nnunet_plans: dataset.nnunet_plans.clone(),
-        nnunet_dataset: dataset.nnunet_dataset.clone(),
-    })
 }
 
 fn headline(settings: &Settings, state: &TrainingState, device: &str) -> String {

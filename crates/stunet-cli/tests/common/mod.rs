@@ -1,6 +1,8 @@
 //! A small model, a small case, and the binary run on them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod boxes;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

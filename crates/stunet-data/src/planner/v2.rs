@@ -10,7 +10,7 @@ use crate::dataset::RawDataset;
 use crate::error::{Result, invalid};
 use crate::fingerprint::Fingerprint;
 use crate::fingerprint::statistics::median_of;
-use crate::plans::{Plans, Reference};
+use crate::plans::{self, Plans, Reference};
 use serde_json::{Map, Value, json};
 
 /// Voxels of feature maps that fit the reference memory, in 3-D and 2-D.
@@ -81,7 +81,11 @@ pub(super) fn plan(
 pub(super) fn summaries(json: &Value, dataset: &Value) -> Result<Vec<PlanSummary>> {
     let mut found = Vec::new();
     for name in ["3d_lowres", "3d_fullres"] {
-        let Some(entry) = json["configurations"].get(name) else { continue };
+        if json["configurations"].get(name).is_none() {
+            continue;
+        }
+        let configuration = plans::Configuration::of(json, name)?;
+        let entry = configuration.entries();
         let flat = entry.get("pool_op_kernel_sizes");
         let strides = flat.or_else(|| entry.pointer("/architecture/arch_kwargs/strides"));
         let median_shape = entry["median_image_size_in_voxels"].as_array().into_iter().flatten();

@@ -1,18 +1,17 @@
 //! Plans of nnU-Net 2: `plans.json` with flat keys (2.2) or a nested architecture (2.8).
 
 use super::{
-    Accumulation, ChannelPlan, Entry, Intensity, Normalization, Plans, Reference, five_strides,
-    invalid,
+    Accumulation, ChannelPlan, Configuration, Entry, Intensity, Normalization, Plans, Reference,
+    five_strides, invalid,
 };
 use crate::error::Result;
 use crate::labels::LabelSet;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Result<Plans> {
     let root = Entry::root("plans", plans);
-    let merged = Value::Object(inherited(&root, configuration, 0)?);
-    let config =
-        Entry { file: "plans", value: &merged, path: format!("configurations.{configuration}") };
+    let resolved = Configuration::of(plans, configuration)?;
+    let config = resolved.root();
     if config.find("previous_stage").is_some() {
         return Err(config.get("previous_stage")?.bad("no cascade (not supported)"));
     }
@@ -33,21 +32,6 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
         num_outputs: Some(LabelSet::from_dataset_json(dataset)?.num_outputs()),
         notes,
     })
-}
-
-/// The entries of a configuration over those of the one it inherits from.
-fn inherited(root: &Entry<'_>, name: &str, depth: usize) -> Result<Map<String, Value>> {
-    let entry = root.get("configurations")?.get(name)?;
-    let own = entry.value.as_object().ok_or_else(|| entry.bad("an object"))?;
-    let Some(parent) = entry.find("inherits_from") else {
-        return Ok(own.clone());
-    };
-    if depth > 8 {
-        return Err(parent.bad("a configuration that does not inherit from itself"));
-    }
-    let mut merged = inherited(root, &parent.parse::<String>("a name")?, depth + 1)?;
-    merged.extend(own.clone());
-    Ok(merged)
 }
 
 /// The first stage's stride is not a pooling and is left out.

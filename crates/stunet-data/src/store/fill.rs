@@ -252,11 +252,11 @@ fn first(mut problems: Vec<Problem>) -> DataError {
     }
 }
 
-const LOCK_FILE: &str = ".stunet-lock";
+pub(super) const LOCK_FILE: &str = ".stunet-lock";
 
 /// Keeps two programs from filling one folder; released with the handle, however the program ends.
 #[allow(clippy::disallowed_methods, reason = "a lock has no content")]
-fn lock(folder: &Path) -> Result<File> {
+pub(super) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let write = |e| DataError::io("write", e).at(&path);
     if path.is_symlink() {
@@ -273,7 +273,7 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 /// Removes what a killed program left under a temporary name.
-fn remove_leftovers(folder: &Path) -> Result<()> {
+pub(super) fn remove_leftovers(folder: &Path) -> Result<()> {
     let read = |e| DataError::io("read", e).at(folder);
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();

@@ -1,5 +1,6 @@
 //! `store.json`: how the cases of a store were prepared.
 
+use crate::compare::{Differences, differences, label_differences};
 use crate::error::{Result, invalid};
 use crate::files;
 use crate::labels::LabelSet;
@@ -55,6 +56,22 @@ impl Recipe {
         &self.digest
     }
 
+    /// What would have to be prepared anew for these plans and labels: every entry in which they
+    /// differ from the recipe, theirs first. Patch, batch and strides are none of them.
+    ///
+    /// # Errors
+    /// When an entry cannot be written as JSON.
+    pub fn differences(&self, plans: &Plans, labels: &LabelSet) -> Result<Differences> {
+        let of = |plans: &Plans, labels: &LabelSet| {
+            let mut parts = parts(plans, labels);
+            // As the user knows them.
+            parts["labels"] = serde_json::Value::Null;
+            parts
+        };
+        let plans = differences(&of(plans, labels), &of(&self.plans, &self.labels))?;
+        Ok(plans.and(label_differences(labels, &self.labels)?))
+    }
+
     pub(super) fn load(path: &Path) -> Result<Self> {
         let raw: RawRecipe = files::read_json(path)?;
         let checked = || {
@@ -82,7 +99,12 @@ impl Recipe {
 /// Covers what a preprocessed case depends on: whose arithmetic, spacing, axes, normalisation, and
 /// the labels. Patch and batch size may change without a case being prepared anew.
 pub fn digest(plans: &Plans, labels: &LabelSet) -> String {
-    let parts = serde_json::json!({
+    fnv(parts(plans, labels).to_string().as_bytes())
+}
+
+/// What a preprocessed case depends on.
+fn parts(plans: &Plans, labels: &LabelSet) -> serde_json::Value {
+    serde_json::json!({
         "case_format": super::file::VERSION,
         "reference": plans.reference,
         "spacing_mm": plans.spacing_mm,
@@ -90,8 +112,7 @@ pub fn digest(plans: &Plans, labels: &LabelSet) -> String {
         "channels": plans.channels,
         "force_separate_z": plans.force_separate_z,
         "labels": labels,
-    });
-    fnv(parts.to_string().as_bytes())
+    })
 }
 
 /// FNV-1a, which is the same on every machine and in every version.
@@ -132,6 +153,9 @@ mod tests {
             let mut other = plans.clone();
             change(&mut other);
             assert_eq!(digest(&other, &labels) != same, matters, "{other:?}");
+            let recipe = Recipe::new(plans.clone(), labels.clone(), vec!["a".into()]).unwrap();
+            let found = recipe.differences(&other, &labels).unwrap();
+            assert_eq!(!found.is_empty(), matters, "{found:?}");
         };
         check(&|p| p.batch_size = 7, false);
         check(&|p| p.patch_size = [64; 3], false);
@@ -143,6 +167,25 @@ mod tests {
         check(&|p| p.channels[0].use_mask = true, true);
         check(&|p| p.channels[0].scheme = Normalization::None, true);
         assert_ne!(digest(&plans, &LabelSet::numbered(3).unwrap()), same);
+    }
+
+    #[test]
+    fn differences_are_named_with_both_values() {
+        let (plans, _) = published();
+        let labels = LabelSet::from_names(["background", "liver"]).unwrap();
+        let recipe = Recipe::new(plans.clone(), labels.clone(), vec!["a".into()]).unwrap();
+        let told = |plans: &Plans, labels: &LabelSet| {
+            recipe.differences(plans, labels).unwrap().told("plans", "store")
+        };
+        assert_eq!(told(&plans, &labels), "");
+        let mut other = Plans { spacing_mm: [2.0, 1.5, 1.5], ..plans.clone() };
+        other.channels[0].scheme = Normalization::None;
+        let expected = "spacing_mm is [2.0,1.5,1.5] in plans and [1.5,1.5,1.5] in store; \
+                        channels.0.scheme is \"none\" in plans and \"z-score\" in store";
+        assert_eq!(told(&other, &labels), expected);
+        let renamed = LabelSet::from_names(["background", "hepar"]).unwrap();
+        let found = told(&plans, &renamed);
+        assert!(found.contains("labels.hepar is 1 in plans and nothing in store"), "{found}");
     }
 
     #[test]

@@ -193,12 +193,19 @@ fn another_case_and_another_recipe() {
     let store = Store::open(store.folder()).unwrap();
     let message = store.find("b").unwrap_err().to_string();
     assert!(message.contains("expected case b, found case a"), "{message}");
+    let outdated = |store: &Store| -> Vec<String> {
+        store.outdated().into_iter().map(|(name, error)| format!("{name}: {error}")).collect()
+    };
+    let found = outdated(&store);
+    assert!(found.len() == 1 && found[0].starts_with("b: preprocessed case"), "{found:?}");
 
     let plans = Plans { spacing_mm: [2.0; 3], ..plans(2) };
     let labels = LabelSet::numbered(4).unwrap();
     Store::create(home.path(), Recipe::new(plans, labels, vec!["a".into()]).unwrap()).unwrap();
     let message = open(home.path()).unwrap_err().to_string();
     assert!(message.starts_with("preprocessed by other plans: expected digest "), "{message}");
+    let found = outdated(&Store::open(home.path()).unwrap());
+    assert!(found.len() == 1 && found[0].starts_with("a: preprocessed by other"), "{found:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! nnU-Net's descriptions of a model, made from ours.
 
 use super::About;
+use super::as_trained::as_trained;
 use serde_json::{Map, Value, json};
 use stunet_data::dataset::in_version_2;
 use stunet_data::plans::Normalization;
@@ -76,12 +77,18 @@ fn fold(about: &About) -> Value {
     about.fold.parse::<u64>().map_or_else(|_| json!(about.fold), |number| json!(number))
 }
 
-/// nnU-Net 2's `plans.json` with the one configuration of this model: the one the plans came from,
-/// else one in the layout of version 2.2.
+/// nnU-Net 2's `plans.json` of a model: the one the plans came from, with what the training used in
+/// place of what it did not, else one of its own in the layout of version 2.2.
 pub fn v2_plans(about: &About, config: &StuNetConfig) -> Value {
-    if let Some(plans) = &about.nnunet_plans {
-        return plans.clone();
+    let made = made_plans(about, config);
+    match &about.nnunet_plans {
+        Some(given) => as_trained(given, (&made, &v2_dataset(about)), about, config),
+        None => made,
     }
+}
+
+/// Plans with the one configuration of this model.
+fn made_plans(about: &About, config: &StuNetConfig) -> Value {
     let plans = &about.plans;
     let scheme = |scheme| match scheme {
         Normalization::Ct | Normalization::CtPerVolume => "CTNormalization",

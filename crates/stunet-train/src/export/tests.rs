@@ -1,6 +1,6 @@
 use super::*;
 use stunet_data::dataset::DatasetInfo;
-use stunet_data::plans::{ChannelPlan, Intensity, Normalization, Reference};
+use stunet_data::plans::{ChannelPlan, Configuration, Intensity, Normalization, Reference};
 use stunet_model::StuNetConfig;
 
 /// Plans with something in every entry.
@@ -89,4 +89,84 @@ fn regions_and_the_ignore_label_survive() {
     let labels = DatasetInfo::from_json(&dataset).unwrap().labels;
     let about = About { labels: labels.clone(), ..about(Reference::NnUNetV22) };
     assert_eq!(DatasetInfo::from_json(&v2_dataset(&about)).unwrap().labels, labels);
+}
+
+/// Plans of version 2 as they were given, in either layout, of `num_strides` poolings.
+fn given(about: &About, nested: bool, num_strides: usize) -> Value {
+    let mut plans = v2_plans(about, &StuNetConfig::small(2, 3));
+    plans["label_manager"] = json!("LabelManager");
+    let strides: Vec<_> = std::iter::once([1; 3]).chain(vec![[1, 2, 2]; num_strides]).collect();
+    let parent = &mut plans["configurations"]["3d_fullres"];
+    parent["UNet_base_num_features"] = json!(32);
+    parent["pool_op_kernel_sizes"] = json!(strides);
+    if nested {
+        let arguments = json!({
+            "n_stages": strides.len(), "strides": strides, "kernel_sizes": vec![[1, 3, 3]; strides.len()],
+            "n_conv_per_stage": vec![2; strides.len()], "conv_bias": true,
+        });
+        parent["architecture"] = json!({ "network_class_name": "a.b", "arch_kwargs": arguments });
+        parent.as_object_mut().unwrap().remove("pool_op_kernel_sizes");
+    }
+    plans["configurations"]["child"] = json!({ "inherits_from": "3d_fullres", "batch_size": 7 });
+    plans
+}
+
+#[test]
+fn plans_that_were_given_say_what_was_trained() {
+    for (nested, num_strides) in [(false, 4), (false, 6), (true, 5), (true, 4)] {
+        let made = about(Reference::NnUNetV22);
+        let given = given(&made, nested, num_strides);
+        let dataset = v2_dataset(&made);
+        let planned = Plans::from_v2_json(&given, &dataset, "child").unwrap();
+        assert_eq!((planned.batch_size, planned.patch_size), (7, [16, 32, 64]));
+        // Trained with another patch, another batch, and without counting over the batch.
+        let plans = Plans { patch_size: [32, 64, 64], batch_size: 1, ..planned.clone() };
+        let strides: [[usize; 3]; 5] = plans.strides.clone().try_into().unwrap();
+        let about = About { plans, batch_dice: false, nnunet_plans: Some(given.clone()), ..made };
+        let config = StuNetConfig { strides, ..StuNetConfig::small(2, 3) };
+        let written = v2_plans(&about, &config);
+        let read = Plans::from_v2_json(&written, &dataset, "child").unwrap();
+        assert_eq!(Plans { notes: planned.notes.clone(), ..read }, about.plans);
+        let child = Configuration::of(&written, "child").unwrap();
+        assert!(!child.batch_dice().unwrap());
+        let network = match nested {
+            false => {
+                (&child.entries()["pool_op_kernel_sizes"], &child.entries()["conv_kernel_sizes"])
+            }
+            true => {
+                let arguments = &child.entries()["architecture"]["arch_kwargs"];
+                assert_eq!(arguments["features_per_stage"], json!(config.width));
+                assert_eq!(
+                    (&arguments["n_stages"], &arguments["conv_bias"]),
+                    (&json!(6), &json!(true))
+                );
+                (&arguments["strides"], &arguments["kernel_sizes"])
+            }
+        };
+        let all: Vec<_> = std::iter::once([1; 3]).chain(config.strides).collect();
+        assert_eq!(network, (&json!(all), &json!(vec![[3; 3]; 6])));
+        // Everything else is as it was given, the parent included.
+        assert_eq!(written["configurations"]["3d_fullres"], given["configurations"]["3d_fullres"]);
+        assert_eq!(written["label_manager"], "LabelManager");
+        assert!(child.entries()["spacing"] == given["configurations"]["3d_fullres"]["spacing"]);
+        assert!(written["configurations"]["child"].get("spacing").is_none(), "it says the same");
+    }
+}
+
+#[test]
+fn plans_that_were_not_followed_are_replaced() {
+    // As earlier versions left them: a spacing, an order and a scheme that no case was prepared with.
+    let trained = about(Reference::NnUNetV22);
+    let mut edited = v2_plans(&trained, &StuNetConfig::small(2, 3));
+    edited["transpose_forward"] = json!([0, 1, 2]);
+    edited["foreground_intensity_properties_per_channel"]["0"]["mean"] = json!(0.0);
+    let entry = &mut edited["configurations"]["3d_fullres"];
+    entry["spacing"] = json!([9.0, 9.0, 9.0]);
+    entry["normalization_schemes"] = json!(["NoNormalization", "NoNormalization"]);
+    let about = About { nnunet_plans: Some(edited), ..trained };
+    let written = v2_plans(&about, &StuNetConfig::small(2, 3));
+    let read = Plans::from_v2_json(&written, &v2_dataset(&about), "3d_fullres").unwrap();
+    assert_eq!(read.spacing_mm, about.plans.spacing_mm);
+    assert_eq!(read.channels, about.plans.channels);
+    assert_eq!(read.transpose_forward, about.plans.transpose_forward);
 }

@@ -4,39 +4,42 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use stunet::data::files;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::data::splits::{Fold, Split, Splits};
 use stunet::data::store::{STORE_FILE, Store, suffix};
 
 use crate::args::TrainArgs;
+use crate::planned::{self, Planned};
 
-/// Names of plans that are looked for, and where `stunet plan` writes them.
-const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
-
-/// The folds.
+/// The folds, in nnU-Net's file.
 const SPLITS: &str = "splits_final.json";
 
 /// A dataset that is planned and preprocessed.
 pub struct Dataset {
     /// Name of its folder.
     pub name: String,
-    /// Name of its plans.
-    pub plans_name: String,
+    /// Its plans, as they are now: patch, batch and strides may have changed since the cases were
+    /// prepared, nothing else.
+    pub planned: Planned,
     /// All its cases.
     pub store: Store,
-    /// The fold's.
+    /// The fold.
+    pub fold: Fold,
+    /// The fold's cases.
     pub split: Split,
+    /// The splits, where nobody had fixed them yet.
+    new_splits: Option<Splits>,
     /// Whether the plans want Dice over the batch.
     pub batch_dice: bool,
-    /// nnU-Net's own files, where they are there.
-    pub nnunet_plans: Option<Value>,
+    /// nnU-Net 2's `dataset.json`, where it is there.
     pub nnunet_dataset: Option<Value>,
+    /// What the user should know, one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
-    /// Opens what the arguments name.
+    /// Opens what the arguments name, and holds the files against each other.
     pub fn open(args: &TrainArgs) -> anyhow::Result<Self> {
         let folder = &args.dataset;
         let shown = folder.display();
@@ -47,86 +50,89 @@ impl Dataset {
             "expected a preprocessed dataset, found a raw one; run `stunet plan {shown}` and \
              `stunet preprocess` first: {shown}"
         );
-        let plans_name = plans_in(folder, args)?;
-        let plans_file = folder.join(format!("{plans_name}.json"));
-        let plans: Value = files::read_json(&plans_file)?;
-        let configuration = &args.configuration;
-        let configurations = plans.get("configurations").and_then(Value::as_object);
-        if let Some(known) = configurations {
-            ensure!(
-                known.contains_key(configuration),
-                "configuration: expected one of {}, found {configuration}: {}",
-                known.keys().cloned().collect::<Vec<_>>().join(", "),
-                plans_file.display()
-            );
-        }
-        let entry = |key| plans["configurations"][configuration].get(key);
-        let identifier = entry("data_identifier").and_then(Value::as_str).map(str::to_owned);
-        let identifier = identifier.unwrap_or_else(|| format!("{plans_name}_{configuration}"));
-        // nnU-Net 1 has no such entry: it counts over the batch where there is a cascade.
-        let stages = plans.get("plans_per_stage").and_then(Value::as_object);
-        let cascade = stages.is_some_and(|stages| stages.len() > 1);
-        let batch_dice = entry("batch_dice").and_then(Value::as_bool).unwrap_or(cascade);
-        files::plain_name("plans", "data_identifier", &identifier)
-            .map_err(|e| e.at(&plans_file))?;
-        // Both become part of the results' names.
-        files::plain_name("plans", "configuration", configuration)
-            .map_err(|e| e.at(&plans_file))?;
-        files::plain_name("plans", "name of the plans", &plans_name)?;
-        let store = open_store(&folder.join(identifier), folder, &args.configuration)?;
-        let split = split(folder, &args.fold, &store)?;
-        let dataset_file = folder.join("dataset.json");
-        let nnunet_dataset =
-            dataset_file.is_file().then(|| files::read_json(&dataset_file)).transpose()?;
-        let nnunet_plans = configurations.is_some().then(|| plans.clone());
-        Ok(Self { name, plans_name, store, split, batch_dice, nnunet_plans, nnunet_dataset })
+        let wanted = args.plans.as_deref();
+        let plans_name = planned::plans_in(folder, wanted).with_context(|| {
+            let expected = planned::expected(wanted);
+            format!("{expected}; run `stunet plan` on the raw dataset first: {shown}")
+        })?;
+        let needed = || planned::needed_dataset_json(folder);
+        let planned = Planned::read(folder, &plans_name, &args.configuration, needed)?;
+        let batch_dice = planned.batch_dice()?;
+        let nnunet_dataset = planned::dataset_json(folder)?;
+        let (store, mut notes) = open_store(&planned)?;
+        check_store(&planned, nnunet_dataset.as_ref(), &store)?;
+        let fold: Fold = args.fold.parse()?;
+        let (split, new_splits) = split(folder, fold, &store, &mut notes)?;
+        notes.extend(planned.plans.notes.iter().cloned());
+        notes.extend(planned.network_note().into_iter().chain(name_note(&planned)));
+        Ok(Self {
+            name,
+            planned,
+            store,
+            fold,
+            split,
+            new_splits,
+            batch_dice,
+            nnunet_dataset,
+            notes,
+        })
     }
 
     /// Every file that is read of it.
     pub fn files(&self) -> Vec<PathBuf> {
         let store = self.store.folder();
         let home = store.parent().unwrap_or(store);
-        let plans = format!("{}.json", self.plans_name);
+        let plans = format!("{}.json", self.planned.name);
         let cases = self.store.names().iter().map(|name| store.join(format!("{name}{}", suffix())));
         let beside = ["dataset.json", SPLITS, &plans].map(|name| home.join(name));
         beside.into_iter().chain([store.join(STORE_FILE)]).chain(cases).collect()
     }
 
-    /// The recipe the cases were prepared by.
+    /// The plans as they are now.
     pub fn plans(&self) -> &Plans {
-        self.store.recipe().plans()
+        &self.planned.plans
     }
 
     /// What label values mean.
     pub fn labels(&self) -> &LabelSet {
         self.store.recipe().labels()
     }
+
+    /// Fixes the folds for all runs to come, as nnU-Net does, where nobody has.
+    pub fn save_splits(&self) -> anyhow::Result<()> {
+        match &self.new_splits {
+            Some(splits) => Ok(splits.save(&self.planned.folder.join(SPLITS))?),
+            None => Ok(()),
+        }
+    }
+
+    /// nnU-Net 2's plans, where they are such, under the name that the results have.
+    pub fn nnunet_plans(&self) -> Option<Value> {
+        let mut plans = self.planned.is_v2().then(|| self.planned.json.clone())?;
+        if let Some(name) = plans.get_mut("plans_name") {
+            *name = self.planned.name.as_str().into();
+        }
+        Some(plans)
+    }
 }
 
-/// The plans that were named, else those of nnU-Net 2, else those of nnU-Net 1.
-fn plans_in(folder: &Path, args: &TrainArgs) -> anyhow::Result<String> {
-    let there = |name: &&str| folder.join(format!("{name}.json")).is_file();
-    let found = match &args.plans {
-        Some(name) => Some(name.as_str()).filter(there),
-        None => PLANS.into_iter().find(there),
-    };
-    found.map(str::to_owned).with_context(|| {
-        format!(
-            "expected {}.json, found none; run `stunet plan` on the raw dataset first: {}",
-            args.plans.as_deref().unwrap_or(PLANS[0]),
+/// The cases, all of them, and what to say of where they are.
+fn open_store(planned: &Planned) -> anyhow::Result<(Store, Vec<String>)> {
+    let (place, command) = (planned.place()?, planned.preprocess_command());
+    let folder = place.find().with_context(|| {
+        // nnU-Net's own files may well be there: they are of another format.
+        let shown = place.own.display();
+        format!("expected cases prepared by stunet, found none; run {command} first: {shown}")
+    })?;
+    let notes = match folder == place.nnunet {
+        false => Vec::new(),
+        true => vec![format!(
+            "the cases lie in nnU-Net's own folder, which keeps nnU-Net from using it; {command} moves \
+             them out: {}",
             folder.display()
-        )
-    })
-}
-
-fn open_store(path: &Path, folder: &Path, configuration: &str) -> anyhow::Result<Store> {
-    let command = format!("`stunet preprocess {} {configuration}`", folder.display());
-    ensure!(
-        path.join(STORE_FILE).is_file(),
-        "expected preprocessed cases, found none; run {command} first: {}",
-        path.display()
-    );
-    let store = Store::open(path)?;
+        )],
+    };
+    let store = Store::open(folder)?;
     let unfinished = store.unfinished();
     if let Some(first) = unfinished.first() {
         bail!(
@@ -134,27 +140,92 @@ fn open_store(path: &Path, folder: &Path, configuration: &str) -> anyhow::Result
              again: {}",
             store.recipe().cases().len(),
             unfinished.len(),
-            path.display()
+            folder.display()
         );
     }
-    Ok(store)
+    Ok((store, notes))
 }
 
-/// The fold's cases; folds that nobody has fixed yet are fixed now, as nnU-Net does.
-fn split(folder: &Path, fold: &str, store: &Store) -> anyhow::Result<Split> {
-    let fold: Fold = fold.parse()?;
+/// Where plans and `dataset.json` meet the cases: what the cases depend on has to be what it was
+/// when they were prepared.
+fn check_store(planned: &Planned, dataset: Option<&Value>, store: &Store) -> anyhow::Result<()> {
+    let (recipe, command) = (store.recipe(), planned.preprocess_command());
+    let description = store.folder().join(STORE_FILE);
+    let labels = match dataset {
+        Some(json) => {
+            let file = planned.folder.join("dataset.json");
+            &LabelSet::from_dataset_json(json).map_err(|e| e.at(&file))?
+        }
+        None => recipe.labels(),
+    };
+    let plans = recipe.differences(&planned.plans, recipe.labels())?;
+    let labels = recipe.differences(recipe.plans(), labels)?;
+    for (found, file) in [(plans, planned.file_name()), (labels, "dataset.json".to_owned())] {
+        ensure!(
+            found.is_empty(),
+            "{file} has changed since the cases were prepared: {}; run {command} to prepare them anew, \
+             or undo the change: {}",
+            found.told(&file, STORE_FILE),
+            description.display()
+        );
+    }
+    let outdated = store.outdated();
+    if let Some((case, error)) = outdated.first() {
+        bail!(
+            "expected all cases prepared by the same plans, found {} that are not or are damaged, such \
+             as {case}; run {command} again: {error}",
+            outdated.len()
+        );
+    }
+    Ok(())
+}
+
+/// The fold's cases, and the splits where nobody has fixed them yet.
+fn split(
+    folder: &Path,
+    fold: Fold,
+    store: &Store,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<(Split, Option<Splits>)> {
     let file = folder.join(SPLITS);
     let names = store.recipe().cases();
-    let splits = if file.is_file() {
-        Splits::load(&file)?
-    } else if fold == Fold::All {
-        Splits::from_json(&Value::Array(Vec::new()))?
-    } else {
-        let splits = Splits::five_fold(names)?;
-        splits.save(&file)?;
-        splits
+    let (splits, new) = match (file.exists(), fold) {
+        (true, _) => (Splits::load(&file)?, false),
+        (false, Fold::All) => (Splits::from_json(&Value::Array(Vec::new()))?, false),
+        (false, Fold::Number(_)) => (Splits::five_fold(names)?, true),
     };
-    Ok(splits.fold(fold, names)?)
+    check_fold(fold, &splits, &file)?;
+    let split = splits.fold(fold, names).map_err(|e| e.at(&file))?;
+    // With fold all, every case is meant to be on both sides.
+    notes.extend(split.note().filter(|_| fold != Fold::All));
+    Ok((split, new.then_some(splits)))
+}
+
+/// nnU-Net takes a random 80:20 split for a fold that the splits do not have, and says so in its
+/// log. A number that was mistyped would train for days: here it is refused.
+fn check_fold(fold: Fold, splits: &Splits, file: &Path) -> anyhow::Result<()> {
+    let Fold::Number(number) = fold else { return Ok(()) };
+    let count = splits.folds().len();
+    let known = match count {
+        0 => "`all`, as there are no splits".to_owned(),
+        1 => "0 or `all`".to_owned(),
+        count => format!("0 to {} or `all`", count - 1),
+    };
+    ensure!(
+        number < count,
+        "fold: expected {known}, found {number}; to train on other cases, add a fold: {}",
+        file.display()
+    );
+    Ok(())
+}
+
+/// nnU-Net names results by the entry `plans_name`; here the file's name counts.
+fn name_note(planned: &Planned) -> Option<String> {
+    let inside = planned.json.get("plans_name")?.as_str()?;
+    (planned.is_v2() && inside != planned.name).then(|| {
+        let (name, file) = (&planned.name, planned.file_name());
+        format!("plans_name is {inside:.80} in {file}: results are named by the file, {name}")
+    })
 }
 
 fn name_of(folder: &Path) -> anyhow::Result<String> {

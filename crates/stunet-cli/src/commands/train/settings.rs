@@ -63,7 +63,7 @@ impl Settings {
         let settings = Self {
             dataset: dataset.name.clone(),
             configuration: args.configuration.clone(),
-            fold: args.fold.clone(),
+            fold: dataset.fold.to_string(),
             network: network(args, dataset)?,
             pretrained: pretrained
                 .map(|p| p.file_name().unwrap_or_default().to_string_lossy().into_owned()),
@@ -119,6 +119,9 @@ impl Settings {
         if args.size.is_some() || args.width.is_some() {
             same("--size, --width or --depth", Some(&network(args, dataset)?), Some(&r.network))?;
         }
+        same("configuration", Some(&args.configuration), Some(&r.configuration))?;
+        same("fold", Some(&dataset.fold.to_string()), Some(&r.fold))?;
+        same("batch_dice of the plans", Some(&dataset.batch_dice), Some(&r.batch_dice))?;
         same("prepared cases", Some(dataset.store.recipe().digest()), Some(&r.prepared_by[..]))?;
         same("training cases", Some(&dataset.split.train), Some(&r.training_cases))?;
         same("validation cases", Some(&dataset.split.val), Some(&r.validation_cases))?;
@@ -199,7 +202,7 @@ impl Settings {
     fn check(&self) -> anyhow::Result<()> {
         self.network.validate()?;
         self.network.validate_patch(self.patch)?;
-        ensure!(self.batch_size > 0, "--batch-size: expected at least 1, found 0");
+        ensure!(self.batch_size > 0, "batch size: expected at least 1, found 0");
         if let Some(decay) = self.ema {
             ensure!((0.0..1.0).contains(&decay), "--ema: expected 0 to below 1, found {decay}");
         }

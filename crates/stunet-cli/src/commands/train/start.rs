@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use stunet::data::compare::differences;
+use stunet::data::plans::Plans;
 use stunet::model::weights::{Checkpoint, folder};
 use stunet::model::{Initialisation, StuNet, StuNetConfig};
 use stunet::train::checkpoint::{TrainingCheckpoint, is_training_checkpoint};
@@ -12,6 +14,7 @@ use stunet::train::transfer::{Rules, TransferOptions, transfer};
 use stunet::train::{FoldFolder, StateOptions, TrainingState};
 
 use super::dataset::Dataset;
+use super::results;
 use super::settings::Settings;
 use crate::args::{Recipe, TrainArgs};
 
@@ -22,17 +25,66 @@ pub struct Run {
     pub settings: Settings,
     /// What its exports need.
     pub about: About,
+    /// The plans' file as it was when the run began, before options of the command line; earlier
+    /// versions did not keep it.
+    #[serde(default)]
+    pub planned: Option<Plans>,
 }
 
 impl Run {
+    /// A new one.
+    pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
+        let settings = Settings::new(args, dataset)?;
+        let about = About {
+            plans: settings.plans(dataset)?,
+            labels: dataset.labels().clone(),
+            trainer: settings.trainer(),
+            fold: settings.fold.clone(),
+            batch_dice: settings.batch_dice,
+            nnunet_plans: dataset.nnunet_plans(),
+            nnunet_dataset: dataset.nnunet_dataset.clone(),
+        };
+        Ok(Self { settings, about, planned: Some(dataset.plans().clone()) })
+    }
+
     /// The run's, read back from one of its checkpoints.
     pub fn of(checkpoint: &TrainingCheckpoint) -> anyhow::Result<Self> {
-        serde_json::from_value(checkpoint.state().run.clone()).with_context(|| {
+        let (state, shown) = (checkpoint.state(), checkpoint.path().display());
+        let run: Self = serde_json::from_value(state.run.clone()).with_context(|| {
             format!(
-                "expected a checkpoint of `stunet train`, found one without its settings: {}",
-                checkpoint.path().display()
+                "expected a checkpoint of `stunet train`, found one without its settings: {shown}"
             )
-        })
+        })?;
+        let found = differences(&run.settings.network, &state.config)?;
+        ensure!(
+            found.is_empty(),
+            "expected one network in a checkpoint, found two: {}: {shown}",
+            found.told("its settings", "its weights")
+        );
+        Ok(run)
+    }
+
+    /// Where a run that goes on meets the plans of today: they have to be those it was started with,
+    /// as half a run at one patch and half at another is neither.
+    fn check_plans(&self, dataset: &Dataset, checkpoint: &Path) -> anyhow::Result<()> {
+        let found = match &self.planned {
+            Some(planned) => differences(dataset.plans(), planned)?.without(&["notes"]),
+            // Options of the command line may have replaced patch and batch; the run's count.
+            None => differences(dataset.plans(), &self.about.plans)?.without(&[
+                "notes",
+                "patch_size",
+                "batch_size",
+            ]),
+        };
+        let file = dataset.planned.file_name();
+        ensure!(
+            found.is_empty(),
+            "--continue: {file} has changed since the run was started: {}; undo the change to go on, or \
+             start a run of its own with --output or under other plans: {}",
+            found.told(&file, checkpoint.file_name().unwrap_or_default().display()),
+            dataset.planned.file.display()
+        );
+        Ok(())
     }
 }
 
@@ -77,12 +129,26 @@ pub fn fresh(
     Ok((TrainingState::new(network, options), Some(report.to_string())))
 }
 
-/// The settings of the run in a folder, which goes on.
-pub fn recorded(
+/// The run: a new one, or that of the folder with the checkpoint to go on from.
+pub fn open(
     args: &TrainArgs,
     dataset: &Dataset,
     folder: &FoldFolder,
-) -> anyhow::Result<(Settings, TrainingCheckpoint)> {
+) -> anyhow::Result<(Run, Option<TrainingCheckpoint>)> {
+    if args.go_on {
+        let (run, checkpoint) = recorded(args, dataset, folder)?;
+        return Ok((run, Some(checkpoint)));
+    }
+    results::check_new(folder)?;
+    Ok((Run::new(args, dataset)?, None))
+}
+
+/// The run in a folder, which goes on.
+fn recorded(
+    args: &TrainArgs,
+    dataset: &Dataset,
+    folder: &FoldFolder,
+) -> anyhow::Result<(Run, TrainingCheckpoint)> {
     let Some(file) = folder.newest_checkpoint() else {
         bail!(
             "--continue: expected a checkpoint to go on from, found none: {}",
@@ -91,5 +157,7 @@ pub fn recorded(
     };
     let checkpoint = TrainingCheckpoint::open(&file)?;
     let run = Run::of(&checkpoint)?;
-    Ok((Settings::of_run(run.settings, args, dataset)?, checkpoint))
+    run.check_plans(dataset, &file)?;
+    let settings = Settings::of_run(run.settings, args, dataset)?;
+    Ok((Run { settings, ..run }, checkpoint))
 }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use stunet::data::compare::label_differences;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
 use stunet::data::nifti;
@@ -12,6 +13,7 @@ use stunet::infer::{
     InferError, Model, OpenOptions, PredictOptions, Record, Standing, predict_prepared,
     prepare_scan,
 };
+use stunet::train::FoldFolder;
 use stunet::train::export::About;
 
 use super::{say, settings::Settings};
@@ -24,6 +26,10 @@ use crate::places::{self, Output};
 use crate::progress::Progress;
 use crate::report::tell_passed_over;
 
+/// Where predictions and scores go in the folder of a fold.
+pub const FOLDER: &str = "validation";
+const SUMMARY: &str = "summary.json";
+
 /// Predicts and evaluates what is not there yet. A prediction is kept when it says that this model made
 /// it of this input, and `summary.json` when all of them are.
 pub fn run(
@@ -33,18 +39,18 @@ pub fn run(
     model: &Path,
     out: &Path,
 ) -> anyhow::Result<()> {
-    let summary = out.join("summary.json");
+    let summary = out.join(SUMMARY);
     let devices = stunet::device::choose_all(&args.device)?;
     let chosen = devices.first();
     let network = Model::open(model, &OpenOptions::new(&chosen.device))?;
     let record = Record::new(&network, &PredictOptions::default())?;
     let place = |case: &str| out.join(format!("{case}.nii.gz"));
-    let raw = args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset));
-    if args.raw.is_none() && !raw.is_dir() {
+    let Some(raw) = raw_dataset(args, about)? else {
         let made = |case: &String| is_made(&record, &place(case), None);
         if summary.is_file() && all(&settings.validation_cases, made)? {
             return say(args, &format!("validated before: {}", summary.display()));
         }
+        let raw = raw_of(args);
         return say(
             args,
             &format!(
@@ -52,8 +58,7 @@ pub fn run(
                 raw.display()
             ),
         );
-    }
-    let raw = RawDataset::open(&raw)?;
+    };
     if !args.quiet {
         tell_passed_over(raw.folder(), raw.passed_over());
     }
@@ -96,6 +101,43 @@ pub fn run(
     result.write_v2(&summary)?;
     tell(args, about, &result)?;
     say(args, &format!("summary: {}", summary.display()))
+}
+
+/// Fails before the first epoch where the final validation could not be done.
+pub fn check(
+    args: &TrainArgs,
+    settings: &Settings,
+    about: &About,
+    fold: &FoldFolder,
+) -> anyhow::Result<()> {
+    if !fold.path.join(FOLDER).join(SUMMARY).is_file() {
+        let hint = "final validation (it can be left out with --no-validation)";
+        if let Some(raw) = raw_dataset(args, about).context(hint)? {
+            cases_of(&raw, &settings.validation_cases)?;
+        }
+    }
+    Ok(())
+}
+
+fn raw_of(args: &TrainArgs) -> PathBuf {
+    args.raw.clone().unwrap_or_else(|| folders::raw_of(&args.dataset))
+}
+
+/// The raw dataset, held against the run; none where there is none and none was named.
+fn raw_dataset(args: &TrainArgs, about: &About) -> anyhow::Result<Option<RawDataset>> {
+    let folder = raw_of(args);
+    if args.raw.is_none() && !folder.is_dir() {
+        return Ok(None);
+    }
+    let raw = RawDataset::open(&folder)?;
+    let found = label_differences(&raw.info().labels, &about.labels)?;
+    ensure!(
+        found.is_empty(),
+        "expected the dataset of the run, found another: {}: {}",
+        found.told("its dataset.json", "the run"),
+        folder.display()
+    );
+    Ok(Some(raw))
 }
 
 /// The files of the validation cases: a mean over some of them would pass for one over all.
