@@ -66,6 +66,14 @@ pub fn shielded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T
     })
 }
 
+/// As [`shielded`], for work that tells of its failures itself.
+pub fn survived(work: impl FnOnce()) -> anyhow::Result<()> {
+    shielded(|| {
+        work();
+        Ok(())
+    })
+}
+
 /// Says why, unless it has been said, and chooses the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
