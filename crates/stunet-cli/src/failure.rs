@@ -79,6 +79,14 @@ fn kind_of(panic: &str) -> &'static str {
     }
 }
 
+/// As [`shielded`], for work that tells of its failures itself.
+pub fn survived(work: impl FnOnce()) -> anyhow::Result<()> {
+    shielded(|| {
+        work();
+        Ok(())
+    })
+}
+
 /// Says why, unless it has been said, and chooses the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {

@@ -228,7 +228,6 @@ fn from_a_dataset_to_an_evaluation() {
     let scene = dataset();
     let home = scene.path("");
     check_only(&scene, &format!("plan @{RAW} -o @planned_%"), 0);
-    check_only(&scene, &format!("plan @{RAW} -o @planned_json_% --json"), 0);
     check_only(&scene, "plan @absent", 1);
     check_only(&scene, &format!("preprocess @{RAW} --redo"), 0);
     check_only(&scene, &format!("preprocess @{RAW} --redo --json"), 0);
@@ -237,7 +236,6 @@ fn from_a_dataset_to_an_evaluation() {
          --width 2,2,3,3,4,4 --iterations 1 --val-iterations 1"
     );
     check_only(&scene, &train, 0);
-    check_only(&scene, &format!("{train} --json --no-validation").replace("results", "json"), 0);
     let model = "STUNetTrainer_custom__nnUNetPlans__3d_fullres/fold_0";
     let fold = format!("results_0/Dataset001_Boxes/{model}");
     assert!(home.join(&fold).join("validation/summary.json").is_file());

@@ -149,7 +149,6 @@ fn arguments() {
     check(&["preprocess", &absent], 1);
     check(&["evaluate", &absent, &absent, "--labels", "1"], 1);
     check(&["train", &absent, "3d_fullres", "0"], 1);
-    check(&["train", ".", "3d_fullres", &absent], 1);
 }
 
 #[test]

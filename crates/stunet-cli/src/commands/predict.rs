@@ -2,6 +2,8 @@
 
 mod already;
 mod pipeline;
+mod settings;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -16,11 +18,10 @@ use stunet::data::preprocess::memory_bytes;
 use stunet::device::{self, Chosen};
 use stunet::infer::model::FoldReport;
 use stunet::infer::{
-    self, Event, InferError, Measure, Model, OpenOptions, PredictOptions, Prediction, Prepared,
-    ProbabilityFormat, Record,
+    self, InferError, Model, OpenOptions, PredictOptions, Prediction, Prepared, Record,
 };
 
-use crate::args::{Accumulation, Confidence, Mode, PredictArgs, Probabilities, Reference};
+use crate::args::{PredictArgs, Reference};
 use crate::failure::{self, Interrupted, Told};
 use crate::interrupt;
 use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
@@ -34,6 +35,7 @@ use crate::report::{
 };
 use already::Work;
 use pipeline::{Ended, Stages, run as run_pipeline};
+use settings::{format_of, measure_of, settings};
 
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
@@ -168,22 +170,6 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// Says something, unless that has failed before: cases go on where nobody can be told of them.
-    fn say(&self, line: &str) {
-        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.args.quiet && unsaid.is_none() {
-            *unsaid = output::line(line).err();
-        }
-    }
-
-    /// Whether all could be said.
-    fn said(&self) -> anyhow::Result<()> {
-        match self.unsaid.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            None => Ok(()),
-            Some(error) => Err(error),
-        }
-    }
-
     /// Whether a single case was asked for.
     fn alone(&self) -> bool {
         self.args.input.len() > 1 || !self.args.input[0].is_dir()
@@ -231,74 +217,6 @@ impl<'a> Session<'a> {
             pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
             ..settings(self.args)
         })
-    }
-
-    /// One line about what a case will take.
-    fn tell_plan(&self, job: &Job, event: Event) {
-        let Event::Plan {
-            num_tiles,
-            num_windows,
-            num_repeated,
-            sums_bytes,
-            total_bytes,
-            device_bytes,
-            secs,
-        } = event
-        else {
-            return;
-        };
-        let parts = match num_tiles {
-            1 => String::new(),
-            parts => format!(" in {parts} parts ({num_repeated} of them twice)"),
-        };
-        let there = match (device_bytes, self.args.device_memory) {
-            (0, None) => String::new(),
-            // More than was allowed, or in half precision.
-            (0, Some(_)) => ", sums on the host".to_owned(),
-            (bytes, _) => format!(", {} of the device for sums", output::bytes(bytes)),
-        };
-        let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
-        let line = format!(
-            "{}: {num_windows} windows{parts}, {} of memory, {} of it for sums{there}{}",
-            job.case.name,
-            output::bytes(total_bytes),
-            output::bytes(sums_bytes),
-            time.unwrap_or_default(),
-        );
-        self.say(&line);
-    }
-
-    /// One line about all cases.
-    fn sum_up(&self, report: &Report) {
-        let Some(summary) = report.summary.as_ref().filter(|_| !self.alone()) else { return };
-        let peak =
-            summary.peak_memory_bytes.map(|peak| format!(", {} of memory", output::bytes(peak)));
-        let line = format!(
-            "{} predicted, {} skipped, {} failed in {:.1} s, {:.1} million voxels per second{}",
-            summary.predicted,
-            summary.skipped,
-            summary.failed,
-            summary.wall_secs,
-            summary.voxels_per_sec / 1e6,
-            peak.unwrap_or_default(),
-        );
-        self.say(&line);
-    }
-
-    /// One line about a finished case.
-    fn tell(&self, job: &Job, result: &CaseResult) {
-        let foreground = &result.labels[1..];
-        let found = foreground.iter().filter(|label| label.voxels > 0).count();
-        let line = format!(
-            "{}: {found} of {} labels, {} windows in {:.1} s on {}: {}",
-            job.case.name,
-            foreground.len(),
-            result.prediction.num_windows,
-            result.seconds.total,
-            self.device.name,
-            job.output.display(),
-        );
-        self.say(&line);
     }
 }
 
@@ -443,40 +361,6 @@ fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptio
         Reference::V28 => plans::Reference::NnUNetV28,
     });
     Ok(options)
-}
-
-/// What was chosen about every case, as far as voxels depend on it.
-fn settings(args: &PredictArgs) -> PredictOptions {
-    PredictOptions {
-        mode: match args.mode {
-            Mode::Normal => infer::Mode::Normal,
-            Mode::Fast => infer::Mode::Fast,
-            Mode::Fastest => infer::Mode::Fastest,
-        },
-        step_size: args.step_size,
-        mirror: !args.disable_tta,
-        accumulation: args.accumulation.map(|precision| match precision {
-            Accumulation::F32 => plans::Accumulation::F32,
-            Accumulation::F16 => plans::Accumulation::F16,
-        }),
-        probability_format: args.save_probabilities.map(format_of).unwrap_or_default(),
-        confidence: args.confidence.map(measure_of),
-        ..PredictOptions::default()
-    }
-}
-
-fn format_of(form: Probabilities) -> ProbabilityFormat {
-    match form {
-        Probabilities::Npz => ProbabilityFormat::Npz,
-        Probabilities::Zarr => ProbabilityFormat::Zarr,
-    }
-}
-
-fn measure_of(measure: Confidence) -> Measure {
-    match measure {
-        Confidence::Margin => Measure::Margin,
-        Confidence::Entropy => Measure::Entropy,
-    }
 }
 
 /// A model that is a single file or folder has no folds to choose from; `-f 0` and `-f all` mean

@@ -65,6 +65,34 @@ mod tests {
         assert_eq!(decode(&encode(Some("Straße")), true), ["Stra?e"]);
     }
 
+    /// Files of both versions, packed and plain: the note is found, and the voxels are where they were.
+    #[test]
+    fn in_files() {
+        use crate::geometry::Geometry;
+        use crate::nifti::{read_labelmap, read_notes, write_bytes};
+        let folder = tempfile::tempdir().unwrap();
+        let identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+        for shape in [[3, 4, 5], [1, 2, 40_000]] {
+            let geometry =
+                Geometry::new(shape, [2.0, 1.5, 1.0], [3.0, 2.0, 1.0], identity).unwrap();
+            let values = (0..shape.iter().product::<usize>()).map(|i| (i % 250) as u8).collect();
+            let volume = ndarray::Array3::from_shape_vec(shape, values).unwrap();
+            let read = |name: &str, note: Option<&str>| {
+                let path = folder.path().join(name);
+                write_bytes(&path, &volume, &geometry, note).unwrap();
+                (read_notes(&path).unwrap(), read_labelmap(&path).unwrap())
+            };
+            for name in ["a.nii", "a.nii.gz"] {
+                let (notes, labels) = read(name, Some("{\"a\": 1}"));
+                assert_eq!(notes, ["{\"a\": 1}"], "{name} {shape:?}");
+                let (none, without) = read(name, None);
+                assert!(none.is_empty());
+                assert!(labels.data == without.data && labels.geometry == without.geometry);
+                assert!(labels.data.iter().eq(volume.mapv(u16::from).iter()));
+            }
+        }
+    }
+
     #[test]
     fn what_others_wrote_or_broke() {
         let mut two = encode(Some("first"));

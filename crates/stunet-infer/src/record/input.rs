@@ -10,7 +10,7 @@ use stunet_data::files;
 use stunet_model::weights::Digest;
 
 /// Bytes read at a time.
-const PART: usize = 16 << 20;
+const PART: usize = 4 << 20;
 /// Pieces of a sample, spread over the file, and bytes of each. Two scans differ in each of them.
 const PIECES: u64 = 16;
 const PIECE: u64 = 4096;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use stunet::infer::{Measure, ProbabilityFormat, Record, Standing};
 
-use super::{format_of, measure_of};
+use super::settings::{format_of, measure_of};
 use crate::args::PredictArgs;
 use crate::interrupt;
 use crate::jobs::Job;

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use anyhow::anyhow;
 
 use super::already::Work;
-use crate::failure::{Interrupted, shielded};
+use crate::failure::{Interrupted, shielded, survived};
 use crate::interrupt;
 use crate::jobs::Job;
 
@@ -68,10 +68,9 @@ pub fn run<S: Stages>(stages: &S, all: Vec<Work>, ahead: usize) -> Vec<Ended<S::
     let turn = (ahead == 0).then_some(turn);
     let cases = all.clone();
     let whole = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| shielded(|| Ok(read_all(stages, cases, to_network, turn))));
-        let writer =
-            scope.spawn(|| shielded(|| Ok(write_all(stages, predicted, to_end, give_turn))));
-        let network = shielded(|| Ok(predict_all(stages, read, to_writer, total)));
+        let reader = scope.spawn(|| survived(|| read_all(stages, cases, to_network, turn)));
+        let writer = scope.spawn(|| survived(|| write_all(stages, predicted, to_end, give_turn)));
+        let network = survived(|| predict_all(stages, read, to_writer, total));
         let join = |ended: std::thread::Result<anyhow::Result<()>>| {
             ended.unwrap_or_else(|_| Err(anyhow!("a thread has ended")))
         };
@@ -96,7 +95,7 @@ fn give_up_lost<S: Stages>(
         if ended.iter().all(|item| item.index != index) {
             let error = anyhow!("{error:#}");
             // Where it cannot be told, it is at least returned.
-            let _ = shielded(|| Ok(stages.failed(&work.job, &error)));
+            let _ = survived(|| stages.failed(&work.job, &error));
             ended.push(Item { index, work: work.clone(), content: Err(error) });
         }
     }
@@ -154,7 +153,7 @@ fn write_all<S: Stages>(
             && !error.is::<Interrupted>()
         {
             // A case that cannot be told of is no reason to drop the others.
-            let _ = shielded(|| Ok(stages.failed(&work.job, error)));
+            let _ = survived(|| stages.failed(&work.job, error));
         }
         // The receiver outlives this thread; and whose turn it is nobody may want to know any more.
         let _ = to_end.send(Item { index, work, content });
