@@ -38,7 +38,7 @@ mod mute {
     pub(super) struct Muted(OwnedFd);
 
     /// Sends standard error to nowhere; `None`, and no change, where that cannot be had.
-    #[allow(clippy::disallowed_methods, reason = "nothing is written: the device throws it away")]
+    #[allow(clippy::disallowed_methods, reason = "nothing is written to it")]
     pub(super) fn standard_error() -> Option<Muted> {
         let nowhere = File::options().write(true).open("/dev/null").ok()?;
         let before = rustix::io::dup(std::io::stderr()).ok()?;
