@@ -372,28 +372,31 @@ fn backends_are_chosen_in_one_file() {
 /// Results appear whole or not at all: two rooms write files, one appends lines, one locks.
 #[test]
 fn files_are_written_in_their_rooms() {
-    const ROOMS: [&str; 4] = [
+    // The last opens a device in which writing leaves nothing.
+    const ROOMS: [&str; 5] = [
         "crates/stunet-data/src/files.rs",
         "crates/stunet-data/src/store/fill.rs",
         "crates/stunet-model/src/weights/atomic.rs",
         "crates/stunet-train/src/log.rs",
+        "src/device/quiet.rs",
     ];
     check_code("a file is written outside the writers", |file, line| {
+        let creates = ["File::create", "File::create_new"];
         !ROOMS.contains(&file)
-            && [
-                "fs::write(",
-                "fs::copy(",
-                "fs::rename(",
-                "fs::hard_link(",
-                "File::create",
-                "File::options",
-                "std::fs::OpenOptions",
-                ".persist(",
-                "tempfile_in(",
-                "tempfile::Builder",
-                "NamedTempFile::new",
-            ]
-            .into_iter()
-            .any(|name| line.contains(name))
+            && (creates.into_iter().any(|name| has_word(line, name))
+                || [
+                    "fs::write(",
+                    "fs::copy(",
+                    "fs::rename(",
+                    "fs::hard_link(",
+                    "File::options",
+                    "std::fs::OpenOptions",
+                    ".persist(",
+                    "tempfile_in(",
+                    "tempfile::Builder",
+                    "NamedTempFile::new",
+                ]
+                .into_iter()
+                .any(|name| line.contains(name)))
     });
 }

@@ -166,6 +166,58 @@ fn interrupted_it_saves_says_130_and_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn more_than_memory_is_refused_before_anything_is_made() {
+    let scene = dataset();
+    let results = scene.path("results");
+    let before = scene.contents();
+    let check = |more: &[&str], expected: &[&str]| {
+        let output = train(&scene, &results, &[&TINY[..], more].concat()).output().unwrap();
+        let (out, err) = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        assert_eq!(err.trim_end().lines().count(), 1, "{err}");
+        for words in expected {
+            assert!(err.contains(words), "{err}");
+        }
+        let folds = scene.path(&format!("nnUNet_preprocessed/{DATASET}/splits_final.json"));
+        let mut after = scene.contents();
+        after.remove(&folds);
+        let mut before = before.clone();
+        // A folder's own size is none of ours.
+        for contents in [&mut before, &mut after] {
+            contents.retain(|path, _| path.is_file());
+        }
+        assert_eq!(after, before);
+    };
+    let patches = "memory: batches of 1000000000 patches of 8 x 16 x 16 voxels need about ";
+    check(&["--batch-size", "1000000000"], &[patches, "--batch-size ", " fits"]);
+    // What no integer counts is still too much.
+    check(&["--batch-size", "18446744073709551615"], &["memory: ", " fits"]);
+    check(&["--max-memory", "1M"], &["allowed are 0 B", "more memory is needed"]);
+    let fits = run(&mut train(&scene, &results, &[&TINY[..], &["--max-memory", "2G"]].concat()));
+    let (out, _) = said(&fits);
+    assert!(out.lines().any(|line| line.starts_with("about ") && line.contains(" of memory: ")));
+}
+
+/// As an earlier version, or a disk that was full then, left them.
+#[test]
+fn half_a_description_is_made_anew() {
+    let scene = dataset();
+    let straight = scene.path("straight");
+    run(&mut train(&scene, &straight, &TINY));
+    let whole = fold(&straight);
+    for name in ["debug.json", "../plans.json", "../dataset.json"] {
+        let expected = fs::read(whole.join(name)).unwrap();
+        for length in [0, expected.len() / 2] {
+            let results = scene.path(&format!("{}_{length}", name.trim_start_matches("../")));
+            fs::create_dir_all(fold(&results)).unwrap();
+            fs::write(fold(&results).join(name), &expected[..length]).unwrap();
+            run(&mut train(&scene, &results, &TINY));
+            assert!(fs::read(fold(&results).join(name)).unwrap() == expected, "{name} {length}");
+        }
+    }
+}
+
+#[test]
 fn a_finished_run_is_a_model_and_stays_as_it_is() {
     let scene = dataset();
     let results = scene.path("results");

@@ -138,7 +138,8 @@ pub fn save_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
 /// Those of `body`, and what the file system refuses. Nothing is left behind then, and a file that
 /// was there before is as it was.
 pub fn write(path: &Path, body: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    let at = |e: std::io::Error| DataError::io("write", e).at(path);
+    // A folder that is missing is no missing file, as it would be in reading.
+    let at = |source: std::io::Error| DataError::Io { action: "write", source }.at(path);
     let file = unfinished(path).map_err(at)?;
     let mut writer = BufWriter::new(file.as_file());
     body(&mut writer).map_err(|e| e.at(path))?;

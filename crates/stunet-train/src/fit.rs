@@ -89,6 +89,7 @@ pub fn fit(
     let loss = Loss::new(config.loss.clone())?;
     // A run may have been cut off between its last epoch and its final checkpoint.
     if state.is_complete(config) && folder.is_none_or(FoldFolder::is_final) {
+        folder.map_or(Ok(()), FoldFolder::remove_latest)?;
         return Ok(state);
     }
     // Tensors of one step are made of the memory of those of the step before.

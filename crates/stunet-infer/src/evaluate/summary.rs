@@ -278,6 +278,7 @@ fn python_repr(value: f64) -> String {
 
 fn save(path: &Path, text: &str) -> Result<(), InferError> {
     let write = |e| DataError::Io { action: "write", source: e };
+    files::sweep([path]);
     Ok(files::write(path, |file| file.write_all(text.as_bytes()).map_err(write))?)
 }
 

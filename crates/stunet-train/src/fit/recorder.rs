@@ -31,6 +31,17 @@ impl FoldFolder {
         self.path.join(FINAL).is_file()
     }
 
+    /// Removes the latest checkpoint, once the final one is there.
+    pub(super) fn remove_latest(&self) -> Result<()> {
+        let latest = self.path.join(LATEST);
+        match std::fs::remove_file(&latest) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(TrainError::io("remove", &latest, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The checkpoint a run goes on from: the final one, else the latest, else the best.
     pub fn newest_checkpoint(&self) -> Option<PathBuf> {
         let files = [FINAL, LATEST, BEST].map(|name| self.path.join(name));
@@ -102,13 +113,7 @@ impl<'a> Recorder<'a> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.save(FINAL, state, hear)?;
         open.log.write("finished", &json!({ "epoch": state.progress.epoch }))?;
-        let latest = open.folder.path.join(LATEST);
-        match std::fs::remove_file(&latest) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(TrainError::io("remove", &latest, e))
-            }
-            _ => Ok(()),
-        }
+        open.folder.remove_latest()
     }
 }
 

@@ -320,6 +320,18 @@ fn a_run_without_its_final_checkpoint_is_finished() {
     assert!(!fold.path.join(LATEST).is_file());
 }
 
+/// Killed after the final checkpoint was saved and before the latest one was removed.
+#[test]
+fn the_latest_checkpoint_of_a_finished_run_goes() {
+    let config = config(1, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let fold = FoldFolder::at(folder.path());
+    let state = fit(state(), &cases(None), &config, Some(&fold), &mut go_on).unwrap();
+    std::fs::copy(fold.path.join(FINAL), fold.path.join(LATEST)).unwrap();
+    fit(state, &cases(None), &config, Some(&fold), &mut go_on).unwrap();
+    assert!(!fold.path.join(LATEST).is_file() && fold.is_final());
+}
+
 #[test]
 fn a_loss_that_is_no_number_stops_the_run() {
     let folder = tempfile::tempdir().unwrap();
