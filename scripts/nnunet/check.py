@@ -170,13 +170,15 @@ def train_with_nnunet(check, name, home):
         raise Wrong(f"nnU-Net ended without a checkpoint or a validation: {fold}")
 
 
-def predicted_alike(check, kind, name, model, fold, folder):
+def predicted_alike(check, kind, name, home, fold):
     """Both predict with the same results folder; nnU-Net's probabilities say where labels may differ."""
-    images, theirs, ours = check.raw / name / "imagesTs", folder / "theirs", folder / "ours"
-    check.run(["nnUNetv2_predict_from_modelfolder", "-i", images, "-o", theirs, "-m", model, "-f", fold, "-device", "cpu",
-               "-npp", "1", "-nps", "1", "--save_probabilities", "--disable_progress_bar"])
-    check.stunet("predict", "-i", images, "-o", ours, "-m", model, "-f", fold, "--device", "cpu", "-q",
-                 "--save-probabilities", "npz")
+    images, folder = check.raw / name / "imagesTs", home / "predicted" / name
+    theirs, ours = folder / "theirs", folder / "ours"
+    # Without processes for reading and writing: each would load PyTorch for two small cases.
+    check.run(["nnUNetv2_predict", "-d", name, "-c", CONFIG, "-tr", TRAINER, "-f", fold, "-i", images, "-o", theirs,
+               "-device", "cpu", "-npp", "0", "-nps", "0", "--save_probabilities", "--disable_progress_bar"], home)
+    check.stunet("predict", "-i", images, "-o", ours, "-m", home / "nnUNet_results" / name / RUN, "-f", fold,
+                 "--device", "cpu", "-q", "--save-probabilities", "npz")
     regions = "order" in datasets.KINDS[kind]
     right, text = compare.labelmaps(theirs, ours, regions)
     close, more = compare.probabilities(theirs, ours)
@@ -194,7 +196,7 @@ def evaluated_alike(check, name, predicted):
 
 
 def exported_fold(check, name, ours):
-    """Trains with stunet, and puts fold 1 where nnU-Net expects it; returns the results folder."""
+    """Trains with stunet, and puts fold 1 where nnU-Net expects it."""
     check.stunet("train", ours, CONFIG, "1", "--epochs", EPOCHS, "--no-validation", *TINY)
     run = check.ours / "nnUNet_results" / name / RUN
     model = check.exported / "nnUNet_results" / name / RUN
@@ -204,11 +206,10 @@ def exported_fold(check, name, ours):
     for file in ("plans.json", "dataset.json"):
         if not (model / file).exists():
             shutil.copy(run / file, model)
-    return model
 
 
-def continued_by_nnunet(check, name, model):
-    checkpoint = model / "fold_1" / "checkpoint_final.pth"
+def continued_by_nnunet(check, name):
+    checkpoint = check.exported / "nnUNet_results" / name / RUN / "fold_1" / "checkpoint_final.pth"
     before = checkpoint.with_name("exported.pth")
     shutil.copy(checkpoint, before)
     # The cases of nnU-Net: it goes on from the weights alone.
@@ -218,30 +219,30 @@ def continued_by_nnunet(check, name, model):
     return compare.continued(before, checkpoint, EPOCHS + 1)
 
 
-def fine_tuned(check, ours, model):
+def fine_tuned(check, name, ours, home):
     check.stunet("train", ours, CONFIG, "2", "--epochs", "1", "--no-validation", *TINY,
-                 "--pretrained", model / "fold_0" / "checkpoint_final.pth")
+                 "--pretrained", home / "nnUNet_results" / name / RUN / "fold_0" / "checkpoint_final.pth")
     return True, "1 epoch from nnU-Net's weights"
 
 
 def both_ways(check, kind, name, ours):
-    model = {}
-
-    def from_nnunet():
-        model["theirs"] = trained_by_nnunet(check, kind, name) / "nnUNet_results" / name / RUN
-        return predicted_alike(check, kind, name, model["theirs"], "0", check.work / "predicted" / kind / "nnunet")
+    homes = {}
 
     def from_stunet():
-        model["ours"] = exported_fold(check, name, ours)
-        return predicted_alike(check, kind, name, model["ours"], "1", check.work / "predicted" / kind / "stunet")
+        exported_fold(check, name, ours)
+        return predicted_alike(check, kind, name, check.exported, "1")
+
+    def from_nnunet():
+        homes["theirs"] = trained_by_nnunet(check, kind, name)
+        return predicted_alike(check, kind, name, homes["theirs"], "0")
 
     check.step("our exported weights, predicted by both", kind, from_stunet)
     if datasets.KINDS[kind].get("brief"):
         return
     check.step("nnU-Net's weights, predicted by both", kind, from_nnunet)
-    check.step("evaluation", kind, lambda: evaluated_alike(check, name, check.work / "predicted" / kind / "nnunet" / "theirs"))
-    check.step("nnU-Net goes on from our export (--c)", kind, lambda: continued_by_nnunet(check, name, model["ours"]))
-    check.step("stunet fine-tunes nnU-Net's weights", kind, lambda: fine_tuned(check, ours, model["theirs"]))
+    check.step("evaluation", kind, lambda: evaluated_alike(check, name, check.exported / "predicted" / name / "theirs"))
+    check.step("nnU-Net goes on from our export (--c)", kind, lambda: continued_by_nnunet(check, name))
+    check.step("stunet fine-tunes nnU-Net's weights", kind, lambda: fine_tuned(check, name, ours, homes["theirs"]))
 
 
 def arguments():
@@ -252,7 +253,7 @@ def arguments():
     parser.add_argument("--stunet", type=Path, default=target / "release" / "stunet")
     parser.add_argument("--work", type=Path, help="scratch folder that is kept, and must not exist; default: one that is removed")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
-    parser.add_argument("--limit", type=float, default=600, help="seconds of one command")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds of one command")
     parser.add_argument("--out", type=Path, help="also write the table here")
     args = parser.parse_args()
     unknown = [kind for kind in args.kinds if kind not in datasets.KINDS]
