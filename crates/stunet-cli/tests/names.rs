@@ -191,9 +191,9 @@ fn predictions_replace_no_input_and_no_other_output() {
     for name in ["a_0000.nii.gz", "clash/b_0000.nii.gz", "clash/b_0000_0000.nii.gz"] {
         scene.volume(name);
     }
-    for (input, output) in [("a_0000.nii.gz", "a_0000.nii.gz"), ("a_0000.nii.gz", "A_0000.NII.gz")]
+    for (input, output) in [("a_0000.nii.gz", "a_0000.nii.gz"), ("a_0000.nii.gz", "A_0000.nii.gz")]
     {
-        let words = ["--output", "would overwrite the input", "a_0000.nii.gz"];
+        let words = ["--output", "would overwrite the input", "_0000.nii.gz"];
         refused(&scene, &words, || predict(&scene, input, output, &["--overwrite"]));
     }
     let words = ["labelmap of case b_0000", "would overwrite the input"];
