@@ -164,8 +164,9 @@ impl<'a> Session<'a> {
     fn check_memory(&self, job: &Job) -> anyhow::Result<()> {
         let mut needed = 0;
         for file in &job.case.files {
-            let (geometry, channels) = nifti::read_geometry(file)?;
-            needed += memory_bytes(&geometry, channels, self.model.plans());
+            let plans = self.model.plans();
+            let (geometry, channels) = plans.reader.read_geometry(file)?;
+            needed += memory_bytes(&geometry, channels, plans);
         }
         let allowed = self.allowed().unwrap_or(u64::MAX);
         ensure!(
@@ -298,7 +299,7 @@ impl Stages for Session<'_> {
         check_writable(&job.output)?;
         self.check_memory(job)?;
         let clock = Instant::now();
-        let scan = nifti::read_scan(&job.case.files)?;
+        let scan = self.model.plans().reader.read_scan(&job.case.files)?;
         let read_secs = clock.elapsed().as_secs_f64();
         let prepared = infer::prepare_scan(&self.model, &scan)
             .map_err(|error| with_file(error, &job.case.files[0]))?;

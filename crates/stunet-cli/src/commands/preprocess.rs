@@ -127,6 +127,8 @@ impl Job {
             )
         })?;
         let (plans, identifier) = read_plans(&planned, &name, args, &dataset)?;
+        // nnU-Net opens the files with the reader of the plans.
+        let dataset = dataset.read_by(plans.reader);
         Ok(Self { dataset, plans, folder: planned.join(identifier) })
     }
 }

@@ -64,6 +64,11 @@ pub(super) fn read_grid(path: &Path) -> Result<(Geometry, usize)> {
     Ok((orientation::geometry(&header, shape)?, channels))
 }
 
+/// Reads the header, for whoever sees another grid in it.
+pub(super) fn read_header(path: &Path) -> Result<Header> {
+    Source::open(path)?.header()
+}
+
 /// Reads and checks everything.
 pub(super) fn read_volume(path: &Path) -> Result<Volume> {
     let mut source = Source::open(path)?;

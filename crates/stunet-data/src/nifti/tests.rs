@@ -1,7 +1,6 @@
 //! Files written byte by byte, independently of the writer under test.
 
 use super::*;
-use crate::DataError;
 use ndarray::Array3;
 use proptest::prelude::*;
 use std::io::Write;

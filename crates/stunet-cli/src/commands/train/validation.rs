@@ -74,7 +74,7 @@ fn predict_case(
     progress: Progress,
 ) -> anyhow::Result<()> {
     // The scan is gone before the first window.
-    let prepared = prepare_scan(model, &nifti::read_scan(&case.images)?)?;
+    let prepared = prepare_scan(model, &model.plans().reader.read_scan(&case.images)?)?;
     let prediction = predict_prepared(model, prepared, &PredictOptions::default(), &mut |event| {
         progress.hear(event);
         match interrupt::asked() {
