@@ -1,23 +1,37 @@
 //! `stunet export`: a training run's weights for others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use stunet::model::weights::folder::Precision;
+use stunet::model::weights::folder::{Precision, is_model_folder};
 use stunet::train::FoldFolder;
 use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::export;
 
 use super::train::Run;
 use crate::args::ExportArgs;
+use crate::folders;
 use crate::output;
 
 /// Writes what the ending of the output asks for.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let checkpoint = TrainingCheckpoint::open(&file(args)?)?;
-    let Run { settings, about } = Run::of(&checkpoint)?;
     let (out, averaged) = (&args.output, !args.no_ema);
     let ending = out.extension().and_then(|ending| ending.to_str());
+    let folds = folds(&args.run);
+    if let [first, _, ..] = &folds[..] {
+        ensure!(
+            !matches!(ending, Some("model" | "pth")),
+            "expected the folder of one fold, such as {}, for a checkpoint of one network, found \
+             a results folder of {}: {}",
+            first.display(),
+            folds.len(),
+            args.run.display()
+        );
+        return export_folds(args, &folds);
+    }
+    let run = folds.first().unwrap_or(&args.run);
+    let checkpoint = TrainingCheckpoint::open(&file(args, run)?)?;
+    let Run { settings, about } = Run::of(&checkpoint)?;
     ensure!(
         !args.half || !matches!(ending, Some("model" | "pth")),
         "--half: expected a model folder as output, found a checkpoint of nnU-Net: {}",
@@ -27,10 +41,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         Some("model") => export::nnunet_v1(&checkpoint, &about, averaged, out)?,
         Some("pth") => export::nnunet_v2(&checkpoint, &about, averaged, out)?,
         _ => {
-            let empty = std::fs::read_dir(out)
-                .map_or(!out.exists(), |mut entries| entries.next().is_none());
-            let shown = out.display();
-            ensure!(empty, "expected a new or empty folder, found something in it: {shown}");
+            check_empty(out)?;
             let precision = if args.half { Precision::F16 } else { Precision::F32 };
             export::model_folder(&checkpoint, &about, averaged, precision, out)?;
         }
@@ -44,11 +55,75 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     ))
 }
 
-/// The checkpoint that was named, or a folder's newest.
-fn file(args: &ExportArgs) -> anyhow::Result<PathBuf> {
-    let run = &args.run;
+/// The folds of a results folder; none for the folder of a fold and for a file.
+fn folds(run: &Path) -> Vec<PathBuf> {
+    match FoldFolder::at(run).newest_checkpoint() {
+        Some(_) => Vec::new(),
+        None => folders::folds_of(run),
+    }
+}
+
+/// Writes a model folder with a network for every fold, which must mean the same.
+fn export_folds(args: &ExportArgs, folds: &[PathBuf]) -> anyhow::Result<()> {
+    let out = &args.output;
+    check_empty(out)?;
+    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    let mut first: Option<(PathBuf, Run)> = None;
+    let mut open = Vec::new();
+    // All of them are looked at before anything is written.
+    for fold in folds {
+        let checkpoint = TrainingCheckpoint::open(&file(args, fold)?)?;
+        let run = Run::of(&checkpoint)?;
+        let progress = &checkpoint.state().progress;
+        ensure!(
+            args.checkpoint.is_some() || progress.epoch >= run.settings.epochs,
+            "expected complete runs, found one after {} of {} epochs (go on with `stunet train \
+             --continue`, or name a checkpoint with --checkpoint): {}",
+            progress.epoch,
+            run.settings.epochs,
+            fold.display()
+        );
+        if let Some((path, first)) = &first {
+            let same = first.about.plans == run.about.plans
+                && first.about.labels == run.about.labels
+                && first.settings.network == run.settings.network;
+            ensure!(
+                same,
+                "expected folds of one network, plans and labels, found two that differ: {} and {}",
+                path.display(),
+                fold.display()
+            );
+        } else {
+            first = Some((fold.clone(), run));
+        }
+        open.push((fold.file_name().unwrap_or_default(), checkpoint));
+    }
+    let Some((_, Run { about, .. })) = first else { bail!("expected a fold, found none") };
+    for (name, checkpoint) in &open {
+        let fold = Run::of(checkpoint)?.about;
+        export::model_folder(checkpoint, &fold, !args.no_ema, precision, &out.join(name))?;
+    }
+    // Last of all: what makes it a model.
+    export::plans_and_labels(&about, out)?;
+    output::line(&format!("{}, {} folds: {}", about.trainer, open.len(), out.display()))
+}
+
+fn check_empty(out: &Path) -> anyhow::Result<()> {
+    let empty =
+        std::fs::read_dir(out).map_or(!out.exists(), |mut entries| entries.next().is_none());
+    ensure!(empty, "expected a new or empty folder, found something in it: {}", out.display());
+    Ok(())
+}
+
+/// The checkpoint that was named, or a folder's newest. The model folder within a fold means its
+/// fold.
+fn file(args: &ExportArgs, run: &Path) -> anyhow::Result<PathBuf> {
+    let run = match run.parent() {
+        Some(fold) if is_model_folder(run) && FoldFolder::at(fold).is_final() => fold,
+        _ => run,
+    };
     if !run.is_dir() {
-        return Ok(run.clone());
+        return Ok(run.to_owned());
     }
     if let Some(name) = &args.checkpoint {
         let name = name.trim_end_matches(".safetensors");
