@@ -41,7 +41,7 @@ fn ignored(summary: &Path) -> Option<u16> {
 
 fn evaluated(folder: &Path, means: &Value, ignore: Option<u16>) -> Evaluation {
     let pairs = pairs(&folder.join("ref"), &folder.join("pred"), Missing::Refuse).unwrap();
-    let rules = Rules { classes: classes(means), ignore };
+    let rules = Rules { classes: classes(means), ignore, ..Rules::default() };
     evaluate(&pairs, &rules, &|_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -98,7 +98,8 @@ pub struct PredictArgs {
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
 
-    /// A `.model` file, an nnU-Net results folder (v1 or v2), or a model folder of this program
+    /// A `.model` file, a results folder (of nnU-Net v1 or v2, or of `stunet train`) or one of its
+    /// folds, or a model folder of this program
     #[arg(short, long, value_name = "MODEL")]
     pub model: PathBuf,
 
@@ -107,7 +108,8 @@ pub struct PredictArgs {
     #[arg(short, long, value_name = "FOLD", num_args = 1..)]
     pub folds: Vec<String>,
 
-    /// Checkpoint of each fold, by its file name
+    /// Checkpoint of every fold, by its file name; default: the final one, else the best, else the
+    /// latest, if all folds have it
     #[arg(long, alias = "chk", value_name = "NAME")]
     pub checkpoint: Option<String>,
 

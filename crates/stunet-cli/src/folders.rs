@@ -22,6 +22,22 @@ pub fn results_of(preprocessed: &Path) -> PathBuf {
     sibling(preprocessed, PREPROCESSED, RESULTS)
 }
 
+/// The folders `fold_X` of a results folder, numbers first and ascending.
+pub fn folds_of(results: &Path) -> Vec<PathBuf> {
+    let number = |path: &Path| -> Option<(usize, String)> {
+        let name = path.file_name()?.to_str()?.strip_prefix("fold_")?.to_owned();
+        Some((name.parse().unwrap_or(usize::MAX), name))
+    };
+    let entries = std::fs::read_dir(results).into_iter().flatten().flatten();
+    let mut folds: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .filter_map(|path| Some((number(&path)?, path)))
+        .collect();
+    folds.sort();
+    folds.into_iter().map(|(_, path)| path).collect()
+}
+
 /// `../to/DATASET` beside the dataset, or `../../to/DATASET` where it lies in a folder `from`.
 fn sibling(dataset: &Path, from: &str, to: &str) -> PathBuf {
     let dataset = dataset.canonicalize().unwrap_or_else(|_| dataset.to_owned());
@@ -35,6 +51,18 @@ fn sibling(dataset: &Path, from: &str, to: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folds_in_their_order() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["fold_10", "fold_2", "fold_all", "validation"] {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+        }
+        std::fs::write(home.path().join("fold_3"), b"").unwrap();
+        let expected = ["fold_2", "fold_10", "fold_all"].map(|name| home.path().join(name));
+        assert_eq!(folds_of(home.path()), expected);
+        assert!(folds_of(&home.path().join("absent")).is_empty());
+    }
 
     #[test]
     fn each_beside_the_other() {

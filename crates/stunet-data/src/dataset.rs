@@ -15,6 +15,7 @@ pub use training::{Problem, RawDataset, TrainingCaseFiles};
 
 use crate::error::{Result, invalid};
 use crate::labels::LabelSet;
+use crate::nifti::Reader;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,13 +32,16 @@ pub struct DatasetInfo {
     pub labels: LabelSet,
     /// File ending, such as `.nii.gz`.
     pub file_ending: String,
+    /// Which of nnU-Net's readers opens the files (`overwrite_image_reader_writer`).
+    pub reader: Reader,
 }
 
 impl DatasetInfo {
     /// Reads the content of a `dataset.json` of either nnU-Net.
     ///
     /// # Errors
-    /// When channel names or labels are missing or malformed.
+    /// When channel names or labels are missing or malformed, or a reader is asked for that is not
+    /// known here.
     pub fn from_json(value: &Value) -> Result<Self> {
         let channels = value
             .get("channel_names")
@@ -63,6 +67,7 @@ impl DatasetInfo {
             channel_names,
             labels: LabelSet::from_dataset_json(value)?,
             file_ending: file_ending.to_owned(),
+            reader: reader(value)?,
         })
     }
 
@@ -80,5 +85,20 @@ impl DatasetInfo {
     pub fn load(path: &Path) -> Result<Self> {
         let value: Value = crate::files::read_json(path)?;
         Self::from_json(&value).map_err(|e| e.at(path))
+    }
+}
+
+/// The reader that is asked for; without one (`None` is nnU-Net's word for it), the first of its
+/// readers that takes the ending.
+fn reader(dataset: &Value) -> Result<Reader> {
+    const KEY: &str = "overwrite_image_reader_writer";
+    // SimpleITK's reader of nnU-Net does not claim this ending; the next one does.
+    let plain = dataset.get("file_ending").is_some_and(|ending| ending == ".nii");
+    let usual = if plain { Reader::Nibabel } else { Reader::SimpleItk };
+    match dataset.get(KEY) {
+        None | Some(Value::Null) => Ok(usual),
+        Some(Value::String(name)) if name == "None" => Ok(usual),
+        Some(Value::String(name)) => Reader::from_name("dataset.json", KEY, name),
+        Some(other) => Err(invalid("dataset.json", KEY, "the name of a reader", other)),
     }
 }

@@ -1,6 +1,10 @@
 //! Where the voxels lie: the only file, beside the readers, that says x, y, z.
 
-use crate::error::{DataError, Result};
+mod turn;
+
+pub use turn::Turn;
+
+use crate::error::{DataError, Result, invalid};
 use serde::{Deserialize, Serialize};
 
 /// An affine map in homogeneous rows.
@@ -36,6 +40,15 @@ pub struct Geometry {
     direction: [[f64; 3]; 3],
     /// Of a plane only: how thick its file says it is.
     thickness_mm: Option<f64>,
+    /// The file's own grid, where a reader turned it.
+    in_file: Option<Box<InFile>>,
+}
+
+/// A file's own grid, and how it was turned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct InFile {
+    geometry: Geometry,
+    turn: Turn,
 }
 
 impl Geometry {
@@ -68,7 +81,7 @@ impl Geometry {
         if determinant.abs() < 1e-6 {
             return Err(DataError::SingularAffine { determinant });
         }
-        Ok(Self { shape, spacing_mm, origin_mm, direction, thickness_mm: None })
+        Ok(Self { shape, spacing_mm, origin_mm, direction, thickness_mm: None, in_file: None })
     }
 
     /// The same grid as that of an image of two dimensions, in its place in space.
@@ -145,6 +158,45 @@ impl Geometry {
             [x * dx, y * dy, z * dz, self.origin_mm[r]].map(|v| LPS_FROM_RAS[r] * v)
         };
         [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
+    }
+
+    /// The grid after its axes were turned; the file's own is remembered.
+    ///
+    /// # Units
+    /// `spacing_mm` is the turned grid's, which readers do not all take from the same entry of a
+    /// header.
+    ///
+    /// # Errors
+    /// As [`Geometry::new`].
+    pub fn turned(&self, turn: Turn, spacing_mm: [f64; 3]) -> Result<Self> {
+        let shape = turn.reorder(self.shape);
+        let mut origin = self.origin_mm;
+        let mut direction = [[0.0; 3]; 3];
+        for (axis, &size) in shape.iter().enumerate() {
+            // Columns of the direction are in the order x, y, z.
+            let (from, to) = (2 - turn.axes()[axis], 2 - axis);
+            let sign = if turn.flipped()[axis] { -1.0 } else { 1.0 };
+            for (turned, own) in direction.iter_mut().zip(&self.direction) {
+                turned[to] = sign * own[from];
+            }
+            if turn.flipped()[axis] {
+                let steps = (size - 1) as f64 * self.spacing_mm[turn.axes()[axis]];
+                (0..3).for_each(|row| origin[row] += steps * self.direction[row][from]);
+            }
+        }
+        let turned = Self::new(shape, spacing_mm, origin, direction)?;
+        let in_file = InFile { geometry: self.clone(), turn };
+        Ok(Self { in_file: Some(Box::new(in_file)), ..turned })
+    }
+
+    /// The file's own grid: this one, unless a reader turned it.
+    pub fn in_file(&self) -> &Self {
+        self.in_file.as_ref().map_or(self, |file| &file.geometry)
+    }
+
+    /// How the file's axes became this grid's.
+    pub fn turn(&self) -> Turn {
+        self.in_file.as_ref().map_or(Turn::NONE, |file| file.turn)
     }
 
     /// Number of voxels, `[z, y, x]`.
@@ -234,13 +286,22 @@ struct RawGeometry {
     direction: [[f64; 3]; 3],
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thickness_mm: Option<f64>,
+    in_file: Option<Box<InFile>>,
 }
 
 impl TryFrom<RawGeometry> for Geometry {
     type Error = DataError;
 
     fn try_from(raw: RawGeometry) -> Result<Self> {
-        let grid = Self::new(raw.shape, raw.spacing_mm, raw.origin_mm, raw.direction)?;
+        let plain = Self::new(raw.shape, raw.spacing_mm, raw.origin_mm, raw.direction)?;
+        if let Some(file) = &raw.in_file {
+            let expected = file.turn.reorder(file.geometry.shape);
+            if file.geometry.in_file.is_some() || plain.shape != expected {
+                let expected = format!("a file whose turned shape is {:?}", plain.shape);
+                return Err(invalid("geometry", "in_file", expected, format_args!("{file:?}")));
+            }
+        }
+        let grid = Self { in_file: raw.in_file, ..plain };
         match raw.thickness_mm {
             Some(thickness) => grid.into_plane(thickness),
             None => Ok(grid),
@@ -256,6 +317,7 @@ impl From<Geometry> for RawGeometry {
             origin_mm: g.origin_mm,
             direction: g.direction,
             thickness_mm: g.thickness_mm,
+            in_file: g.in_file,
         }
     }
 }
@@ -280,6 +342,44 @@ mod tests {
         assert_eq!(g.voxel_volume_mm3(), 2.25);
         let json = serde_json::to_string(&g).unwrap();
         assert_eq!(serde_json::from_str::<Geometry>(&json).unwrap(), g);
+    }
+
+    #[test]
+    fn turned_grids_place_voxels_where_they_were() {
+        let affine =
+            [[0.0, -1.5, 0.1, 12.0], [0.2, 0.0, -3.0, -7.0], [0.5, 0.1, 0.0, 30.0], [0.0; 4]];
+        let g = Geometry::from_world_from_voxel([5, 7, 11], &affine).unwrap();
+        let turn = Turn::new([2, 0, 1], [true, false, true]).unwrap();
+        let turned = g.turned(turn, turn.reorder(g.spacing_mm())).unwrap();
+        assert_eq!(turned.shape(), [11, 5, 7]);
+        assert_eq!((turned.in_file(), turned.turn()), (&g, turn));
+        assert_eq!((g.in_file(), g.turn()), (&g, Turn::NONE));
+        let at = |g: &Geometry, [z, y, x]: [usize; 3]| -> [f64; 3] {
+            let m = g.world_from_voxel();
+            std::array::from_fn(|r| {
+                m[r][0] * x as f64 + m[r][1] * y as f64 + m[r][2] * z as f64 + m[r][3]
+            })
+        };
+        for voxel in [[0, 0, 0], [10, 0, 0], [3, 2, 1], [10, 4, 6]] {
+            // Turned z is the file's x backwards, turned x its y backwards.
+            let [a, b, c] = voxel;
+            let (found, expected) = (at(&turned, voxel), at(&g, [b, 6 - c, 10 - a]));
+            assert!(close(&found, &expected, 1e-9), "{found:?} {expected:?}");
+        }
+        let json = serde_json::to_value(&turned).unwrap();
+        assert_eq!(serde_json::from_value::<Geometry>(json.clone()).unwrap(), turned);
+        let refused = |edit: &dyn Fn(&mut serde_json::Value)| {
+            let mut json = json.clone();
+            edit(&mut json);
+            serde_json::from_value::<Geometry>(json).unwrap_err()
+        };
+        refused(&|j| j["in_file"]["turn"]["axes"] = serde_json::json!([0, 0, 1]));
+        refused(&|j| j["in_file"]["turn"]["axes"] = serde_json::json!([0, 1, 7]));
+        refused(&|j| j["in_file"]["geometry"]["shape"] = serde_json::json!([5, 7, 12]));
+        refused(&|j| {
+            let inner = j["in_file"].clone();
+            j["in_file"]["geometry"]["in_file"] = inner;
+        });
     }
 
     fn refused(shape: [usize; 3], spacing: [f64; 3], direction: [[f64; 3]; 3]) -> String {

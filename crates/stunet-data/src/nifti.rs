@@ -4,7 +4,8 @@
 //!   be named),
 //! * integers and floats of 8 to 64 bits, either byte order, `scl_slope` and `scl_inter`,
 //! * 2-D, 3-D, or 4-D with channels on the fourth axis, or one file per channel,
-//! * orientation by the rules of ITK 5, which nnU-Net reads with: see `nifti/orientation.rs`.
+//! * orientation by the rules of ITK 5, which nnU-Net reads with: see `nifti/orientation.rs`; or as
+//!   another of nnU-Net's readers sees it ([`Reader`]).
 //!
 //! Headers are read as ITK reads them: 354 of them are held against its record in
 //! `nifti/itk_headers.json`. What is refused here although ITK takes it says so: a spacing that is
@@ -16,12 +17,15 @@
 mod gzip;
 mod header;
 mod names;
+mod nibabel;
 mod note;
 mod orientation;
 mod read;
+mod reader;
 mod write;
 
 pub use names::{ENDINGS, files_of, has_header_beside, split_ending};
+pub use reader::{Reader, in_file};
 pub use write::{write_bytes, write_compact_labelmap, write_image, write_labelmap};
 
 use crate::error::{DataError, Result};
@@ -49,19 +53,19 @@ pub fn read_image<P: AsRef<Path>>(files: &[P]) -> Result<Image> {
 /// # Errors
 /// As [`read_image`].
 pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<Scan> {
+    Reader::default().read_scan(files)
+}
+
+fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<Scan> {
     let Some(first) = files.first() else {
         return Err(DataError::NoCases);
     };
     let first = first.as_ref();
-    let mut volume = read::read_volume(first).map_err(|e| e.at(first))?;
+    let mut volume = reader.read_volume(first)?;
     for file in &files[1..] {
         let file = file.as_ref();
-        let next = read::read_volume(file)
-            .and_then(|next| {
-                volume.geometry.check_same_grid(&next.geometry)?;
-                Ok(next)
-            })
-            .map_err(|e| e.at(file))?;
+        let next = reader.read_volume(file)?;
+        volume.geometry.check_same_grid(&next.geometry).map_err(|e| e.at(file))?;
         volume.num_channels += next.num_channels;
         volume.voxels.append(next.voxels);
     }
@@ -82,9 +86,7 @@ pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<Scan> {
 /// # Errors
 /// As [`read_image`], and when a voxel is no label.
 pub fn read_labelmap(file: &Path) -> Result<LabelMap> {
-    let volume = read::read_volume(file).map_err(|e| e.at(file))?;
-    let labels = to_labels(&volume).map_err(|e| e.at(file))?;
-    LabelMap::new(labels, volume.geometry)
+    Reader::default().read_labelmap(file)
 }
 
 /// Reads the notes of a file: comments in its header's extensions.
@@ -100,7 +102,7 @@ pub fn read_notes(file: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// As [`read_image`], as far as the header goes.
 pub fn read_geometry(file: &Path) -> Result<(Geometry, usize)> {
-    read::read_grid(file).map_err(|e| e.at(file))
+    Reader::default().read_geometry(file)
 }
 
 fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {

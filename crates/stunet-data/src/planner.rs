@@ -456,7 +456,6 @@ mod tests {
     fn what_cannot_be_planned_is_refused() {
         let [v1, v2] = [V1, V28].map(PlanOptions::new);
         refused(|j| j["labels"]["ignore"] = json!(5), &v1, "found an ignore label");
-        refused(|j| j["overwrite_image_reader_writer"] = json!("Tiff3DIO"), &v2, "SimpleITKIO");
         refused(|j| j["channel_names"]["1"] = json!("PET"), &v2, "expected 2 channel(s), found 1");
         refused(|_| {}, &PlanOptions { memory_gb: 0.0, ..v2.clone() }, "GB above 0");
         let spacing_mm = Some([1.0, 0.0, 1.0]);

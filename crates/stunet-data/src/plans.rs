@@ -1,6 +1,7 @@
 //! What a model wants to see: spacing, axes, intensities, window, and whose arithmetic to follow.
 
 mod configuration;
+pub mod keys;
 mod v1;
 mod v2;
 
@@ -8,6 +9,7 @@ pub use configuration::Configuration;
 
 use crate::error::{DataError, Result, invalid};
 use crate::files;
+use crate::nifti::Reader;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -113,6 +115,8 @@ pub struct Plans {
     pub reference: Reference,
     /// Precision of the sums over windows.
     pub accumulation: Accumulation,
+    /// Which of nnU-Net's readers opens the images: some turn them.
+    pub reader: Reader,
     /// Which configuration of the source these plans are, such as `3d_fullres`.
     pub configuration: String,
     /// Window of inference and patch of training, voxels in the network's frame.
@@ -146,6 +150,7 @@ impl Plans {
         Self {
             reference: Reference::NnUNetV1,
             accumulation: Accumulation::F32,
+            reader: Reader::SimpleItk,
             configuration: "3d_fullres".to_owned(),
             patch_size: [128; 3],
             spacing_mm: [1.5; 3],
@@ -289,6 +294,13 @@ impl ChannelPlan {
 /// Largest spacing of a plan, in mm: far beyond any unit that people write spacings in, and below it
 /// every volume has a size.
 const MAX_SPACING: f64 = 1e6;
+/// The reader that nnU-Net 2's `plans.json` names, for whoever needs no configuration of it.
+///
+/// # Errors
+/// When the reader or the label manager is not known here.
+pub fn v2_reader(plans: &Value) -> Result<Reader> {
+    v2::reader(plans)
+}
 
 /// STU-Net has five strided encoder stages, whatever the plan says.
 pub const NUM_STRIDES: usize = 5;
@@ -374,6 +386,9 @@ struct RawPlans {
     version: u32,
     reference: Reference,
     accumulation: Accumulation,
+    /// Left out where it is the usual one.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    reader: Reader,
     configuration: String,
     patch_size: [usize; 3],
     spacing_mm: [f64; 3],
@@ -395,6 +410,10 @@ fn default_batch_size() -> usize {
     2
 }
 
+fn is_usual(reader: &Reader) -> bool {
+    *reader == Reader::default()
+}
+
 impl TryFrom<RawPlans> for Plans {
     type Error = DataError;
 
@@ -403,6 +422,7 @@ impl TryFrom<RawPlans> for Plans {
         Self {
             reference: raw.reference,
             accumulation: raw.accumulation,
+            reader: raw.reader,
             configuration: raw.configuration,
             patch_size: raw.patch_size,
             spacing_mm: raw.spacing_mm,
@@ -426,6 +446,7 @@ impl From<Plans> for RawPlans {
             version: 1,
             reference: p.reference,
             accumulation: p.accumulation,
+            reader: p.reader,
             configuration: p.configuration,
             patch_size: p.patch_size,
             spacing_mm: p.spacing_mm,
@@ -542,6 +563,10 @@ mod tests {
         })
     }
 
+    fn configuration_flat() -> Value {
+        json!({"inherits_from": "base", "pool_op_kernel_sizes": [[1, 1, 1], [2, 2, 2]]})
+    }
+
     fn dataset() -> Value {
         json!({"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}})
     }
@@ -585,7 +610,70 @@ mod tests {
         check(json!({"normalization_schemes": ["Other"]}), "five schemes");
         check(json!({"use_mask_for_norm": []}), "use_mask_for_norm");
         check(json!({"resampling_fn_seg_kwargs": {"order": 0}}), "resampling_fn_seg_kwargs.order");
+        check(json!({"resampling_fn_seg_kwargs": {}}), "expected order 1");
+        let data = |edit: Value| {
+            let mut arguments = json!({"order": 3, "order_z": 0});
+            arguments.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+            json!({"resampling_fn_data_kwargs": arguments})
+        };
+        check(data(json!({"is_seg": true})), "data_kwargs.is_seg: expected is_seg false");
+        check(data(json!({"order_z": 1})), "data_kwargs.order_z");
+        check(
+            data(json!({"separate_z_anisotropy_threshold": 2})),
+            "separate_z_anisotropy_threshold 3",
+        );
+        check(data(json!({"force_separate_z": "yes"})), "true, false or null");
+        check(
+            json!({
+                "resampling_fn_data_kwargs": {"order": 3, "force_separate_z": true},
+                "resampling_fn_seg_kwargs": {"order": 1, "force_separate_z": false},
+            }),
+            "the same force_separate_z",
+        );
+        check(json!({"preprocessor_name": "Mine"}), "DefaultPreprocessor");
         check(json!({"resampling_fn_data": "resample_torch"}), "resampling_fn_data");
+    }
+
+    #[test]
+    fn what_plans_ask_for_by_name() {
+        let check = |edit: Value, expected: Result<Reader, &str>| {
+            let mut plans = v2(configuration_flat());
+            plans.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+            let found = Plans::from_v2_json(&plans, &dataset(), "3d_fullres");
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.reader, expected),
+                (Err(error), Err(words)) => {
+                    assert!(error.to_string().contains(words), "{words:?} in {error}")
+                }
+                (found, expected) => panic!("expected {expected:?}, found {found:?}"),
+            }
+        };
+        check(json!({}), Ok(Reader::SimpleItk));
+        for reader in Reader::ALL {
+            check(json!({"image_reader_writer": reader.name()}), Ok(reader));
+            check(json!({"image_reader_writer": reader}), Ok(reader));
+        }
+        for other in ["NaturalImage2DIO", "Tiff3DIO", "MyReader", ""] {
+            check(json!({"image_reader_writer": other}), Err("image_reader_writer"));
+        }
+        check(json!({"image_reader_writer": 3}), Err("a reader's name"));
+        check(json!({"label_manager": "LabelManager"}), Ok(Reader::SimpleItk));
+        check(json!({"label_manager": "Mine"}), Err("label_manager: expected LabelManager"));
+        check(json!({"transpose_backward": [0, 1, 2]}), Ok(Reader::SimpleItk));
+        check(json!({"transpose_backward": [1, 0, 2]}), Err("which undoes transpose_forward"));
+        check(json!({"transpose_backward": "x"}), Err("which undoes transpose_forward"));
+    }
+
+    #[test]
+    fn what_nobody_acts_on_is_mentioned() {
+        let mut plans = v2(configuration_flat());
+        plans["remark"] = json!("by hand");
+        plans["configurations"]["3d_fullres"]["patchsize"] = json!([1, 2, 3]);
+        let found = Plans::from_v2_json(&plans, &dataset(), "3d_fullres").unwrap();
+        let notes = found.notes.join("; ");
+        assert!(notes.contains("keys of the plans") && notes.contains("remark"), "{notes}");
+        assert!(notes.contains("keys of the configuration"), "{notes}");
+        assert!(notes.contains("patchsize"), "{notes}");
     }
 
     #[test]

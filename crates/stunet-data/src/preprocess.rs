@@ -124,7 +124,9 @@ pub fn memory_bytes(geometry: &Geometry, num_channels: usize, plans: &Plans) -> 
     let middle = voxels * growth[0].min(growth[1] * growth[2]).max(0.0);
     let masked = plans.channels.iter().any(|channel| channel.use_mask);
     let copies = if masked { 8.0 } else { 0.0 };
-    (num_channels as f64 * (voxels * (4.0 + copies) + 4.0 * (middle + 2.0 * result))) as u64
+    // The file's voxels, until they are turned.
+    let read = if plans.reader.turns() { 4.0 } else { 0.0 };
+    (num_channels as f64 * (voxels * (4.0 + read + copies) + 4.0 * (middle + 2.0 * result))) as u64
 }
 
 enum Labels<'a> {

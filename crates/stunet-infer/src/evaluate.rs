@@ -10,7 +10,8 @@
 //! use std::{ops::ControlFlow, path::Path};
 //! use stunet_infer::evaluate::{Class, Missing, Rules, evaluate, pairs};
 //! let pairs = pairs(Path::new("labelsTr"), Path::new("predicted"), Missing::Refuse)?;
-//! let rules = Rules { classes: vec![Class::Label(1), Class::Region(vec![2, 3])], ignore: None };
+//! let classes = vec![Class::Label(1), Class::Region(vec![2, 3])];
+//! let rules = Rules { classes, ..Rules::default() };
 //! let result = evaluate(&pairs, &rules, &|_| ControlFlow::Continue(()))?;
 //! println!("mean Dice of the foreground: {:.3}", result.foreground_dice());
 //! result.write_v2(Path::new("predicted/summary.json"))?;
@@ -33,7 +34,7 @@ use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use stunet_data::{DataError, nifti};
+use stunet_data::DataError;
 
 /// One case, counted.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,8 +110,8 @@ pub fn evaluate(
 }
 
 fn count(pair: &Pair, rules: &Rules) -> Result<CaseCounts, InferError> {
-    let reference = nifti::read_labelmap(&pair.reference)?;
-    let prediction = nifti::read_labelmap(&pair.prediction)?;
+    let reference = rules.reader.read_labelmap(&pair.reference)?;
+    let prediction = rules.reader.read_labelmap(&pair.prediction)?;
     let grids = reference.geometry.check_same_grid(&prediction.geometry);
     if reference.data.shape() != prediction.data.shape() {
         let mismatch = DataError::Mismatch {

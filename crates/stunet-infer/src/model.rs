@@ -28,7 +28,8 @@ pub enum ModelKind {
     /// nnU-Net 2: a results folder with `plans.json`, `dataset.json` and `fold_X`.
     #[serde(rename = "nnunet-v2")]
     NnUNetV2,
-    /// Our own folder: `network.json`, `plans.json`, `labels.json` and weights.
+    /// Our own folder: `network.json`, `plans.json`, `labels.json` and weights; or a results folder
+    /// of `stunet train` with one per fold.
     #[serde(rename = "stunet")]
     Stunet,
 }
@@ -69,7 +70,8 @@ pub struct OpenOptions {
     /// Which folds are averaged.
     pub folds: Folds,
     /// Name of the checkpoint with or without its ending, such as `checkpoint_best` or
-    /// `base_ep4k`; by default the final one, else the best, else the latest.
+    /// `base_ep4k`; by default the final one, else the best, else the latest, and the same for
+    /// every fold.
     pub checkpoint: Option<String>,
     /// Whose arithmetic, if not that of whatever wrote the model. For nnU-Net's files the precision
     /// of the sums changes with it; our own folders state theirs.
@@ -133,7 +135,7 @@ impl Model {
     ///   input channel. Or a results folder with `fold_X` and `plans.pkl`.
     /// * nnU-Net v2: a results folder with `plans.json`, `dataset.json` and `fold_X`, or one of its
     ///   `.pth` files.
-    /// * our own folder.
+    /// * our own folder, or the results folder of `stunet train`, or a fold of it.
     ///
     /// # Errors
     /// When the path is none of these, or weights, plans and labels contradict each other.

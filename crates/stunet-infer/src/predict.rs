@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 use stunet_data::DataError;
+use stunet_data::geometry::Turn;
 use stunet_data::image::{Image, Scan};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
@@ -360,7 +361,9 @@ fn plan(
     let volume = 4 * network * model.plans().num_channels() as u64;
     let written = labels + graded;
     // Labels are written as far as the windows have come, unless their planes are other planes.
-    let in_order = options.mode == Mode::Normal && trace.transpose_forward() == [0, 1, 2];
+    let in_order = options.mode == Mode::Normal
+        && trace.transpose_forward() == [0, 1, 2]
+        && trace.geometry().turn() == Turn::NONE;
     let volume_bytes_at_once = match in_order {
         true => bytes_in_passing(windows, volume, written),
         false => volume + written,
@@ -477,7 +480,8 @@ impl Job<'_> {
         let clock = Instant::now();
         tell(self.events, Event::Stage(Stage::Export))?;
         let (labels, extras) = restore.finish();
-        let labelmap = CompactLabelMap { voxels: labels, geometry: self.trace.geometry().clone() };
+        let labelmap =
+            CompactLabelMap { voxels: labels, geometry: self.trace.geometry().in_file().clone() };
         let frame = self.frame();
         let probabilities =
             extras.probabilities.map(|file| file.finish(&frame, options.record.as_deref()));
@@ -531,17 +535,27 @@ impl Job<'_> {
         }
     }
 
-    /// v1 stores the cropped volume, v2 the whole image; both in the image's axis order.
+    /// v1 stores the cropped volume, v2 the whole image; both in the file's axis order.
     fn frame(&self) -> Frame {
-        let transpose_backward = self.model.plans().transpose_backward();
-        if self.recipe.reference.is_v1() {
+        let backward = self.model.plans().transpose_backward();
+        let geometry = self.trace.geometry();
+        let turn = geometry.turn();
+        // The reader's axes: which of the file's they are, and what is stored of them.
+        let (shape, lower) = if self.recipe.reference.is_v1() {
             let shape = self.trace.output_shape();
-            Frame { transpose_backward, shape: transpose_backward.map(|a| shape[a]), lower: [0; 3] }
+            (backward.map(|axis| shape[axis]), [0; 3])
         } else {
-            let shape = self.trace.geometry().shape();
-            let lower = self.trace.bounding_box().map(|[from, _]| from);
-            Frame { transpose_backward, shape, lower }
+            (geometry.shape(), self.trace.bounding_box().map(|[from, _]| from))
+        };
+        let mut frame =
+            Frame { transpose_backward: [0; 3], flipped: [false; 3], shape: [0; 3], lower: [0; 3] };
+        for (axis, in_file) in turn.axes().into_iter().enumerate() {
+            frame.transpose_backward[in_file] = backward[axis];
+            frame.flipped[in_file] = turn.flipped()[axis];
+            frame.shape[in_file] = shape[axis];
+            frame.lower[in_file] = lower[axis];
         }
+        frame
     }
 }
 

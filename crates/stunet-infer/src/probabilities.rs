@@ -47,7 +47,7 @@ pub enum ProbabilityKind {
     /// The values are probabilities: array `softmax` in f16, in the cropped frame (nnU-Net v1).
     AsTheyAre,
     /// Softmax of logits over the classes: array `probabilities` in f32, in the image's frame
-    /// (nnU-Net v2).
+    /// (nnU-Net v2; where a reader turned the image, nnU-Net leaves it turned, and we do not).
     Softmax,
     /// Sigmoid of logits, for regions: array `probabilities` in f32, in the image's frame.
     Sigmoid,
@@ -84,9 +84,11 @@ impl ProbabilityKind {
 pub struct Frame {
     /// Axis `i` of the stored array is axis `transpose_backward[i]` of the network's.
     pub transpose_backward: [usize; 3],
+    /// Whether axis `i` of the stored array runs against it.
+    pub flipped: [bool; 3],
     /// Shape of the stored array's volume, in its own axis order.
     pub shape: [usize; 3],
-    /// First voxel of the crop within it, in its own axis order.
+    /// Voxels before the crop within it, in its own axis order: at its end where it is flipped.
     pub lower: [usize; 3],
 }
 
@@ -215,16 +217,26 @@ mod tests {
     fn npz_holds_what_was_put_in() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("case.npz");
-        // Stored axes (a, b, c) are the network's (x, z, y), one voxel of margin below a.
-        let frame = Frame { transpose_backward: [2, 0, 1], shape: [6, 2, 11], lower: [1, 0, 0] };
-        let path = file(&target, ProbabilityFormat::Npz).finish(&frame, Some("a note")).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
-        let array = stunet_testing::oracle::Npz::open(&path).f32("softmax");
-        assert_eq!(array.shape(), [2, 6, 2, 11]);
-        for ((c, a, b, d), v) in array.into_dimensionality::<ndarray::Ix4>().unwrap().indexed_iter()
-        {
-            let expected = if a == 0 { 0.0 } else { value(c, b, d, a - 1) };
-            assert_eq!(*v, expected, "{c} {a} {b} {d}");
+        for flipped in [[false; 3], [true, false, true]] {
+            // Stored axes (a, b, c) are the network's (x, z, y), one voxel of margin below a.
+            let frame = Frame {
+                transpose_backward: [2, 0, 1],
+                flipped,
+                shape: [6, 2, 11],
+                lower: [1, 0, 0],
+            };
+            let path =
+                file(&target, ProbabilityFormat::Npz).finish(&frame, Some("a note")).unwrap();
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
+            let array = stunet_testing::oracle::Npz::open(&path).f32("softmax");
+            assert_eq!(array.shape(), [2, 6, 2, 11]);
+            let array = array.into_dimensionality::<ndarray::Ix4>().unwrap();
+            for ((c, a, b, d), v) in array.indexed_iter() {
+                let a = if flipped[0] { 5 - a } else { a };
+                let d = if flipped[2] { 10 - d } else { d };
+                let expected = if a == 0 { 0.0 } else { value(c, b, d, a - 1) };
+                assert_eq!(*v, expected, "{c} {a} {b} {d}");
+            }
         }
     }
 
@@ -232,7 +244,12 @@ mod tests {
     fn zarr_holds_what_was_put_in() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("case.zarr.zip");
-        let frame = Frame { transpose_backward: [0, 1, 2], shape: SHAPE, lower: [0; 3] };
+        let frame = Frame {
+            transpose_backward: [0, 1, 2],
+            flipped: [false; 3],
+            shape: SHAPE,
+            lower: [0; 3],
+        };
         let path = file(&target, ProbabilityFormat::Zarr).finish(&frame, Some("a note")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
         let mut zip = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();

@@ -6,13 +6,14 @@ mod nnunet;
 pub use nnunet::{v1_plan_file, v2_dataset, v2_plans};
 
 use crate::checkpoint::{Group, TrainingCheckpoint};
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 use crate::history::EpochRecord;
 use burn::tensor::TensorData;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 use stunet_data::labels::LabelSet;
+use stunet_data::nifti::Reader;
 use stunet_data::plans::{Accumulation, Plans};
 use stunet_model::weights::folder::{self, Precision, Provenance};
 use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
@@ -63,6 +64,15 @@ pub fn model_folder(
     provenance.insert("epoch".into(), state.progress.epoch.into());
     let mut source = checkpoint.source(weights(checkpoint, averaged));
     folder::save(out, &state.config, &mut source, precision, provenance)?;
+    plans_and_labels(about, out)
+}
+
+/// Writes the `plans.json` and `labels.json` of a model folder: beside the weights, or once beside
+/// the folders of several folds.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn plans_and_labels(about: &About, out: &Path) -> Result<()> {
     let plans = Plans { accumulation: Accumulation::F32, ..about.plans.clone() };
     plans.save(&out.join("plans.json"))?;
     about.labels.save(&out.join("labels.json"))?;
@@ -72,13 +82,23 @@ pub fn model_folder(
 /// Writes an nnU-Net 1 `.model`, with its `.model.pkl` beside it: weights, momentum, history.
 ///
 /// # Errors
-/// When the checkpoint cannot be read or a file not be written.
+/// When the checkpoint cannot be read or a file not be written, or the model reads its images in a
+/// way that version 1 does not have.
 pub fn nnunet_v1(
     checkpoint: &TrainingCheckpoint,
     about: &About,
     averaged: bool,
     out: &Path,
 ) -> Result<()> {
+    let reader = about.plans.reader;
+    if reader != Reader::SimpleItk {
+        return Err(TrainError::Setting {
+            what: "export for nnU-Net 1",
+            expected: "a model whose images are read by SimpleITKIO, the one reader of version 1"
+                .to_owned(),
+            found: reader.name().to_owned(),
+        });
+    }
     let progress = &checkpoint.state().progress;
     let column = |value: &dyn Fn(&EpochRecord) -> Option<f64>| {
         progress.history.iter().map(|record| value(record).unwrap_or(f64::NAN)).collect()
@@ -118,15 +138,32 @@ pub fn nnunet_v2(
             "unpack_dataset": true,
         }),
         logging: logging(&progress.history),
+        best_ema: progress.best_ema,
     };
     with_contents(checkpoint, averaged, |contents| writer::write_v2(out, contents, &metadata))
 }
 
-/// nnU-Net 2's logger.
+/// nnU-Net 2's logger, complete: it goes on from these lists, and all of them are as long as there
+/// were epochs.
+///
+/// # Units
+/// Seconds of training since its beginning stand for the times of day, which are not kept: nnU-Net
+/// takes their differences.
+///
+/// # Source
+/// nnU-Net 2.8.1, `nnunet_logger.py` (`LocalLogger`).
 fn logging(history: &[EpochRecord]) -> Value {
     let column = |value: &dyn Fn(&EpochRecord) -> Value| -> Vec<Value> {
         history.iter().map(value).collect()
     };
+    let ends: Vec<f64> = history
+        .iter()
+        .scan(0.0, |now, record| {
+            *now += record.train_secs + record.val_secs;
+            Some(*now)
+        })
+        .collect();
+    let starts: Vec<f64> = [0.0].into_iter().chain(ends.iter().copied()).take(ends.len()).collect();
     json!({
         "train_losses": column(&|r| json!(r.train_loss)),
         "val_losses": column(&|r| json!(r.val_loss)),
@@ -134,6 +171,8 @@ fn logging(history: &[EpochRecord]) -> Value {
         "ema_fg_dice": column(&|r| json!(r.ema_pseudo_dice)),
         "dice_per_class_or_region": column(&|r| json!(r.dice_per_class)),
         "lrs": column(&|r| json!(r.lr)),
+        "epoch_start_timestamps": starts,
+        "epoch_end_timestamps": ends,
     })
 }
 

@@ -45,7 +45,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', requires = "width")]
     pub depth: Option<Vec<usize>>,
 
-    /// Begin with these weights, heads excepted: a .model, a .pth, a model folder, or a checkpoint
+    /// Begin with these weights, heads excepted: a .model, a .pth, a model folder, the folder of a
+    /// complete fold, or a checkpoint
     #[arg(long, value_name = "FILE")]
     pub pretrained: Option<PathBuf>,
 
@@ -162,7 +163,8 @@ pub struct TrainArgs {
 /// `stunet export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A fold's folder, or one of its checkpoints
+    /// A fold's folder, or one of its checkpoints; or a results folder with several folds, for one
+    /// model folder that averages them
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
 

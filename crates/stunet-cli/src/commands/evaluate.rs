@@ -9,12 +9,14 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use stunet::data::dataset::{DatasetInfo, list_labelmaps, stem};
 use stunet::data::files;
-use stunet::data::nifti;
+use stunet::data::nifti::{self, Reader};
+use stunet::data::plans;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Pair, Rules, evaluate, pairs};
 
 use crate::args::{EvaluateArgs, Layout};
 use crate::failure::Interrupted;
+use crate::folders;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::machine;
@@ -23,15 +25,18 @@ use crate::places::{self, Output};
 use crate::progress::Progress;
 use crate::report::tell_passed_over;
 
+/// Predictions of the cases that a fold was not trained on.
+const VALIDATION: &str = "validation";
+
 /// Counts every case, prints the means and writes the summary.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if !args.quiet {
         tell_passed_over_in([&args.reference, &args.prediction]);
     }
     let pairs = pairs_of(args)?;
-    let (rules, names) = rules(args)?;
+    let (mut rules, names) = rules(args)?;
     if let Some(plans) = &args.plans {
-        check_plans(plans)?;
+        rules.reader = reader_of(plans)?;
     }
     let output = match &args.output {
         Some(file) => Some(file.clone()),
@@ -71,6 +76,10 @@ fn check_places(args: &EvaluateArgs, pairs: &[Pair], output: Option<&Path>) -> a
 
 fn pairs_of(args: &EvaluateArgs) -> anyhow::Result<Vec<Pair>> {
     let (reference, prediction) = (&args.reference, &args.prediction);
+    let validated = validations(prediction);
+    if !validated.is_empty() {
+        return pairs_of_folds(args, &validated);
+    }
     if reference.is_dir() || prediction.is_dir() {
         let missing = if args.chill { Missing::Skip } else { Missing::Refuse };
         return Ok(pairs(reference, prediction, missing)?);
@@ -78,6 +87,59 @@ fn pairs_of(args: &EvaluateArgs) -> anyhow::Result<Vec<Pair>> {
     let name = stem(prediction).unwrap_or_default().to_owned();
     let (reference, prediction) = (reference.clone(), prediction.clone());
     Ok(vec![Pair { name, reference, prediction }])
+}
+
+/// The validation folders of what `stunet train` left behind: of a results folder or of one fold.
+/// A folder with labelmaps in it is taken for what it is.
+fn validations(results: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(results).into_iter().flatten().flatten();
+    if entries.into_iter().any(|entry| stem(&entry.path()).is_some()) {
+        return Vec::new();
+    }
+    let folds = numbered(results).into_iter().chain([results.to_owned()]);
+    folds.map(|fold| fold.join(VALIDATION)).filter(|folder| folder.is_dir()).collect()
+}
+
+/// The folds of a results folder; the one of all cases only where there is no other.
+fn numbered(results: &Path) -> Vec<PathBuf> {
+    let mut folds = folders::folds_of(results);
+    if folds.len() > 1 {
+        folds.retain(|fold| !fold.ends_with("fold_all"));
+    }
+    folds
+}
+
+/// Every case as the fold predicted it that was not trained on it.
+fn pairs_of_folds(args: &EvaluateArgs, folders: &[PathBuf]) -> anyhow::Result<Vec<Pair>> {
+    let (reference, results) = (&args.reference, &args.prediction);
+    let mut found: Vec<Pair> = Vec::new();
+    for folder in folders {
+        for pair in pairs(reference, folder, Missing::Skip)? {
+            if let Some(twice) = found.iter().find(|other| other.name == pair.name) {
+                bail!(
+                    "expected every case in the validation of one fold, found {} in two: {} and {}",
+                    pair.name,
+                    twice.prediction.display(),
+                    pair.prediction.display()
+                );
+            }
+            found.push(pair);
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    // One fold has its own cases alone; all of them have every case.
+    let unfinished: Vec<_> = numbered(results)
+        .into_iter()
+        .filter(|fold| !fold.join(VALIDATION).is_dir())
+        .map(|fold| fold.file_name().unwrap_or_default().display().to_string())
+        .collect();
+    ensure!(
+        args.chill || unfinished.is_empty(),
+        "expected the validation of every fold, found none of {} (leave them out with --chill): {}",
+        unfinished.join(", "),
+        results.display()
+    );
+    Ok(found)
 }
 
 /// What is compared, and names for it.
@@ -90,7 +152,10 @@ fn rules(args: &EvaluateArgs) -> anyhow::Result<(Rules, BTreeMap<Class, String>)
                 classes.push(class);
             }
         }
-        return Ok((Rules { classes, ignore: args.ignore_label }, BTreeMap::new()));
+        return Ok((
+            Rules { classes, ignore: args.ignore_label, ..Rules::default() },
+            BTreeMap::new(),
+        ));
     }
     let path = dataset_json(args)?;
     let labels = DatasetInfo::load(&path)?.labels;
@@ -107,7 +172,10 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
         return Ok(path.clone());
     }
     let beside = args.reference.parent().map(|folder| folder.join("dataset.json"));
-    let places = [Some(args.prediction.join("dataset.json")), beside];
+    // A results folder has one for all its folds.
+    let above = args.prediction.parent().filter(|_| args.prediction.join(VALIDATION).is_dir());
+    let above = above.map(|folder| folder.join("dataset.json"));
+    let places = [Some(args.prediction.join("dataset.json")), beside, above];
     match places.into_iter().flatten().find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!(
@@ -118,16 +186,11 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// nnU-Net takes the meaning of labels from the class that the plans name.
-fn check_plans(path: &Path) -> anyhow::Result<()> {
+/// nnU-Net takes the meaning of labels, and the reader of both files, from what the plans name.
+fn reader_of(path: &Path) -> anyhow::Result<Reader> {
     let plans: Value = files::read_json(path)?;
-    match plans.get("label_manager").and_then(Value::as_str) {
-        None | Some("LabelManager") => Ok(()),
-        Some(other) => bail!(
-            "--plans: expected label_manager LabelManager, found {other:.60}: {}",
-            path.display()
-        ),
-    }
+    let reader = plans::v2_reader(&plans).map_err(|e| e.at(path));
+    reader.context("--plans")
 }
 
 fn check_output(file: &Path) -> anyhow::Result<()> {

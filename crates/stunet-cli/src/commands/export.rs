@@ -3,25 +3,39 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use stunet::model::weights::folder::Precision;
+use stunet::model::weights::folder::{Precision, is_model_folder};
 use stunet::train::FoldFolder;
 use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::export;
 
 use super::train::Run;
 use crate::args::ExportArgs;
+use crate::folders;
 use crate::new_folder::NewFolder;
 use crate::output;
 use crate::places::{self, MODEL_FOLDER, Output};
 
 /// Writes what the ending of the output asks for.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let file = file(args)?;
-    check_places(&file, &args.output)?;
-    let checkpoint = TrainingCheckpoint::open(&file)?;
-    let Run { settings, about, .. } = Run::of(&checkpoint)?;
     let (out, averaged) = (&args.output, !args.no_ema);
     let ending = out.extension().and_then(|ending| ending.to_str());
+    let folds = folds(&args.run);
+    if let [first, _, ..] = &folds[..] {
+        ensure!(
+            !matches!(ending, Some("model" | "pth")),
+            "expected the folder of one fold, such as {}, for a checkpoint of one network, found \
+             a results folder of {}: {}",
+            first.display(),
+            folds.len(),
+            args.run.display()
+        );
+        return export_folds(args, &folds);
+    }
+    let run = folds.first().unwrap_or(&args.run);
+    let file = file(args, run)?;
+    check_places([file.clone()], out)?;
+    let checkpoint = TrainingCheckpoint::open(&file)?;
+    let Run { settings, about, .. } = Run::of(&checkpoint)?;
     ensure!(
         !args.half || !matches!(ending, Some("model" | "pth")),
         "--half: expected a model folder as output, found a checkpoint of nnU-Net: {}",
@@ -46,8 +60,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     ))
 }
 
-/// The checkpoint is not what is written.
-fn check_places(checkpoint: &Path, out: &Path) -> anyhow::Result<()> {
+/// No checkpoint is what is written.
+fn check_places(checkpoints: impl IntoIterator<Item = PathBuf>, out: &Path) -> anyhow::Result<()> {
     let outputs: Vec<_> = match out.extension().and_then(|ending| ending.to_str()) {
         Some("model" | "pth") => {
             let mut beside = out.as_os_str().to_owned();
@@ -56,14 +70,75 @@ fn check_places(checkpoint: &Path, out: &Path) -> anyhow::Result<()> {
         }
         _ => Output::in_folder("OUT", out, MODEL_FOLDER).collect(),
     };
-    places::check([checkpoint.to_owned()], outputs)
+    places::check(checkpoints, outputs)
 }
 
-/// The checkpoint that was named, or a folder's newest.
-fn file(args: &ExportArgs) -> anyhow::Result<PathBuf> {
-    let run = &args.run;
+/// The folds of a results folder; none for the folder of a fold and for a file.
+fn folds(run: &Path) -> Vec<PathBuf> {
+    match FoldFolder::at(run).newest_checkpoint() {
+        Some(_) => Vec::new(),
+        None => folders::folds_of(run),
+    }
+}
+
+/// Writes a model folder with a network for every fold, which must mean the same.
+fn export_folds(args: &ExportArgs, folds: &[PathBuf]) -> anyhow::Result<()> {
+    let out = &args.output;
+    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    let mut first: Option<(PathBuf, Run)> = None;
+    let (mut open, mut files) = (Vec::new(), Vec::new());
+    // All of them are looked at before anything is written.
+    for fold in folds {
+        let file = file(args, fold)?;
+        let checkpoint = TrainingCheckpoint::open(&file)?;
+        files.push(file);
+        let run = Run::of(&checkpoint)?;
+        let progress = &checkpoint.state().progress;
+        ensure!(
+            args.checkpoint.is_some() || progress.epoch >= run.settings.epochs,
+            "expected complete runs, found one after {} of {} epochs (go on with `stunet train \
+             --continue`, or name a checkpoint with --checkpoint): {}",
+            progress.epoch,
+            run.settings.epochs,
+            fold.display()
+        );
+        if let Some((path, first)) = &first {
+            let same = first.about.plans == run.about.plans
+                && first.about.labels == run.about.labels
+                && first.settings.network == run.settings.network;
+            ensure!(
+                same,
+                "expected folds of one network, plans and labels, found two that differ: {} and {}",
+                path.display(),
+                fold.display()
+            );
+        } else {
+            first = Some((fold.clone(), run));
+        }
+        open.push((fold.file_name().unwrap_or_default(), checkpoint));
+    }
+    let Some((_, Run { about, .. })) = first else { bail!("expected a fold, found none") };
+    check_places(files, out)?;
+    let folder = NewFolder::begin(out)?;
+    for (name, checkpoint) in &open {
+        let fold = Run::of(checkpoint)?.about;
+        export::model_folder(checkpoint, &fold, !args.no_ema, precision, &out.join(name))?;
+    }
+    // Last of all: what makes it a model.
+    export::plans_and_labels(&about, out)?;
+    folder.finish();
+    output::line(&format!("{}, {} folds: {}", about.trainer, open.len(), out.display()))
+}
+
+/// The checkpoint that was named, or a folder's newest. The model folder within a fold means its
+/// fold.
+fn file(args: &ExportArgs, run: &Path) -> anyhow::Result<PathBuf> {
+    let run = match run.parent() {
+        Some(fold) if is_model_folder(run) && FoldFolder::at(fold).is_final() => fold,
+        _ => run,
+    };
     if !run.is_dir() {
-        return Ok(run.clone());
+        return Ok(run.to_owned());
     }
     if let Some(name) = &args.checkpoint {
         let name = name.trim_end_matches(".safetensors");

@@ -10,6 +10,7 @@ use stunet::data::DataError;
 use stunet::data::dataset::RawDataset;
 use stunet::data::files;
 use stunet::data::fingerprint::Fingerprint;
+use stunet::data::nifti::Reader;
 use stunet::data::planner::{self, PlanOptions, PlanSummary, Planned};
 use stunet::data::plans;
 use stunet::data::splits::{Fold, NUM_FOLDS, Splits};
@@ -64,7 +65,11 @@ struct Configuration {
 
 /// Checks the dataset, measures it, plans, and writes.
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
-    let dataset = RawDataset::open(&args.dataset)?;
+    let mut dataset = RawDataset::open(&args.dataset)?;
+    if reference(args.rules).is_v1() {
+        // Version 1 has one reader for all datasets.
+        dataset = dataset.read_by(Reader::SimpleItk);
+    }
     let out = args.output.clone().unwrap_or_else(|| folders::preprocessed_of(dataset.folder()));
     ensure!(
         files::is_plain_name(&args.plans_name),

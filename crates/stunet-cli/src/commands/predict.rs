@@ -45,10 +45,8 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     if !args.quiet {
         tell_passed_over(&args.input[0], &found.passed_over);
     }
-    if let Some(part) = &found.part {
-        if !args.quiet {
-            output::line(part)?;
-        }
+    if let Some(part) = found.part.as_ref().filter(|_| !args.quiet) {
+        output::line(part)?;
     }
     let jobs = found.jobs;
     if let Some(report) = &args.json {
@@ -184,8 +182,9 @@ impl<'a> Session<'a> {
     fn check_memory(&self, job: &Job) -> anyhow::Result<()> {
         let mut needed = 0;
         for file in &job.case.files {
-            let (geometry, channels) = nifti::read_geometry(file)?;
-            needed += memory_bytes(&geometry, channels, self.model.plans());
+            let plans = self.model.plans();
+            let (geometry, channels) = plans.reader.read_geometry(file)?;
+            needed += memory_bytes(&geometry, channels, plans);
         }
         let allowed = self.allowed().unwrap_or(u64::MAX);
         ensure!(
@@ -269,7 +268,7 @@ impl Stages for Session<'_> {
         self.check_memory(job)?;
         let clock = Instant::now();
         let record = self.record.with_input(&job.case.files)?;
-        let scan = nifti::read_scan(&job.case.files)?;
+        let scan = self.model.plans().reader.read_scan(&job.case.files)?;
         let read_secs = clock.elapsed().as_secs_f64();
         let prepared = infer::prepare_scan(&self.model, &scan)
             .map_err(|error| with_file(error, &job.case.files[0]))?;

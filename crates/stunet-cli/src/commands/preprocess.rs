@@ -136,6 +136,8 @@ impl Job {
         let planned = Planned::read(&folder, &name, &args.configuration, json)?;
         planned::check_descriptions(&raw, dataset.info(), &folder)?;
         let place = planned.place()?;
+        // nnU-Net opens the files with the reader of the plans.
+        let dataset = dataset.read_by(planned.plans.reader);
         Ok(Self { dataset, plans: planned.plans, place })
     }
 

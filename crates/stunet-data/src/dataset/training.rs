@@ -5,7 +5,7 @@ use super::{DEFAULT_ENDING, DatasetInfo, PassedOver, convert, listing};
 use crate::error::{DataError, Result, invalid};
 use crate::image::{Image, Scan};
 use crate::labels::{LabelMap, LabelSet, dataset_json};
-use crate::nifti;
+use crate::nifti::{self, Reader};
 use crate::plans::Reference;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -118,6 +118,13 @@ impl RawDataset {
         &self.info
     }
 
+    /// The same dataset, its files opened by another reader than it asks for: that of plans.
+    #[must_use]
+    pub fn read_by(mut self, reader: Reader) -> Self {
+        self.info.reader = reader;
+        self
+    }
+
     /// The cases, sorted by name.
     pub fn cases(&self) -> &[TrainingCaseFiles] {
         &self.cases
@@ -198,14 +205,14 @@ impl TrainingCaseFiles {
     pub fn read_scan(&self, info: &DatasetInfo) -> Result<(Scan, LabelMap), Vec<Problem>> {
         let mut errors = self.missing(info);
         if errors.is_empty() {
-            errors = self.grids();
+            errors = self.grids(info.reader);
         }
         let image = match errors.is_empty() {
             true => self.read_image(info).map_err(|found| errors.extend(found)).ok(),
             false => None,
         };
         let labels = match self.labels.exists() {
-            true => self.read_labels(&info.labels).map_err(|error| errors.push(error)).ok(),
+            true => self.read_labels(info).map_err(|error| errors.push(error)).ok(),
             false => None,
         };
         match (image, labels) {
@@ -250,13 +257,13 @@ impl TrainingCaseFiles {
     }
 
     /// Compares every file with the first channel, by their headers.
-    fn grids(&self) -> Vec<DataError> {
-        let first = match nifti::read_geometry(&self.images[0]) {
+    fn grids(&self, reader: Reader) -> Vec<DataError> {
+        let first = match reader.read_geometry(&self.images[0]) {
             Ok((geometry, _)) => geometry,
             Err(error) => return vec![error],
         };
         let compare = |file: &PathBuf| {
-            let (geometry, _) = nifti::read_geometry(file)?;
+            let (geometry, _) = reader.read_geometry(file)?;
             first.check_same_grid(&geometry).map_err(|e| e.at(file))
         };
         self.images[1..].iter().chain([&self.labels]).filter_map(|f| compare(f).err()).collect()
@@ -264,7 +271,7 @@ impl TrainingCaseFiles {
 
     fn read_image(&self, info: &DatasetInfo) -> Result<Scan, Vec<DataError>> {
         let expected = info.channel_names.len();
-        match nifti::read_scan(&self.images) {
+        match info.reader.read_scan(&self.images) {
             Ok(image) if image.num_channels() != expected => {
                 let found = image.num_channels();
                 Err(vec![DataError::ChannelCount { expected, found }.at(&self.images[0])])
@@ -272,14 +279,15 @@ impl TrainingCaseFiles {
             Ok(image) => Ok(image),
             // The reader stops at the first bad file; here each of them is named.
             Err(_) => {
-                Err(self.images.iter().filter_map(|f| nifti::read_scan(&[f]).err()).collect())
+                let problem = |file| info.reader.read_scan(&[file]).err();
+                Err(self.images.iter().filter_map(problem).collect())
             }
         }
     }
 
-    fn read_labels(&self, labels: &LabelSet) -> Result<LabelMap> {
-        let map = nifti::read_labelmap(&self.labels)?;
-        let known = known_values(labels);
+    fn read_labels(&self, info: &DatasetInfo) -> Result<LabelMap> {
+        let map = info.reader.read_labelmap(&self.labels)?;
+        let known = known_values(&info.labels);
         let mut unknown = BTreeSet::new();
         // Neighbouring voxels mostly have one label.
         let mut last = 0;
@@ -448,6 +456,37 @@ mod tests {
     }
 
     #[test]
+    fn the_reader_that_is_asked_for() {
+        let check = |asked: Value, expected: Reader| {
+            let scene = Scene::new();
+            let mut json = scene.open().unwrap().json().clone();
+            json["overwrite_image_reader_writer"] = asked;
+            scene.json(json);
+            assert_eq!(scene.open().unwrap().info().reader, expected);
+        };
+        // nnU-Net's first reader that claims the ending .nii.
+        check(Value::Null, Reader::Nibabel);
+        check(json!("None"), Reader::Nibabel);
+        check(json!("SimpleITKIO"), Reader::SimpleItk);
+        check(json!("NibabelIOWithReorient"), Reader::NibabelReorient);
+        // Labels that were stored the other way around belong to their image once both are turned.
+        let scene = Scene::new();
+        let mirrored = |file: &mut NiftiBytes| {
+            let [nx, ny, nz] = file.size_xyz.map(|n| n as usize);
+            file.values = (0..nx * ny * nz).map(|i| f32::from(u8::from(i % nx == 0))).collect();
+            file.affine[0][3] += file.affine[0][0] * (nx - 1) as f32;
+            file.affine[0][0] *= -1.0;
+        };
+        scene.volume("labelsTr/b.nii", mirrored);
+        assert!(scene.problems()[0].contains("origin differs"), "{:?}", scene.problems());
+        let dataset = scene.open().unwrap().read_by(Reader::NibabelReorient);
+        assert!(dataset.check(&|_| {}).is_empty());
+        let (_, labels) = dataset.cases()[1].read(dataset.info()).unwrap();
+        let [.., nx] = labels.geometry.shape();
+        assert_eq!((labels.data[[0, 0, 0]], labels.data[[0, 0, nx - 1]]), (0, 1));
+    }
+
+    #[test]
     fn every_problem_is_found() {
         let scene = Scene::new();
         scene.labels("a", |values| {
@@ -593,6 +632,11 @@ mod tests {
             j["regions_class_order"] = json!([1, 3]);
         };
         refused(&gap, "2 is in none, found 3");
+        let reader = |name: &'static str| {
+            move |j: &mut Value| j["overwrite_image_reader_writer"] = json!(name)
+        };
+        refused(&reader("Tiff3DIO"), "overwrite_image_reader_writer: expected a reader of NIfTI");
+        refused(&|j| j["overwrite_image_reader_writer"] = json!(1), "the name of a reader");
         let scene = Scene::new();
         std::fs::remove_dir_all(scene.0.path().join("imagesTr")).unwrap();
         assert!(scene.open().unwrap_err().to_string().contains("imagesTr"));

@@ -24,13 +24,13 @@ use super::header::Header;
 use crate::error::{DataError, Result};
 use crate::geometry::{Geometry, determinant};
 
-type Matrix = [[f64; 3]; 3];
+pub(super) type Matrix = [[f64; 3]; 3];
 
 /// Axes as columns and origin, RAS.
 #[derive(Clone, Copy)]
-struct Form {
-    axes: Matrix,
-    origin: [f64; 3],
+pub(super) struct Form {
+    pub axes: Matrix,
+    pub origin: [f64; 3],
 }
 
 /// The grid a header describes.
@@ -107,7 +107,7 @@ fn choose(header: &Header) -> Result<Option<Form>> {
 }
 
 /// Rotation from the quaternion, columns scaled by the voxel size.
-fn qform(header: &Header) -> Form {
+pub(super) fn qform(header: &Header) -> Form {
     let [mut b, mut c, mut d] = header.quaternion;
     let rest = 1.0 - (b * b + c * c + d * d);
     let a = if rest < 1e-7 {
@@ -135,7 +135,7 @@ fn qform(header: &Header) -> Form {
 }
 
 /// Largest deviation of the normalised axes from orthonormality; none if they are singular.
-fn skew(axes: &Matrix) -> Option<f64> {
+pub(super) fn skew(axes: &Matrix) -> Option<f64> {
     let volume: f64 = (0..3).map(|axis| column_length(axes, axis)).product();
     if !(determinant(axes).abs() > 1e-6 * volume && volume.is_finite()) {
         return None;

@@ -72,6 +72,11 @@ pub(super) fn read_notes(path: &Path) -> Result<Vec<String>> {
     Ok(note::decode(&bytes[..found], header.little_endian))
 }
 
+/// Reads the header, for whoever sees another grid in it.
+pub(super) fn read_header(path: &Path) -> Result<Header> {
+    open(path).map(|(_, header)| header)
+}
+
 /// Reads and checks everything.
 pub(super) fn read_volume(path: &Path) -> Result<Volume> {
     let (mut source, header) = open(path)?;

@@ -7,7 +7,7 @@ use super::pooling::{Rule, Topology};
 use super::shrink::shrink_to_fit;
 use super::{Frame, PlanOptions, PlanSummary, REFERENCE_MEMORY_GB};
 use crate::dataset::RawDataset;
-use crate::error::{Result, invalid};
+use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::fingerprint::statistics::median_of;
 use crate::plans::{self, Plans, Reference};
@@ -68,7 +68,7 @@ pub(super) fn plan(
         "original_median_spacing_after_transp":
             frame.transposed(medians(&fingerprint.spacings_mm, |s| s)),
         "original_median_shape_after_transp": integers(&original_shape),
-        "image_reader_writer": "SimpleITKIO",
+        "image_reader_writer": dataset.info().reader,
         "transpose_forward": frame.transpose,
         "transpose_backward": frame.backward(),
         "configurations": configurations,
@@ -123,12 +123,6 @@ impl<'a> Planner<'a> {
         fingerprint: &Fingerprint,
         options: &'a PlanOptions,
     ) -> Result<Self> {
-        if let Some(reader) = dataset.json().get("overwrite_image_reader_writer")
-            && !["None", "SimpleITKIO"].into_iter().any(|known| reader == known)
-        {
-            let expected = "SimpleITKIO, whose axes are read here";
-            return Err(invalid("dataset.json", "overwrite_image_reader_writer", expected, reader));
-        }
         let names = &dataset.info().channel_names;
         let schemes: Vec<_> = names.iter().map(|name| scheme(name, options.reference)).collect();
         let cropped = fingerprint.median_relative_size_after_cropping < 0.75;

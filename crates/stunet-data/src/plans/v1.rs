@@ -1,17 +1,23 @@
 //! Plans of nnU-Net 1, after their pickle has become JSON.
 
+use super::keys::{self, Place};
 use super::{
     Accumulation, ChannelPlan, Entry, Intensity, Normalization, Plans, Reference, five_strides,
-    invalid,
+    invalid, v2,
 };
 use crate::error::Result;
+use crate::nifti::Reader;
 use serde_json::Value;
 
 pub(super) fn import(value: &Value) -> Result<Plans> {
     let root = Entry::root("plans", value);
     let plans = root.find("plans").unwrap_or(Entry::root("plans", value));
+    v2::only(&plans, "preprocessor_name", "GenericPreprocessor")?;
+    v2::transpose_backward(&plans)?;
     let stage = stage(&root, &plans)?;
-    let mut notes = Vec::new();
+    let unknown = [(Place::V1Plans, plans.value), (Place::V1Stage, stage.value)];
+    let mut notes: Vec<String> =
+        unknown.into_iter().filter_map(|(place, value)| keys::unknown(place, value)).collect();
     let strides = stage.get("pool_op_kernel_sizes")?.parse("a list of triples")?;
     let num_classes: Option<usize> = match plans.find("num_classes") {
         Some(entry) => Some(entry.parse("a count")?),
@@ -20,6 +26,8 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
     Ok(Plans {
         reference: Reference::NnUNetV1,
         accumulation: Accumulation::F32,
+        // Version 1 has no other.
+        reader: Reader::SimpleItk,
         configuration: "3d_fullres".to_owned(),
         patch_size: stage.get("patch_size")?.parse("three lengths (3-D)")?,
         spacing_mm: stage.get("current_spacing")?.parse("three lengths in mm")?,

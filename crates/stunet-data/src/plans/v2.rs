@@ -6,7 +6,19 @@ use super::{
 };
 use crate::error::Result;
 use crate::labels::LabelSet;
+use crate::nifti::Reader;
 use serde_json::Value;
+
+mod checks;
+
+pub(super) use checks::{only, transpose_backward};
+
+/// The reader of plans whose configurations nobody asks for; their labels must be of the usual kind.
+pub(super) fn reader(plans: &Value) -> Result<Reader> {
+    let root = Entry::root("plans", plans);
+    checks::label_manager(&root)?;
+    checks::reader(&root)
+}
 
 pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Result<Plans> {
     let root = Entry::root("plans", plans);
@@ -15,11 +27,13 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
     if config.find("previous_stage").is_some() {
         return Err(config.get("previous_stage")?.bad("no cascade (not supported)"));
     }
+    checks::check(&root, &config)?;
     let (strides, reference) = strides(&config)?;
-    let mut notes = Vec::new();
+    let mut notes = checks::notes(plans, resolved.entries());
     Ok(Plans {
         reference,
         accumulation: Accumulation::F16,
+        reader: checks::reader(&root)?,
         configuration: configuration.to_owned(),
         patch_size: config.get("patch_size")?.parse("three lengths (3-D)")?,
         spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,
@@ -27,7 +41,7 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
         strides: five_strides(strides, &mut notes),
         channels: channels(&root, &config, dataset)?,
         mirror_axes: vec![0, 1, 2],
-        force_separate_z: force_separate_z(&config)?,
+        force_separate_z: checks::force_separate_z(&config)?,
         batch_size: config.get("batch_size")?.parse("a count")?,
         num_outputs: Some(LabelSet::from_dataset_json(dataset)?.num_outputs()),
         notes,
@@ -55,7 +69,10 @@ fn channels(root: &Entry<'_>, config: &Entry<'_>, dataset: &Value) -> Result<Vec
     let masks: Vec<bool> = config.get("use_mask_for_norm")?.parse("a list of true or false")?;
     let entry = Entry::root("dataset.json", dataset);
     let names = entry.find("channel_names").or_else(|| entry.find("modality"));
-    let properties = root.find("foreground_intensity_properties_per_channel");
+    // The older name is read where the newer is missing, as nnU-Net does.
+    let properties = root
+        .find("foreground_intensity_properties_per_channel")
+        .or_else(|| root.find("foreground_intensity_properties_by_modality"));
     if masks.len() != schemes.len() {
         let expected = format!("{} entries", schemes.len());
         return Err(invalid("plans", "use_mask_for_norm", expected, masks.len()));
@@ -106,30 +123,4 @@ fn intensity(entry: &Entry<'_>) -> Result<Intensity> {
         percentile_00_5: number("percentile_00_5")?,
         percentile_99_5: number("percentile_99_5")?,
     })
-}
-
-/// The standard resampling is the only one reproduced; anything else is refused by name.
-fn force_separate_z(config: &Entry<'_>) -> Result<Option<bool>> {
-    let mut forced = None;
-    for (what, order) in [("data", 3), ("seg", 1), ("probabilities", 1)] {
-        if let Some(function) = config.find(&format!("resampling_fn_{what}"))
-            && function.value != "resample_data_or_seg_to_shape"
-        {
-            return Err(function.bad("resample_data_or_seg_to_shape"));
-        }
-        let Some(arguments) = config.find(&format!("resampling_fn_{what}_kwargs")) else {
-            continue;
-        };
-        for (key, expected) in [("order", order), ("order_z", 0)] {
-            if let Some(found) = arguments.find(key)
-                && found.value != expected
-            {
-                return Err(found.bad(&expected.to_string()));
-            }
-        }
-        if let Some(force) = arguments.find("force_separate_z") {
-            forced = Some(force.parse("true, false or null")?);
-        }
-    }
-    Ok(forced)
 }

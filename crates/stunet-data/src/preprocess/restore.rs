@@ -3,7 +3,7 @@
 use super::crop::BoundingBox;
 use super::resample::{AxisTaps, LabelRule, resize_labels};
 use crate::error::{DataError, Result};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Turn};
 use crate::labels::LabelMap;
 use crate::plans::{Plans, Reference, inverse};
 use ndarray::{Array3, ArrayView3, ArrayViewMut3};
@@ -23,6 +23,8 @@ pub enum RestoreOrder {
 /// # Shapes
 /// Three frames, all in the order slow to fast: the *file's* `[z, y, x]`; the *output* frame, which
 /// is transposed and cropped but at the file's resolution; and the *network's*, which is resampled.
+/// Where a reader turned the axes ([`Geometry::turn`]), the first of them is the turned one, and
+/// labels come back in the file's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
     geometry: Geometry,
@@ -46,6 +48,7 @@ pub struct Trace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     shape: [usize; 3],
+    turn: Turn,
     bounds: BoundingBox,
     transpose_forward: [usize; 3],
 }
@@ -53,7 +56,8 @@ pub struct Placement {
 impl Placement {
     /// An output that is the whole volume, in its own axis order.
     pub fn whole(shape: [usize; 3]) -> Self {
-        Self { shape, bounds: shape.map(|n| [0, n]), transpose_forward: [0, 1, 2] }
+        let bounds = shape.map(|n| [0, n]);
+        Self { shape, turn: Turn::NONE, bounds, transpose_forward: [0, 1, 2] }
     }
 
     /// Shape of the file's volume.
@@ -68,7 +72,8 @@ impl Placement {
     pub fn view_mut<'a, T>(&self, volume: &'a mut Array3<T>) -> ArrayViewMut3<'a, T> {
         assert_eq!(volume.shape(), self.shape, "a volume of another shape than the file's");
         let [z, y, x] = self.bounds.map(|[from, to]| ndarray::Slice::from(from..to));
-        volume.slice_mut(ndarray::s![z, y, x]).permuted_axes(self.transpose_forward)
+        let turned = self.turn.apply(volume.view_mut());
+        turned.slice_move(ndarray::s![z, y, x]).permuted_axes(self.transpose_forward)
     }
 }
 
@@ -98,7 +103,7 @@ impl Trace {
         })
     }
 
-    /// Grid of the file.
+    /// Grid of the file, as the reader turned it.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
@@ -160,7 +165,8 @@ impl Trace {
     /// Where the output frame lies in the file's volume.
     pub fn placement(&self) -> Placement {
         Placement {
-            shape: self.geometry.shape(),
+            shape: self.geometry.in_file().shape(),
+            turn: self.geometry.turn(),
             bounds: self.bounds,
             transpose_forward: self.transpose_forward,
         }
@@ -197,14 +203,10 @@ impl Trace {
     /// When the array has another shape than [`Trace::output_shape`].
     pub fn paste(&self, labels: ArrayView3<'_, u16>) -> LabelMap {
         assert_eq!(labels.shape(), self.output_shape(), "labels of another shape than the output");
-        self.paste_untransposed(labels.permuted_axes(inverse(self.transpose_forward)))
-    }
-
-    fn paste_untransposed(&self, labels: ArrayView3<'_, u16>) -> LabelMap {
-        let mut data = Array3::zeros(self.geometry.shape());
-        let [z, y, x] = self.bounds.map(|[from, to]| ndarray::Slice::from(from..to));
-        data.slice_mut(ndarray::s![z, y, x]).assign(&labels);
-        LabelMap { data, geometry: self.geometry.clone() }
+        let placement = self.placement();
+        let mut data = Array3::zeros(placement.shape());
+        placement.view_mut(&mut data).assign(&labels);
+        LabelMap { data, geometry: self.geometry.in_file().clone() }
     }
 
     /// Brings labels at the network's resolution back to the file's grid.
@@ -230,7 +232,7 @@ impl Trace {
                 let apart = separate.map(|axis| self.transpose_forward[axis]);
                 let labels = labels.permuted_axes(backward);
                 let labels = resize_labels(labels, shape, LabelRule::LastAboveHalf, apart);
-                self.paste_untransposed(labels.view())
+                self.paste(labels.view().permuted_axes(self.transpose_forward))
             }
             (order, _) => {
                 let rule = match order {

@@ -116,6 +116,8 @@ pub fn fill(
     options: &FillOptions,
     hear: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<FillReport> {
+    // The plans' reader, as in nnU-Net, whatever the dataset asked for when it was planned.
+    let info = &DatasetInfo { reader: plans.reader, ..info.clone() };
     let names = sources.iter().map(|source| source.name.clone()).collect();
     let recipe = Recipe::new(plans.clone(), info.labels.clone(), names)?;
     std::fs::create_dir_all(folder).map_err(|e| DataError::io("create", e).at(folder))?;

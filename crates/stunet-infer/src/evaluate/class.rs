@@ -4,6 +4,7 @@ use crate::InferError;
 use std::fmt;
 use std::str::FromStr;
 use stunet_data::labels::LabelSet;
+use stunet_data::nifti::Reader;
 
 /// A label, or a region: the union of several labels.
 ///
@@ -76,6 +77,8 @@ pub struct Rules {
     pub classes: Vec<Class>,
     /// Voxels of this value in the reference are left out of every count.
     pub ignore: Option<u16>,
+    /// Which of nnU-Net's readers opens both files: one that turns compares across orientations.
+    pub reader: Reader,
 }
 
 impl Rules {
@@ -93,7 +96,7 @@ impl Rules {
             [value] => Class::Label(value),
             _ => Class::Region(label.values.clone()),
         });
-        Self { classes: classes.collect(), ignore: labels.ignore() }
+        Self { classes: classes.collect(), ignore: labels.ignore(), reader: Reader::default() }
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use stunet_data::geometry::Geometry;
 use stunet_data::labels::LabelMap;
+use stunet_data::nifti;
 
 const SHAPE: [usize; 3] = [5, 7, 11];
 
@@ -142,7 +143,7 @@ impl Scene {
 }
 
 fn rules() -> Rules {
-    Rules { classes: [0, 1, 2, 3].map(Class::Label).to_vec(), ignore: None }
+    Rules { classes: [0, 1, 2, 3].map(Class::Label).to_vec(), ..Rules::default() }
 }
 
 #[test]
@@ -221,7 +222,7 @@ fn a_listener_hears_every_case_and_may_stop() {
 fn summaries_are_what_python_reads() {
     let scene = Scene::new(&["a.nii"], &["a.nii"]);
     let result = scene.evaluate().unwrap();
-    let rules = Rules { classes: vec![Class::Label(1), Class::Label(9)], ignore: None };
+    let rules = Rules { classes: vec![Class::Label(1), Class::Label(9)], ..Rules::default() };
     let absent = evaluate(&[result.cases[0].pair.clone()], &rules, &|_| ControlFlow::Continue(()));
     let path = scene.path("summary.json");
     absent.unwrap().write_v2(&path).unwrap();

@@ -29,6 +29,7 @@ fn of_plans(plans: &Plans) -> Value {
         // May be chosen for every prediction, and is recorded with it.
         reference: _,
         accumulation: _,
+        reader,
         configuration: _,
         patch_size,
         spacing_mm,
@@ -44,6 +45,7 @@ fn of_plans(plans: &Plans) -> Value {
     } = plans;
     let channels: Vec<_> = channels.iter().map(of_channel).collect();
     json!([
+        reader,
         patch_size,
         spacing_mm,
         transpose_forward,

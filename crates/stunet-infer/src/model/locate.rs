@@ -7,7 +7,7 @@ use stunet_data::labels::LabelSet;
 use stunet_data::plans::{Accumulation, Plans};
 use stunet_model::StuNetConfig;
 use stunet_model::weights::Checkpoint;
-use stunet_model::weights::folder::{ModelFolder, is_model_folder};
+use stunet_model::weights::folder::ModelFolder;
 
 /// A model whose files are open and whose weights are not read yet.
 pub(super) struct Located {
@@ -40,10 +40,12 @@ impl Located {
                 .map_or_else(|| v1::open_file(path), |at| v2::open_file(path, &at))?
         } else if !path.exists() {
             return Err(not_a_model(path, EXPECTED, "no such file or folder"));
-        } else if is_model_folder(path) || folds_in(path).any(|f| is_model_folder(&f.path)) {
-            own::open(path, &options.folds)?
+        } else if own::looks_like(path, &options.folds) {
+            own::open(path, options)?
         } else if path.join("plans.json").is_file() {
             v2::open(path, options)?
+        } else if let Some((folder, folds)) = v2::results_folder_of_fold(path) {
+            v2::open(&folder, &OpenOptions { folds, ..options.clone() })?
         } else if v1::looks_like(path) {
             v1::open(path, options)?
         } else {
@@ -134,7 +136,7 @@ pub(super) struct FoldFolder {
 }
 
 /// The fold folders of a model, numbers first and ascending.
-fn folds_in(path: &Path) -> impl Iterator<Item = FoldFolder> {
+pub(super) fn folds_in(path: &Path) -> impl Iterator<Item = FoldFolder> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut folds: Vec<_> = entries
         .filter(|entry| entry.path().is_dir())
@@ -221,6 +223,36 @@ pub(super) fn choose_checkpoint(
         (None, []) => Err(missing(format!("a .{ending} file"))),
         (None, _) => Err(missing("one of them by name (checkpoint)".to_owned())),
     }
+}
+
+/// The checkpoint of every fold: of one name, as weights of different moments of training are not
+/// averaged by mistake. Where nobody names it and it is not the trainer's final one, that is noted.
+pub(super) fn choose_checkpoints(
+    path: &Path,
+    folds: &[FoldFolder],
+    wanted: Option<&str>,
+    (ending, usual): (&str, &[&str]),
+    notes: &mut Vec<String>,
+) -> Result<Vec<PathBuf>, InferError> {
+    let choose = |fold: &FoldFolder| choose_checkpoint(&fold.path, wanted, ending, usual);
+    let chosen = folds.iter().map(choose).collect::<Result<Vec<_>, _>>()?;
+    let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let names: Vec<_> = chosen.iter().map(|path| name(path)).collect();
+    if names.iter().any(|other| *other != names[0]) {
+        let found =
+            folds.iter().zip(&names).map(|(fold, name)| format!("fold_{} {name}", fold.name));
+        return Err(InferError::Mismatch {
+            what: "checkpoints of the folds",
+            expected: "the same in every fold (choose one with -chk, or finished folds with -f)"
+                .to_owned(),
+            found: found.collect::<Vec<_>>().join(", "),
+            path: path.to_owned(),
+        });
+    }
+    if wanted.is_none() && usual.first().is_some_and(|usual| *usual != names[0]) {
+        notes.push(format!("there is no {}: {} is taken", usual[0], names[0]));
+    }
+    Ok(chosen)
 }
 
 pub(super) fn not_a_model(path: &Path, expected: &'static str, found: &str) -> InferError {

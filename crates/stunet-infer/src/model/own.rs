@@ -1,33 +1,193 @@
-//! Our own model folder.
+//! Our own folders: a model folder, and what a training run of this program leaves behind.
 
-use super::locate::{Fold, Located, Weights, choose_folds};
-use super::{Folds, ModelKind};
+use super::locate::{Fold, FoldFolder, Located, Weights, choose_folds, folds_in};
+use super::{Folds, ModelKind, OpenOptions};
 use crate::error::InferError;
-use std::path::Path;
+use serde::Serialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::Plans;
-use stunet_model::weights::folder;
+use stunet_model::weights::folder::{self, is_model_folder};
 
 pub(super) const PLANS_FILE: &str = "plans.json";
 pub(super) const LABELS_FILE: &str = "labels.json";
+/// What a complete run leaves in the folder of its fold.
+const MODEL: &str = "model";
+/// Ending of the checkpoints that a run goes on from.
+const CHECKPOINTS: &str = "safetensors";
+/// Names of the checkpoint that a model folder is made from.
+const FINAL: [&str; 2] = ["checkpoint_final", "model_final_checkpoint"];
 
-/// Opens a folder that holds `network.json`, or one per fold.
-pub(super) fn open(path: &Path, folds: &Folds) -> Result<Located, InferError> {
-    let fold = |name: &str, at: &Path| -> Result<Fold, InferError> {
-        let weights = Weights::Folder(folder::open(at)?, at.to_owned());
-        Ok(Fold { name: name.to_owned(), weights })
-    };
-    let folds = if folder::is_model_folder(path) {
-        vec![fold("", path)?]
+/// True for a model folder, for one with a model folder per fold, for the folder of a fold that was
+/// trained here, and for the folder of several of those that are complete.
+pub(super) fn looks_like(path: &Path, folds: &Folds) -> bool {
+    is_model_folder(path)
+        || is_model_folder(&path.join(MODEL))
+        || folds_in(path).any(|fold| is_model_folder(&fold.path))
+        || is_complete_run(path, folds)
+        || (has_checkpoints(path) || folds_in(path).any(|fold| has_checkpoints(&fold.path)))
+            && !folds_in(path).any(|fold| has_ending(&fold.path, "pth"))
+            && !has_ending(path, "pth")
+}
+
+/// A results folder of this program whose wanted folds are complete. Where checkpoints were
+/// exported for nnU-Net into all of them, the folder is nnU-Net's.
+fn is_complete_run(path: &Path, folds: &Folds) -> bool {
+    let Ok(chosen) = choose_folds(path, folds) else { return false };
+    chosen.iter().all(|fold| is_model_folder(&fold.path.join(MODEL)))
+        && !chosen.iter().all(|fold| has_ending(&fold.path, "pth"))
+}
+
+fn has_checkpoints(folder: &Path) -> bool {
+    has_ending(folder, CHECKPOINTS) && !is_model_folder(folder)
+}
+
+fn has_ending(folder: &Path, ending: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.path().extension().is_some_and(|e| e == ending))
+}
+
+/// Opens what [`looks_like`] one of ours.
+pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
+    let located = if is_model_folder(path) {
+        with_plans_of(path, vec![fold("", path)?], Vec::new())?
+    } else if folds_in(path).any(|fold| is_model_folder(&fold.path)) {
+        let (chosen, note) = choose_folds_noted(path, &options.folds)?;
+        let folds = chosen.iter().map(|f| fold(&f.name, &f.path)).collect::<Result<_, _>>()?;
+        with_plans_of(path, folds, vec![note])?
+    } else if folds_in(path).next().is_none() {
+        let model = finished(&[(String::new(), path.to_owned())], path)?.remove(0);
+        with_plans_of(&model, vec![fold("", &model)?], Vec::new())?
     } else {
-        let chosen = choose_folds(path, folds)?;
-        chosen.iter().map(|f| fold(&f.name, &f.path)).collect::<Result<_, _>>()?
+        of_a_run(path, &options.folds)?
     };
-    Ok(Located {
-        kind: ModelKind::Stunet,
-        plans: Plans::load(&path.join(PLANS_FILE))?,
-        labels: LabelSet::load(&path.join(LABELS_FILE))?,
-        folds,
-        notes: Vec::new(),
+    check_checkpoint(&located, options.checkpoint.as_deref(), path)?;
+    Ok(located)
+}
+
+/// `TRAINER__PLANS__CONFIG`, as `stunet train` writes it.
+fn of_a_run(path: &Path, folds: &Folds) -> Result<Located, InferError> {
+    let (chosen, note) = choose_folds_noted(path, folds)?;
+    let named: Vec<_> = chosen.into_iter().map(|fold| (fold.name, fold.path)).collect();
+    let models = finished(&named, path)?;
+    let opened = named.iter().zip(&models).map(|((name, _), model)| fold(name, model));
+    let located = with_plans_of(&models[0], opened.collect::<Result<_, _>>()?, vec![note])?;
+    for ((name, _), model) in named.iter().zip(&models).skip(1) {
+        // Folds are averaged: they have to see the same, and to mean the same by every output.
+        let (plans, labels) = plans_and_labels(model)?;
+        let differing =
+            differing(&located.plans, &plans).or_else(|| differing(&located.labels, &labels));
+        if let Some((key, [first, other])) = differing {
+            return Err(InferError::Mismatch {
+                what: "plans and labels of the folds",
+                expected: format!("the same, here {key} {first} as in fold_{}", named[0].0),
+                found: format!("{other} in fold_{name}"),
+                path: path.to_owned(),
+            });
+        }
+    }
+    Ok(located)
+}
+
+/// The first entry that differs, and both values; notes are nobody's concern.
+fn differing(first: &impl Serialize, other: &impl Serialize) -> Option<(String, [String; 2])> {
+    let [first, other] = [serde_json::to_value(first).ok()?, serde_json::to_value(other).ok()?];
+    let keys = first.as_object()?.keys().chain(other.as_object()?.keys());
+    let key = keys.filter(|key| *key != "notes").find(|key| first.get(*key) != other.get(*key))?;
+    let shown = |value: &Value| value.get(key).map_or_else(|| "none".to_owned(), Value::to_string);
+    Some((key.clone(), [shown(&first), shown(&other)]))
+}
+
+/// The model folders of folds, all of which must be complete.
+fn finished(folds: &[(String, PathBuf)], path: &Path) -> Result<Vec<PathBuf>, InferError> {
+    let models: Vec<_> = folds.iter().map(|(_, at)| at.join(MODEL)).collect();
+    let state = |((name, at), model): (&(String, PathBuf), &PathBuf)| {
+        let fold = if name.is_empty() { String::new() } else { format!("fold_{name}: ") };
+        let what = match (is_model_folder(model), has_checkpoints(at)) {
+            (true, _) => "complete",
+            (false, true) => "training is not complete",
+            (false, false) => "nothing trained",
+        };
+        format!("{fold}{what}")
+    };
+    if models.iter().all(|model| is_model_folder(model)) {
+        return Ok(models);
+    }
+    Err(InferError::Mismatch {
+        what: "training runs",
+        expected: "complete ones (go on with `stunet train --continue`, choose folds with -f, or \
+                   export a checkpoint with `stunet export`)"
+            .to_owned(),
+        found: folds.iter().zip(&models).map(state).collect::<Vec<_>>().join(", "),
+        path: path.to_owned(),
     })
+}
+
+fn fold(name: &str, at: &Path) -> Result<Fold, InferError> {
+    let weights = Weights::Folder(folder::open(at)?, at.to_owned());
+    Ok(Fold { name: name.to_owned(), weights })
+}
+
+fn with_plans_of(at: &Path, folds: Vec<Fold>, notes: Vec<String>) -> Result<Located, InferError> {
+    let (plans, labels) = plans_and_labels(at)?;
+    Ok(Located { kind: ModelKind::Stunet, plans, labels, folds, notes })
+}
+
+fn plans_and_labels(at: &Path) -> Result<(Plans, LabelSet), InferError> {
+    Ok((Plans::load(&at.join(PLANS_FILE))?, LabelSet::load(&at.join(LABELS_FILE))?))
+}
+
+/// The folders of the wanted folds, and a sentence about them.
+pub(super) fn choose_folds_noted(
+    path: &Path,
+    wanted: &Folds,
+) -> Result<(Vec<FoldFolder>, String), InferError> {
+    let chosen = choose_folds(path, wanted)?;
+    let list = |folds: &mut dyn Iterator<Item = String>| folds.collect::<Vec<_>>().join(", ");
+    let taken = list(&mut chosen.iter().map(|fold| fold.name.clone()));
+    let mut left = folds_in(path)
+        .map(|fold| fold.name)
+        .filter(|name| !chosen.iter().any(|fold| fold.name == *name));
+    let left = list(&mut left);
+    let what = if chosen.len() == 1 { "fold taken" } else { "folds averaged" };
+    Ok((
+        chosen,
+        match left.is_empty() {
+            true => format!("{what}: {taken} (all there are)"),
+            false => format!("{what}: {taken}; left out: {left}"),
+        },
+    ))
+}
+
+/// A model folder has one set of weights: those of the checkpoint it was made from.
+fn check_checkpoint(
+    located: &Located,
+    wanted: Option<&str>,
+    path: &Path,
+) -> Result<(), InferError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let stem = |name: &str| {
+        let endings = [".pth", ".model", ".safetensors"];
+        let cut = endings.into_iter().find_map(|ending| name.strip_suffix(ending));
+        cut.unwrap_or(name).to_owned()
+    };
+    for fold in &located.folds {
+        let Weights::Folder(folder, _) = &fold.weights else { continue };
+        let source = folder.provenance().get("source").and_then(|v| v.as_str()).map(stem);
+        let is_final = source.is_none() && FINAL.contains(&stem(wanted).as_str());
+        if !is_final && source.as_deref() != Some(&stem(wanted)) {
+            let made_from = source.unwrap_or_else(|| FINAL[0].to_owned());
+            return Err(InferError::Mismatch {
+                what: "checkpoint",
+                expected: format!(
+                    "{made_from}, which the model folder was made from (other checkpoints of a run \
+                     are exported first, with `stunet export`)"
+                ),
+                found: wanted.to_owned(),
+                path: path.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }

@@ -98,7 +98,7 @@ fn write_v2(results: &Path, fold: &str, config: &StuNetConfig, mirror_axes: &[us
         trainer: "STUNetTrainer_small".to_owned(),
         mirror_axes: mirror_axes.to_vec(),
         init_args: json!({"configuration": "3d_fullres"}),
-        logging: json!({}),
+        ..Default::default()
     };
     writer::write_v2(&folder.join("checkpoint_final.pth"), contents, &metadata).unwrap();
 }
@@ -270,4 +270,77 @@ fn what_is_no_model_is_told() {
     let text = folder.path().join("notes.model");
     std::fs::write(&text, b"not a checkpoint").unwrap();
     refused(&text, &options(), &["notes.model"]);
+}
+
+/// A checkpoint under a name of its own.
+fn v2_checkpoint(results: &Path, fold: &str, name: &str) {
+    write_v2(results, fold, &config(1, 3), &[0, 1, 2]);
+    let folder = results.join(format!("fold_{fold}"));
+    std::fs::rename(folder.join("checkpoint_final.pth"), folder.join(name)).unwrap();
+}
+
+#[test]
+fn checkpoints_of_different_moments_are_not_averaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("STUNetTrainer_small__nnUNetPlans__3d_fullres");
+    v2_checkpoint(&results, "0", "checkpoint_best.pth");
+    write_v2(&results, "0", &config(1, 3), &[0, 1, 2]);
+    v2_checkpoint(&results, "1", "checkpoint_best.pth");
+    let words = ["fold_0 checkpoint_final", "fold_1 checkpoint_best", "-chk", "the same"];
+    refused(&results, &options(), &words);
+    let named = |name: &str| OpenOptions { checkpoint: Some(name.into()), ..options() };
+    let model = Model::open(&results, &named("checkpoint_best")).unwrap();
+    assert_eq!(model.networks().len(), 2);
+    assert_eq!(model.description().notes, ["folds averaged: 0, 1 (all there are)"]);
+    refused(&results, &named("checkpoint_final.pth"), &["expected checkpoint_final.pth", "fold_1"]);
+    let zero = OpenOptions { folds: Folds::Numbers(vec![0]), ..options() };
+    let model = Model::open(&results, &zero).unwrap();
+    assert_eq!(model.description().notes, ["fold taken: 0; left out: 1"]);
+    assert!(model.description().folds[0].path.ends_with("checkpoint_final.pth"));
+    // Unfinished all of them: taken, and said.
+    std::fs::remove_file(results.join("fold_0/checkpoint_final.pth")).unwrap();
+    let model = Model::open(&results, &options()).unwrap();
+    let notes = &model.description().notes;
+    assert!(notes[1].contains("no checkpoint_final: checkpoint_best is taken"), "{notes:?}");
+    // A fold's folder is that fold.
+    let fold = Model::open(&results.join("fold_1"), &options()).unwrap();
+    assert_eq!(fold.description().folds[0].fold, "1");
+}
+
+#[test]
+fn a_postprocessing_that_is_not_done_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let path = results.join("fold_0/model_final_checkpoint.model");
+    write_v1(&path, &config(1, 4), 1, Some(v1_plans(1, 4)));
+    std::fs::write(results.join("postprocessing.json"), "{}").unwrap();
+    let model = Model::open(&results, &options()).unwrap();
+    let notes = model.description().notes.join("; ");
+    assert!(notes.contains("postprocessing.json"), "{notes}");
+}
+
+#[test]
+fn plans_of_a_results_folder_are_followed_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("STUNetTrainer_small__nnUNetPlans__3d_fullres");
+    write_v2(&results, "0", &config(1, 3), &[0, 1, 2]);
+    let with = |key: &str, value: &str| {
+        let mut plans = v2_plans();
+        plans[key] = json!(value);
+        std::fs::write(results.join("plans.json"), plans.to_string()).unwrap();
+    };
+    with("image_reader_writer", "NibabelIOWithReorient");
+    let model = Model::open(&results, &options()).unwrap();
+    assert_eq!(model.plans().reader, stunet_data::nifti::Reader::NibabelReorient);
+    // Our own folder keeps it.
+    let own = folder.path().join("own");
+    model.save_folder(&own).unwrap();
+    assert_eq!(
+        Model::open(&own, &options()).unwrap().plans(),
+        &Plans { accumulation: Accumulation::F32, ..model.plans().clone() }
+    );
+    with("image_reader_writer", "NaturalImage2DIO");
+    refused(&results, &options(), &["image_reader_writer", "NaturalImage2DIO", "plans.json"]);
+    with("label_manager", "Mine");
+    refused(&results, &options(), &["label_manager", "Mine", "plans.json"]);
 }

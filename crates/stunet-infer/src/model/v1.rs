@@ -1,9 +1,9 @@
 //! nnU-Net 1.7: `.model` files and results folders.
 
 use super::locate::{
-    Fold, Located, Weights, choose_checkpoint, choose_folds, not_a_model, read_json,
+    Fold, Located, Weights, choose_checkpoint, choose_checkpoints, not_a_model, read_json,
 };
-use super::{ModelKind, OpenOptions};
+use super::{ModelKind, OpenOptions, own};
 use crate::error::InferError;
 use std::path::Path;
 use stunet_data::labels::LabelSet;
@@ -46,12 +46,19 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferE
         let file = choose_checkpoint(path, wanted, "model", &USUAL)?;
         return open_file(&file);
     }
+    let (chosen, note) = own::choose_folds_noted(path, &options.folds)?;
+    let mut notes = vec![note];
+    let files = choose_checkpoints(path, &chosen, wanted, ("model", &USUAL), &mut notes)?;
     let mut folds = Vec::new();
-    for fold in choose_folds(path, &options.folds)? {
-        let file = choose_checkpoint(&fold.path, wanted, "model", &USUAL)?;
+    for (fold, file) in chosen.into_iter().zip(files) {
         folds.push(Fold { name: fold.name, weights: Weights::Checkpoint(checkpoint(&file)?) });
     }
-    with_plans(path, path, folds)
+    let mut located = with_plans(path, path, folds)?;
+    if path.join("postprocessing.json").is_file() {
+        notes.push("postprocessing.json of nnU-Net is not applied: labels stay as they are".into());
+    }
+    located.notes.splice(..0, notes);
+    Ok(located)
 }
 
 fn checkpoint(path: &Path) -> Result<Checkpoint, InferError> {

@@ -1,9 +1,7 @@
 //! nnU-Net 2: results folders.
 
-use super::locate::{
-    Fold, Located, Weights, choose_checkpoint, choose_folds, not_a_model, read_json,
-};
-use super::{ModelKind, OpenOptions};
+use super::locate::{Fold, Located, Weights, choose_checkpoints, not_a_model, read_json};
+use super::{Folds, ModelKind, OpenOptions, own};
 use crate::error::InferError;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -19,12 +17,17 @@ pub(super) fn results_folder_of(file: &Path) -> Option<PathBuf> {
     if file.extension().is_none_or(|e| e != "pth") {
         return None;
     }
-    let fold = file.parent()?;
-    fold.file_name()?.to_str()?.strip_prefix("fold_")?;
+    results_folder_of_fold(file.parent()?).map(|(folder, _)| folder)
+}
+
+/// The results folder of `RESULTS/fold_X`, and that fold.
+pub(super) fn results_folder_of_fold(fold: &Path) -> Option<(PathBuf, Folds)> {
+    let name = fold.file_name()?.to_str()?.strip_prefix("fold_")?;
     let folder = fold.parent()?;
     // A relative path may end at the fold: its parent is then the current folder.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    folder.join("plans.json").is_file().then(|| folder.to_owned())
+    let folds = name.parse().ok()?;
+    folder.join("plans.json").is_file().then(|| (folder.to_owned(), folds))
 }
 
 /// Opens one checkpoint within its results folder.
@@ -37,12 +40,16 @@ pub(super) fn open_file(file: &Path, folder: &Path) -> Result<Located, InferErro
 /// Opens a results folder.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
     let wanted = options.checkpoint.as_deref();
+    let (chosen, note) = own::choose_folds_noted(path, &options.folds)?;
+    let mut notes = vec![note];
+    let files = choose_checkpoints(path, &chosen, wanted, ("pth", &USUAL), &mut notes)?;
     let mut folds = Vec::new();
-    for fold in choose_folds(path, &options.folds)? {
-        let file = choose_checkpoint(&fold.path, wanted, "pth", &USUAL)?;
+    for (fold, file) in chosen.into_iter().zip(files) {
         folds.push(Fold { name: fold.name, weights: Weights::Checkpoint(checkpoint(&file)?) });
     }
-    with_plans(path, folds)
+    let mut located = with_plans(path, folds)?;
+    located.notes.splice(..0, notes);
+    Ok(located)
 }
 
 fn checkpoint(path: &Path) -> Result<Checkpoint, InferError> {

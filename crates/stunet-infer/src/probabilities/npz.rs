@@ -100,15 +100,18 @@ impl Spool {
         let blocks = height.div_ceil(ROWS);
         // Where a step along each of the network's axes leads in the stored array.
         let [_, b, c] = frame.shape;
-        let strides = [b * c, c, 1];
         let mut step = [0; 3];
-        frame
-            .transpose_backward
-            .iter()
-            .zip(strides)
-            .for_each(|(axis, stride)| step[*axis] = stride);
-        let first: usize =
-            frame.lower.iter().zip(strides).map(|(lower, stride)| lower * stride).sum();
+        let mut first = 0;
+        for (axis, stride) in [b * c, c, 1].into_iter().enumerate() {
+            let (to, lower) = (frame.transpose_backward[axis], frame.lower[axis]);
+            if frame.flipped[axis] {
+                first += (frame.shape[axis] - 1 - lower) * stride;
+                step[to] = -(stride as isize);
+            } else {
+                first += lower * stride;
+                step[to] = stride as isize;
+            }
+        }
         let mut file: &File = self.file.as_file();
         let (mut packed, mut rows) = (Vec::new(), Vec::new());
         for z in 0..depth {
@@ -120,9 +123,13 @@ impl Spool {
                 rows.clear();
                 DeflateDecoder::new(&packed[..]).read_to_end(&mut rows)?;
                 for (row, values) in rows.chunks_exact(width * size).enumerate() {
-                    let start = first + z * step[0] + (block * ROWS + row) * step[1];
+                    let place = |x: usize| {
+                        let voxel = [z, block * ROWS + row, x];
+                        let along = |axis: usize| voxel[axis] as isize * step[axis];
+                        first.wrapping_add_signed(along(0) + along(1) + along(2))
+                    };
                     for (x, value) in values.chunks_exact(size).enumerate() {
-                        let to = (start + x * step[2]) * size;
+                        let to = place(x) * size;
                         out[to..to + size].copy_from_slice(value);
                     }
                 }

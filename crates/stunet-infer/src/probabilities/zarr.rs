@@ -61,6 +61,7 @@ impl ZarrZip {
             "_ARRAY_DIMENSIONS": ["class", "z", "y", "x"],
             "name": kind.array_name(),
             "transpose_backward": frame.transpose_backward,
+            "flipped": frame.flipped,
             "image_shape": frame.shape,
             "first_voxel": frame.lower,
         });

@@ -98,7 +98,8 @@ fn v2_round_trip() {
         trainer: "STUNetTrainer_small".into(),
         mirror_axes: vec![0, 1, 2],
         init_args: json!({ "plans": { "channel_names": { "0": "CT" } }, "fold": 0 }),
-        logging: json!({ "lrs": [0.01] }),
+        logging: json!({ "lrs": [0.01], "val_losses": [null], "dice": [[0.5, null]] }),
+        best_ema: Some(0.25),
     };
     let config = config();
     let mut parameters = counting(0.0);

@@ -67,8 +67,10 @@ pub struct V2Metadata {
     pub mirror_axes: Vec<usize>,
     /// Arguments of the trainer: `plans`, `configuration`, `fold`, `dataset_json`, ...
     pub init_args: serde_json::Value,
-    /// Logged values by name.
+    /// Logged values by name, one per epoch; what is no number is null here and NaN there.
     pub logging: serde_json::Value,
+    /// Best moving average of the pseudo-Dice so far.
+    pub best_ema: Option<f64>,
 }
 
 /// Writes an nnU-Net v1 `.model`, and `.model.pkl` beside it if plans are given.
@@ -124,8 +126,8 @@ pub fn write_v2(
         ("network_weights", archive.state_dict()),
         ("optimizer_state", archive.optimiser_state()),
         ("grad_scaler_state", Value::None),
-        ("logging", Value::from_json(&metadata.logging)),
-        ("_best_ema", Value::None),
+        ("logging", numbers(Value::from_json(&metadata.logging))),
+        ("_best_ema", metadata.best_ema.map_or(Value::None, Value::Float)),
         ("current_epoch", int(metadata.epoch)),
         ("init_args", Value::from_json(&metadata.init_args)),
         ("trainer_name", Value::Str(metadata.trainer.clone())),
@@ -145,6 +147,19 @@ pub fn write_v2(
 pub fn write_pickle(path: &Path, value: &Value) -> Result<(), ModelError> {
     let io = |e| ModelError::io("write", path, e);
     atomic::write(path, io, |out| out.write_all(&pickle::write(value)).map_err(io))
+}
+
+/// The same value with NaN where there is nothing: nnU-Net computes with what it logged.
+fn numbers(value: Value) -> Value {
+    match value {
+        Value::None => Value::Float(f64::NAN),
+        Value::List(values) => Value::List(values.into_iter().map(numbers).collect()),
+        Value::Dict(dict) => {
+            let entries = dict.entries.into_iter().map(|(key, value)| (key, numbers(value)));
+            Value::Dict(Dict { entries: entries.collect(), ..dict })
+        }
+        other => other,
+    }
 }
 
 fn int(v: usize) -> Value {

@@ -111,7 +111,7 @@ fn made_plans(about: &About, config: &StuNetConfig) -> Value {
         "plans_name": "nnUNetPlans",
         "transpose_forward": plans.transpose_forward,
         "transpose_backward": plans.transpose_backward(),
-        "image_reader_writer": "SimpleITKIO",
+        "image_reader_writer": plans.reader.name(),
         "foreground_intensity_properties_per_channel":
             Value::Object(intensities.collect::<Map<_, _>>()),
         "configurations": { plans.configuration.clone(): {
@@ -137,23 +137,48 @@ fn made_plans(about: &About, config: &StuNetConfig) -> Value {
             "resampling_fn_data": "resample_data_or_seg_to_shape",
             "resampling_fn_seg": "resample_data_or_seg_to_shape",
             "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-            "resampling_fn_data_kwargs": kwargs(3, plans.force_separate_z),
-            "resampling_fn_seg_kwargs": kwargs(1, plans.force_separate_z),
-            "resampling_fn_probabilities_kwargs": kwargs(1, plans.force_separate_z),
+            "resampling_fn_data_kwargs": kwargs(false, 3, plans.force_separate_z),
+            "resampling_fn_seg_kwargs": kwargs(true, 1, plans.force_separate_z),
+            "resampling_fn_probabilities_kwargs": kwargs(false, 1, plans.force_separate_z),
         }},
     })
 }
 
-fn kwargs(order: usize, force_separate_z: Option<bool>) -> Value {
-    json!({ "order": order, "order_z": 0, "force_separate_z": force_separate_z })
+fn kwargs(is_seg: bool, order: usize, force_separate_z: Option<bool>) -> Value {
+    json!({
+        "is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": force_separate_z,
+    })
 }
 
-/// nnU-Net 2's `dataset.json`: the one that was given, in the form version 2 reads, else one with the
-/// same labels and channels.
+/// nnU-Net 2's `dataset.json`: the one that was given, in version 2's form, else one with the same
+/// labels and channels.
+///
+/// What is read here is more than nnU-Net 2 reads: version 1's `modality` and table of labels, values
+/// in quotes, another spelling of background. Entries that are not in its form are written anew.
 pub fn v2_dataset(about: &About) -> Value {
-    if let Some(Ok(dataset)) = about.nnunet_dataset.as_ref().map(in_version_2) {
-        return dataset;
+    let made = made_dataset(about);
+    let given = about.nnunet_dataset.as_ref().map(in_version_2);
+    let Some(Ok(Value::Object(mut given))) = given else {
+        return made;
+    };
+    let channels = made["channel_names"].as_object().map(Map::len);
+    if given.get("channel_names").and_then(Value::as_object).map(Map::len) != channels {
+        given.insert("channel_names".to_owned(), made["channel_names"].clone());
     }
+    // nnU-Net counts these where they are there, and the lists are of files that are elsewhere.
+    for key in ["modality", "training", "test", "numTest"] {
+        given.remove(key);
+    }
+    for key in ["file_ending", "numTraining", "regions_class_order"] {
+        if let Some(value) = made.get(key) {
+            given.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+    Value::Object(given)
+}
+
+/// One with the model's labels and channels. The label of value 0 is called background there.
+fn made_dataset(about: &About) -> Value {
     let channels = about.plans.channels.iter().enumerate();
     let channels = channels.map(|(c, channel)| (c.to_string(), json!(channel.name)));
     let mut dataset = json!({

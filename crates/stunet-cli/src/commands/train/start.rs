@@ -1,11 +1,12 @@
 //! Where a run begins: with initial weights, pre-trained ones, or its own checkpoint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use stunet::data::compare::differences;
 use stunet::data::plans::Plans;
+use stunet::model::weights::folder::is_model_folder;
 use stunet::model::weights::{Checkpoint, folder};
 use stunet::model::{Initialisation, StuNet, StuNetConfig};
 use stunet::train::checkpoint::{TrainingCheckpoint, is_training_checkpoint};
@@ -17,6 +18,7 @@ use super::dataset::Dataset;
 use super::results;
 use super::settings::Settings;
 use crate::args::{Recipe, TrainArgs};
+use crate::folders;
 
 /// What a run's checkpoints carry for whoever continues or exports it.
 #[derive(Serialize, Deserialize)]
@@ -88,8 +90,43 @@ impl Run {
     }
 }
 
+/// The weights that a path means: a file, a model folder, or the one of a fold's folder.
+///
+/// A results folder with one fold means that one; several are several networks, of which a run can
+/// begin with one.
+fn weights_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    if !path.is_dir() || is_model_folder(path) {
+        return Ok(path.to_owned());
+    }
+    let places = [path.join("model"), path.join("checkpoint_final.pth")];
+    if let Some(found) = places.into_iter().find(|at| is_model_folder(at) || at.is_file()) {
+        return Ok(found);
+    }
+    if let Some(checkpoint) = FoldFolder::at(path).newest_checkpoint() {
+        bail!(
+            "--pretrained: expected a complete run, found one that is not; to begin with its \
+             weights all the same, name its checkpoint {}: {shown}",
+            checkpoint.file_name().unwrap_or_default().display()
+        );
+    }
+    match &folders::folds_of(path)[..] {
+        [] => bail!(
+            "--pretrained: expected weights, a model folder or the folder of a fold, found a folder \
+             without any of these: {shown}"
+        ),
+        [only] => weights_of(only),
+        [first, ..] => bail!(
+            "--pretrained: expected one network, found a results folder of several folds; name one, \
+             such as {}: {shown}",
+            first.display()
+        ),
+    }
+}
+
 /// Shape of a network in a file, for whoever does not name a size.
 pub fn shape_of(file: &Path, strides: [[usize; 3]; 5]) -> anyhow::Result<StuNetConfig> {
+    let file = &weights_of(file)?;
     if file.is_dir() {
         return Ok(folder::open(file)?.config().clone());
     }
@@ -125,7 +162,8 @@ pub fn fresh(
         initialisation,
         seed: settings.seed,
     };
-    let (network, report) = transfer(file, &settings.network, &how, &options.training_device())?;
+    let (network, report) =
+        transfer(&weights_of(file)?, &settings.network, &how, &options.training_device())?;
     Ok((TrainingState::new(network, options), Some(report.to_string())))
 }
 

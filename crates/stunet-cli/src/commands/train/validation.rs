@@ -195,7 +195,7 @@ fn predict_case(
 ) -> anyhow::Result<()> {
     let record = record.with_input(&case.images)?;
     // The scan is gone before the first window.
-    let prepared = prepare_scan(model, &nifti::read_scan(&case.images)?)?;
+    let prepared = prepare_scan(model, &model.plans().reader.read_scan(&case.images)?)?;
     let prediction = predict_prepared(model, prepared, options, &mut |event| {
         progress.hear(event);
         match interrupt::asked() {

@@ -3,7 +3,6 @@
 use super::guard;
 use crate::dataset::TrainingCaseFiles;
 use crate::error::{DataError, Result};
-use crate::nifti;
 use crate::plans::Plans;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -14,7 +13,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// stacked.
 pub(super) fn memory_of(source: &TrainingCaseFiles, plans: &Plans) -> Result<u64> {
     let first = source.images.first().ok_or(DataError::NoCases)?;
-    let (geometry, _) = nifti::read_geometry(first)?;
+    let (geometry, _) = plans.reader.read_geometry(first)?;
     let channels = source.images.len() as f64;
     let voxels: f64 = geometry.shape().iter().map(|n| *n as f64).product();
     let growth: f64 = (0..3)

@@ -56,6 +56,7 @@ impl Scene {
         hear: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
     ) -> Result<FillReport> {
         let info = DatasetInfo {
+            reader: Default::default(),
             channel_names: vec!["CT".to_owned()],
             labels: LabelSet::numbered(3).unwrap(),
             file_ending: ".nii".to_owned(),

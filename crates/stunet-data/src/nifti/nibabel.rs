@@ -1,0 +1,168 @@
+//! A header's grid as nibabel sees it, and the turn to RAS.
+//!
+//! # Source
+//! nibabel 5.3, `nifti1.py` (`get_best_affine`: the sform where it has a code, else the qform, else
+//! a grid around the centre) and `orientations.py` (`io_orientation`); nnU-Net 2.8.1,
+//! `nibabel_reader_writer.py`.
+//!
+//! # Deviations
+//! Sheared axes are refused, as by ITK: a labelmap could not say them in its quaternion.
+
+use super::header::Header;
+use super::orientation::{self, Form, Matrix};
+use crate::error::{DataError, Result};
+use crate::geometry::{Affine, Geometry, Turn, determinant};
+
+/// Largest deviation from orthogonal axes, as for ITK.
+const MOST_SKEW: f64 = 1e-4;
+
+/// The grid of `NibabelIO`, or, turned, of `NibabelIOWithReorient`; the file's own is remembered.
+pub(super) fn geometry(header: &Header, to_ras: bool) -> Result<Geometry> {
+    let [x, y, z] = match header.dims[..] {
+        [x, y, z] => [x, y, z].map(|n| n as usize),
+        _ => {
+            let expected = "three dimensions, as nibabel's readers of nnU-Net take";
+            return Err(DataError::BadDimensions { expected, found: header.dims.clone() });
+        }
+    };
+    let no_slope = header.slope == 0.0 || !header.slope.is_finite();
+    if no_slope && header.intercept != 0.0 {
+        return Err(DataError::UnsupportedNifti {
+            what: format!(
+                "expected a slope beside the intercept {} (nibabel and ITK disagree without one)",
+                header.intercept
+            ),
+        });
+    }
+    let affine = affine(header, [x, y, z])?;
+    let file = Geometry::from_world_from_voxel([z, y, x], &affine)?;
+    let turn = if to_ras { closest_ras(&columns(&affine))? } else { Turn::NONE };
+    let [dx, dy, dz] = pixdim(header);
+    let spacing = match turn {
+        Turn::NONE => [dz, dy, dx],
+        // A turned image gets its spacing from the affine, in the precision of a header.
+        _ => turn.reorder(file.spacing_mm().map(|s| match header.version {
+            1 => f64::from(s as f32),
+            _ => s,
+        })),
+    };
+    file.turned(turn, spacing)
+}
+
+/// Voxel sizes as nibabel mends them: not negative, and 1 for 0.
+fn pixdim(header: &Header) -> [f64; 3] {
+    [1, 2, 3].map(|axis| match header.pixdim[axis].abs() {
+        0.0 => 1.0,
+        size => size,
+    })
+}
+
+fn affine(header: &Header, [x, y, z]: [usize; 3]) -> Result<Affine> {
+    let from = |form: Form| {
+        let row = |r: usize| [form.axes[r][0], form.axes[r][1], form.axes[r][2], form.origin[r]];
+        [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
+    };
+    let (what, affine) = if header.sform_code > 0 {
+        let [a, b, c] = header.sform;
+        ("sform", [a, b, c, [0.0, 0.0, 0.0, 1.0]])
+    } else if header.qform_code > 0 {
+        let [dx, dy, dz] = pixdim(header);
+        let mended = Header { pixdim: [header.pixdim[0], dx, dy, dz], ..header.clone() };
+        ("qform", from(orientation::qform(&mended)))
+    } else {
+        let [dx, dy, dz] = pixdim(header);
+        let centre = |n: usize, step: f64| -((n - 1) as f64 / 2.0) * step;
+        let rows = [
+            [-dx, 0.0, 0.0, centre(x, -dx)],
+            [0.0, dy, 0.0, centre(y, dy)],
+            [0.0, 0.0, dz, centre(z, dz)],
+        ];
+        ("pixdim", [rows[0], rows[1], rows[2], [0.0, 0.0, 0.0, 1.0]])
+    };
+    if affine.iter().flatten().any(|v| !v.is_finite()) {
+        return Err(DataError::NonFiniteGeometry { what });
+    }
+    let axes = columns(&affine);
+    match orientation::skew(&axes) {
+        Some(skew) if skew > MOST_SKEW => Err(DataError::ShearedAffine { skew }),
+        Some(_) => Ok(affine),
+        None => Err(DataError::SingularAffine { determinant: determinant(&axes) }),
+    }
+}
+
+/// The axes of an affine as columns, with their lengths.
+fn columns(affine: &Affine) -> Matrix {
+    std::array::from_fn(|r| std::array::from_fn(|c| affine[r][c]))
+}
+
+/// The turn to the right-handed world's axes (RAS) that are closest to the file's: the clearest
+/// axis is placed first, each takes the world's axis it has most of, of those that are left.
+fn closest_ras(axes: &Matrix) -> Result<Turn> {
+    let mut rest = orthonormal(axes);
+    let clearness = |m: &Matrix, c: usize| (0..3).map(|r| m[r][c].powi(2)).fold(0.0, f64::max);
+    let clear: [f64; 3] = std::array::from_fn(|c| clearness(&rest, c));
+    let mut order = [0, 1, 2];
+    order.sort_by(|a, b| clear[*b].total_cmp(&clear[*a]));
+    let (mut from, mut flipped) = ([0; 3], [false; 3]);
+    for column in order {
+        let most =
+            (0..3).fold(
+                0,
+                |best, r| {
+                    if rest[r][column].abs() > rest[best][column].abs() { r } else { best }
+                },
+            );
+        // Arrays are z, y, x; columns and rows here are x, y, z.
+        from[2 - most] = 2 - column;
+        flipped[2 - most] = rest[most][column] < 0.0;
+        rest[most] = [0.0; 3];
+    }
+    Turn::new(from, flipped)
+}
+
+/// The turn to RAS by ITK's rule: the largest entry of the direction (LPS) is placed first.
+///
+/// # Source
+/// ITK 5.4, `itkDICOMOrientImageFilter.hxx`; SimpleITK's `DICOMOrient`.
+pub(super) fn itk_turn_to_ras(direction: &Matrix) -> Result<Turn> {
+    let (mut from, mut flipped) = ([0; 3], [false; 3]);
+    let mut open: Vec<(usize, usize)> = (0..9).map(|i| (i / 3, i % 3)).collect();
+    while !open.is_empty() {
+        let size = |&(r, c): &(usize, usize)| direction[r][c].abs();
+        // Of equal ones the last.
+        let (row, column) = open
+            .iter()
+            .copied()
+            .reduce(|a, b| if size(&b) >= size(&a) { b } else { a })
+            .unwrap_or_default();
+        from[2 - row] = 2 - column;
+        // Along x and y, RAS runs against LPS.
+        flipped[2 - row] = (direction[row][column] < 0.0) != (row < 2);
+        open.retain(|(r, c)| *r != row && *c != column);
+    }
+    Turn::new(from, flipped)
+}
+
+/// The rotation (or reflection) that is closest to the axes, by Newton's iteration for the polar
+/// decomposition.
+fn orthonormal(axes: &Matrix) -> Matrix {
+    let length = |c: usize| (0..3).map(|r| axes[r][c].powi(2)).sum::<f64>().sqrt();
+    let lengths: [f64; 3] = std::array::from_fn(length);
+    let mut m: Matrix = std::array::from_fn(|r| std::array::from_fn(|c| axes[r][c] / lengths[c]));
+    // Nearly orthonormal already: every step squares what is missing.
+    for _ in 0..4 {
+        let inverse = inverse_transposed(&m);
+        m = std::array::from_fn(|r| std::array::from_fn(|c| (m[r][c] + inverse[r][c]) / 2.0));
+    }
+    m
+}
+
+fn inverse_transposed(m: &Matrix) -> Matrix {
+    let d = determinant(m);
+    std::array::from_fn(|r| {
+        std::array::from_fn(|c| {
+            let at = |i: usize, j: usize| m[(r + i) % 3][(c + j) % 3];
+            (at(1, 1) * at(2, 2) - at(1, 2) * at(2, 1)) / d
+        })
+    })
+}
