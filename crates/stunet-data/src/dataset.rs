@@ -3,6 +3,7 @@
 mod cases;
 pub(crate) mod convert;
 mod listing;
+mod orientation;
 mod scan;
 mod training;
 
@@ -43,17 +44,19 @@ impl DatasetInfo {
     /// When channel names or labels are missing or malformed, or a reader is asked for that is not
     /// known here.
     pub fn from_json(value: &Value) -> Result<Self> {
-        let channels = value
-            .get("channel_names")
-            .or_else(|| value.get("modality"))
-            .and_then(Value::as_object)
-            .ok_or_else(|| invalid("dataset.json", "channel_names", "an object", "nothing"))?;
+        let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+        let entry = value.get("channel_names").or_else(|| value.get("modality"));
+        let channels = entry.and_then(Value::as_object).filter(|names| !names.is_empty());
+        let channels = channels.ok_or_else(|| {
+            let expected = "names by number, such as {\"0\": \"CT\"}";
+            invalid("dataset.json", "channel_names", expected, shown(entry))
+        })?;
         let channel_names = (0..channels.len())
             .map(|c| {
-                let name = channels.get(&c.to_string()).and_then(Value::as_str);
+                let name = channels.get(&c.to_string());
                 let key = format!("channel_names.{c}");
-                name.map(str::to_owned)
-                    .ok_or_else(|| invalid("dataset.json", key, "a name", "nothing"))
+                let text = name.and_then(Value::as_str).map(str::to_owned);
+                text.ok_or_else(|| invalid("dataset.json", key, "a name", shown(name)))
             })
             .collect::<Result<_>>()?;
         let file_ending = match value.get("file_ending") {

@@ -115,7 +115,8 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         out: &out,
     };
     let files = writer.write(reference)?;
-    let notes = planned.notes().iter().cloned().chain(folds.note).collect();
+    let turned = dataset.orientation_note();
+    let notes = planned.notes().iter().cloned().chain(turned).chain(folds.note).collect();
     let report = Report {
         dataset: dataset.name(),
         cases: dataset.cases().len(),

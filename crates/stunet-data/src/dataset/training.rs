@@ -627,6 +627,14 @@ mod tests {
         refused(&|j| j["file_ending"] = json!(".nii.gz"), ending);
         refused(&|j| j["labels"] = json!({"liver": 1}), "background");
         refused(&|j| j["file_ending"] = json!(5), "file_ending: expected an ending in quotes");
+        for channels in [json!({}), json!(["CT"]), json!("CT"), json!(null)] {
+            let words = format!(
+                "channel_names: expected names by number, such as {{\"0\": \"CT\"}}, found {channels}"
+            );
+            refused(&|j| j["channel_names"] = channels.clone(), &words);
+        }
+        refused(&|j| j["channel_names"] = json!({"1": "CT"}), "channel_names.0: expected a name");
+        refused(&|j| j["channel_names"] = json!({"0": 7}), "expected a name, found 7");
         let gap = |j: &mut Value| {
             j["labels"] = json!({"background": 0, "all": [1, 3], "core": 3});
             j["regions_class_order"] = json!([1, 3]);

@@ -25,8 +25,10 @@ pub fn has_header_beside(path: &Path) -> bool {
 
 /// The files that an image's file stands for: itself, or a header and the voxels beside it.
 pub fn files_of(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let pair = split_ending(&name).is_some() && !is_one_file(path);
     match header_of(path) {
-        Ok(header) if !is_one_file(&header) => {
+        Ok(header) if pair => {
             let voxels = voxels_of(&header).ok();
             [header].into_iter().chain(voxels).collect()
         }

@@ -237,6 +237,40 @@ fn v2_results_folder() {
     refused(&results.join("fold_0/checkpoint_final.pth"), &options(), &["plans.json"]);
 }
 
+/// Plans, descriptions and weights lie in files of their own: the wrong one is named.
+#[test]
+fn errors_name_the_file_that_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("STUNetTrainer_small__nnUNetPlans__3d_fullres");
+    write_v2(&results, "0", &config(1, 3), &[0, 2]);
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let path = results.join(name);
+        let before = std::fs::read_to_string(&path).unwrap();
+        let mut json: Value = serde_json::from_str(&before).unwrap();
+        change(&mut json);
+        std::fs::write(&path, json.to_string()).unwrap();
+        let message = Model::open(&results, &options()).unwrap_err().to_string();
+        assert!(message.ends_with(name), "{message}");
+        std::fs::write(&path, before).unwrap();
+    };
+    edit("dataset.json", &|json| {
+        drop(json["labels"].as_object_mut().unwrap().remove("background"))
+    });
+    edit("dataset.json", &|json| json["labels"] = json!({"background": 0, "liver": 2}));
+    edit("dataset.json", &|json| json["labels"] = json!(null));
+    edit("dataset.json", &|json| json["regions_class_order"] = json!("none"));
+    edit("plans.json", &|json| {
+        json["configurations"]["3d_fullres"]["spacing"] = json!([1.0, null, 1.0])
+    });
+    edit("plans.json", &|json| json["transpose_forward"] = json!([0, 0, 1]));
+    let path = folder.path().join("mine.model");
+    let mut plans = v1_plans(1, 4);
+    plans["plans"]["plans_per_stage"] = json!({});
+    write_v1(&path, &config(1, 4), 1, Some(plans));
+    let message = Model::open(&path, &options()).unwrap_err().to_string();
+    assert!(message.ends_with("mine.model.pkl"), "{message}");
+}
+
 #[test]
 fn own_folder_gives_back_what_was_put_in() {
     let folder = tempfile::tempdir().unwrap();

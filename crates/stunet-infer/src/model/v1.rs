@@ -84,7 +84,9 @@ fn with_plans(path: &Path, folder: &Path, folds: Vec<Fold>) -> Result<Located, I
     let mut notes = Vec::new();
     let shared = folder.join("plans.pkl");
     let plans = if let Some(own) = first.plan_file() {
-        Plans::from_v1_json(&own).map_err(|e| e.at(first.path()))?
+        let mut name = first.path().to_owned().into_os_string();
+        name.push(".pkl");
+        Plans::from_v1_json(&own).map_err(|e| e.at(Path::new(&name)))?
     } else if let Some(plans) = full_plans(&shared)? {
         plans
     } else if published {
