@@ -194,6 +194,15 @@ fn split(
              validation will be too good"
         ));
     }
+    let outside = |name: &&String| !split.train.contains(*name) && !split.val.contains(*name);
+    let outside: Vec<&String> = names.iter().filter(outside).collect();
+    if let Some(first) = outside.first() {
+        let count = outside.len();
+        notes.push(format!(
+            "fold {fold} of {SPLITS} leaves out {count} of {} cases, such as {first}",
+            names.len()
+        ));
+    }
     Ok((split, new.then_some(splits)))
 }
 
