@@ -241,3 +241,27 @@ fn few_cases_have_no_folds() {
     assert!(stdout.contains("fewer than 5 cases") && stdout.contains("6 × 3 × 3 mm"), "{stdout}");
     assert!(!scene.path(PREPROCESSED).join("splits_final.json").exists());
 }
+
+#[test]
+fn plans_that_are_replaced_are_told() {
+    let scene = dataset(2);
+    let planned = |scene: &Scene| {
+        let output = plan(scene, &[]);
+        assert!(output.status.success(), "{}", said(&output).1);
+        said(&output).0
+    };
+    planned(&scene);
+    assert!(!planned(&scene).contains("is replaced"), "the same plans once more");
+    let path = scene.path(PREPROCESSED).join("nnUNetPlans.json");
+    let mut plans = read(&path);
+    plans["configurations"]["3d_fullres"]["batch_size"] = json!(11);
+    plans["configurations"]["mine"] = json!({"inherits_from": "3d_fullres"});
+    fs::write(&path, plans.to_string()).unwrap();
+    let expected =
+        "note: nnUNetPlans.json was there and is replaced: 3d_fullres.batch_size is 11 in the old";
+    let said = planned(&scene);
+    assert!(said.contains(expected), "{said}");
+    let now = read(&path);
+    assert_eq!(now["configurations"]["3d_fullres"]["batch_size"], 2);
+    assert!(now["configurations"]["mine"].is_object(), "configurations of one's own are kept");
+}

@@ -48,6 +48,17 @@ pub enum InferError {
         /// The file.
         path: PathBuf,
     },
+    /// A results folder with other plans than its checkpoint was trained with.
+    #[error(
+        "model: expected the plans of the checkpoint, found others: {told}; put the plans.json of the \
+         training back, or prepare and train anew: {}", path.display()
+    )]
+    OtherPlans {
+        /// The entries, with both values.
+        told: String,
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// An image with another number of channels than the model takes.
     #[error("image: expected {expected} channels (as the model's plans), found {found}")]
     Channels {

@@ -1,5 +1,6 @@
 //! A model from its path, whichever of the three kinds it is.
 
+mod agree;
 mod digest;
 mod locate;
 mod own;

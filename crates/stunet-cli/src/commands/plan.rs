@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use serde_json::Value;
 use stunet::data::DataError;
+use stunet::data::compare::differences;
 use stunet::data::dataset::RawDataset;
 use stunet::data::files;
 use stunet::data::fingerprint::Fingerprint;
@@ -114,9 +116,11 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         plans_name: &args.plans_name,
         out: &out,
     };
+    let replaced = writer.replaced(reference)?;
     let files = writer.write(reference)?;
     let turned = dataset.orientation_note();
-    let notes = planned.notes().iter().cloned().chain(turned).chain(folds.note).collect();
+    let told = planned.notes().iter().cloned();
+    let notes = told.chain(turned).chain(folds.note).chain(replaced).collect();
     let report = Report {
         dataset: dataset.name(),
         cases: dataset.cases().len(),
@@ -240,6 +244,28 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// What plans that are there say otherwise, such as entries that were edited: they are planned
+    /// anew, as nnU-Net does, but not without a word.
+    fn replaced(&self, reference: plans::Reference) -> anyhow::Result<Option<String>> {
+        let (name, entry) = match reference.is_v1() {
+            true => (format!("{V1_PLANS}.json"), "plans_per_stage"),
+            false => (format!("{}.json", self.plans_name), "configurations"),
+        };
+        let Ok(old) = files::read_json::<Value>(&self.out.join(&name)) else { return Ok(None) };
+        let of = |json: &Value| json.get(entry).and_then(Value::as_object).cloned();
+        let (mut old, new) = (of(&old).unwrap_or_default(), of(self.planned.json()));
+        let new = new.unwrap_or_default();
+        // Configurations of one's own are kept.
+        old.retain(|name, _| new.contains_key(name));
+        let found = differences(&old, &new)?;
+        Ok((!found.is_empty()).then(|| {
+            format!(
+                "{name} was there and is replaced: {}",
+                found.told("the old plans", "the new ones")
+            )
+        }))
+    }
+
     /// Writes everything and returns the names, the plans last: whoever finds them finds the rest.
     fn write(&self, reference: plans::Reference) -> anyhow::Result<Vec<String>> {
         fs::create_dir_all(self.out)

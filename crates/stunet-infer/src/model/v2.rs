@@ -1,5 +1,6 @@
 //! nnU-Net 2: results folders.
 
+use super::agree::agree;
 use super::locate::{Fold, Located, Weights, choose_checkpoints, not_a_model, read_json};
 use super::{Folds, ModelKind, OpenOptions, own};
 use crate::error::InferError;
@@ -82,6 +83,13 @@ fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
     let mut plans = Plans::from_v2_json(&plans, &dataset, &configuration)
         .map_err(|e| e.at_if_about("dataset.json", dataset_path).at(&plans_path))?;
     let mut notes = Vec::new();
+    for fold in &folds {
+        if let Weights::Checkpoint(checkpoint) = &fold.weights {
+            let metadata = checkpoint.metadata();
+            let arguments = metadata.get("init_args").unwrap_or(&Value::Null);
+            notes.extend(agree((&plans, &dataset), arguments, checkpoint.path())?);
+        }
+    }
     match mirror_axes(metadata.get("inference_allowed_mirroring_axes")) {
         Some(axes) => plans.mirror_axes = axes,
         None => {

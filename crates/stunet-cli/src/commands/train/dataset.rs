@@ -198,6 +198,15 @@ fn split(
     let split = splits.fold(fold, names).map_err(|e| e.at(&file))?;
     // With fold all, every case is meant to be on both sides.
     notes.extend(split.note().filter(|_| fold != Fold::All));
+    let outside = |name: &&String| !split.train.contains(*name) && !split.val.contains(*name);
+    let outside: Vec<&String> = names.iter().filter(outside).collect();
+    if let Some(first) = outside.first() {
+        let count = outside.len();
+        notes.push(format!(
+            "fold {fold} of {SPLITS} leaves out {count} of {} cases, such as {first}",
+            names.len()
+        ));
+    }
     Ok((split, new.then_some(splits)))
 }
 
