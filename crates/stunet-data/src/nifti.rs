@@ -56,6 +56,10 @@ pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<Scan> {
         volume.num_channels += next.num_channels;
         volume.voxels.append(next.voxels);
     }
+    Ok(into_scan(volume))
+}
+
+fn into_scan(volume: read::Volume) -> Scan {
     let [z, y, x] = volume.geometry.shape();
     let shape = (volume.num_channels, z, y, x);
     const FITS: &str = "the reader returns as many voxels as the shape says";
@@ -65,7 +69,16 @@ pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<Scan> {
             Voxels::Single(Array4::from_shape_vec(shape, values).expect(FITS))
         }
     };
-    Ok(Scan { voxels, geometry: volume.geometry })
+    Scan { voxels, geometry: volume.geometry }
+}
+
+/// As [`read_scan`], from the bytes of a file; `voxels` are the bytes of its `.img`, where the
+/// header is a file of its own.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_scan_bytes(bytes: &[u8], voxels: &[u8]) -> Result<Scan> {
+    read::read_bytes(bytes, voxels).map(into_scan)
 }
 
 /// Reads a labelmap: whole numbers from 0 to 65535, one channel.

@@ -66,13 +66,25 @@ pub(super) fn read_grid(path: &Path) -> Result<(Geometry, usize)> {
 
 /// Reads and checks everything.
 pub(super) fn read_volume(path: &Path) -> Result<Volume> {
-    let mut source = Source::open(path)?;
+    volume(Source::open(path)?, || Source::open(&super::voxel_file(path)))
+}
+
+/// As [`read_volume`], from memory; `voxels` are those of a header that is a file of its own.
+pub(super) fn read_bytes(bytes: &[u8], voxels: &[u8]) -> Result<Volume> {
+    let source = |bytes| Source::new(bytes, <[u8]>::len(bytes) as u64);
+    volume(source(bytes)?, || source(voxels))
+}
+
+fn volume<'a>(
+    mut source: Source<'a>,
+    voxel_source: impl FnOnce() -> Result<Source<'a>>,
+) -> Result<Volume> {
     let header = source.header()?;
     let (num_channels, shape) = header.shape()?;
     let size = header.bytes_per_voxel()?;
     let geometry = orientation::geometry(&header, shape)?;
     if header.two_files {
-        source = Source::open(&super::voxel_file(path))?;
+        source = voxel_source()?;
     }
     source.skip_to(header.vox_offset)?;
     let num_voxels = num_channels * shape.iter().product::<usize>();
@@ -85,14 +97,14 @@ pub(super) fn read_volume(path: &Path) -> Result<Volume> {
 }
 
 /// A plain or compressed file, told apart by its first bytes.
-struct Source {
-    reader: Box<dyn Read>,
+struct Source<'a> {
+    reader: Box<dyn Read + 'a>,
     compressed: bool,
     file_size: u64,
     position: u64,
 }
 
-impl Source {
+impl<'a> Source<'a> {
     fn open(path: &Path) -> Result<Self> {
         let read = |e| DataError::io("read", e);
         let file = File::open(path).map_err(read)?;
@@ -100,8 +112,11 @@ impl Source {
         if metadata.is_dir() {
             return Err(DataError::NotNifti { expected: "a file", found: "a folder".to_owned() });
         }
-        let mut reader = BufReader::with_capacity(PIECE, file);
-        let start = reader.fill_buf().map_err(read)?;
+        Self::new(BufReader::with_capacity(PIECE, file), metadata.len())
+    }
+
+    fn new(mut reader: impl BufRead + 'a, file_size: u64) -> Result<Self> {
+        let start = reader.fill_buf().map_err(|e| DataError::io("read", e))?;
         let compressed = start.starts_with(&[0x1f, 0x8b]);
         Ok(Self {
             reader: match compressed {
@@ -109,7 +124,7 @@ impl Source {
                 false => Box::new(reader),
             },
             compressed,
-            file_size: metadata.len(),
+            file_size,
             position: 0,
         })
     }
