@@ -31,9 +31,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Files outside `stunet-kernels` that may hold `unsafe`: the memory maps.
-const MEMORY_MAPS: [&str; 2] =
-    ["crates/stunet-data/src/store.rs", "crates/stunet-model/src/weights/folder.rs"];
+/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map.
+const MEMORY_MAPS: [&str; 1] = ["crates/stunet-data/src/store.rs"];
 
 /// Burn's features that choose a backend: for the packages at the top only.
 const BACKENDS: [&str; 12] = [
@@ -291,7 +290,7 @@ fn every_crate_inherits_the_lints() {
 
 #[test]
 fn unsafe_stays_in_its_rooms() {
-    check_code("`unsafe` outside stunet-kernels and the memory maps", |file, line| {
+    check_code("`unsafe` outside stunet-kernels and the memory map", |file, line| {
         !file.starts_with("crates/stunet-kernels/")
             && !MEMORY_MAPS.contains(&file)
             && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))

@@ -69,6 +69,10 @@ fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<Scan> {
         volume.num_channels += next.num_channels;
         volume.voxels.append(next.voxels);
     }
+    Ok(into_scan(volume))
+}
+
+fn into_scan(volume: read::Volume) -> Scan {
     let [z, y, x] = volume.geometry.shape();
     let shape = (volume.num_channels, z, y, x);
     const FITS: &str = "the reader returns as many voxels as the shape says";
@@ -78,7 +82,15 @@ fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<Scan> {
             Voxels::Single(Array4::from_shape_vec(shape, values).expect(FITS))
         }
     };
-    Ok(Scan { voxels, geometry: volume.geometry })
+    Scan { voxels, geometry: volume.geometry }
+}
+
+/// As [`read_scan`], from the bytes of one file, or of a header and of the `voxels` beside it.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_scan_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<Scan> {
+    read::read_bytes(bytes, voxels).map(into_scan)
 }
 
 /// Reads a labelmap: whole numbers from 0 to 65535, one channel.

@@ -213,6 +213,13 @@ impl Plans {
         if self.patch_size.contains(&0) {
             return bad("patch_size", "three lengths above 0", &self.patch_size);
         }
+        // Memory is counted in voxels from here on: no product of these may overflow.
+        if self.patch_size.iter().map(|n| *n as f64).product::<f64>() > MAX_PATCH {
+            return bad("patch_size", "a window of at most 2^31 voxels", &self.patch_size);
+        }
+        if self.num_outputs.is_some_and(|n| !(1..=MAX_OUTPUTS).contains(&n)) {
+            return bad("num_outputs", "1 to 65536", &self.num_outputs);
+        }
         if self.spacing_mm.iter().any(|s| !(*s > 0.0 && *s <= MAX_SPACING)) {
             let expected = format!("three lengths above 0, at most {MAX_SPACING} mm");
             return bad("spacing_mm", &expected, &self.spacing_mm);
@@ -291,9 +298,14 @@ impl ChannelPlan {
     }
 }
 
+/// Most voxels of a window: one of 1290³ fits no machine's network.
+const MAX_PATCH: f64 = (1u64 << 31) as f64;
+/// Labels are 16 bits wide.
+const MAX_OUTPUTS: usize = 1 << 16;
 /// Largest spacing of a plan, in mm: far beyond any unit that people write spacings in, and below it
 /// every volume has a size.
 const MAX_SPACING: f64 = 1e6;
+
 /// The reader that nnU-Net 2's `plans.json` names, for whoever needs no configuration of it.
 ///
 /// # Errors
@@ -541,6 +553,11 @@ mod tests {
         refused(|j| j["plans"]["transpose_forward"] = json!([0, 0, 1]), "transpose_forward");
         refused(|j| j["plans"]["num_modalities"] = json!(0), "num_modalities");
         refused(|j| j["plans"]["dataset_properties"] = Value::Null, "CT normalisation");
+        refused(
+            |j| j["plans"]["num_classes"] = json!(u64::MAX),
+            "num_outputs: expected 1 to 65536",
+        );
+        refused(|j| stage(j, "patch_size", json!([1u64 << 40, 8, 8])), "at most 2^31 voxels");
     }
 
     fn v2(configuration: Value) -> Value {

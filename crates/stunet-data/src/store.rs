@@ -219,6 +219,7 @@ impl Store {
                 found: layout.digest,
             });
         }
+        layout.check_plans(self.recipe.plans())?;
         Ok(StoredCase { map, layout, locations: OnceLock::new() })
     }
 }
@@ -247,8 +248,8 @@ fn map(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: a mapping is sound as long as nobody changes the bytes under it. The map is
     // read-only, and this crate never writes into an existing case: it moves a new file over it,
     // which leaves the mapped one as it was. As with every mapped file, another program that
-    // truncates it in place would end this one with a bus error; the values themselves are plain
-    // numbers, for which any bytes are valid.
+    // truncates it in place, and just while a patch is cut out, would end this one with a bus error
+    // (see docs/DESIGN.md); the values themselves are plain numbers, for which any bytes are valid.
     unsafe { Mmap::map(file) }
 }
 

@@ -3,7 +3,7 @@
 //! * [`Checkpoint`] opens an nnU-Net v1 `.model` or v2 `.pth` file, reads the network's size off
 //!   its tensors and loads them, one at a time,
 //! * [`LoadReport`] says what was applied, missing, unused or of another shape,
-//! * [`folder`] is our own format: `network.json` beside a memory-mapped `weights.safetensors`,
+//! * [`folder`] is our own format: `network.json` beside `weights.safetensors`,
 //! * [`writer`] makes checkpoints that nnU-Net and PyTorch load,
 //! * [`torch`] and [`pickle`] read the formats underneath without executing anything.
 //!
@@ -28,6 +28,7 @@ mod key_map;
 pub mod muted;
 pub mod pickle;
 mod report;
+mod source;
 mod tensor;
 pub mod torch;
 pub mod writer;

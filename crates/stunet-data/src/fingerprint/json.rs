@@ -133,9 +133,16 @@ impl Fingerprint {
         if self.shapes_after_crop.iter().flatten().any(|n| *n == 0) {
             return Err(malformed("shapes_after_crop", "lengths above 0"));
         }
+        let voxels = |shape: &[usize; 3]| shape.iter().map(|n| *n as f64).product::<f64>();
+        if self.shapes_after_crop.iter().any(|shape| voxels(shape) > MAX_VOXELS) {
+            return Err(malformed("shapes_after_crop", "volumes that fit into memory"));
+        }
         Ok(self)
     }
 }
+
+/// Most voxels of a volume: 64 GiB in single precision.
+const MAX_VOXELS: f64 = (1u64 << 34) as f64;
 
 /// An object with the keys `"0"`, `"1"`, ...
 pub(crate) fn by_number(values: impl Iterator<Item = Value>) -> Value {

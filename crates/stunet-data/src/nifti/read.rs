@@ -79,32 +79,45 @@ pub(super) fn read_header(path: &Path) -> Result<Header> {
 
 /// Reads and checks everything.
 pub(super) fn read_volume(path: &Path) -> Result<Volume> {
-    let (mut source, header) = open(path)?;
+    let (source, header) = open(path)?;
+    let voxels_at = match header.two_files {
+        true => names::voxels_of(&names::header_of(path)?)?,
+        false => path.to_owned(),
+    };
+    volume(source, header, || Source::open(&voxels_at)).map_err(|e| e.at(&voxels_at))
+}
+
+/// As [`read_volume`], from memory; `voxels` are those of a header that is a file of its own.
+pub(super) fn read_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<Volume> {
+    let source = |bytes| Source::new(bytes, <[u8]>::len(bytes) as u64);
+    let mut start = source(bytes)?;
+    let header = start.header(voxels.is_none())?;
+    volume(start, header, || source(voxels.unwrap_or_default()))
+}
+
+fn volume<'a>(
+    mut source: Source<'a>,
+    header: Header,
+    voxel_source: impl FnOnce() -> Result<Source<'a>>,
+) -> Result<Volume> {
     let (num_channels, shape) = header.shape()?;
     let size = header.bytes_per_voxel()?;
     let geometry = orientation::geometry(&header, shape)?;
-    let mut voxels_at = path.to_owned();
     if header.two_files {
-        voxels_at = names::voxels_of(&names::header_of(path)?)?;
-        source = Source::open(&voxels_at)?;
+        source = voxel_source()?;
     }
-    let voxels = read_voxels(source, &header, num_channels * shape.iter().product::<usize>(), size)
-        .map_err(|e| e.at(&voxels_at))?;
+    source.skip_to(header.vox_offset)?;
+    let num_voxels = num_channels * shape.iter().product::<usize>();
+    let voxels = source.voxels(&header, num_voxels, size)?;
+    source.finish()?;
     if let Values::Single(values) = &voxels {
-        check_finite(values, shape).map_err(|e| e.at(&voxels_at))?;
+        check_finite(values, shape)?;
     }
     Ok(Volume { voxels, num_channels, geometry })
 }
 
-fn read_voxels(mut source: Source, header: &Header, count: usize, size: usize) -> Result<Values> {
-    source.skip_to(header.vox_offset)?;
-    let voxels = source.voxels(header, count, size)?;
-    source.finish()?;
-    Ok(voxels)
-}
-
 /// Opens the file with the header, which may be the one beside `path`.
-fn open(path: &Path) -> Result<(Source, Header)> {
+fn open(path: &Path) -> Result<(Source<'static>, Header)> {
     let at = names::header_of(path)?;
     let mut source = Source::open(&at)?;
     let header = source.header(names::is_one_file(&at)).map_err(|e| e.at(&at))?;
@@ -112,20 +125,23 @@ fn open(path: &Path) -> Result<(Source, Header)> {
 }
 
 /// A plain or compressed file, told apart by its first bytes.
-struct Source {
-    reader: Box<dyn Read>,
+struct Source<'a> {
+    reader: Box<dyn Read + 'a>,
     compressed: bool,
     file_size: u64,
     position: u64,
 }
 
-impl Source {
+impl<'a> Source<'a> {
     fn open(path: &Path) -> Result<Self> {
         let read = |e| DataError::io("read", e);
         let file = crate::files::open(path)?;
         let metadata = file.metadata().map_err(read)?;
-        let mut reader = BufReader::with_capacity(PIECE, file);
-        let start = reader.fill_buf().map_err(read)?;
+        Self::new(BufReader::with_capacity(PIECE, file), metadata.len())
+    }
+
+    fn new(mut reader: impl BufRead + 'a, file_size: u64) -> Result<Self> {
+        let start = reader.fill_buf().map_err(|e| DataError::io("read", e))?;
         let compressed = start.starts_with(&[0x1f, 0x8b]);
         Ok(Self {
             reader: match compressed {
@@ -133,7 +149,7 @@ impl Source {
                 false => Box::new(reader),
             },
             compressed,
-            file_size: metadata.len(),
+            file_size,
             position: 0,
         })
     }

@@ -41,7 +41,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
         force_separate_z: None,
         batch_size: stage.get("batch_size")?.parse("a count")?,
         // The plan leaves background out.
-        num_outputs: num_classes.map(|n| n + 1),
+        num_outputs: num_classes.map(|n| n.saturating_add(1)),
         notes,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::crop::BoundingBox;
 use super::resample::{AxisTaps, LabelRule, resize_labels};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Turn};
 use crate::labels::LabelMap;
 use crate::plans::{Plans, Reference, inverse};
@@ -26,6 +26,7 @@ pub enum RestoreOrder {
 /// Where a reader turned the axes ([`Geometry::turn`]), the first of them is the turned one, and
 /// labels come back in the file's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawTrace")]
 pub struct Trace {
     geometry: Geometry,
     bounds: BoundingBox,
@@ -34,6 +35,57 @@ pub struct Trace {
     network_spacing_mm: [f64; 3],
     reference: Reference,
     force_separate_z: Option<bool>,
+}
+
+/// A trace as it stands in a file.
+#[derive(Deserialize)]
+struct RawTrace {
+    geometry: Geometry,
+    bounds: BoundingBox,
+    transpose_forward: [usize; 3],
+    network_shape: [usize; 3],
+    network_spacing_mm: [f64; 3],
+    reference: Reference,
+    force_separate_z: Option<bool>,
+}
+
+impl TryFrom<RawTrace> for Trace {
+    type Error = DataError;
+
+    /// A trace that was read is one that preprocessing could have made: its shape follows from the
+    /// rest, and nothing it is asked for reaches beyond a volume.
+    fn try_from(raw: RawTrace) -> Result<Self> {
+        let bad = |key, expected: &str, found: &dyn std::fmt::Debug| {
+            Err(invalid("trace", key, expected, format_args!("{found:?}")))
+        };
+        let volume = raw.geometry.shape();
+        if volume.iter().map(|n| *n as f64).product::<f64>() > MAX_VOXELS {
+            return bad("geometry.shape", "a volume that fits into memory", &volume);
+        }
+        if raw.bounds.iter().zip(volume).any(|(&[from, to], length)| from >= to || to > length) {
+            let expected = format!("a box with content inside the volume {volume:?}");
+            return bad("bounds", &expected, &raw.bounds);
+        }
+        let mut axes = raw.transpose_forward;
+        axes.sort_unstable();
+        if axes != [0, 1, 2] {
+            return bad("transpose_forward", "an order of 0, 1, 2", &raw.transpose_forward);
+        }
+        if raw.network_spacing_mm.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+            return bad("network_spacing_mm", "three lengths above 0", &raw.network_spacing_mm);
+        }
+        let made = Self::made(
+            raw.geometry,
+            raw.bounds,
+            (raw.transpose_forward, raw.network_spacing_mm),
+            (raw.reference, raw.force_separate_z),
+        )?;
+        if made.network_shape != raw.network_shape {
+            let expected = format!("{:?}, as box and spacings say", made.network_shape);
+            return bad("network_shape", &expected, &raw.network_shape);
+        }
+        Ok(made)
+    }
 }
 
 /// Where the output frame lies in the file's volume.
@@ -82,25 +134,48 @@ const MAX_VOXELS: f64 = (1u64 << 34) as f64;
 
 impl Trace {
     pub(super) fn new(geometry: &Geometry, bounds: BoundingBox, plans: &Plans) -> Result<Self> {
-        let spacing = transposed(geometry.spacing_mm(), plans.transpose_forward);
-        let cropped = transposed(bounds.map(|[from, to]| to - from), plans.transpose_forward);
+        Self::made(
+            geometry.clone(),
+            bounds,
+            (plans.transpose_forward, plans.spacing_mm),
+            (plans.reference, plans.force_separate_z),
+        )
+    }
+
+    /// The trace that follows from a box in a file's volume and the network's axes and spacing.
+    fn made(
+        geometry: Geometry,
+        bounds: BoundingBox,
+        (transpose_forward, network_spacing_mm): ([usize; 3], [f64; 3]),
+        (reference, force_separate_z): (Reference, Option<bool>),
+    ) -> Result<Self> {
+        let spacing = transposed(geometry.spacing_mm(), transpose_forward);
+        let cropped = transposed(bounds.map(|[from, to]| to - from), transpose_forward);
         // Halves go to the even neighbour, in NumPy as in Python. One voxel is the least.
         let shape: [f64; 3] = std::array::from_fn(|axis| {
-            let factor = spacing[axis] / plans.spacing_mm[axis];
+            let factor = spacing[axis] / network_spacing_mm[axis];
             (factor * cropped[axis] as f64).round_ties_even().max(1.0)
         });
         if shape.iter().product::<f64>() > MAX_VOXELS {
             return Err(DataError::ResampledTooLarge { shape });
         }
         Ok(Self {
-            geometry: geometry.clone(),
+            geometry,
             bounds,
-            transpose_forward: plans.transpose_forward,
+            transpose_forward,
             network_shape: shape.map(|n| n as usize),
-            network_spacing_mm: plans.spacing_mm,
-            reference: plans.reference,
-            force_separate_z: plans.force_separate_z,
+            network_spacing_mm,
+            reference,
+            force_separate_z,
         })
+    }
+
+    /// Whether these plans lead to this trace: axes, spacing, and whose arithmetic.
+    pub fn follows(&self, plans: &Plans) -> bool {
+        self.transpose_forward == plans.transpose_forward
+            && self.network_spacing_mm == plans.spacing_mm
+            && self.reference == plans.reference
+            && self.force_separate_z == plans.force_separate_z
     }
 
     /// Grid of the file, as the reader turned it.
@@ -336,6 +411,33 @@ mod tests {
         let plans = Plans::totalsegmentator();
         let error = Trace::new(&geometry, [[0, 5], [0, 7], [0, 11]], &plans).unwrap_err();
         assert!(error.to_string().contains("spacing"), "{error}");
+    }
+
+    #[test]
+    fn a_trace_that_was_read_is_one_that_could_have_been_made() {
+        let made = trace(Reference::NnUNetV28, [3.0, 1.0, 0.5], [2, 0, 1]);
+        let json = serde_json::to_value(&made).unwrap();
+        let read = |json| serde_json::from_value::<Trace>(json).map_err(|e| e.to_string());
+        assert_eq!(read(json.clone()).unwrap(), made);
+        let check = |pointer: &str, value: serde_json::Value, expected: &str| {
+            let mut json = json.clone();
+            *json.pointer_mut(pointer).unwrap() = value;
+            let message = read(json).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        };
+        // The file's volume is [5, 7, 11], the box [[0, 5], [1, 7], [2, 9]].
+        check("/bounds/2/1", 12.into(), "a box with content inside the volume [5, 7, 11]");
+        check("/bounds/0/0", 5.into(), "a box with content");
+        check("/bounds/0/0", u64::MAX.into(), "a box with content");
+        check("/bounds/1/1", 6.into(), "network_shape");
+        check("/network_shape/1", 1.into(), "as box and spacings say");
+        check("/network_spacing_mm/0", 0.into(), "three lengths above 0");
+        check("/network_spacing_mm/0", 1e-300.into(), "spacing");
+        check("/transpose_forward/0", 0.into(), "an order of 0, 1, 2");
+        check("/transpose_forward/0", 9.into(), "an order of 0, 1, 2");
+        check("/geometry/shape/0", (1u64 << 60).into(), "fits into memory");
+        check("/geometry/shape/0", 0.into(), "dimensions");
+        check("/geometry/spacing_mm/0", (-1).into(), "spacing");
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use super::NewCase;
 use super::recipe::fnv;
 use crate::error::{DataError, Result};
 use crate::files;
+use crate::plans::Plans;
 use crate::preprocess::Trace;
 use crate::sample::ClassLocations;
 use ndarray::{ArrayView3, ArrayView4};
@@ -220,6 +221,19 @@ impl Layout {
         })
     }
 
+    /// Compares what a case shares with its recipe: the digest is only text.
+    pub fn check_plans(&self, plans: &Plans) -> Result<()> {
+        if self.shape[0] != plans.num_channels() {
+            let expected = format!("an image of {} channels, as the plans", plans.num_channels());
+            return Err(wrong(expected, self.shape[0].to_string()));
+        }
+        if !self.trace.follows(plans) {
+            let expected = "a trace with the axes, spacing and version of the plans";
+            return Err(wrong(expected, format!("{:?}", self.trace)));
+        }
+        Ok(())
+    }
+
     /// Holds the values against their checksum, and the locations against the shape.
     pub fn verify(&self, file: &[u8]) -> Result<()> {
         let found = format!("{:08x}", crc32fast::hash(&file[self.values..]));
@@ -311,7 +325,9 @@ impl Arrays<'_> {
         let mut found = Vec::new();
         let names: Vec<String> = self.found.keys().cloned().collect();
         for name in names {
-            let label = name.strip_prefix(LOCATIONS).and_then(|label| label.parse().ok());
+            // One spelling only: `locations.1` and `locations.01` would be one label's.
+            let number = |text: &str| text.parse().ok().filter(|l: &u16| l.to_string() == text);
+            let label = name.strip_prefix(LOCATIONS).and_then(number);
             let label = label.ok_or_else(|| wrong("known arrays only", format!("{name:.60}")))?;
             let (shape, range) = self.take(&name, Dtype::U32)?;
             if !matches!(shape[..], [_, 3]) {

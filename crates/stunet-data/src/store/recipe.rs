@@ -73,13 +73,21 @@ impl Recipe {
         Ok(plans.and(label_differences(labels, &self.labels)?))
     }
 
+    /// Reads the content of a `store.json`.
+    ///
+    /// # Errors
+    /// When it is none, or malformed.
+    pub fn from_bytes(json: &[u8]) -> Result<Self> {
+        Self::checked(files::parse_json(json)?)
+    }
+
     pub(super) fn load(path: &Path) -> Result<Self> {
-        let raw: RawRecipe = files::read_json(path)?;
-        let checked = || {
-            files::check_format("store.json", (&raw.format, raw.version), FORMAT)?;
-            Self::new(raw.plans, raw.labels, raw.cases)
-        };
-        checked().map_err(|e| e.at(path))
+        Self::checked(files::read_json(path)?).map_err(|e| e.at(path))
+    }
+
+    fn checked(raw: RawRecipe) -> Result<Self> {
+        files::check_format("store.json", (&raw.format, raw.version), FORMAT)?;
+        Self::new(raw.plans, raw.labels, raw.cases)
     }
 
     pub(super) fn save(&self, path: &Path) -> Result<()> {

@@ -97,7 +97,19 @@ impl Checkpoint {
     /// When the file is no torch file, is truncated or corrupt, holds no weights, or holds those of
     /// another network; when its pickle names what is not on the allow-list.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = TorchFile::open(path)?;
+        let mut checkpoint = Self::from_file(TorchFile::open(path)?)?;
+        if let (CheckpointKind::NnUNetV1, Some(pkl)) = (checkpoint.kind, beside(path)) {
+            checkpoint.plan_file = Some(pickle::read_file(&pkl)?);
+        }
+        Ok(checkpoint)
+    }
+
+    /// The checkpoint in an open torch file, without what may lie beside it.
+    ///
+    /// # Errors
+    /// When the file holds no weights, or those of another network.
+    pub fn from_file(file: TorchFile) -> Result<Self, ModelError> {
+        let path = file.path();
         let kind = CheckpointKind::ALL
             .into_iter()
             .find(|kind| file.root().get(kind.weights_key()).is_some());
@@ -107,11 +119,7 @@ impl Checkpoint {
         };
         let weights = file.root().get(kind.weights_key()).expect("it was found above");
         let (tensors, unknown) = tensors(path, weights)?;
-        let plan_file = match beside(path) {
-            Some(pkl) if kind == CheckpointKind::NnUNetV1 => Some(pickle::read_file(&pkl)?),
-            _ => None,
-        };
-        Ok(Self { kind, tensors, unknown, plan_file, file })
+        Ok(Self { kind, tensors, unknown, plan_file: None, file })
     }
 
     /// Which program wrote it.

@@ -2,25 +2,21 @@
 //!
 //! `network.json` holds the configuration and where the weights came from; `weights.safetensors`
 //! every parameter under our names, in the network's order, as `f32` or `f16`, and nothing else.
-//! The weights are memory-mapped: on the CPU an `f32` network uses the file's pages as they are.
-//! Both files appear whole or not at all.
+//! A parameter is read when it is asked for, straight into the memory it stays in. Both files appear
+//! whole or not at all.
 
 use super::digest::Digesting;
+use super::source::Source;
 use super::{atomic, values};
 use crate::weights::LoadReport;
 use crate::weights::report::Mismatch;
 use crate::{ModelError, ParameterSource, ParameterSpec, StuNet, StuNetConfig};
-use burn::tensor::{AllocationProperty, Bytes, DType, Device, TensorData};
-use memmap2::Mmap;
-use safetensors::SafeTensors;
+use burn::tensor::{Device, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Name of the description.
 pub const NETWORK_FILE: &str = "network.json";
@@ -31,6 +27,10 @@ const FORMAT: &str = "stunet-network";
 const VERSION: u32 = 1;
 /// Longest description that is read.
 const MAX_DESCRIPTION: u64 = 1 << 24;
+/// Longest header of the weights: the format's own bound.
+const MAX_HEADER: u64 = 100_000_000;
+/// Bytes read at a time where elements are converted.
+const CHUNK: usize = 1 << 20;
 /// The data begins at a multiple of this: whole cache lines, and more than any element needs.
 const ALIGNMENT: usize = 64;
 
@@ -171,7 +171,7 @@ fn header(specs: &[ParameterSpec], precision: Precision) -> Vec<u8> {
     header
 }
 
-/// An open model folder: checked, mapped, no weight read yet.
+/// An open model folder: checked, no weight read yet.
 #[derive(Debug)]
 pub struct ModelFolder {
     path: PathBuf,
@@ -179,15 +179,15 @@ pub struct ModelFolder {
     precision: Precision,
     crc32: String,
     provenance: Provenance,
-    map: Arc<Mmap>,
+    source: Source,
     tensors: BTreeMap<String, Stored>,
 }
 
-/// Where a parameter lies within the map.
+/// Where a parameter lies within the file.
 #[derive(Debug)]
 struct Stored {
     shape: Vec<usize>,
-    range: Range<usize>,
+    start: u64,
 }
 
 /// True when a folder holds a description: it is one of ours.
@@ -203,21 +203,17 @@ pub fn is_model_folder(folder: &Path) -> bool {
 pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
     let description = read_description(&folder.join(NETWORK_FILE))?;
     let path = folder.join(WEIGHTS_FILE);
-    let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
-    let map = map(&file).map_err(|e| ModelError::io("map", &path, e))?;
-    let broken = |e: safetensors::SafeTensorError| {
-        ModelError::checkpoint(&path, "a complete safetensors file", format!("{e}"))
-    };
-    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
+    let source = Source::open(&path, "a safetensors file")?;
+    let (data, metadata) = read_header(&path, &source)?;
     let precision = description.weights.precision;
-    let tensors = stored(&path, &metadata, header + 8, precision)?;
+    let tensors = stored(&path, &metadata, data, precision)?;
     let opened = ModelFolder {
         path,
         config: description.config,
         precision,
         crc32: description.weights.crc32,
         provenance: description.provenance,
-        map: Arc::new(map),
+        source,
         tensors,
     };
     let report = opened.compare();
@@ -228,9 +224,11 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
 }
 
 fn read_description(path: &Path) -> Result<Description, ModelError> {
-    let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
+    let source = Source::open(path, "a network description")?;
     let mut text = String::new();
-    let read = file.take(MAX_DESCRIPTION).read_to_string(&mut text);
+    let read = source
+        .length()
+        .and_then(|length| source.part(0, length.min(MAX_DESCRIPTION)).read_to_string(&mut text));
     read.map_err(|e| ModelError::io("read", path, e))?;
     let refuse = |expected: &str, found: String| ModelError::checkpoint(path, expected, found);
     // The tag is looked at first: another program's file deserves a clearer answer.
@@ -253,21 +251,37 @@ fn read_description(path: &Path) -> Result<Description, ModelError> {
     Ok(description)
 }
 
-/// Maps the weights.
-#[allow(unsafe_code)]
-fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: a mapping is sound as long as nobody changes the bytes under it. The map is
-    // read-only, and this crate never writes into an existing weights file: it moves a new one over
-    // it, which leaves the mapped one as it was. As with every mapped file, another program that
-    // truncates it in place would end this one with a bus error; the values themselves are plain
-    // numbers, for which any bytes are valid.
-    unsafe { Mmap::map(file) }
+/// Where the values begin, and what the header says of them, checked against the file's length.
+fn read_header(path: &Path, source: &Source) -> Result<(u64, Metadata), ModelError> {
+    let io = |e| ModelError::io("read", path, e);
+    let broken = |found: String| ModelError::checkpoint(path, "a complete safetensors file", found);
+    let length = source.length().map_err(io)?;
+    if length < 8 {
+        return Err(broken(format!("{length} bytes")));
+    }
+    let mut size = [0; 8];
+    source.read_exact_at(&mut size, 0).map_err(io)?;
+    let size = u64::from_le_bytes(size);
+    if size > MAX_HEADER.min(length - 8) {
+        return Err(broken(format!("a header of {size} bytes in a file of {length}")));
+    }
+    let mut header = vec![0; size as usize];
+    source.read_exact_at(&mut header, 8).map_err(io)?;
+    let metadata: Metadata =
+        serde_json::from_slice(&header).map_err(|e| broken(format!("a malformed header ({e})")))?;
+    // Reading checked that every array lies behind the one before, in as many bytes as its shape.
+    let end = (metadata.data_len() as u64).checked_add(8 + size);
+    if end != Some(length) {
+        let values = metadata.data_len();
+        return Err(broken(format!("{values} bytes of values announced in a file of {length}")));
+    }
+    Ok((8 + size, metadata))
 }
 
 fn stored(
     path: &Path,
     metadata: &Metadata,
-    data: usize,
+    data: u64,
     precision: Precision,
 ) -> Result<BTreeMap<String, Stored>, ModelError> {
     let mut tensors = BTreeMap::new();
@@ -276,8 +290,8 @@ fn stored(
             let expected = format!("{name:.80} as {:?}", precision.dtype());
             return Err(ModelError::checkpoint(path, expected, format!("{:?}", info.dtype)));
         }
-        let (start, end) = info.data_offsets;
-        tensors.insert(name, Stored { shape: info.shape.clone(), range: data + start..data + end });
+        let start = data + info.data_offsets.0 as u64;
+        tensors.insert(name, Stored { shape: info.shape.clone(), start });
     }
     Ok(tensors)
 }
@@ -301,7 +315,7 @@ impl ModelFolder {
     /// Loads the network.
     ///
     /// # Errors
-    /// When the values do not match their checksum.
+    /// When the values cannot be read or do not match their checksum.
     pub fn load(&self, device: &Device) -> Result<(StuNet, LoadReport), ModelError> {
         let mut source = FolderSource { folder: self, crc32: crc32fast::Hasher::new() };
         let mut digesting = Digesting::new(&mut source);
@@ -345,35 +359,38 @@ struct FolderSource<'a> {
 impl ParameterSource for FolderSource<'_> {
     fn parameter(&mut self, spec: &ParameterSpec) -> Result<TensorData, ModelError> {
         let folder = self.folder;
-        let Stored { shape, range } =
-            folder.tensors.get(&spec.name).expect("opening checked every name");
-        let bytes = &folder.map[range.clone()];
-        self.crc32.update(bytes);
-        if folder.precision == Precision::F32 && cfg!(target_endian = "little") {
-            let pages = Pages { map: folder.map.clone(), range: range.clone() };
-            let bytes = bytes::Bytes::from_owner(pages);
-            let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
-            return Ok(TensorData::from_bytes(bytes, shape.clone(), DType::F32));
-        }
-        let floats: Vec<f32> = match folder.precision {
-            Precision::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            Precision::F16 => {
-                let halves = bytes.as_chunks().0.iter();
-                halves.map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()
-            }
+        let stored = folder.tensors.get(&spec.name).expect("opening checked every name");
+        let io = |e| ModelError::io("read", &folder.path, e);
+        // Opening found this shape in the file, so that the count is no larger than the file.
+        let count = spec.shape.iter().product();
+        let mut at = stored.start;
+        let mut read = |bytes: &mut [u8]| {
+            folder.source.read_exact_at(bytes, at).map_err(io)?;
+            self.crc32.update(bytes);
+            at += bytes.len() as u64;
+            Ok::<_, ModelError>(())
         };
-        Ok(TensorData::new(floats, shape.clone()))
-    }
-}
-
-/// A range of the map that keeps the map alive.
-struct Pages {
-    map: Arc<Mmap>,
-    range: Range<usize>,
-}
-
-impl AsRef<[u8]> for Pages {
-    fn as_ref(&self) -> &[u8] {
-        &self.map[self.range.clone()]
+        if folder.precision == Precision::F32 && cfg!(target_endian = "little") {
+            // One buffer, which becomes the tensor; pieces stay in the cache for their checksum.
+            let mut floats = vec![0f32; count];
+            bytemuck::cast_slice_mut(&mut floats).chunks_mut(CHUNK).try_for_each(read)?;
+            return Ok(TensorData::new(floats, stored.shape.clone()));
+        }
+        let mut floats: Vec<f32> = Vec::with_capacity(count);
+        let size = folder.precision.size();
+        let mut buffer = vec![0; CHUNK.min(count * size)];
+        while floats.len() < count {
+            let chunk = buffer.len().min((count - floats.len()) * size);
+            read(&mut buffer[..chunk])?;
+            match folder.precision {
+                Precision::F32 => floats
+                    .extend(buffer[..chunk].as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+                Precision::F16 => {
+                    let halves = buffer[..chunk].as_chunks().0.iter();
+                    floats.extend(halves.map(|&b| half::f16::from_le_bytes(b).to_f32()));
+                }
+            }
+        }
+        Ok(TensorData::new(floats, stored.shape.clone()))
     }
 }

@@ -6,7 +6,9 @@
 //! those builds plain data. Any other name is an error that states the name and where it stands.
 //!
 //! Hostile input is answered by an error, too: operations are bounded in size, number, depth and
-//! in what they copy, so that neither memory nor time runs away.
+//! in what they copy, so that neither memory nor time runs away. What sharing spreads out to, and
+//! what is copied, is held in proportion to the bytes of the pickle, so that a short one stays
+//! small; a value that was read can be walked, written and turned into JSON without further care.
 //!
 //! ```
 //! use stunet_model::weights::pickle;
@@ -38,8 +40,8 @@ pub use error::{PickleError, PickleProblem};
 pub use numpy::Array;
 pub use value::{Dict, Value};
 
+use super::source::Source;
 use crate::ModelError;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -47,12 +49,22 @@ use std::path::Path;
 const MAX_BYTES: u64 = 1 << 27;
 /// Most objects on the machine.
 const MAX_NODES: usize = 1 << 24;
-/// Most bytes that operations copy out of other objects.
+/// Most bytes that operations copy out of other objects, whatever the pickle's length.
 const MAX_DERIVED: u64 = 1 << 28;
-/// Most values once sharing is spread out.
+/// Bytes that operations may copy for every byte of the pickle, and in any case.
+const DERIVED: (u64, u64) = (64, 1 << 24);
+/// Most values once sharing is spread out, whatever the pickle's length.
 const MAX_VALUES: u64 = 1 << 23;
+/// Values for every byte of the pickle, and in any case. A byte can name one object at the most;
+/// plans and checkpoints share little.
+const VALUES: (u64, u64) = (4, 1 << 17);
 /// Deepest nesting.
 const MAX_DEPTH: u32 = 100;
+
+/// A bound that grows with the pickle's length up to `most`.
+fn in_proportion((per_byte, least): (u64, u64), most: u64, length: u64) -> u64 {
+    length.saturating_mul(per_byte).saturating_add(least).min(most)
+}
 
 /// Reads a pickle that stands alone.
 ///
@@ -73,8 +85,9 @@ pub fn read(bytes: &[u8]) -> Result<Value, PickleError> {
 /// # Errors
 /// As [`read`], and when the file cannot be read.
 pub fn read_file(path: &Path) -> Result<Value, ModelError> {
-    let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
-    let mut reader = BufReader::new(file);
+    let source = Source::open(path, "a pickle")?;
+    let length = source.length().map_err(|e| ModelError::io("read", path, e))?;
+    let mut reader = BufReader::new(source.part(0, length));
     let (value, length) =
         machine::run(&mut reader, false).map_err(|e| ModelError::pickle(path, e))?;
     match reader.fill_buf() {

@@ -156,9 +156,10 @@ impl TensorRef {
         for _ in 0..count {
             visit(at);
             for axis in (0..index.len()).rev() {
-                index[axis] += 1;
-                at += self.stride[axis];
-                if index[axis] < self.shape[axis] {
+                // A stride is never taken beyond the last index: there it may be any number.
+                if index[axis] + 1 < self.shape[axis] {
+                    index[axis] += 1;
+                    at += self.stride[axis];
                     break;
                 }
                 at -= index[axis] * self.stride[axis];

@@ -239,7 +239,7 @@ fn folder_round_trip() {
         let rounded: Vec<f32> = full.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
         assert_eq!(*half, rounded);
     }
-    // A mapped network computes, and saving over its own file leaves it intact.
+    // Saving over the file that a network came from leaves the network intact.
     let path = temporary.path().join("F32");
     let mut zeros = |spec: &ParameterSpec| {
         Ok(TensorData::new(vec![0f32; spec.shape.iter().product()], spec.shape.clone()))
@@ -275,10 +275,8 @@ fn broken_folders_are_clear_errors() {
         std::fs::write(&network, text.replacen(from, to, 1)).unwrap();
     };
     let change = |f: &dyn Fn(&mut Vec<u8>)| {
-        // A new file, as the old one may be mapped.
         let mut bytes = std::fs::read(&weights).unwrap();
         f(&mut bytes);
-        std::fs::remove_file(&weights).unwrap();
         std::fs::write(&weights, bytes).unwrap();
     };
     check("cannot open", &|| std::fs::remove_file(&network).unwrap());
@@ -295,6 +293,49 @@ fn broken_folders_are_clear_errors() {
     check("safetensors", &|| change(&|bytes| bytes.clear()));
     check("safetensors", &|| change(&|bytes| bytes.push(0)));
     check("checksum", &|| change(&|bytes| *bytes.last_mut().unwrap() ^= 1));
+}
+
+/// Another program shortens the weights between opening and loading: a mapping would end in a signal.
+#[test]
+fn weights_that_shrink_are_one_line() {
+    let temporary = tempfile::tempdir().unwrap();
+    let check = |precision, left: u64| {
+        let mut source = counting(0.0);
+        folder::save(temporary.path(), &config(), &mut source, precision, Default::default())
+            .unwrap();
+        let opened = folder::open(temporary.path()).unwrap();
+        let weights = temporary.path().join(folder::WEIGHTS_FILE);
+        std::fs::File::options().write(true).open(&weights).unwrap().set_len(left).unwrap();
+        let message = opened.load(&Device::flex()).map(drop).unwrap_err().to_string();
+        assert!(message.contains("another program shortened it"), "{message}");
+        assert!(message.ends_with(folder::WEIGHTS_FILE) && !message.contains('\n'), "{message}");
+    };
+    for precision in [folder::Precision::F32, folder::Precision::F16] {
+        check(precision, 0);
+        check(precision, 20_000);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_and_devices_are_no_files() {
+    let temporary = tempfile::tempdir().unwrap();
+    let device = std::path::Path::new("/dev/null");
+    let check = |found: &str, result: Result<(), ModelError>| {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains(found), "{message}");
+    };
+    check("found a folder", Checkpoint::open(temporary.path()).map(drop));
+    check("found a pipe or a device", Checkpoint::open(device).map(drop));
+    check("found a pipe or a device", super::pickle::read_file(device).map(drop));
+    for name in [folder::NETWORK_FILE, folder::WEIGHTS_FILE] {
+        let path = temporary.path().join("model");
+        let precision = folder::Precision::F16;
+        folder::save(&path, &config(), &mut counting(0.0), precision, Default::default()).unwrap();
+        std::fs::remove_file(path.join(name)).unwrap();
+        std::os::unix::fs::symlink(device, path.join(name)).unwrap();
+        check("found a pipe or a device", folder::open(&path).map(drop));
+    }
 }
 
 #[test]

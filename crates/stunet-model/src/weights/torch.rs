@@ -9,10 +9,10 @@ mod legacy;
 mod zipped;
 
 use super::pickle::{PickleError, Value};
+use super::source::Source;
 use super::tensor::{Dtype, StorageRef, TensorRef};
 use crate::ModelError;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at a time where elements are converted.
@@ -22,7 +22,7 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug)]
 pub struct TorchFile {
     path: PathBuf,
-    file: File,
+    source: Source,
     root: Value,
     storages: HashMap<String, Span>,
 }
@@ -67,28 +67,36 @@ impl TorchFile {
     /// When the file is neither, is truncated or corrupt, or its pickle is refused
     /// (see [`pickle`](super::pickle)).
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
-        let (root, storages) = Self::contents(&file).map_err(|e| match e {
+        Self::read(Source::open(path, "a torch checkpoint")?, path)
+    }
+
+    /// Reads a checkpoint that is in memory; errors name `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, ModelError> {
+        Self::read(Source::Memory(bytes), path)
+    }
+
+    fn read(source: Source, path: &Path) -> Result<Self, ModelError> {
+        let (root, storages) = Self::contents(&source).map_err(|e| match e {
             Broken::Pickle(e) => ModelError::pickle(path, e),
             Broken::Io(e) => ModelError::io("read", path, e),
             Broken::Format { expected, found } => ModelError::checkpoint(path, expected, found),
         })?;
-        Ok(Self { path: path.to_owned(), file, root, storages })
+        Ok(Self { path: path.to_owned(), source, root, storages })
     }
 
-    fn contents(file: &File) -> Result<(Value, HashMap<String, Span>), Broken> {
-        if !file.metadata()?.is_file() {
-            return Err(broken("a torch checkpoint", "a folder"));
-        }
-        let length = file.metadata()?.len();
+    fn contents(source: &Source) -> Result<(Value, HashMap<String, Span>), Broken> {
+        let length = source.length()?;
         let mut start = [0; 4];
         if length < 4 {
             return Err(broken("a torch checkpoint", format!("a file of {length} bytes")));
         }
-        read_exact_at(file, &mut start, 0)?;
+        source.read_exact_at(&mut start, 0)?;
         match start {
-            [b'P', b'K', 3, 4] => zipped::contents(file, length),
-            [0x80, 2..=5, ..] => legacy::contents(file, length),
+            [b'P', b'K', 3, 4] => zipped::contents(source, length),
+            [0x80, 2..=5, ..] => legacy::contents(source, length),
             _ => Err(broken(
                 "a torch checkpoint (a zip archive or a pickle stream)",
                 format!("a file that begins with {start:02x?}"),
@@ -230,7 +238,7 @@ impl TorchFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), ModelError> {
-        read_exact_at(&self.file, buffer, at).map_err(|e| ModelError::io("read", &self.path, e))
+        self.source.read_exact_at(buffer, at).map_err(|e| ModelError::io("read", &self.path, e))
     }
 }
 
@@ -268,24 +276,4 @@ impl<'a> Checksum<'a> {
             _ => Ok(()),
         }
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !buffer.is_empty() {
-        match file.seek_read(buffer, at)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                buffer = &mut buffer[n..];
-                at += n as u64;
-            }
-        }
-    }
-    Ok(())
 }

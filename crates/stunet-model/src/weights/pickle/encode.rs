@@ -1,5 +1,6 @@
 //! Plain data as a pickle of protocol 2, which every Python and every torch reads.
 
+use super::numpy::parts;
 use super::value::{Dict, Value};
 use crate::weights::tensor::TensorRef;
 
@@ -99,13 +100,10 @@ fn put_list(out: &mut Vec<u8>, items: &[Value]) {
 fn put_nested(out: &mut Vec<u8>, shape: &[usize], values: &[Value]) {
     match shape {
         [] => put(out, values.first().unwrap_or(&Value::None)),
-        [_] => put_list(out, values),
+        [_] | [0, ..] => put_list(out, values),
         [length, inner @ ..] => {
-            let step = inner.iter().product::<usize>();
             out.extend(b"](");
-            for i in 0..*length {
-                put_nested(out, inner, &values[i * step..(i + 1) * step]);
-            }
+            parts(*length, values).for_each(|part| put_nested(out, inner, part));
             out.push(b'e');
         }
     }

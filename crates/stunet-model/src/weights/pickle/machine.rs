@@ -5,7 +5,7 @@ use super::globals::{self, Global, latin1};
 use super::input::Input;
 use super::node::{Id, Node, freeze};
 use super::text::{decimal, latin1_text, unescape, unquote, utf8};
-use super::{MAX_DERIVED, MAX_NODES, Value};
+use super::{DERIVED, MAX_DERIVED, MAX_NODES, Value, in_proportion};
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::sync::Arc;
@@ -31,8 +31,9 @@ pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), 
         match machine.step() {
             Ok(None) => {}
             Ok(Some(root)) => {
-                let value = freeze(&machine.nodes, root).map_err(|p| p.at(start))?;
-                return Ok((value, machine.input.position()));
+                let length = machine.input.position();
+                let value = freeze(&machine.nodes, root, length).map_err(|p| p.at(start))?;
+                return Ok((value, length));
             }
             Err(problem) => return Err(problem.at(start)),
         }
@@ -306,11 +307,9 @@ impl Machine<'_> {
     /// again and again.
     pub(super) fn spend(&mut self, bytes: usize) -> Step<()> {
         self.derived = self.derived.saturating_add(bytes as u64);
-        if self.derived > MAX_DERIVED {
-            return Err(PickleProblem::TooLarge {
-                what: "bytes of copied data",
-                limit: MAX_DERIVED,
-            });
+        let limit = in_proportion(DERIVED, MAX_DERIVED, self.input.position());
+        if self.derived > limit {
+            return Err(PickleProblem::TooLarge { what: "bytes of copied data", limit });
         }
         Ok(())
     }

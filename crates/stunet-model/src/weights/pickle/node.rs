@@ -4,7 +4,7 @@ use super::error::{PickleProblem, Step, unexpected};
 use super::globals::Global;
 use super::numpy::{self, Dtype};
 use super::value::{Dict, Value};
-use super::{MAX_DEPTH, MAX_VALUES};
+use super::{MAX_DEPTH, MAX_VALUES, VALUES, in_proportion};
 use crate::weights::tensor::{StorageRef, TensorRef};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -78,23 +78,29 @@ impl Node {
         }
     }
 
-    /// Values this node alone spreads out to.
+    /// Values this node alone spreads out to, in memory or as JSON.
     fn own_weight(&self) -> u64 {
-        match self {
-            Self::Str(v) => 1 + v.len() as u64 / 16,
-            Self::Bytes(v) => 1 + v.len() as u64 / 16,
-            Self::Array(Some(a)) => 1 + (a.bytes.len() / a.dtype.size().max(1)) as u64,
-            _ => 1,
-        }
+        let length = match self {
+            Self::Str(v) => v.len() / 16,
+            // A number each in JSON.
+            Self::Bytes(v) => v.len() / 2,
+            Self::Array(Some(a)) => {
+                let text = if a.dtype.is_text() { a.bytes.len() / 2 } else { 0 };
+                numpy::num_values(&a.shape).saturating_add(text)
+            }
+            Self::Tensor(t) => 2 * t.shape.len() + t.storage.key.len() / 16,
+            _ => 0,
+        };
+        (length as u64).saturating_add(1)
     }
 }
 
 /// Turns the object graph under `root` into plain data.
 ///
 /// Sharing is lost on the way, so a few bytes could ask for an astronomically large value: the
-/// size is computed first, without building anything.
-pub(super) fn freeze(nodes: &[Node], root: Id) -> Step<Value> {
-    measure(nodes, root)?;
+/// size is computed first, without building anything, and compared with the pickle's length.
+pub(super) fn freeze(nodes: &[Node], root: Id, length: u64) -> Step<Value> {
+    measure(nodes, root, in_proportion(VALUES, MAX_VALUES, length))?;
     build(nodes, root)
 }
 
@@ -112,7 +118,7 @@ struct Visit {
     weight: u64,
 }
 
-fn measure(nodes: &[Node], root: Id) -> Step<()> {
+fn measure(nodes: &[Node], root: Id, most: u64) -> Step<()> {
     let mut measured = vec![Measure::Unseen; nodes.len()];
     let open =
         |id: Id| Visit { id, next_child: 0, height: 1, weight: nodes[id as usize].own_weight() };
@@ -121,6 +127,7 @@ fn measure(nodes: &[Node], root: Id) -> Step<()> {
     while let Some(top) = path.last_mut() {
         let Some(child) = nodes[top.id as usize].child(top.next_child) else {
             let (id, height, weight) = (top.id, top.height, top.weight);
+            check("values", weight, most)?;
             measured[id as usize] = Measure::Done { height, weight };
             path.pop();
             continue;
@@ -136,7 +143,7 @@ fn measure(nodes: &[Node], root: Id) -> Step<()> {
                 top.height = top.height.max(height + 1);
                 top.weight = top.weight.saturating_add(weight);
                 check("levels of nesting", top.height.into(), MAX_DEPTH.into())?;
-                check("values", top.weight, MAX_VALUES)?;
+                check("values", top.weight, most)?;
             }
         }
         check("levels of nesting", path.len() as u64, MAX_DEPTH.into())?;
@@ -184,6 +191,9 @@ fn build_dict(nodes: &[Node], items: &[(Id, Id)], ordered: bool) -> Step<Dict> {
     let mut entries: Vec<(Value, Value)> = Vec::with_capacity(items.len());
     for &(key, value) in items {
         let (key, value) = (build(nodes, key)?, build(nodes, value)?);
+        if !is_hashable(&key) {
+            return Err(unexpected("a number, text, bytes or a tuple of such as key", "another"));
+        }
         let hashed = match &key {
             Value::Str(v) => Some(Key::Str(v.clone())),
             Value::Int(v) => Some(Key::Int(*v)),
@@ -199,6 +209,17 @@ fn build_dict(nodes: &[Node], items: &[(Id, Id)], ordered: bool) -> Step<Dict> {
     Ok(Dict { entries, ordered })
 }
 
+/// What Python takes as a key and plain data has. Others would have no name in JSON but their own
+/// JSON, in which every quote of a key within is escaped again: its length doubles with every level.
+fn is_hashable(key: &Value) -> bool {
+    match key {
+        Value::Tuple(parts) => parts.iter().all(is_hashable),
+        Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => true,
+        Value::Str(_) | Value::Bytes(_) => true,
+        _ => false,
+    }
+}
+
 /// Checks an array's state before it is kept.
 pub(super) fn raw_array(
     dtype: Dtype,
@@ -207,6 +228,8 @@ pub(super) fn raw_array(
     bytes: Arc<[u8]>,
 ) -> Step<RawArray> {
     let count = numpy::count(&shape)?;
+    // Without elements, the bytes bound nothing: 2^40 lists of none are 2^40 lists.
+    check("values in a numpy array", numpy::num_values(&shape) as u64, MAX_VALUES)?;
     if dtype.size() == 0 || count.checked_mul(dtype.size()) != Some(bytes.len()) {
         let found = format!("{} bytes for shape {shape:?}", bytes.len());
         return Err(unexpected("a numpy array's bytes", found));

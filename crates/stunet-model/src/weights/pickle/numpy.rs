@@ -20,13 +20,18 @@ impl Array {
             match shape {
                 [] => values.first().map_or(json!(null), Value::to_json),
                 [length, inner @ ..] => {
-                    let step = inner.iter().product::<usize>();
-                    (0..*length).map(|i| nest(inner, &values[i * step..(i + 1) * step])).collect()
+                    parts(*length, values).map(|part| nest(inner, part)).collect()
                 }
             }
         }
         nest(&self.shape, &self.values)
     }
+}
+
+/// An array's elements along its first axis; every part is empty where there are none.
+pub(super) fn parts(length: usize, values: &[Value]) -> impl Iterator<Item = &[Value]> {
+    let step = values.len().checked_div(length).unwrap_or(0);
+    (0..length).map(move |i| &values[i * step..(i + 1) * step])
 }
 
 /// A `numpy` dtype: kind, bytes per element, byte order.
@@ -114,6 +119,11 @@ impl Dtype {
         self.size
     }
 
+    /// True for texts and byte strings.
+    pub(super) fn is_text(self) -> bool {
+        matches!(self.kind, Kind::Bytes | Kind::Text)
+    }
+
     /// One element.
     pub(super) fn scalar(self, bytes: &[u8]) -> Step<Value> {
         if bytes.len() != self.size {
@@ -184,6 +194,17 @@ pub(super) fn count(shape: &[usize]) -> Step<usize> {
         .iter()
         .try_fold(1usize, |n, &l| n.checked_mul(l))
         .ok_or_else(|| unexpected("a shape that fits in memory", format!("{shape:?}")))
+}
+
+/// Elements of an array and lists around them; saturates.
+///
+/// An axis of length 0 ends the lists, not those before it.
+pub(super) fn num_values(shape: &[usize]) -> usize {
+    let levels = shape.iter().scan(1usize, |lists, &length| {
+        *lists = lists.saturating_mul(length);
+        Some(*lists)
+    });
+    levels.fold(1, usize::saturating_add)
 }
 
 fn row_major(shape: &[usize], stored: &[Value]) -> Vec<Value> {

@@ -230,6 +230,106 @@ fn bombs_are_refused() {
     );
 }
 
+/// `numpy._frombuffer(b"", dtype, shape, "C")`: an array without elements.
+fn empty(name: &str, shape: &[i64]) -> Vec<u8> {
+    let mut out = b"cnumpy.core.numeric\n_frombuffer\n(C\0".to_vec();
+    out.extend(dtype(name, '|'));
+    out.push(b'(');
+    for length in shape {
+        out.extend([0x8a, 8]);
+        out.extend(length.to_le_bytes());
+    }
+    out.extend(b"tX\x01\0\0\0CtR.");
+    out
+}
+
+#[test]
+fn lengths_beside_zeros_are_counted() {
+    check(&empty("f8", &[0]), json!([]));
+    check(&empty("f8", &[2, 0]), json!([[], []]));
+    check(&empty("f8", &[0, 1 << 27]), json!([]));
+    check(&empty("f8", &[2, 0, 1 << 27]), json!([[], []]));
+    let bomb = |shape: &[i64]| refused(&empty("f8", shape), "values");
+    bomb(&[1 << 40, 0]);
+    bomb(&[1 << 27, 0]);
+    bomb(&[1 << 20, 0]);
+    bomb(&[3, 1 << 22, 0]);
+    refused(&empty("f8", &[1 << 62, 1 << 62, 0]), "fits in memory");
+    // What the lengths behind a zero would multiply to is of no matter, in JSON and in a pickle.
+    for shape in [&[0, 1 << 62, 4][..], &[0, 1 << 62, 1 << 62], &[2, 0, i64::MAX, i64::MAX]] {
+        if let Ok(value) = read(&empty("f8", shape)) {
+            let written = write(&value);
+            let again = read(&written).unwrap();
+            assert_eq!(again.to_json(), value.to_json());
+            assert_eq!(write(&again), written, "an empty list is written in one way");
+        }
+    }
+    // Axes of length 1 are lists, too.
+    let mut narrow = vec![1u8; 30];
+    narrow[0] = 200;
+    check(&array("i1", '|', &[2, 1, 1], false, &[5, 6]), json!([[[5]], [[6]]]));
+    assert!(read(&array("i1", '|', &narrow, false, &[0; 200])).is_ok(), "6,000 lists are not many");
+}
+
+/// A list that names the object on the stack `times` times.
+fn repeated(object: &[u8], times: usize) -> Vec<u8> {
+    let mut out = object[..object.len() - 1].to_vec();
+    out.extend(b"q\0(");
+    out.extend(b"h\0".repeat(times));
+    out.extend(b"l.");
+    out
+}
+
+#[test]
+fn what_is_shared_counts_as_often_as_it_is_named() {
+    let text = |bytes: usize| {
+        let mut out = b"X".to_vec();
+        out.extend((bytes as u32).to_le_bytes());
+        out.extend(vec![b'a'; bytes]);
+        out.push(b'.');
+        out
+    };
+    assert!(read(&repeated(&text(10), 50_000)).is_ok());
+    refused(&repeated(&text(1 << 20), 100), "values");
+    // One element of a megabyte each.
+    let wide = array("S65536", '|', &[1], false, &[]);
+    let cut = wide.windows(3).rposition(|w| w == b"C\0t").unwrap();
+    let mut wide = wide[..cut].to_vec();
+    wide.extend([b'B', 0, 0, 1, 0]);
+    wide.extend(vec![b'a'; 1 << 16]);
+    wide.extend(b"tb.");
+    assert!(read(&repeated(&wide, 2)).is_ok());
+    refused(&repeated(&wide, 1000), "values");
+    let mut bytes = b"B\0\0\x01\0".to_vec();
+    bytes.extend(vec![7; 1 << 16]);
+    bytes.push(b'.');
+    refused(&repeated(&bytes, 100), "values");
+    // Short pickles stay small whatever they share.
+    let mut wide = b"(K\x01K\x02K\x03K\x04lq\0".to_vec();
+    for _ in 0..9 {
+        wide.extend(b"0(h\0h\0h\0h\0h\0h\0h\0h\0lq\0");
+    }
+    wide.push(b'.');
+    refused(&wide, "at most 13");
+}
+
+/// A key's JSON, quoted within the JSON of the dict it is a key of, doubles with every level.
+#[test]
+fn containers_are_no_keys() {
+    let nested = |levels: usize| {
+        let mut out = vec![b'}'; levels + 1];
+        out.extend(b"Ns".repeat(levels));
+        out.push(b'.');
+        out
+    };
+    refused(&nested(1), "as key");
+    refused(&nested(60), "as key");
+    refused(b"}]Ns.", "as key");
+    refused(b"}]\x85Ns.", "as key");
+    check(b"}K\x01X\x01\0\0\0a\x86Ns.", json!({ "(1, a)": null }));
+    check(b"}C\x01aNs.", json!({ "[97]": null }));
+}
+
 #[test]
 fn torch_pickles_name_storages() {
     let storage = "(X\x07\0\0\0storagectorch\nHalfStorage\nX\x01\0\0\x007X\x03\0\0\0cpuK\x0ctQ";

@@ -4,19 +4,20 @@
 //! the list of storage keys. For every key follow the number of elements as `int64` and the
 //! elements. Types and sizes stand in the object's persistent ids only.
 
-use super::{Broken, Span, broken, read_exact_at};
+use super::{Broken, Source, Span, broken};
 use crate::weights::pickle::{Value, read_torch};
 use crate::weights::tensor::{Dtype, StorageRef};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
+use std::io::BufReader;
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;
 
-pub(super) fn contents(file: &File, length: u64) -> Result<(Value, HashMap<String, Span>), Broken> {
-    let mut reader = BufReader::new(file);
-    reader.seek(SeekFrom::Start(0))?;
+pub(super) fn contents(
+    source: &Source,
+    length: u64,
+) -> Result<(Value, HashMap<String, Span>), Broken> {
+    let mut reader = BufReader::new(source.part(0, length));
     let mut position = 0;
     let mut next = || -> Result<Value, Broken> {
         let (value, bytes) = read_torch(&mut reader).map_err(|mut e| {
@@ -38,7 +39,7 @@ pub(super) fn contents(file: &File, length: u64) -> Result<(Value, HashMap<Strin
     };
     let mut types = HashMap::new();
     collect(&root, &mut types);
-    let storages = storages(file, position, length, &keys, &types)?;
+    let storages = storages(source, position, length, &keys, &types)?;
     Ok((root, storages))
 }
 
@@ -68,7 +69,7 @@ fn collect(value: &Value, types: &mut HashMap<String, Dtype>) {
 }
 
 fn storages(
-    file: &File,
+    source: &Source,
     mut at: u64,
     length: u64,
     keys: &[Value],
@@ -88,7 +89,7 @@ fn storages(
         if start > length {
             return Err(truncated());
         }
-        read_exact_at(file, &mut count, at)?;
+        source.read_exact_at(&mut count, at)?;
         let bytes = u64::try_from(i64::from_le_bytes(count))
             .ok()
             .and_then(|count| count.checked_mul(dtype.size() as u64))

@@ -1,17 +1,19 @@
 //! The zip container: torch 1.6 and later.
 
-use super::{Broken, Span, broken, read_exact_at};
+use super::{Broken, Source, Span, broken};
 use crate::weights::pickle::{Value, read_torch};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use zip::{CompressionMethod, ZipArchive};
 
 /// Longest record that is no storage: `byteorder`, `version` and the like.
 const MAX_NOTE: u64 = 64;
 
-pub(super) fn contents(file: &File, length: u64) -> Result<(Value, HashMap<String, Span>), Broken> {
-    let records = directory(file, length)?;
+pub(super) fn contents(
+    source: &Source,
+    length: u64,
+) -> Result<(Value, HashMap<String, Span>), Broken> {
+    let records = directory(source, length)?;
     // Torch 1.x calls the folder `archive`, later ones after the file.
     let mut roots = records.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let (Some(prefix), None) = (roots.next().map(str::to_owned), roots.next()) else {
@@ -20,9 +22,9 @@ pub(super) fn contents(file: &File, length: u64) -> Result<(Value, HashMap<Strin
     if records.contains_key(&format!("{prefix}constants.pkl")) {
         return Err(broken("a checkpoint", "a TorchScript program"));
     }
-    check_byte_order(file, records.get(&format!("{prefix}byteorder")))?;
+    check_byte_order(source, records.get(&format!("{prefix}byteorder")))?;
 
-    let root = read_pickle(file, records[&format!("{prefix}data.pkl")])?;
+    let root = read_pickle(source, records[&format!("{prefix}data.pkl")])?;
     let data = format!("{prefix}data/");
     let storages = records
         .into_iter()
@@ -32,9 +34,9 @@ pub(super) fn contents(file: &File, length: u64) -> Result<(Value, HashMap<Strin
 }
 
 /// Reads the pickle, then its checksum: a name that is not allowed is the clearer complaint.
-fn read_pickle(file: &File, record: Span) -> Result<Value, Broken> {
+fn read_pickle(source: &Source, record: Span) -> Result<Value, Broken> {
     let end = record.start + record.bytes;
-    let part = |at| BufReader::new(Part { file, at, end });
+    let part = |at| BufReader::new(source.part(at, end));
     let (root, length) = read_torch(&mut part(record.start))?;
     if length != record.bytes {
         let found = format!("{} more bytes", record.bytes - length);
@@ -54,11 +56,11 @@ fn read_pickle(file: &File, record: Span) -> Result<Value, Broken> {
 
 /// Every record's place. The data begins behind the record's own header, whose padding the
 /// directory does not tell.
-fn directory(file: &File, length: u64) -> Result<HashMap<String, Span>, Broken> {
+fn directory(source: &Source, length: u64) -> Result<HashMap<String, Span>, Broken> {
     let corrupt = |e: zip::result::ZipError| {
         broken("a complete zip archive", format!("a truncated or corrupt one ({e})"))
     };
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(corrupt)?;
+    let mut archive = ZipArchive::new(BufReader::new(source.part(0, length))).map_err(corrupt)?;
     let mut records = HashMap::with_capacity(archive.len());
     for index in 0..archive.len() {
         let record = archive.by_index_raw(index).map_err(corrupt)?;
@@ -85,31 +87,15 @@ fn directory(file: &File, length: u64) -> Result<HashMap<String, Span>, Broken> 
     Ok(records)
 }
 
-fn check_byte_order(file: &File, record: Option<&Span>) -> Result<(), Broken> {
+fn check_byte_order(source: &Source, record: Option<&Span>) -> Result<(), Broken> {
     let Some(span) = record else {
         // Before torch 2.1 nothing is said, and everybody's machine is little endian.
         return Ok(());
     };
     let mut text = vec![0; span.bytes.min(MAX_NOTE) as usize];
-    read_exact_at(file, &mut text, span.start)?;
+    source.read_exact_at(&mut text, span.start)?;
     match &text[..] {
         b"little" => Ok(()),
         other => Err(broken("byte order `little`", String::from_utf8_lossy(other))),
-    }
-}
-
-/// A range of a file as a reader.
-struct Part<'a> {
-    file: &'a File,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Part<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = (self.end - self.at).min(buffer.len() as u64) as usize;
-        read_exact_at(self.file, &mut buffer[..count], self.at)?;
-        self.at += count as u64;
-        Ok(count)
     }
 }
