@@ -202,7 +202,7 @@ pub fn is_model_folder(folder: &Path) -> bool {
 pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
     let description = read_description(&folder.join(NETWORK_FILE))?;
     let path = folder.join(WEIGHTS_FILE);
-    let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
+    let file = atomic::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
     let map = map(&file).map_err(|e| ModelError::io("map", &path, e))?;
     let broken = |e: safetensors::SafeTensorError| {
         ModelError::checkpoint(&path, "a complete safetensors file", format!("{e}"))
@@ -227,7 +227,7 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
 }
 
 fn read_description(path: &Path) -> Result<Description, ModelError> {
-    let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
+    let file = atomic::open(path).map_err(|e| ModelError::io("open", path, e))?;
     let mut text = String::new();
     let read = file.take(MAX_DESCRIPTION).read_to_string(&mut text);
     read.map_err(|e| ModelError::io("read", path, e))?;

@@ -39,7 +39,6 @@ pub use numpy::Array;
 pub use value::{Dict, Value};
 
 use crate::ModelError;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -73,7 +72,7 @@ pub fn read(bytes: &[u8]) -> Result<Value, PickleError> {
 /// # Errors
 /// As [`read`], and when the file cannot be read.
 pub fn read_file(path: &Path) -> Result<Value, ModelError> {
-    let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
+    let file = super::atomic::open(path).map_err(|e| ModelError::io("open", path, e))?;
     let mut reader = BufReader::new(file);
     let (value, length) =
         machine::run(&mut reader, false).map_err(|e| ModelError::pickle(path, e))?;

@@ -67,7 +67,7 @@ impl TorchFile {
     /// When the file is neither, is truncated or corrupt, or its pickle is refused
     /// (see [`pickle`](super::pickle)).
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
+        let file = super::atomic::open(path).map_err(|e| ModelError::io("open", path, e))?;
         let (root, storages) = Self::contents(&file).map_err(|e| match e {
             Broken::Pickle(e) => ModelError::pickle(path, e),
             Broken::Io(e) => ModelError::io("read", path, e),
