@@ -207,7 +207,7 @@ impl Store {
 
     /// Maps a file and checks its structure.
     fn mapped(&self, name: &str, path: &Path) -> Result<StoredCase> {
-        let file = File::open(path).map_err(|e| DataError::io("open", e))?;
+        let file = crate::files::open(path)?;
         let map = map(&file).map_err(|e| DataError::io("map", e))?;
         let layout = Layout::read(&map)?;
         if layout.name != name {

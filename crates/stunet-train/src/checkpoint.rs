@@ -181,7 +181,7 @@ struct Stored {
 /// True when a file begins as one of our checkpoints does; nothing else of it is looked at.
 pub fn is_training_checkpoint(path: &Path) -> bool {
     let mut start = [0; 64];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let read = atomic::open(path).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start[8..].starts_with(BEGINNING)
 }
 
@@ -193,7 +193,7 @@ impl TrainingCheckpoint {
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e| TrainError::io("open", path, e);
         let broken = |found: String| TrainError::checkpoint(path, "a complete checkpoint", found);
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = atomic::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         let mut size = [0; 8];
         file.read_exact(&mut size).map_err(|_| broken(format!("{length} bytes")))?;

@@ -47,6 +47,24 @@ pub fn write<T, E>(
     Ok(value)
 }
 
+/// Opens an ordinary file for reading.
+///
+/// # Errors
+/// What the file system refuses, and when it is a folder, a pipe or a device: those may block or
+/// never end.
+pub fn open(path: &Path) -> std::io::Result<File> {
+    // Asked before it is opened: opening a pipe waits for its writer.
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_file() {
+        return File::open(path);
+    }
+    let found = match kind.is_dir() {
+        true => "a folder",
+        false => "a pipe or a device",
+    };
+    Err(std::io::Error::other(format!("expected a file, found {found}")))
+}
+
 /// Gives a file a second name, at once and whatever had that name before; false where the file
 /// system cannot. Files are only ever replaced, so neither name changes with the other.
 #[allow(clippy::disallowed_methods, reason = "this is the writer")]
@@ -146,6 +164,15 @@ mod tests {
         sweep(folder.path()).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| open(path).unwrap_err().to_string();
+        assert_eq!(message(folder.path()), "expected a file, found a folder");
+        #[cfg(unix)]
+        assert_eq!(message(Path::new("/dev/zero")), "expected a file, found a pipe or a device");
     }
 
     #[cfg(unix)]
