@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     let device = stunet::device::parse(&args.device)?;
     let model = open(&args, &device)?;
     let (image, truth) = match &args.input {
-        Some(file) => (nifti::read_image(&[file])?, None),
+        Some(file) => (model.plans().reader.read_scan(&[file])?.into_image(), None),
         None => fresh_phantom(args.seed)?,
     };
 

@@ -114,7 +114,7 @@ fn a_reader_that_turns_makes_orientation_no_matter() {
     let agree =
         ras.data.indexed_iter().filter(|((z, y, x), v)| best(&a, *z, *y, *x) == **v as usize);
     assert!(agree.count() * 100 > ras.data.len() * 99);
-    let [a, b] = ["ras_out_confidence.nii.gz", "lps_out_confidence.nii.gz"]
+    let [a, b] = ["confidence/ras_out.nii.gz", "confidence/lps_out.nii.gz"]
         .map(|name| nifti::read_labelmap(&scene.path(name)).unwrap());
     assert_eq!(a.data, turned_back(&b.data));
 

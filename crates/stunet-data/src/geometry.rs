@@ -194,6 +194,11 @@ impl Geometry {
         self.in_file.as_ref().map_or(self, |file| &file.geometry)
     }
 
+    /// Whether a reader that turns axes has seen it, even where there was nothing to turn.
+    pub fn is_turned(&self) -> bool {
+        self.in_file.is_some()
+    }
+
     /// How the file's axes became this grid's.
     pub fn turn(&self) -> Turn {
         self.in_file.as_ref().map_or(Turn::NONE, |file| file.turn)

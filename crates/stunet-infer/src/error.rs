@@ -59,6 +59,15 @@ pub enum InferError {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// An image that was not read by the model's reader.
+    #[error(
+        "image: expected one read by {expected}, which turns it to RAS (`plans().reader.read_scan`), \
+         found one in its file's order"
+    )]
+    Reader {
+        /// nnU-Net's name of the reader.
+        expected: &'static str,
+    },
     /// An image with another number of channels than the model takes.
     #[error("image: expected {expected} channels (as the model's plans), found {found}")]
     Channels {

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 use stunet_data::DataError;
-use stunet_data::geometry::Turn;
+use stunet_data::geometry::{Geometry, Turn};
 use stunet_data::image::{Image, Scan};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
@@ -195,7 +195,7 @@ pub struct Prediction {
 /// `events` hears of every stage and window; when it answers `Break`, the prediction stops.
 ///
 /// # Errors
-/// An image the plans cannot take, a step size out of range, half-precision sums that overflow, a
+/// An image the plans cannot take or that another reader has read than the plans', a step size out of range, half-precision sums that overflow, a
 /// file of probabilities that cannot be written, [`InferError::Interrupted`].
 ///
 /// # Source
@@ -230,6 +230,7 @@ pub struct Prepared {
 /// # Errors
 /// An image the plans cannot take.
 pub fn prepare(model: &Model, image: &Image) -> Result<Prepared, InferError> {
+    check_reader(model, &image.geometry)?;
     prepare_with(model, image.num_channels(), |plans| preprocess(image, plans))
 }
 
@@ -238,7 +239,17 @@ pub fn prepare(model: &Model, image: &Image) -> Result<Prepared, InferError> {
 /// # Errors
 /// As [`prepare`].
 pub fn prepare_scan(model: &Model, scan: &Scan) -> Result<Prepared, InferError> {
+    check_reader(model, &scan.geometry)?;
     prepare_with(model, scan.num_channels(), |plans| preprocess_scan(scan, plans))
+}
+
+/// An image in the file's own order is no input for a model whose reader turns.
+fn check_reader(model: &Model, geometry: &Geometry) -> Result<(), InferError> {
+    let reader = model.plans().reader;
+    if reader.turns() && !geometry.is_turned() {
+        return Err(InferError::Reader { expected: reader.name() });
+    }
+    Ok(())
 }
 
 fn prepare_with(

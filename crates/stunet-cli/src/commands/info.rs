@@ -98,6 +98,7 @@ fn print_model(model: &Description) -> anyhow::Result<()> {
     output::line("")?;
     row("kind", as_word(&model.kind))?;
     row("arithmetic of", as_word(&plans.reference))?;
+    row("images are read by", as_word(&plans.reader))?;
     row("spacing, z × y × x", format!("{z} × {y} × {x} mm"))?;
     let channels = plans.channels.iter().map(|c| format!("{} ({})", c.name, as_word(&c.scheme)));
     row("channels", channels.collect::<Vec<_>>().join(", "))?;

@@ -36,16 +36,23 @@ impl Located {
     /// Tells the three kinds apart by what lies at the path, and opens it.
     pub fn find(path: &Path, options: &OpenOptions) -> Result<Self, InferError> {
         let mut located = if path.is_file() {
-            v2::results_folder_of(path)
-                .map_or_else(|| v1::open_file(path), |at| v2::open_file(path, &at))?
+            check_named(path, options.checkpoint.as_deref())?;
+            match v2::results_folder_of(path) {
+                Some((folder, fold)) => {
+                    check_fold(&fold, &options.folds, path)?;
+                    v2::open_file(path, &folder)?
+                }
+                None => v1::open_file(path)?,
+            }
         } else if !path.exists() {
             return Err(not_a_model(path, EXPECTED, "no such file or folder"));
         } else if own::looks_like(path, &options.folds) {
             own::open(path, options)?
         } else if path.join("plans.json").is_file() {
             v2::open(path, options)?
-        } else if let Some((folder, folds)) = v2::results_folder_of_fold(path) {
-            v2::open(&folder, &OpenOptions { folds, ..options.clone() })?
+        } else if let Some((folder, fold)) = v2::results_folder_of_fold(path) {
+            check_fold(&fold, &options.folds, path)?;
+            v2::open(&folder, &OpenOptions { folds: fold.parse()?, ..options.clone() })?
         } else if v1::looks_like(path) {
             v1::open(path, options)?
         } else {
@@ -253,6 +260,41 @@ pub(super) fn choose_checkpoints(
         notes.push(format!("there is no {}: {} is taken", usual[0], names[0]));
     }
     Ok(chosen)
+}
+
+/// A path that is one fold, held against the folds that are wanted.
+pub(super) fn check_fold(fold: &str, wanted: &Folds, path: &Path) -> Result<(), InferError> {
+    let wanted = match wanted {
+        Folds::Found => return Ok(()),
+        Folds::All => "all".to_owned(),
+        Folds::Numbers(numbers) => {
+            numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+        }
+    };
+    if wanted == fold {
+        return Ok(());
+    }
+    Err(InferError::Mismatch {
+        what: "folds",
+        expected: format!("{fold}, the fold that the path names"),
+        found: wanted,
+        path: path.to_owned(),
+    })
+}
+
+/// A checkpoint given by its path, held against the one that is named besides.
+fn check_named(path: &Path, wanted: Option<&str>) -> Result<(), InferError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match wanted {
+        Some(wanted) if wanted != name && wanted != stem => Err(InferError::Mismatch {
+            what: "checkpoint",
+            expected: format!("{stem}, as the path is that file"),
+            found: wanted.to_owned(),
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn not_a_model(path: &Path, expected: &'static str, found: &str) -> InferError {

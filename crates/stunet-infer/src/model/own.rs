@@ -1,6 +1,6 @@
 //! Our own folders: a model folder, and what a training run of this program leaves behind.
 
-use super::locate::{Fold, FoldFolder, Located, Weights, choose_folds, folds_in};
+use super::locate::{Fold, FoldFolder, Located, Weights, check_fold, choose_folds, folds_in};
 use super::{Folds, ModelKind, OpenOptions};
 use crate::error::InferError;
 use serde::Serialize;
@@ -57,8 +57,14 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferE
         let folds = chosen.iter().map(|f| fold(&f.name, &f.path)).collect::<Result<_, _>>()?;
         with_plans_of(path, folds, vec![note])?
     } else if folds_in(path).next().is_none() {
-        let model = finished(&[(String::new(), path.to_owned())], path)?.remove(0);
-        with_plans_of(&model, vec![fold("", &model)?], Vec::new())?
+        // The folder of a fold.
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_prefix("fold_"));
+        let name = name.unwrap_or_default();
+        if !name.is_empty() {
+            check_fold(name, &options.folds, path)?;
+        }
+        let model = finished(&[(name.to_owned(), path.to_owned())], path)?.remove(0);
+        with_plans_of(&model, vec![fold(name, &model)?], Vec::new())?
     } else {
         of_a_run(path, &options.folds)?
     };

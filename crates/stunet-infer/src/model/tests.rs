@@ -336,9 +336,15 @@ fn checkpoints_of_different_moments_are_not_averaged() {
     let model = Model::open(&results, &options()).unwrap();
     let notes = &model.description().notes;
     assert!(notes[1].contains("no checkpoint_final: checkpoint_best is taken"), "{notes:?}");
-    // A fold's folder is that fold.
-    let fold = Model::open(&results.join("fold_1"), &options()).unwrap();
+    // A fold's folder is that fold, and a file that checkpoint.
+    let path = results.join("fold_1");
+    let fold = Model::open(&path, &options()).unwrap();
     assert_eq!(fold.description().folds[0].fold, "1");
+    refused(&path, &zero, &["expected 1, the fold that the path names", "found 0"]);
+    let file = path.join("checkpoint_best.pth");
+    refused(&file, &zero, &["expected 1, the fold that the path names", "found 0"]);
+    refused(&file, &named("checkpoint_final"), &["expected checkpoint_best", "checkpoint_final"]);
+    Model::open(&file, &named("checkpoint_best.pth")).unwrap();
 }
 
 #[test]

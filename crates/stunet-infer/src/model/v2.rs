@@ -2,7 +2,7 @@
 
 use super::agree::agree;
 use super::locate::{Fold, Located, Weights, choose_checkpoints, not_a_model, read_json};
-use super::{Folds, ModelKind, OpenOptions, own};
+use super::{ModelKind, OpenOptions, own};
 use crate::error::InferError;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -13,22 +13,21 @@ use stunet_model::weights::{Checkpoint, CheckpointKind};
 /// Checkpoints of the trainer, most wanted first.
 const USUAL: [&str; 3] = ["checkpoint_final", "checkpoint_best", "checkpoint_latest"];
 
-/// The results folder of `RESULTS/fold_X/checkpoint.pth`.
-pub(super) fn results_folder_of(file: &Path) -> Option<PathBuf> {
+/// The results folder of `RESULTS/fold_X/checkpoint.pth`, and the fold's name.
+pub(super) fn results_folder_of(file: &Path) -> Option<(PathBuf, String)> {
     if file.extension().is_none_or(|e| e != "pth") {
         return None;
     }
-    results_folder_of_fold(file.parent()?).map(|(folder, _)| folder)
+    results_folder_of_fold(file.parent()?)
 }
 
-/// The results folder of `RESULTS/fold_X`, and that fold.
-pub(super) fn results_folder_of_fold(fold: &Path) -> Option<(PathBuf, Folds)> {
+/// The results folder of `RESULTS/fold_X`, and the fold's name.
+pub(super) fn results_folder_of_fold(fold: &Path) -> Option<(PathBuf, String)> {
     let name = fold.file_name()?.to_str()?.strip_prefix("fold_")?;
     let folder = fold.parent()?;
     // A relative path may end at the fold: its parent is then the current folder.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let folds = name.parse().ok()?;
-    folder.join("plans.json").is_file().then(|| (folder.to_owned(), folds))
+    folder.join("plans.json").is_file().then(|| (folder.to_owned(), name.to_owned()))
 }
 
 /// Opens one checkpoint within its results folder.

@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use ndarray::{Array4, ArrayD, Axis, Ix4};
 use stunet_data::geometry::Geometry;
 use stunet_data::labels::{Label, LabelSet};
+use stunet_data::nifti::Reader;
 use stunet_data::plans::Plans;
 use stunet_model::{Initialisation, StuNet, StuNetConfig};
 use stunet_testing::oracle::Npz;
@@ -298,4 +299,43 @@ fn a_volume_goes_while_labels_come() {
     // A single layer is there to the end.
     let small = Windows::new([90, 100, 100], [64; 3], 0.5).unwrap();
     assert_eq!(bytes_in_passing(&small, 3_600_000, 900_000), 4_500_000);
+}
+
+#[test]
+fn a_turned_image_comes_back_on_its_files_grid() {
+    let plain = image(1);
+    // The file's axes z, y, x are the image's y, x, z; two of them run the other way.
+    let turn = Turn::new([2, 0, 1], [true, false, true]).unwrap();
+    let [z, y, x] = SHAPE;
+    let file = Geometry::axis_aligned([y, x, z], [1.1, 0.9, 2.0]).unwrap();
+    let geometry = file.turned(turn, plain.geometry.spacing_mm()).unwrap();
+    let turned = Image::new(plain.data.clone(), geometry).unwrap();
+    for (reference, transpose) in
+        [(Reference::NnUNetV28, [1, 0, 2]), (Reference::NnUNetV1, [0, 1, 2])]
+    {
+        let plans = plans(reference, transpose);
+        let usual = model(plans.clone(), labels(), 1);
+        let turning = model(Plans { reader: Reader::NibabelReorient, ..plans }, labels(), 1);
+        for mode in [Mode::Normal, Mode::Fast, Mode::Fastest] {
+            let confidence = (mode == Mode::Normal).then_some(Measure::Margin);
+            let options =
+                PredictOptions { mode, mirror: false, confidence, ..PredictOptions::default() };
+            let run = |model: &Model, image: &Image| {
+                predict(model, image, &options, &mut |_| ControlFlow::Continue(())).unwrap()
+            };
+            let (expected, found) = (run(&usual, &plain), run(&turning, &turned));
+            assert_eq!(found.labelmap.geometry, file);
+            let labels = found.labelmap.voxels.to_words();
+            assert_eq!(turn.apply(labels.view()), expected.labelmap.voxels.to_words());
+            assert!(labels.iter().any(|label| *label > 0));
+            let seen = found.confidence.as_ref().map(|volume| turn.apply(volume.view()));
+            assert_eq!(seen, expected.confidence.as_ref().map(|volume| volume.view()));
+        }
+        // In the file's order it is no input for this model.
+        let refused = predict(&turning, &plain, &PredictOptions::default(), &mut |_| {
+            ControlFlow::Continue(())
+        });
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("read by NibabelIOWithReorient"), "{message}");
+    }
 }

@@ -93,7 +93,8 @@ pub fn run(
         let (name, reference) = (case.name.clone(), case.labels.clone());
         pairs.push(Pair { name, reference, prediction });
     }
-    let result = evaluate(&pairs, &Rules::of(&about.labels), &|_| match interrupt::asked() {
+    let rules = Rules { reader: about.plans.reader, ..Rules::of(&about.labels) };
+    let result = evaluate(&pairs, &rules, &|_| match interrupt::asked() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     })
