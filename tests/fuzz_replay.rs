@@ -30,7 +30,7 @@ static ALLOCATOR: watch::Counting = watch::Counting;
 /// Inputs made for every parser; a tenth where a run takes long.
 const INPUTS: usize = 100_000;
 /// Longest input, as in scripts/fuzz.
-const LONGEST: usize = 1 << 15;
+const LONGEST: usize = 1 << 16;
 
 /// The repository.
 fn root() -> PathBuf {

@@ -51,6 +51,18 @@ pub fn pickle_plans(input: &[u8]) -> bool {
     plans.is_ok() || fingerprint.is_ok()
 }
 
+/// Damage to what a pickle says, so that it stays one, or to its operations.
+pub fn mutate_pickle_plans(data: &mut Vec<u8>, rng: &mut Rng) {
+    match pickle::read(data) {
+        Ok(value) if !rng.one_in(4) => {
+            let mut json = value.to_json();
+            mutate::json_value(&mut json, rng);
+            *data = pickle::write(&Value::from_json_int_keys(&json));
+        }
+        _ => crate::pickles::mutate(data, rng, false),
+    }
+}
+
 /// A pickle within a good archive that has storages `0` and `1`.
 pub fn torch_pickle(input: &[u8]) -> bool {
     const STORAGE: [u8; 160] = [0x3c; 160];

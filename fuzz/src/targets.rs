@@ -43,7 +43,7 @@ pub const TARGETS: [Target; 19] = [
     target("recipe", data::recipe, mutate::json_texts),
     Target { slow: true, ..target("store", data::store, mutate::safetensors) },
     target("pickle", model::pickle, |data, rng| pickles::mutate(data, rng, false)),
-    target("pickle_plans", model::pickle_plans, |data, rng| pickles::mutate(data, rng, false)),
+    target("pickle_plans", model::pickle_plans, model::mutate_pickle_plans),
     target("torch_pickle", model::torch_pickle, |data, rng| pickles::mutate(data, rng, true)),
     target("torch_zip", model::torch, zips::mutate),
     target("torch_legacy", model::torch, |data, rng| match rng.one_in(4) {

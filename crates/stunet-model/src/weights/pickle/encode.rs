@@ -100,11 +100,15 @@ fn put_list(out: &mut Vec<u8>, items: &[Value]) {
 fn put_nested(out: &mut Vec<u8>, shape: &[usize], values: &[Value]) {
     match shape {
         [] => put(out, values.first().unwrap_or(&Value::None)),
-        [_] | [0, ..] => put_list(out, values),
+        [_] => put_list(out, values),
         [length, inner @ ..] => {
-            out.extend(b"](");
-            parts(*length, values).for_each(|part| put_nested(out, inner, part));
-            out.push(b'e');
+            let parts: Vec<_> = parts(*length, values).collect();
+            out.push(b']');
+            for batch in parts.chunks(BATCH) {
+                out.push(b'(');
+                batch.iter().for_each(|part| put_nested(out, inner, part));
+                out.push(b'e');
+            }
         }
     }
 }

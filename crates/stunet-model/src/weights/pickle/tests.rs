@@ -256,12 +256,19 @@ fn lengths_beside_zeros_are_counted() {
     bomb(&[3, 1 << 22, 0]);
     refused(&empty("f8", &[1 << 62, 1 << 62, 0]), "fits in memory");
     // What the lengths behind a zero would multiply to is of no matter, in JSON and in a pickle.
-    for shape in [&[0, 1 << 62, 4][..], &[0, 1 << 62, 1 << 62], &[2, 0, i64::MAX, i64::MAX]] {
+    let shapes: [&[i64]; 5] = [
+        &[0, 1 << 62, 4],
+        &[0, 1 << 62, 1 << 62],
+        &[2, 0, i64::MAX, i64::MAX],
+        &[0, 255],
+        &[2303, 0],
+    ];
+    for shape in shapes {
         if let Ok(value) = read(&empty("f8", shape)) {
             let written = write(&value);
             let again = read(&written).unwrap();
             assert_eq!(again.to_json(), value.to_json());
-            assert_eq!(write(&again), written, "an empty list is written in one way");
+            assert_eq!(write(&again), written, "a list is written in one way");
         }
     }
     // Axes of length 1 are lists, too.
