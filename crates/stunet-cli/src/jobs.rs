@@ -164,7 +164,7 @@ fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
     let case = Case::from_files(files)?;
     ensure!(
         !case.name.is_empty(),
-        "--input: expected a name that ends in .nii or .nii.gz: {}",
+        "--input: expected a name that ends in .nii.gz, .nii, .hdr or .img: {}",
         files[0].display()
     );
     let output = if is_nifti(output) && !output.is_dir() {

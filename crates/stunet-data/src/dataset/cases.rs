@@ -41,15 +41,18 @@ impl Case {
     ///
     /// Four digits at the end of a single file's name are a channel number only where they are
     /// `_0000`, as nnU-Net has it: `scan_0001.nii.gz` is the case `scan_0001`, and two scans of one
-    /// folder keep their own names.
+    /// folder keep their own names. The header of a pair (`scan.hdr`) stands for its voxels
+    /// (`scan.img`), which may be given, too, or instead.
     ///
     /// # Errors
     /// When several files are not the complete channels of one case.
     pub fn from_files(files: &[PathBuf]) -> Result<Self> {
+        let header_is_given = |file: &&PathBuf| files.len() > 1 && nifti::has_header_beside(file);
+        let files: Vec<_> = files.iter().filter(|file| !header_is_given(file)).cloned().collect();
         let Some(first) = files.first() else {
             return Err(DataError::NoCases);
         };
-        if let [file] = files {
+        if let [file] = &files[..] {
             let stem = stem(file).unwrap_or_default();
             let name = stem.strip_suffix("_0000").filter(|name| !name.is_empty()).unwrap_or(stem);
             return Ok(Self { name: name.to_owned(), files: vec![file.clone()] });
@@ -252,6 +255,8 @@ mod tests {
         check(&["b_0000.nii.gz", "a_0001.nii", "a_0000.nii.gz"], &[("a", 2), ("b", 1)], &[]);
         check(&["a_0000.nii", "._a_0000.nii", ".hidden_0000.nii"], &[("a", 1)], &[]);
         check(&["a_0000.nii", "plans.json", "a.npz", "a.zarr.zip"], &[("a", 1)], &[]);
+        // A header stands for its voxels; voxels without one are heard of when they are read.
+        check(&["a_0000.hdr", "a_0000.img", "b_0000.img"], &[("a", 1), ("b", 1)], &[]);
         check(
             &["a_0000.nii", "B_0000.NII.GZ", "c.nii.gz", "d_0000.mha", "notes.txt"],
             &[("a", 1)],

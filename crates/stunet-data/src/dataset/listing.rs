@@ -120,7 +120,21 @@ fn listed_names(json: &Value) -> Result<Option<BTreeSet<String>>> {
             invalid("dataset.json", format!("training.{index}"), expected, found)
         })
     };
-    list.iter().enumerate().map(name).collect::<Result<_>>().map(Some)
+    let names: Vec<String> = list.iter().enumerate().map(name).collect::<Result<_>>()?;
+    let mut unique = BTreeSet::new();
+    for (index, name) in names.into_iter().enumerate() {
+        if let Some(twice) = unique.replace(name) {
+            // nnU-Net 1.7 refuses them, too.
+            let key = format!("training.{index}");
+            return Err(invalid(
+                "dataset.json",
+                key,
+                "every case once",
+                format_args!("{twice} twice"),
+            ));
+        }
+    }
+    Ok(Some(unique))
 }
 
 /// The list names cases, not files: those with a channel number are told once, not file by file.

@@ -64,9 +64,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoChannel => "no channel number such as _0000 at the end of the name",
-            Self::OtherEnding => {
-                "the name does not end in .nii.gz, .nii, .hdr or .img, in small letters"
-            }
+            Self::OtherEnding => "the name does not end in .nii.gz, .nii or .hdr, in small letters",
             Self::NotTheDatasetsEnding => "another ending than file_ending of dataset.json",
             Self::DanglingLink => "a link to a file that is not there",
             Self::Unreadable(kind) => return write!(f, "cannot be read: {kind}"),

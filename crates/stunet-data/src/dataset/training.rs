@@ -519,6 +519,12 @@ mod tests {
         let dataset = scene.open().unwrap();
         assert_eq!(dataset.case_names(), ["b"]);
         assert!(dataset.notes()[0].contains("1 case(s) of imagesTr"), "{:?}", dataset.notes());
+        json(&["b", "b"]);
+        let message = scene.open().unwrap_err().to_string();
+        assert!(
+            message.contains("training.1: expected every case once, found b twice"),
+            "{message}"
+        );
         json(&["b", "c"]);
         let problems = scene.problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
