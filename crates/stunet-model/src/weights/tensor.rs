@@ -168,3 +168,24 @@ impl TensorRef {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing ever steps along such an axis; a step beyond its end would overflow.
+    #[test]
+    fn the_stride_of_an_axis_of_length_1_may_be_any_number() {
+        let storage = StorageRef { key: "0".to_owned(), dtype: Dtype::F32, numel: 6, start: 0 };
+        let tensor = TensorRef {
+            storage: std::sync::Arc::new(storage),
+            offset: 0,
+            shape: vec![2, 1, 3],
+            stride: vec![1, usize::MAX, 2],
+        };
+        let mut seen = Vec::new();
+        tensor.walk(|at| seen.push(at));
+        assert_eq!(seen, [0, 2, 4, 1, 3, 5]);
+        assert_eq!(tensor.end(), Some(6));
+    }
+}
