@@ -1,5 +1,5 @@
 //! The committed demo model segments phantoms it has never seen as well as its record says.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 #[path = "../examples/common/mod.rs"]
 mod common;

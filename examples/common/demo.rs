@@ -61,6 +61,7 @@ const STRIDES: [[usize; 3]; 5] = [[2; 3], [2; 3], [2; 3], [2; 3], [1; 3]];
 /// CT at 5 mm, in windows of 24 cm: enough to tell left from right, little enough for a processor.
 pub fn plans(num_classes: usize) -> Plans {
     Plans {
+        reader: Default::default(),
         reference: Reference::NnUNetV28,
         accumulation: Accumulation::F32,
         configuration: "3d_fullres".to_owned(),

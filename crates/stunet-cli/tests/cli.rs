@@ -1,5 +1,5 @@
 //! What the binary promises beyond voxels: naming, parts, reports, silence.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Values that two files hold: what takes effect, what is refused with the command that mends it, and
 //! that what lies beside the weights describes the network that was trained.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 
@@ -148,11 +148,11 @@ fn options_are_written_beside_the_weights() {
 
 #[test]
 fn what_the_cases_depend_on_is_refused_with_the_command_that_mends_it() {
-    let command = format!("stunet preprocess ");
+    let command = "stunet preprocess ";
     let check = |entries: Value, words: &[&str]| {
         let scene = dataset();
         edit(&scene, entries);
-        let common = [command.as_str(), "nnUNetPlans.json and", "store.json"];
+        let common = [command, "nnUNetPlans.json and", "store.json"];
         refused(&scene, &[&common, words].concat(), || train(&scene, &[]));
     };
     let spacing = json!({"spacing": [2.0, 3.0, 3.0], "patch_size": [16, 16, 16]});

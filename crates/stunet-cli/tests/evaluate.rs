@@ -1,5 +1,5 @@
 //! `stunet evaluate`: what it writes and prints, and how it refuses.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What nnU-Net and ITK read is read, what they say is said, and what is written they read.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

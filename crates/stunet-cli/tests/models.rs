@@ -1,6 +1,6 @@
 //! Models as they lie on the disk: what they ask for is done, and the folder that `stunet train`
 //! leaves behind is one.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Names: what is a case and what is passed over, and that no output is an input or another output.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

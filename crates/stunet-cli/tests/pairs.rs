@@ -1,5 +1,5 @@
 //! A header with its voxels in a second file: either name, both names, and a folder of them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

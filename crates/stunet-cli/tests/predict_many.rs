@@ -1,5 +1,5 @@
 //! Folders of cases: bad ones among them, killed and started again, divided by a scheduler.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Standard output and standard error that are gone, full or slow: every command ends, in time, with the
 //! exit code it should have.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 #![cfg(unix)]
 
 mod common;

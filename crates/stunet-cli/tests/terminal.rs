@@ -1,5 +1,5 @@
 //! Names, arguments and contents of files that would steer a terminal: they are shown, not sent.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 #![cfg(unix)]
 
 mod common;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::boxes::{CONFIGURATION, DATASET, dataset, store};
 use common::{STUNET, Scene, said};
 use serde_json::Value;
+use stunet::data::nifti;
 use stunet::train::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
 
 /// The command of a run of a tiny network.

@@ -320,14 +320,14 @@ fn weights_that_shrink_are_one_line() {
 #[test]
 fn folders_and_devices_are_no_files() {
     let temporary = tempfile::tempdir().unwrap();
-    let device = std::path::Path::new("/dev/null");
+    let device = Path::new("/dev/null");
     let check = |found: &str, result: Result<(), ModelError>| {
         let message = result.unwrap_err().to_string();
         assert!(message.contains(found), "{message}");
     };
     check("found a folder", Checkpoint::open(temporary.path()).map(drop));
     check("found a pipe or a device", Checkpoint::open(device).map(drop));
-    check("found a pipe or a device", super::pickle::read_file(device).map(drop));
+    check("found a pipe or a device", pickle::read_file(device).map(drop));
     for name in [folder::NETWORK_FILE, folder::WEIGHTS_FILE] {
         let path = temporary.path().join("model");
         let precision = folder::Precision::F16;
