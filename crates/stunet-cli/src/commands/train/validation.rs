@@ -37,6 +37,9 @@ pub fn run(
     if summary.is_file() {
         return say(args, &format!("validated before: {}", summary.display()));
     }
+    if settings.validation_cases.is_empty() {
+        return say(args, "final validation left out: the fold has no cases to validate on");
+    }
     let Some(cases) = cases(args, settings, about)? else {
         let raw = raw_of(args);
         return say(
