@@ -2,7 +2,7 @@
 //!
 //! Every parser answers every input with a value or an error. It does not panic, allocates in
 //! proportion to the input, and what it accepts can be used: walked, written, read again.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 #[path = "../fuzz/src/data.rs"]
 mod data;

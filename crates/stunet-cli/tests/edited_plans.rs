@@ -359,6 +359,7 @@ fn folds_that_the_splits_do_not_have_are_refused() {
     // What nnU-Net warns of is said; the folder is named by the number.
     let out = succeeded(&fold("00"));
     assert!(out.contains("note: cases of fold 0 are trained and validated on, such as b"), "{out}");
+    assert!(out.contains("leaves out 4 of 6 cases, such as c"), "{out}");
     assert!(model(&scene.path("results"), CONFIGURATION).join("fold_0").is_dir());
     write(json!([]));
     refused(&scene, &["fold: expected `all`, as there are no splits, found 0"], || fold("0"));
@@ -376,8 +377,16 @@ fn validation_that_cannot_be_done_is_told_before_the_first_epoch() {
     let words = ["--no-validation", "labels.box is nothing in its dataset.json and 1 in the run"];
     refused(&scene, &words, run);
     change(&raw, |json| json["labels"] = json!({"background": 0, "box": 1}));
-    let splits = json!([{"train": ["a", "b"], "val": ["c"]}]);
-    fs::write(prepared(&scene).join("splits_final.json"), splits.to_string()).unwrap();
+    let file = prepared(&scene).join("splits_final.json");
+    let split = |val: Value| {
+        fs::write(&file, json!([{"train": ["a", "b"], "val": val}]).to_string()).unwrap();
+    };
+    split(json!([]));
+    let elsewhere = scene.path("elsewhere");
+    let more = [whole, &["-o", elsewhere.to_str().unwrap()]].concat();
+    let out = succeeded(&train_as(&scene, CONFIGURATION, "0", &more));
+    assert!(out.contains("left out: the fold has no cases to validate on"), "{out}");
+    split(json!(["c"]));
     for folder in ["imagesTr/c_0000.nii", "labelsTr/c.nii"] {
         fs::remove_file(raw.parent().unwrap().join(folder)).unwrap();
     }

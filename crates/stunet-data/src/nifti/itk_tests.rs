@@ -121,8 +121,9 @@ fn difference(case: &Case<'_>, found: &Result<Image>) -> Option<String> {
     let columns = image.geometry.direction();
     for axis in 0..spatial {
         // ITK makes unit vectors of what is left of a plane's axes without the third component.
-        let length = (0..spatial).map(|r| columns[r][axis].powi(2)).sum::<f64>().sqrt();
-        let ours: Vec<f64> = (0..spatial).map(|r| columns[r][axis] / length).collect();
+        let ours = columns.iter().take(spatial).map(|row| row[axis]);
+        let length = ours.clone().map(|part| part.powi(2)).sum::<f64>().sqrt();
+        let ours: Vec<f64> = ours.map(|part| part / length).collect();
         let theirs: Vec<f64> =
             (0..spatial).map(|r| itk("direction")[r * size.len() + axis]).collect();
         // As far as sform and qform may differ and still count as the same.
