@@ -155,7 +155,7 @@ def continued(exported, checkpoint, epochs):
     for key, values in before["logging"].items():
         if list(differences(plain(values), plain(after["logging"][key][:kept]))):
             return False, f"history {key} of the first {kept} epochs changed"
-    if not isinstance(after["_best_ema"], float):
+    if not math.isfinite(after["_best_ema"]):
         return False, f"_best_ema: expected a number, found {after['_best_ema']!r}"
     states = [len(c["optimizer_state"]["state"]) for c in (before, after)]
     moved = sum(bool((after["network_weights"][k] != v).any()) for k, v in before["network_weights"].items())
