@@ -27,8 +27,8 @@ CONFIG = "3d_fullres"
 TRAINER = "STUNetTrainer_custom"
 RUN = f"{TRAINER}__nnUNetPlans__{CONFIG}"
 EPOCHS, ITERATIONS = 2, 8
-# The trainer's width, and as few updates as nnU-Net makes.
-TINY = ["--width", "8,16,32,64,128,128", "--depth", "1", "--iterations", ITERATIONS, "--val-iterations", "2",
+# The trainer's width; enough updates that something is found, as background alone would show nothing.
+TINY = ["--width", "8,16,32,64,128,128", "--depth", "1", "--iterations", 4 * ITERATIONS, "--val-iterations", "2",
         "--device", "cpu", "-q"]
 
 
@@ -180,8 +180,9 @@ def predicted_alike(check, kind, name, home, fold):
     check.stunet("predict", "-i", images, "-o", ours, "-m", home / "nnUNet_results" / name / RUN, "-f", fold,
                  "--device", "cpu", "-q", "--save-probabilities", "npz")
     regions = "order" in datasets.KINDS[kind]
-    right, text = compare.labelmaps(theirs, ours, regions)
-    close, more = compare.probabilities(theirs, ours)
+    turned = "WithReorient" in datasets.KINDS[kind].get("reader", "")
+    right, text = compare.labelmaps(theirs, ours, regions, turned)
+    close, more = compare.probabilities(theirs, ours, turned)
     return right and close, f"{text}; {more}"
 
 

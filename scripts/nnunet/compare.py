@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 import blosc2
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
@@ -104,7 +105,17 @@ def margins(probabilities, regions):
     return np.log(best[1] / best[0])
 
 
-def labelmaps(theirs, ours, regions):
+def in_file_order(path, image, turned):
+    """nnU-Net's probabilities on the grid of the file: a reader that turns leaves them in its own order, RAS."""
+    values = np.load(path)["probabilities"]
+    if not turned:
+        return values
+    file = nib.orientations.io_orientation(nib.load(image).affine)
+    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), file)
+    return np.stack([nib.orientations.apply_orientation(v.T, back).T for v in values])
+
+
+def labelmaps(theirs, ours, regions, turned):
     """Two folders of labelmaps; `theirs` holds nnU-Net's probabilities too."""
     names = sorted(p.name for p in Path(theirs).glob("*.nii.gz"))
     found = sorted(p.name for p in Path(ours).glob("*.nii.gz"))
@@ -122,7 +133,8 @@ def labelmaps(theirs, ours, regions):
         differ = a != b
         count, voxels = count + int(differ.sum()), voxels + differ.size
         if differ.any():
-            close = margins(np.load(Path(theirs) / name.replace(".nii.gz", ".npz"))["probabilities"], regions)[differ]
+            values = in_file_order(Path(theirs) / name.replace(".nii.gz", ".npz"), Path(theirs) / name, turned)
+            close = margins(values, regions)[differ]
             worst, beyond = max(worst, close.max()), beyond + int((close > MARGIN).sum())
     text = f"{count} of {voxels} voxels differ" + (f", {beyond} beyond doubt (largest margin {worst:.1e})" if count else "")
     if len(labels) < 2:
@@ -130,14 +142,15 @@ def labelmaps(theirs, ours, regions):
     return beyond == 0 and count <= SHARE * voxels, f"{text}; {len(labels)} labels"
 
 
-def probabilities(theirs, ours):
-    """Class probabilities, written by both as nnU-Net's .npz."""
+def probabilities(theirs, ours, turned):
+    """Class probabilities, written by both as nnU-Net's .npz; ours are on the grid of the file, whatever the reader."""
     names = sorted(p.name for p in Path(theirs).glob("*.npz"))
     if not names or names != sorted(p.name for p in Path(ours).glob("*.npz")):
         return False, "the same .npz files were expected in both folders"
     worst = 0.0
     for name in names:
-        a, b = (np.load(Path(folder) / name)["probabilities"].astype(np.float64) for folder in (theirs, ours))
+        a = in_file_order(Path(theirs) / name, Path(theirs) / name.replace(".npz", ".nii.gz"), turned).astype(np.float64)
+        b = np.load(Path(ours) / name)["probabilities"].astype(np.float64)
         if a.shape != b.shape:
             return False, f"{name}: shape: expected {a.shape}, found {b.shape}"
         worst = max(worst, np.abs(a - b).max())
@@ -155,7 +168,7 @@ def continued(exported, checkpoint, epochs):
     for key, values in before["logging"].items():
         if list(differences(plain(values), plain(after["logging"][key][:kept]))):
             return False, f"history {key} of the first {kept} epochs changed"
-    if not isinstance(after["_best_ema"], float):
+    if not math.isfinite(after["_best_ema"]):
         return False, f"_best_ema: expected a number, found {after['_best_ema']!r}"
     states = [len(c["optimizer_state"]["state"]) for c in (before, after)]
     moved = sum(bool((after["network_weights"][k] != v).any()) for k, v in before["network_weights"].items())
