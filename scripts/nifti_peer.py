@@ -1,6 +1,6 @@
 """Reads a grid of NIfTI headers with SimpleITK, as nnU-Net does, and records what it makes of them.
 
-    python3 scripts/nifti_peer.py crates/stunet-data/src/nifti/itk_headers.json
+    python3 scripts/nifti_peer.py crates/stunet-data/src/nifti/tests/itk_headers.json
 
 The test `headers_as_itk` of crates/stunet-data builds the same files and holds its reader against
 the record. Needs numpy and SimpleITK.

@@ -358,7 +358,10 @@ fn folds_that_the_splits_do_not_have_are_refused() {
     refused(&scene, &["fold: expected 0 or `all`, found 1"], || fold("1"));
     // What nnU-Net warns of is said; the folder is named by the number.
     let out = succeeded(&fold("00"));
-    assert!(out.contains("note: cases of fold 0 are trained and validated on, such as b"), "{out}");
+    assert!(
+        out.contains("note: 1 case(s) of the fold are trained on and validated on, such as b"),
+        "{out}"
+    );
     assert!(out.contains("leaves out 4 of 6 cases, such as c"), "{out}");
     assert!(model(&scene.path("results"), CONFIGURATION).join("fold_0").is_dir());
     write(json!([]));
@@ -382,16 +385,13 @@ fn validation_that_cannot_be_done_is_told_before_the_first_epoch() {
         fs::write(&file, json!([{"train": ["a", "b"], "val": val}]).to_string()).unwrap();
     };
     split(json!([]));
-    let elsewhere = scene.path("elsewhere");
-    let more = [whole, &["-o", elsewhere.to_str().unwrap()]].concat();
-    let out = succeeded(&train_as(&scene, CONFIGURATION, "0", &more));
-    assert!(out.contains("left out: the fold has no cases to validate on"), "{out}");
+    refused(&scene, &["fold 0: expected cases to validate on, found none"], run);
     split(json!(["c"]));
     for folder in ["imagesTr/c_0000.nii", "labelsTr/c.nii"] {
         fs::remove_file(raw.parent().unwrap().join(folder)).unwrap();
     }
     change(&raw, |json| json["numTraining"] = json!(5));
-    refused(&scene, &["expected case c, found 5 without it"], run);
+    refused(&scene, &["expected all 1 validation cases", "found 1 missing, such as c"], run);
 }
 
 /// File names of a folder, sorted.

@@ -68,4 +68,8 @@ fn no_command_waits_for_a_pipe() {
     check(&scene, "predict -i @ -o ./o.nii -m MODEL --device cpu");
     check(&scene, "predict -i ./a_0000.nii -o ./o.nii -m @ --device cpu");
     check(&scene, "evaluate ./a_0000.nii ./a_0000.nii --dataset-json @");
+    check(&scene, "evaluate @ ./a_0000.nii --labels 1");
+    check(&scene, "evaluate ./a_0000.nii @ --labels 1");
+    std::os::unix::fs::symlink(scene.path("pipe"), scene.path("b_0000.nii")).unwrap();
+    check(&scene, "predict -i ./b_0000.nii -o ./o.nii -m MODEL --device cpu");
 }

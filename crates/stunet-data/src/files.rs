@@ -189,6 +189,15 @@ pub fn finish(file: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()>
     Ok(())
 }
 
+/// Gives a whole file another place on the same file system.
+///
+/// # Errors
+/// What the file system refuses.
+#[allow(clippy::disallowed_methods, reason = "this is the writer")]
+pub(crate) fn move_file(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|e| DataError::io("move", e).at(from))
+}
+
 /// The result to which a file under construction belongs, as [`marker`] of its name; none for other
 /// files.
 fn result_of(unfinished: &str) -> Option<&str> {

@@ -8,7 +8,7 @@
 //!   another of nnU-Net's readers sees it ([`Reader`]).
 //!
 //! Headers are read as ITK reads them: 354 of them are held against its record in
-//! `nifti/itk_headers.json`. What is refused here although ITK takes it says so: a spacing that is
+//! `nifti/tests/itk_headers.json`. What is refused here although ITK takes it says so: a spacing that is
 //! zero or not finite (1 mm for ITK), an offset within the header, voxels that are not there, complex
 //! numbers and colours, Analyze 7.5.
 //!
@@ -141,6 +141,7 @@ fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
 }
 
 #[cfg(test)]
+#[path = "nifti/tests/itk.rs"]
 mod itk_tests;
 #[cfg(test)]
 mod tests;

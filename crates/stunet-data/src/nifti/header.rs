@@ -166,7 +166,8 @@ fn offset_or(offset: f64, two_files: bool, header: usize) -> u64 {
     }
 }
 
-/// A length of 0 behind the first counts as 1, as in the NIfTI library and so in ITK.
+/// A length of 0 behind the second counts as 1, as in the NIfTI library and so in ITK. A plane
+/// without columns or rows holds nothing: it is refused, where ITK reads one row of it.
 fn used_dims(dims: &[i64]) -> Result<Vec<i64>> {
     let bad = |expected| DataError::BadDimensions { expected, found: dims.to_vec() };
     let count = usize::try_from(dims[0]).unwrap_or(0);
@@ -174,7 +175,7 @@ fn used_dims(dims: &[i64]) -> Result<Vec<i64>> {
         return Err(bad("2 to 7 dimensions"));
     }
     let mut used = dims[1..=count].to_vec();
-    used[1..].iter_mut().filter(|n| **n == 0).for_each(|n| *n = 1);
+    used[2..].iter_mut().filter(|n| **n == 0).for_each(|n| *n = 1);
     if used.iter().any(|n| *n < 1) {
         return Err(bad("at least one voxel along every axis"));
     }

@@ -4,6 +4,7 @@ use super::fill::{LOCK_FILE, lock, remove_leftovers};
 use super::recipe::Recipe;
 use super::{STORE_FILE, path_of};
 use crate::error::{DataError, Result};
+use crate::files;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -62,12 +63,12 @@ pub fn move_out(place: &Place) -> Result<bool> {
     for name in recipe.cases() {
         let file = path_of(from, name);
         if file.is_file() {
-            rename(&file, &path_of(to, name))?;
+            files::move_file(&file, &path_of(to, name))?;
         }
     }
     drop(held);
     remove_lock(from)?;
-    rename(&description, &to.join(STORE_FILE))?;
+    files::move_file(&description, &to.join(STORE_FILE))?;
     // Where nnU-Net has no cases the folder is empty now; otherwise this does nothing.
     let _ = std::fs::remove_dir(from);
     Ok(true)
@@ -80,12 +81,6 @@ fn remove_lock(folder: &Path) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(DataError::io("remove", e).at(&file)),
         _ => Ok(()),
     }
-}
-
-/// A finished case as it is.
-#[allow(clippy::disallowed_methods, reason = "moves whole files, and writes none")]
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to).map_err(|e| DataError::io("move", e).at(from))
 }
 
 #[cfg(test)]
@@ -159,7 +154,7 @@ mod tests {
     fn an_interrupted_move_goes_on() {
         let (_home, place) = old_store();
         std::fs::create_dir(&place.own).unwrap();
-        rename(&path_of(&place.nnunet, "a"), &path_of(&place.own, "a")).unwrap();
+        files::move_file(&path_of(&place.nnunet, "a"), &path_of(&place.own, "a")).unwrap();
         assert_eq!(place.find(), Some(place.nnunet.as_path()));
         assert!(move_out(&place).unwrap());
         assert_eq!(names(&place.own), WHOLE);

@@ -129,12 +129,12 @@ mod tests {
     #[test]
     fn rules_of_a_label_set() {
         let json = serde_json::json!({
-            "labels": {"background": 0, "whole": [1, 2, 3], "core": 3, "ignore": 9},
+            "labels": {"background": 0, "whole": [1, 2, 3], "core": 3, "ignore": 4},
             "regions_class_order": [1, 3]
         });
         let rules = Rules::of(&LabelSet::from_dataset_json(&json).unwrap());
         assert_eq!(rules.classes, [Class::Region(vec![1, 2, 3]), Class::Label(3)]);
-        assert_eq!(rules.ignore, Some(9));
+        assert_eq!(rules.ignore, Some(4));
         assert_eq!(Rules::of(&LabelSet::totalsegmentator()).classes.len(), 104);
     }
 }

@@ -56,7 +56,11 @@ impl Located {
         } else if v1::looks_like(path) {
             v1::open(path, options)?
         } else {
-            return Err(not_a_model(path, EXPECTED, "a folder with nothing of the kind"));
+            let found = match path.is_dir() {
+                true => "a folder with nothing of the kind",
+                false => "a pipe or a device",
+            };
+            return Err(not_a_model(path, EXPECTED, found));
         };
         if let Some(reference) = options.reference {
             located.plans.reference = reference;

@@ -201,7 +201,11 @@ fn descriptions_are_written_as_nnunet_2_reads_them() {
     let quoted = json!({ "background": "0", "liver": "1", "spleen": "2" });
     check(json!({ "channel_names": channels, "labels": quoted }), &v2);
     let regions = json!({ "background": 0, "whole": [1, 2], "core": [2], "ignore": 3 });
-    check(json!({ "channel_names": channels, "labels": regions }), &regions);
+    let order = json!([1, 2]);
+    check(
+        json!({ "channel_names": channels, "labels": regions, "regions_class_order": order }),
+        &regions,
+    );
 }
 
 #[test]
