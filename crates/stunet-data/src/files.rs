@@ -1,7 +1,7 @@
 //! The one room that reads small files and writes results.
 //!
 //! * [`read_json`] reads what Python writes (NaN, a byte order mark), within a bound of memory.
-//! * [`write`] and [`save_json`] make files that appear whole or not at all.
+//! * [`write()`] and [`save_json`] make files that appear whole or not at all.
 //! * [`is_plain_name`] says whether a name from a file may become the name of a file.
 
 use crate::error::{DataError, Result, invalid};
