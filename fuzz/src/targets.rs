@@ -15,7 +15,7 @@ pub struct Target {
     /// Bytes it may hold for every byte of input.
     pub per_byte: usize,
     /// True where a run takes so long that `cargo test` does a tenth; the fuzzer does not ask.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "read by the replay only")]
     pub slow: bool,
 }
 
