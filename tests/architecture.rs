@@ -31,8 +31,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map.
-const MEMORY_MAPS: [&str; 1] = ["crates/stunet-data/src/store.rs"];
+/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map, and the binary's allocator.
+const UNSAFE: [&str; 2] = ["crates/stunet-data/src/store.rs", "crates/stunet-cli/src/allocator.rs"];
 
 /// Burn's features that choose a backend: for the packages at the top only.
 const BACKENDS: [&str; 12] = [
@@ -290,11 +290,14 @@ fn every_crate_inherits_the_lints() {
 
 #[test]
 fn unsafe_stays_in_its_rooms() {
-    check_code("`unsafe` outside stunet-kernels and the memory map", |file, line| {
-        !file.starts_with("crates/stunet-kernels/")
-            && !MEMORY_MAPS.contains(&file)
-            && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
-    });
+    check_code(
+        "`unsafe` outside stunet-kernels, the memory map and the allocator",
+        |file, line| {
+            !file.starts_with("crates/stunet-kernels/")
+                && !UNSAFE.contains(&file)
+                && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
+        },
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! one line per error, no backtraces, a Ctrl-C that leaves nothing half-written.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+mod allocator;
 mod args;
 mod commands;
 mod failure;
@@ -24,6 +25,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{LowArgs, LowCommand};
+
+#[global_allocator]
+static ALLOCATOR: allocator::OneLine = allocator::OneLine;
 
 fn main() -> ExitCode {
     failure::quiet_panics();
