@@ -57,7 +57,7 @@ impl StuNet {
 
 impl Digest {
     /// Adds a parameter: single precision, in this machine's order of bytes.
-    pub(super) fn parameter(&mut self, name: &str, values: &[u8]) {
+    pub(crate) fn parameter(&mut self, name: &str, values: &[u8]) {
         self.part(name.as_bytes());
         match cfg!(target_endian = "little") {
             true => self.part(values),
