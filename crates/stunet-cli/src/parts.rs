@@ -1,4 +1,4 @@
-//! Which of the cases are this program's: as told, or as the scheduler that started it says.
+//! Which part of the cases this process predicts: from the options, or from a scheduler's variables.
 
 use anyhow::{Context, bail, ensure};
 

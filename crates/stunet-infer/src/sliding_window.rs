@@ -87,7 +87,7 @@ pub trait Network {
     /// `[C, planes, y, x]`.
     fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32]));
 
-    /// The same network for those who leave its logits where it computes them, if it can.
+    /// A view of the network whose logits stay on the device; `None` if unsupported.
     fn resident(&self) -> Option<&dyn Resident> {
         None
     }

@@ -1,4 +1,4 @@
-//! The expanding half.
+//! The decoder: the expanding half of the U-Net.
 
 use crate::NUM_UPSAMPLINGS;
 use crate::block::{Conv, ResidualBlock, forward_stage};

@@ -1,4 +1,4 @@
-//! What lies at a path, found and checked before any weight is read.
+//! Finds and checks the model at a path before any weight is read.
 
 use super::{Description, FoldReport, Folds, ModelKind, OpenOptions, own, v1, v2};
 use crate::error::InferError;
