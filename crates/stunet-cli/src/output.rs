@@ -1,9 +1,8 @@
-//! The one room that writes to the terminal.
+//! The only module that writes to the terminal.
 //!
-//! Text from outside (names, arguments, contents of files) may hold characters that steer a terminal:
-//! they are shown, not sent. Standard output ends quietly when its reader does, as in
-//! `stunet labels M | head -1`; a message that cannot be written to standard error is dropped, and
-//! the work goes on.
+//! Text from outside (names, arguments, contents of files) may contain control characters, which are
+//! escaped. If the reader of standard output closes the pipe, as in `stunet labels M | head -1`, that is
+//! no error. A message that cannot be written to standard error is dropped, and the work continues.
 
 #![allow(clippy::disallowed_methods, reason = "the one place where the binary writes to them")]
 

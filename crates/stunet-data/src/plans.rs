@@ -1,4 +1,4 @@
-//! What a model wants to see: spacing, axes, intensities, window, and whose arithmetic to follow.
+//! Plans: spacing, axis order, normalisation, window size, and which nnU-Net version's arithmetic applies.
 
 mod configuration;
 pub mod keys;

@@ -1,4 +1,4 @@
-//! Activation checkpointing by stage: memory for time.
+//! Activation checkpointing by stage: less memory for more time.
 //!
 //! Autodiff keeps what every operator of the network needs for its backward. Here the forward pass
 //! runs without autodiff and keeps the output of each stage alone; the backward pass then takes the

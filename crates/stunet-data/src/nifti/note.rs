@@ -1,4 +1,4 @@
-//! A note within a NIfTI file: text that travels with the voxels, and that no reader minds.
+//! A note within a NIfTI file: text that is stored with the voxels and that other readers ignore.
 //!
 //! # Source
 //! The NIfTI-1 standard: extensions lie between the header and the voxels, their lengths are
