@@ -188,7 +188,7 @@ pub enum DataError {
     },
     /// Training cases cannot be used; each problem names its case.
     #[error("{} problem(s) in the training cases, the first: {}", .0.len(), .0[0])]
-    BadCases(Vec<crate::dataset::Problem>),
+    BadCases(Vec<Problem>),
     /// The labels of all cases are background.
     #[error("no foreground: every label of every case is 0")]
     NoForeground,
@@ -273,6 +273,21 @@ pub enum DataError {
     /// A JSON file that cannot be parsed.
     #[error("cannot use JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// Something that is wrong with one case.
+#[derive(Debug)]
+pub struct Problem {
+    /// Name of the case.
+    pub case: String,
+    /// What is wrong, and with which file.
+    pub error: DataError,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "case {}: {}", self.case, self.error)
+    }
 }
 
 impl DataError {
