@@ -1,4 +1,4 @@
-//! A trained network, a handful of cases, and a structure it has never heard of.
+//! Fine-tunes a trained network to a structure that it was not trained on, from a handful of cases.
 //!
 //! ```console
 //! cargo run --release --example finetune
@@ -18,6 +18,7 @@
 
 mod common;
 
+use anyhow::Context;
 use clap::Parser;
 use common::phantoms::{label_set, mean};
 use common::training::{Labelled, judge, model, phantoms, prepared, print_progress, short_run};
@@ -29,7 +30,7 @@ use stunet::data::dataset::RawDataset;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::infer::{Model, OpenOptions};
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::transfer::{TransferOptions, transfer};
 use stunet::train::{FitCases, StateOptions, TrainingState, fit};
 use stunet_testing::phantom::{Region, ScanOptions};
@@ -87,7 +88,9 @@ fn main() -> anyhow::Result<()> {
 
     // The network keeps everything but its heads; the recipe is the one it was trained with.
     let plans = Plans { num_outputs: Some(labels.num_outputs()), ..pretrained.plans().clone() };
-    let config = StuNetConfig { num_classes: labels.num_outputs(), ..pretrained.config().clone() };
+    let pretrained_config = pretrained.architecture().stunet();
+    let pretrained_config = pretrained_config.context("--weights: expected an STU-Net")?;
+    let config = StuNetConfig { num_classes: labels.num_outputs(), ..pretrained_config.clone() };
     let cases = prepared(training.into_iter().map(Ok), &plans)?;
     let cases = FitCases { training: cases, validation: None };
     let learn = Learn { args: &args, plans: &plans, labels: &labels, cases: &cases };
@@ -104,7 +107,7 @@ fn main() -> anyhow::Result<()> {
     let mut columns = vec![("before", before), ("fine-tuned", after)];
     if args.scratch || args.dataset.is_none() {
         println!("from random weights");
-        let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &on)?;
+        let network = config.init_seeded(Initialisation::NnUNetV1, 0, &on)?;
         let state = TrainingState::new(network, &options);
         let (scratch, _) = learn.judged(&learn.train(state)?, &test)?;
         columns.push(("from scratch", scratch));

@@ -1,4 +1,4 @@
-//! Asking a driver without letting it talk.
+//! Calls a driver with its output on standard error suppressed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::{Mutex, PoisonError};

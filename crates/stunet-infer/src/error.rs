@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use stunet_data::DataError;
+use stunet_data::error::size_text;
 use stunet_model::ModelError;
 
 /// What can go wrong between a model's path and a labelmap.
@@ -82,6 +83,24 @@ pub enum InferError {
         /// What was given.
         found: f64,
     },
+    /// A window that the network cannot take.
+    #[error("window: expected {expected}, found {found:?} (z, y, x)")]
+    Window {
+        /// Which windows the network takes.
+        expected: String,
+        /// The size `[z, y, x]` in voxels.
+        found: [usize; 3],
+    },
+    /// A network of another kind than is needed.
+    #[error("{action}: expected a model with an STU-Net, found one with a {found}; {instead}")]
+    Architecture {
+        /// What was asked for.
+        action: &'static str,
+        /// The kind of network that the model has.
+        found: String,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// A volume or window without voxels.
     #[error(
         "window: expected at least one voxel per axis, found volume {shape:?}, window {window:?}"
@@ -112,8 +131,8 @@ pub enum InferError {
     },
     /// A prediction that needs more memory than it may have.
     #[error(
-        "memory: this case needs at least {:.2} GB, allowed are {:.2} GB",
-        *needed as f64 / 1e9, *allowed as f64 / 1e9
+        "memory: this case needs at least {}, allowed are {}",
+        size_text(*needed), size_text(*allowed)
     )]
     Memory {
         /// Bytes of the smallest plan.

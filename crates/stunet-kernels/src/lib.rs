@@ -1,4 +1,4 @@
-//! The 3-D operators of STU-Net on Burn.
+//! The 3-D operators of STU-Net, and of plain U-Nets, on Burn.
 //!
 //! Every convolution, norm, activation and upsampling of the network goes through a function of
 //! this crate, so that a faster operator replaces a slower one without touching the model. Each
@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`conv3d`] | cross-correlation with bias |
 //! | [`conv3d_joined`] | the same of two tensors, as if they were concatenated |
+//! | [`conv_transpose3d`] | transposed convolution whose stride is its kernel |
 //! | [`instance_norm`] | normalisation over space, per sample and channel |
 //! | [`leaky_relu`] | `x` where positive, else `slope * x` |
 //! | [`norm_activation`] | norm, then activation |
@@ -18,15 +19,18 @@
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`concat_channels`] | two tensors along the channel axis |
 //!
-//! [`steps`] tells which operators a piece of work called, and how each was computed.
+//! [`in_use`] says whether operators of this crate run on a device, and why not; [`steps`] tells which
+//! operators a piece of work called, and how each was computed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 mod concat_channels;
 mod conv3d;
+mod conv_transpose3d;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
+mod in_use;
 mod instance_norm;
 mod leaky_relu;
 mod steps;
@@ -34,7 +38,9 @@ mod upsample_nearest;
 mod workspace;
 
 pub use concat_channels::concat_channels;
+pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined};
+pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
 pub use steps::{Path, Step, steps};
@@ -43,6 +49,7 @@ pub use workspace::{Workspace, workspace};
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {
+    pub use crate::conv_transpose3d::reference::conv_transpose3d;
     pub use crate::conv3d::reference::{conv3d, conv3d_joined};
     pub use crate::instance_norm::reference::{
         instance_norm, norm_activation, norm_residual_activation,

@@ -1,0 +1,50 @@
+//! Runs the examples of `examples/research`.
+//!
+//! An example has a `pub fn run(..) -> anyhow::Result<..>` that takes how much work to do and gives
+//! figures that tell whether it worked, and a `main` that calls it and prints them. A test calls
+//! `run` with less work and checks the figures. To add one: an `[[example]]` in `Cargo.toml`, a
+//! `#[path]` module and a test here. At most 80 lines each, which the last test checks.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+#[path = "../examples/research/feature_extractor.rs"]
+mod feature_extractor;
+#[path = "../examples/research/own_network.rs"]
+mod own_network;
+
+#[test]
+fn feature_extractor() {
+    let (first, last) = feature_extractor::run(40).unwrap();
+    assert!(last < 0.5 * first, "loss {first} -> {last}");
+}
+
+#[test]
+fn own_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ball.nii.gz");
+    let [whole, divided] = own_network::run(48, &file).unwrap();
+    assert_eq!(whole.report.memory.tiles.len(), 1);
+    assert!(divided.report.memory.tiles.len() > 1, "{:?}", divided.report.memory);
+    assert_eq!(whole.labelmap, divided.labelmap, "tiles do not change labels");
+    let written = stunet::data::nifti::read_labelmap(&file).unwrap();
+    assert_eq!(written, whole.labelmap.to_labelmap());
+    // A ball of a quarter of the width.
+    let found = written.data.iter().filter(|label| **label == 1).count() as f64;
+    let expected = 4.0 / 3.0 * std::f64::consts::PI * 12f64.powi(3);
+    assert!((found / expected - 1.0).abs() < 0.1, "{found} voxels, expected about {expected}");
+}
+
+/// Every example of the folder is run by this file, and is short.
+#[test]
+fn examples_are_run_and_short() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let this = std::fs::read_to_string(root.join("tests/research.rs")).unwrap();
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    for entry in std::fs::read_dir(root.join("examples/research")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(this.contains(&format!("{name}::run(")), "{name} is not run");
+        assert!(manifest.contains(&format!("examples/research/{name}.rs")), "{name}: Cargo.toml");
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 80, "{name}: expected at most 80 lines, found {lines}");
+    }
+}
