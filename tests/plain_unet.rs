@@ -71,7 +71,7 @@ fn an_stu_net_is_not_made_of_it() {
     let message = checkpoint.config([[1; 3]; 5]).unwrap_err().to_string();
     assert!(message.starts_with("expected an STU-Net, found a PlainConvUNet"), "{message}");
     let config = stunet::model::StuNetConfig::small(1, 4);
-    let loaded = checkpoint.load_into(&config, &Device::flex(), &LoadOptions::default());
+    let loaded = checkpoint.load_into(&config, &LoadOptions::default(), &Device::flex());
     assert_eq!(loaded.unwrap_err().to_string(), message);
 }
 

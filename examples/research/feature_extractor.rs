@@ -11,7 +11,7 @@ use ndarray::{Array3, Array4};
 use stunet::data::augment::Augmentation;
 use stunet::data::loader::{LoaderConfig, TrainingBatch, batch};
 use stunet::data::sample::MemoryCase;
-use stunet::model::{Encoder, Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Encoder, StuNetConfig};
 use stunet::train::DeviceBatch;
 
 /// The encoder's deepest features, averaged over space, and one linear layer.
@@ -54,10 +54,9 @@ pub fn run(steps: u64) -> anyhow::Result<(f64, f64)> {
     let device = stunet::device::parse("cpu")?.autodiff();
     device.seed(1);
     let strides = [[2; 3], [2; 3], [1; 3], [1; 3], [1; 3]];
-    let config = StuNetConfig { width: [4, 8, 8, 8, 8, 8], strides, ..StuNetConfig::small(1, 2) };
-    let encoder = StuNet::init(&config, Initialisation::NnUNetV1, 1, &device)?.encoder;
-    let mut model = Classifier { encoder, head: LinearConfig::new(8, 2).init(&device) };
-
+    let config = StuNetConfig::small(1, 2).with_width([4, 8, 8, 8, 8, 8]).with_strides(strides);
+    let (encoder, head) = (config.init_encoder(&device), LinearConfig::new(8, 2).init(&device));
+    let mut model = Classifier { encoder, head };
     let cases = (0..16).map(volume).collect::<anyhow::Result<Vec<_>>>()?;
     let loader = LoaderConfig::new(Augmentation::none([16; 3]), 4, &[]);
     let cross_entropy = CrossEntropyLossConfig::new().init(&device);
@@ -76,5 +75,6 @@ pub fn run(steps: u64) -> anyhow::Result<(f64, f64)> {
 #[allow(dead_code, reason = "the tests call `run`")]
 fn main() -> anyhow::Result<()> {
     let (first, last) = run(40)?;
-    Ok(println!("loss {first:.3} -> {last:.3}"))
+    println!("loss {first:.3} -> {last:.3}");
+    Ok(())
 }

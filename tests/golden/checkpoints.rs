@@ -47,10 +47,10 @@ fn recorded(extension: &str) -> Vec<(Npz, PathBuf)> {
 fn own_name(key: &str) -> String {
     let (module, rest) = key.split_once('.').unwrap();
     match module {
-        "conv_blocks_context" => format!("encoder.{rest}").replace(".conv3.", ".skip."),
-        "conv_blocks_localization" => format!("decoder.{rest}").replace(".conv3.", ".skip."),
-        "upsample_layers" => format!("upsample.{rest}").replace(".conv.", "."),
-        "seg_outputs" => format!("heads.{rest}"),
+        "conv_blocks_context" => format!("encoder.stages.{rest}").replace(".conv3.", ".skip."),
+        "conv_blocks_localization" => format!("decoder.stages.{rest}").replace(".conv3.", ".skip."),
+        "upsample_layers" => format!("decoder.upsample.{rest}").replace(".conv.", "."),
+        "seg_outputs" => format!("decoder.heads.{rest}"),
         other => panic!("unknown module {other}"),
     }
 }
@@ -85,7 +85,7 @@ fn networks_survive_load_and_conversion() {
     for (expected, path) in recorded(".model") {
         let checkpoint = Checkpoint::open(&path).unwrap();
         let options = LoadOptions::default();
-        let (network, report) = checkpoint.load(STRIDES, &device, &options).unwrap();
+        let (network, report) = checkpoint.load(STRIDES, &options, &device).unwrap();
         assert_eq!(report.applied.len(), expected.names().len());
         let out = tempfile::tempdir().unwrap();
         let config = network.config();

@@ -48,13 +48,13 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role of a parameter by its name, in the reference's naming (`seg_outputs`) or ours
-    /// (`heads`).
+    /// The role of a parameter by its name, in the reference's naming (`seg_outputs.0.weight`) or
+    /// ours (`decoder.heads.0.weight`).
     pub fn of(name: &str) -> Self {
         let weight = name.ends_with("weight");
         if name.contains("norm") {
             if weight { Self::NormWeight } else { Self::NormBias }
-        } else if name.starts_with("seg_outputs") || name.starts_with("heads") {
+        } else if name.starts_with("seg_outputs") || name.starts_with("decoder.heads") {
             if weight { Self::HeadWeight } else { Self::HeadBias }
         } else if weight {
             Self::Weight

@@ -43,7 +43,7 @@ pub fn plans(in_channels: usize) -> Plans {
 /// The small network with seeded weights.
 pub fn network(in_channels: usize) -> StuNet {
     let device = stunet::device::parse("cpu").unwrap();
-    StuNet::init(&config(in_channels), Initialisation::NnUNetV1, 3, &device).unwrap()
+    config(in_channels).init_seeded(Initialisation::NnUNetV1, 3, &device).unwrap()
 }
 
 /// A model folder of the small network, made once per process.

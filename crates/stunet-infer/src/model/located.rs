@@ -72,7 +72,7 @@ impl Weights {
             (Self::Checkpoint(checkpoint), _) => {
                 let config = architecture.stunet().expect("checkpoints hold one of two networks");
                 let (network, report) =
-                    checkpoint.load_into(config, device, &LoadOptions::default())?;
+                    checkpoint.load_into(config, &LoadOptions::default(), device)?;
                 (Box::new(network), report)
             }
             (Self::Folder(folder, _), _) => {

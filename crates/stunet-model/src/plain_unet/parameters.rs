@@ -4,16 +4,17 @@ use super::{ConvBlock, PlainConvUNet, PlainConvUNetConfig, PlainDecoder, PlainEn
 use crate::block::{Conv, InstanceNorm};
 use crate::init::Initialiser;
 use crate::weights::Digest;
-use crate::{Initialisation, ModelError, ParameterKind, ParameterSource, ParameterSpec};
+use crate::{Initialisation, ModelError, ParameterKind, ParameterSource, ParameterSpec, Part};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::fmt::Display;
 
 impl PlainConvUNetConfig {
     /// A network with initial parameters; the same seed gives the same parameters.
     ///
     /// # Errors
     /// When the configuration describes no network.
-    pub fn init(
+    pub fn init_seeded(
         &self,
         initialisation: Initialisation,
         seed: u64,
@@ -72,8 +73,8 @@ impl PlainConvUNetConfig {
 
     pub(super) fn encoder_blocks(&self, stage: usize) -> Vec<BlockShape> {
         let input = if stage == 0 { self.in_channels } else { self.features[stage - 1] };
-        let path = format!("encoder.stages.{stage}");
-        self.blocks(&path, [input, self.features[stage]], self.kernels[stage], self.convs[stage])
+        let place = Place { path: format!("encoder.stages.{stage}"), part: Part::Encoder, stage };
+        self.blocks(&place, [input, self.features[stage]], self.convs[stage])
     }
 
     /// The stage of the encoder beside a stage of the decoder.
@@ -83,15 +84,16 @@ impl PlainConvUNetConfig {
 
     pub(super) fn decoder_blocks(&self, index: usize) -> Vec<BlockShape> {
         let stage = self.beside(index);
-        let (path, width) = (format!("decoder.stages.{index}"), self.features[stage]);
-        let convs = self.decoder_convs[index];
-        self.blocks(&path, [2 * width, width], self.kernels[stage], convs)
+        let place = Place { path: format!("decoder.stages.{index}"), part: Part::Decoder, stage };
+        let width = self.features[stage];
+        self.blocks(&place, [2 * width, width], self.decoder_convs[index])
     }
 
     pub(super) fn transpconv(&self, index: usize) -> ConvShape {
         let stage = self.beside(index);
+        let path = format!("decoder.transpconvs.{index}");
         ConvShape {
-            path: format!("decoder.transpconvs.{index}"),
+            place: Place { path, part: Part::Upsampling, stage },
             input: self.features[stage + 1],
             output: self.features[stage],
             kernel: self.strides[stage + 1],
@@ -101,9 +103,10 @@ impl PlainConvUNetConfig {
     }
 
     pub(super) fn seg_layer(&self, index: usize) -> ConvShape {
+        let (path, stage) = (format!("decoder.seg_layers.{index}"), self.beside(index));
         ConvShape {
-            path: format!("decoder.seg_layers.{index}"),
-            input: self.features[self.beside(index)],
+            place: Place { path, part: Part::Head, stage },
+            input: self.features[stage],
             output: self.num_classes,
             kernel: [1; 3],
             transposed: false,
@@ -111,20 +114,14 @@ impl PlainConvUNetConfig {
         }
     }
 
-    fn blocks(
-        &self,
-        path: &str,
-        [input, output]: [usize; 2],
-        kernel: [usize; 3],
-        count: usize,
-    ) -> Vec<BlockShape> {
+    fn blocks(&self, place: &Place, [input, output]: [usize; 2], count: usize) -> Vec<BlockShape> {
         let block = |index| BlockShape {
-            path: format!("{path}.{index}"),
+            place: place.below(index),
             conv: ConvShape {
-                path: format!("{path}.{index}.conv"),
+                place: place.below(format_args!("{index}.conv")),
                 input: if index == 0 { input } else { output },
                 output,
-                kernel,
+                kernel: self.kernels[place.stage],
                 transposed: false,
                 bias: self.conv_bias,
             },
@@ -133,9 +130,30 @@ impl PlainConvUNetConfig {
     }
 }
 
+/// Where parameters belong.
+#[derive(Clone)]
+struct Place {
+    path: String,
+    part: Part,
+    stage: usize,
+}
+
+impl Place {
+    fn below(&self, name: impl Display) -> Self {
+        Self { path: format!("{}.{name}", self.path), ..self.clone() }
+    }
+
+    fn spec(&self, leaf: &str, shape: Vec<usize>, kind: ParameterKind) -> ParameterSpec {
+        let Self { path, part, stage } = self;
+        let sees_image = path == "encoder.stages.0.0.conv" && kind == ParameterKind::ConvWeight;
+        let name = format!("{path}.{leaf}");
+        ParameterSpec { name, shape, kind, part: *part, stage: *stage, sees_image }
+    }
+}
+
 /// A convolution as the configuration describes it.
 pub(super) struct ConvShape {
-    path: String,
+    place: Place,
     pub input: usize,
     pub output: usize,
     pub kernel: [usize; 3],
@@ -151,14 +169,12 @@ impl ConvShape {
             true => vec![self.input, self.output, z, y, x],
             false => vec![self.output, self.input, z, y, x],
         };
-        let name = format!("{}.weight", self.path);
-        ParameterSpec { name, shape, kind: ParameterKind::ConvWeight }
+        self.place.spec("weight", shape, ParameterKind::ConvWeight)
     }
 
     fn bias(&self) -> ParameterSpec {
         let fan_in = self.input * self.kernel.iter().product::<usize>();
-        let kind = ParameterKind::ConvBias { fan_in };
-        ParameterSpec { name: format!("{}.bias", self.path), shape: vec![self.output], kind }
+        self.place.spec("bias", vec![self.output], ParameterKind::ConvBias { fan_in })
     }
 
     fn specs(&self) -> impl Iterator<Item = ParameterSpec> + use<> {
@@ -168,18 +184,15 @@ impl ConvShape {
 
 /// A convolution and its norm.
 pub(super) struct BlockShape {
-    path: String,
+    place: Place,
     pub conv: ConvShape,
 }
 
 impl BlockShape {
     fn norm(&self) -> [ParameterSpec; 2] {
-        [("weight", ParameterKind::NormWeight), ("bias", ParameterKind::NormBias)].map(
-            |(leaf, kind)| {
-                let name = format!("{}.norm.{leaf}", self.path);
-                ParameterSpec { name, shape: vec![self.conv.output], kind }
-            },
-        )
+        let norm = self.place.below("norm");
+        [("weight", ParameterKind::NormWeight), ("bias", ParameterKind::NormBias)]
+            .map(|(leaf, kind)| norm.spec(leaf, vec![self.conv.output], kind))
     }
 
     fn specs(&self) -> impl Iterator<Item = ParameterSpec> + use<> {
