@@ -18,6 +18,10 @@ golden *filter:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
+# The book, its links, and every command of README and book.
+book:
+    scripts/check-docs
+
 # Licences, advisories and sources of what we build from (needs cargo-deny).
 deny:
     cargo deny check

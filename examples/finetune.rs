@@ -1,4 +1,4 @@
-//! A trained network, a handful of cases, and a structure it has never heard of.
+//! Fine-tunes a trained network to a structure that it was not trained on, from a handful of cases.
 //!
 //! ```console
 //! cargo run --release --example finetune

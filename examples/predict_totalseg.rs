@@ -1,12 +1,12 @@
-//! A CT in, labelled structures out.
+//! Segments a CT and draws the result.
 //!
 //! ```console
 //! cargo run --release --example predict_totalseg -- --input CT.nii.gz --weights base_ep4k.model
 //! ```
 //!
-//! Without arguments a fresh phantom is segmented with the demo model of this repository
-//! (`examples/demo-model`), which is small, was trained on phantoms by `train_demo`, and knows
-//! nothing of real patients.
+//! Without arguments, a new phantom is segmented with the demo model of this repository
+//! (`examples/demo-model`), which is small, was trained on phantoms by `train_demo`, and has never
+//! seen a real patient.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,

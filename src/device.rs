@@ -1,8 +1,8 @@
-//! Which machine does the arithmetic: from the words of `--device` to a Burn [`Device`].
+//! The choice of a device: from the text of `--device` to a Burn [`Device`].
 //!
-//! Burn compiles in one backend per Cargo feature and takes the device at run time. *Compiled in*
-//! is not *usable*: a binary built with `cuda` also starts where there is no NVIDIA driver. This
-//! module is the only place that knows both, and the only one with `cfg(feature = "cuda")`.
+//! Burn compiles one backend per Cargo feature and takes the device at run time. A backend that is
+//! compiled in need not be usable: a binary built with `cuda` also starts on machines without an NVIDIA
+//! driver. Only this module deals with both, and only it has `cfg(feature = "cuda")`.
 //!
 //! ```
 //! let device = stunet::device::parse("cpu")?;

@@ -1,15 +1,15 @@
 //! STU-Net in pure Rust: scalable 3-D U-Nets for CT segmentation, with nnU-Net's pipeline around
 //! them, on [Burn](https://burn.dev).
 //!
-//! This package is the front door: it re-exports the crates of the house and adds [`device`], the
-//! choice of a machine to compute on. A tour from the ground floor up:
+//! This package re-exports the crates of the workspace and adds [`device`], the choice of a device to
+//! compute on. From the lowest layer up:
 //!
-//! * [`data`]: files, geometry, preprocessing and its inverse,
-//! * [`kernels`]: the operators of the network,
+//! * [`data`]: NIfTI files, geometry, plans, preprocessing and its inverse, augmentation,
+//! * [`kernels`]: the 3-D operators of the network,
 //! * [`model`]: the network, its weights, and the import of PyTorch checkpoints,
-//! * [`infer`]: sliding windows and export in bounded memory,
-//! * [`train`]: the loop,
-//! * [`device`]: `auto|cpu|cuda[:N]|…` to a Burn device,
+//! * [`infer`]: sliding-window prediction and export in bounded memory, evaluation,
+//! * [`train`]: losses, optimiser, training loop, checkpoints,
+//! * [`device`]: from `auto|cpu|cuda[:N]|…` to a Burn device,
 //! * [`burn`] and [`ndarray`]: the libraries whose tensors and arrays go in and out.
 //!
 //! ```
@@ -36,3 +36,12 @@ pub use stunet_kernels as kernels;
 pub use stunet_model as model;
 #[doc(inline)]
 pub use stunet_train as train;
+
+/// The Rust blocks of README and book compile.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/how-to/library.md")]
+    struct Library;
+}

@@ -28,7 +28,7 @@ TRAINER = "STUNetTrainer_custom"
 RUN = f"{TRAINER}__nnUNetPlans__{CONFIG}"
 # Its own network, in a training of few steps, and as many as find something.
 PLAIN_TRAINER, PLAIN_ITERATIONS = "nnUNetTrainer_short", 15
-EPOCHS, ITERATIONS = 2, 8
+EPOCHS, ITERATIONS = 2, 24
 # The trainer's width; enough updates that something is found, as background alone would show nothing.
 TINY = ["--width", "8,16,32,64,128,128", "--depth", "1", "--iterations", 4 * ITERATIONS, "--val-iterations", "2",
         "--device", "cpu", "-q"]

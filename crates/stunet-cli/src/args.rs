@@ -1,5 +1,7 @@
-//! What was typed. What it means is decided in [`crate::commands`].
+//! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
+#[cfg(test)]
+mod reference;
 mod train;
 
 pub use train::{ExportArgs, Recipe, TrainArgs, TrainPrecision};
@@ -14,7 +16,7 @@ use stunet::device::SYNTAX as DEVICES;
 #[command(
     name = "stunet",
     version,
-    about = "Segments medical volumes with STU-Net: a CT in, labels out, the voxels of the reference",
+    about = "Segments CT volumes with STU-Net; plans, trains and evaluates such networks as nnU-Net does",
     arg_required_else_help = true,
     max_term_width = 100
 )]
@@ -27,36 +29,36 @@ pub struct LowArgs {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum LowCommand {
-    /// Segment one case, or every case of a folder
+    /// Segment one case, or every case in a folder
     #[command(after_help = PREDICT_HELP)]
     Predict(PredictArgs),
-    /// Say what a network is and costs: parameters, multiply-adds, activation memory, stages
+    /// Print the parameters, multiply-adds, activation memory and stages of a network
     Info(InfoArgs),
-    /// Turn a PyTorch checkpoint or results folder into a model folder of this program
+    /// Convert a PyTorch checkpoint or an nnU-Net results folder to a model folder
     Convert(ConvertArgs),
-    /// List a model's label values and names
+    /// List the label values and label names of a model
     Labels(LabelsArgs),
-    /// List the devices: what this binary was built with, and what is usable here
+    /// List the backends in this binary and the devices that work on this machine
     Devices(DevicesArgs),
-    /// Check a training dataset and plan for it: spacing, patch, batch, pooling, folds
+    /// Check a raw dataset and plan its training: spacing, patch size, batch size, strides, folds
     #[command(after_help = PLAN_HELP)]
     Plan(PlanArgs),
     /// Train a network on a preprocessed dataset, from scratch or from pre-trained weights
     #[command(after_help = train::TRAIN_HELP)]
     Train(Box<TrainArgs>),
-    /// Write a training run's weights for others: a model folder, nnU-Net's .model or .pth
+    /// Export a training run as a model folder, or as a checkpoint for nnU-Net 1 or 2
     Export(ExportArgs),
-    /// Prepare the cases of a planned dataset for training
+    /// Preprocess the cases of a planned dataset for training
     #[command(after_help = PREPROCESS_HELP)]
     Preprocess(PreprocessArgs),
-    /// Hold predicted labelmaps against their references, and write nnU-Net's summary.json
+    /// Compare predicted labelmaps with reference labelmaps and write nnU-Net's summary.json
     #[command(after_help = EVALUATE_HELP)]
     Evaluate(EvaluateArgs),
 }
 
 const PLAN_HELP: &str = "\
 DATASET is a folder in nnU-Net's layout: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz.
-Every case is read and checked first; what is wrong is told case by case, and nothing is written then.
+Every case is read and checked first. If a check fails, every problem is listed and nothing is written.
 
 Examples:
   stunet plan nnUNet_raw/Dataset501_Liver
@@ -65,27 +67,27 @@ Examples:
 const PREDICT_HELP: &str = "\
 Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
-  stunet predict -i imagesTs -o labelsTs -m base_ep4k.model --disable-tta --mode fast
-  stunet predict -i imagesTs -o labelsTs -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
+  stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
+  stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
 const PREPROCESS_HELP: &str = "\
 DATASET is the raw dataset, or the folder that `stunet plan` made for it. Every case is checked first.
-Cases that are finished are kept, as long as neither their files nor the plans change: an interrupted
-run is continued by the same command. They go to IDENTIFIER_stunet beside the plans: nnU-Net's own folder,
-IDENTIFIER, is left alone.
+Finished cases are kept as long as neither their files nor the plans change, so the same command
+resumes an interrupted run. Cases are written to IDENTIFIER_stunet beside the plans; nnU-Net's own
+folder, IDENTIFIER, is not touched.
 
 Examples:
   stunet preprocess nnUNet_raw/Dataset501_Liver
-  stunet preprocess nnUNet_preprocessed/Dataset501_Liver 3d_lowres --num-workers 4 --memory 16";
+  stunet preprocess nnUNet_preprocessed/Dataset501_Liver 3d_fullres --num-workers 4 --memory 16";
 
 const EVALUATE_HELP: &str = "\
-What is compared: the labels or regions of a dataset.json (default: the one in PRED, or beside REF), or
-those of --labels. Scores that do not exist are written as NaN, as nnU-Net writes and reads them.
+The labels or regions to compare are those of a dataset.json (default: the one in PRED, or beside REF)
+or those given with --labels. Undefined scores are written as NaN, as nnU-Net writes and reads them.
 
 Examples:
   stunet evaluate labelsTs predicted --dataset-json nnUNet_raw/Dataset501_Liver/dataset.json
   stunet evaluate labelsTs predicted --labels 1 2 3 1,2,3 --ignore-label 4 --chill
-  stunet evaluate labels.nii.gz predicted.nii.gz --labels 1 2 3";
+  stunet evaluate labelsTs/liver_001.nii.gz predicted/liver_001.nii.gz --labels 1 2 3";
 
 /// `stunet predict`.
 #[derive(Debug, Args)]
@@ -94,87 +96,89 @@ pub struct PredictArgs {
     #[arg(short, long, value_name = "IN", num_args = 1.., required = true)]
     pub input: Vec<PathBuf>,
 
-    /// The labelmap to write (.nii, .nii.gz), or a folder for CASE.nii.gz
+    /// The labelmap to write (.nii, .nii.gz), or a folder that receives CASE.nii.gz
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
 
-    /// A `.model` file, a results folder (of nnU-Net v1 or v2, or of `stunet train`) or one of its
-    /// folds, or a model folder of this program
+    /// A `.model` file, a results folder of nnU-Net v1, nnU-Net v2 or `stunet train`, one fold of
+    /// such a folder, or a model folder made by `stunet convert` or `stunet export`
     #[arg(short, long, value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Folds to average: numbers, or `all` for the fold trained on all cases; default: every
-    /// numbered fold there is
+    /// Folds whose predictions are averaged: numbers, or `all` for the network trained on all cases
+    /// [default: every numbered fold in the folder]
     #[arg(short, long, value_name = "FOLD", num_args = 1..)]
     pub folds: Vec<String>,
 
-    /// Checkpoint of every fold, by its file name; default: the final one, else the best, else the
-    /// latest, if all folds have it
+    /// File name of the checkpoint to load from every fold [default: the final one, else the best,
+    /// else the latest that all folds have]
     #[arg(long, alias = "chk", value_name = "NAME")]
     pub checkpoint: Option<String>,
 
-    /// How the labels return to the image's own grid
+    /// How the prediction is resampled to the voxel grid of the input image
     #[arg(long, value_enum, default_value_t = Mode::Normal)]
     pub mode: Mode,
 
-    /// Distance of neighbouring windows, as a fraction of the window
+    /// Step between neighbouring sliding windows, as a fraction of the window size
     #[arg(long, value_name = "FRACTION", default_value_t = 0.5, value_parser = step_size)]
     pub step_size: f64,
 
-    /// Do not average over mirrored windows: eight times faster, a little less accurate
+    /// No test-time augmentation: predict each window once, not mirrored along all axes as well; up
+    /// to eight times faster, slightly less accurate
     #[arg(long)]
     pub disable_tta: bool,
 
-    /// Also write the class probabilities: CASE.zarr.zip, or nnU-Net's CASE.npz
+    /// Also write the class probabilities, as CASE.zarr.zip or as nnU-Net's CASE.npz
     #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "zarr")]
     pub save_probabilities: Option<Probabilities>,
 
-    /// Also write how sure each label is, 0 to 255, as confidence/CASE.nii.gz: the distance of the
-    /// best class to the second, or the entropy of all
+    /// Also write a confidence map with values from 0 to 255 as confidence/CASE.nii.gz, from the
+    /// margin between the two most probable classes or from the entropy of all classes
     #[arg(long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
     pub confidence: Option<Confidence>,
 
-    /// Memory of the program: what does not fit is predicted in parts, or refused before it begins;
-    /// a number with M or G (2G); default: what is free
+    /// Memory limit of the program, such as 800M or 2G. A case that does not fit is predicted in
+    /// tiles with the same labels, or rejected before the first window [default: free memory]
     #[arg(long, value_name = "BYTES", value_parser = byte_count)]
     pub max_memory: Option<u64>,
 
-    /// Memory of the device that sums of windows may take: within it, f32 sums stay there and only
-    /// final rows are read back; a number with M or G (8G); default: they are on the host
+    /// Device memory for the accumulators of the sliding window, such as 8G. Accumulators in f32 that
+    /// fit stay on the device, and only final rows are read back [default: accumulate on the host]
     #[arg(long, value_name = "BYTES", value_parser = byte_count)]
     pub device_memory: Option<u64>,
 
-    /// The implementation whose arithmetic to follow; default: the one that wrote the model
+    /// The nnU-Net version whose arithmetic to reproduce [default: the version that made the model]
     #[arg(long, value_enum, value_name = "VERSION")]
     pub reference: Option<Reference>,
 
-    /// Precision in which overlapping windows are summed; default: the reference's
+    /// Precision in which overlapping windows are summed [default: that of the nnU-Net version]
     #[arg(long, value_enum, value_name = "PRECISION")]
     pub accumulation: Option<Accumulation>,
 
-    /// Where to compute
+    /// Device to compute on
     #[arg(long, value_name = "DEVICE", default_value = "auto", help = device_help())]
     pub device: String,
 
-    /// Write outputs that exist already. Without it they are skipped if the same model, settings and
-    /// input made them, and left alone otherwise
+    /// Replace existing outputs. Without this option an existing output is skipped if the same
+    /// program, model, settings and input made it; otherwise the case fails and the file is kept
     #[arg(long)]
     pub overwrite: bool,
 
-    /// Take part I of N of the sorted cases of a folder: the I-th and every N-th after it; default:
-    /// what SLURM's array variables say, if there are any
+    /// Divide the sorted cases of a folder into N parts and predict one of them: case I and every
+    /// N-th case after it [default: read from SLURM's array variables, if set]
     #[arg(long, value_name = "N")]
     pub num_parts: Option<usize>,
 
-    /// Which part, from 0; default: SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX
+    /// Index of the part to predict, from 0 [default: SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX]
     #[arg(long, value_name = "I", requires = "num_parts")]
     pub part_id: Option<usize>,
 
-    /// Write a report of every case and a summary: seconds by stage, memory, voxels of every label
+    /// Write a JSON report with a summary and, per case, seconds by stage, memory, and voxels and
+    /// millilitres of every label
     #[arg(long, value_name = "REPORT")]
     pub json: Option<PathBuf>,
 
-    /// Print nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -182,45 +186,46 @@ pub struct PredictArgs {
 /// How probabilities are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Probabilities {
-    /// A Zarr array, written piece by piece
+    /// A Zarr array in a zip archive, written in chunks
     Zarr,
-    /// nnU-Net's array
+    /// A NumPy array, as nnU-Net writes it
     Npz,
 }
 
-/// How sure a label is.
+/// Measures of confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Confidence {
-    /// Probability of the best class less that of the second
+    /// Probability of the most probable class minus that of the second
     Margin,
-    /// One less the entropy over its largest value
+    /// One minus the entropy of all classes divided by its maximum
     Entropy,
 }
 
 /// `stunet info`.
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// A model in any of the forms that `predict` takes
+    /// A model in any form that `stunet predict --model` accepts
     #[arg(value_name = "MODEL", required_unless_present = "size", conflicts_with = "size")]
     pub model: Option<PathBuf>,
 
-    /// A published size instead of a model
+    /// Describe one of the published sizes instead of a model
     #[arg(long, value_enum)]
     pub size: Option<Size>,
 
-    /// Input channels of that size
+    /// Number of input channels, with --size
     #[arg(long, value_name = "N", default_value_t = 1, requires = "size")]
     pub channels: usize,
 
-    /// Classes of that size, background included
+    /// Number of classes including background, with --size
     #[arg(long, value_name = "N", default_value_t = 105, requires = "size")]
     pub classes: usize,
 
-    /// Input size to count for, z y x in voxels; default: the model's patch, or 128 128 128
+    /// Input size in voxels (z y x) for which the cost is computed [default: the model's patch size,
+    /// or 128 128 128]
     #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"])]
     pub patch: Option<Vec<usize>>,
 
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }
@@ -232,19 +237,19 @@ pub struct ConvertArgs {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// The folder to make; it must not exist, or be empty
+    /// The model folder to create; it must be new or empty
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
 
-    /// The fold to take
+    /// The fold to convert
     #[arg(short, long, value_name = "FOLD")]
     pub fold: Option<String>,
 
-    /// Its checkpoint, by its file name
+    /// File name of the checkpoint within the fold
     #[arg(long, alias = "chk", value_name = "NAME")]
     pub checkpoint: Option<String>,
 
-    /// Store the weights in half precision: half the size, rounded once
+    /// Store the weights in half precision (rounded): half the file size
     #[arg(long)]
     pub half: bool,
 }
@@ -252,11 +257,11 @@ pub struct ConvertArgs {
 /// `stunet labels`.
 #[derive(Debug, Args)]
 pub struct LabelsArgs {
-    /// A model in any of the forms that `predict` takes
+    /// A model in any form that `stunet predict --model` accepts
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
 
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }
@@ -264,7 +269,7 @@ pub struct LabelsArgs {
 /// `stunet devices`.
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }
@@ -272,40 +277,40 @@ pub struct DevicesArgs {
 /// `stunet plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The raw dataset
+    /// Folder of the raw dataset
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
-    /// The folder for the plan; default: nnUNet_preprocessed/DATASET beside nnUNet_raw, or beside
-    /// the dataset
+    /// Folder for the plans [default: nnUNet_preprocessed/DATASET beside nnUNet_raw, or beside the
+    /// dataset]
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
 
-    /// Whose rules, and whose files
+    /// The nnU-Net version whose planning rules and file formats are used
     #[arg(long, value_enum, value_name = "VERSION", default_value_t = Reference::V28)]
     pub rules: Reference,
 
-    /// Memory of the GPU to plan for, as the reference estimates it for its own networks
+    /// GPU memory to plan for, by nnU-Net's own estimate for its plain U-Net
     #[arg(long, value_name = "GB", default_value_t = 8.0, value_parser = above_zero)]
     pub memory: f64,
 
-    /// Spacing to work at instead of the rule's, z y x in mm
+    /// Target spacing in mm (z y x) instead of the planned one
     #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"], value_parser = above_zero)]
     pub spacing: Option<Vec<f64>>,
 
-    /// Name of the plans and of their file (v2)
+    /// Name of the plans and of their file (nnU-Net 2)
     #[arg(long, value_name = "NAME", default_value = "nnUNetPlans")]
     pub plans_name: String,
 
-    /// Take this dataset_fingerprint.json (v2), and do not read the volumes
+    /// Use this dataset_fingerprint.json (nnU-Net 2) instead of reading the volumes
     #[arg(long, value_name = "FILE")]
     pub fingerprint: Option<PathBuf>,
 
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing but errors
+    /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 }
@@ -313,49 +318,49 @@ pub struct PlanArgs {
 /// `stunet preprocess`.
 #[derive(Debug, Args)]
 pub struct PreprocessArgs {
-    /// The raw dataset, or the folder with its plans
+    /// Folder of the raw dataset, or the folder with its plans
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
-    /// Configuration of the plans
+    /// Configuration in the plans, such as 3d_fullres
     #[arg(value_name = "CONFIG", default_value = "3d_fullres")]
     pub configuration: String,
 
-    /// The folder with the plans, and for the cases; default: nnUNet_preprocessed/DATASET beside
-    /// nnUNet_raw, or beside the dataset
+    /// Folder that holds the plans and receives the cases [default: nnUNet_preprocessed/DATASET
+    /// beside nnUNet_raw, or beside the dataset]
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
 
-    /// The raw dataset, where DATASET is the folder with the plans; default: the same name in
-    /// nnUNet_raw beside nnUNet_preprocessed
+    /// Folder of the raw dataset, if DATASET is the folder with the plans [default: the same name in
+    /// nnUNet_raw beside nnUNet_preprocessed]
     #[arg(long, value_name = "FOLDER", conflicts_with = "output")]
     pub raw: Option<PathBuf>,
 
-    /// Name of the plans and of their file; default: nnUNetPlans, or else the plans of version 1
+    /// Name of the plans and of their file [default: nnUNetPlans, else the plans of nnU-Net 1]
     #[arg(long, value_name = "NAME")]
     pub plans: Option<String>,
 
-    /// Cases in work at a time; default: one per processor
+    /// Number of cases processed at the same time [default: one per processor]
     #[arg(short, long, alias = "np", value_name = "N", value_parser = at_least_one)]
     pub num_workers: Option<usize>,
 
-    /// Memory for the cases in work together; default: half of what is free
+    /// Memory for all cases processed at the same time [default: half of the free memory]
     #[arg(long, value_name = "GB", value_parser = above_zero)]
     pub memory: Option<f64>,
 
-    /// Prepare finished cases anew
+    /// Preprocess finished cases again
     #[arg(long)]
     pub redo: bool,
 
-    /// Do not read and check the whole dataset first; each case is checked when its turn comes
+    /// Skip the check of the whole dataset at the beginning; each case is checked when it is read
     #[arg(long)]
     pub no_check: bool,
 
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing but errors
+    /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 }
@@ -363,15 +368,15 @@ pub struct PreprocessArgs {
 /// `stunet evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// Folder of the labelmaps that are right, or one of them
+    /// Folder of the reference labelmaps, or one labelmap
     #[arg(value_name = "REF")]
     pub reference: PathBuf,
 
-    /// Folder of the labelmaps to judge, or one of them
+    /// Folder of the predicted labelmaps, or one labelmap
     #[arg(value_name = "PRED")]
     pub prediction: PathBuf,
 
-    /// The file to write; default: summary.json in PRED, where that is a folder
+    /// The file to write [default: summary.json in PRED, if PRED is a folder]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -379,32 +384,32 @@ pub struct EvaluateArgs {
     #[arg(long, alias = "djfile", value_name = "FILE", conflicts_with = "labels")]
     pub dataset_json: Option<PathBuf>,
 
-    /// plans.json of the model (nnU-Net's -pfile); nothing is taken from it, but it is checked that
-    /// its labels mean what they usually mean
+    /// plans.json of the model (nnU-Net's -pfile); used only to check that the plans name nnU-Net's
+    /// standard label manager
     #[arg(long, alias = "pfile", value_name = "FILE")]
     pub plans: Option<PathBuf>,
 
-    /// Labels (3) and regions (1,2,3) to compare
+    /// Labels (such as 3) and regions (such as 1,2,3) to compare
     #[arg(short, long, value_name = "CLASS", num_args = 1..)]
     pub labels: Vec<String>,
 
-    /// Voxels of this value in the reference do not count
+    /// Exclude voxels that have this value in the reference
     #[arg(long, value_name = "VALUE", requires = "labels")]
     pub ignore_label: Option<u16>,
 
-    /// References without a prediction are left out, not an error
+    /// Skip references that have no prediction instead of stopping with an error
     #[arg(long)]
     pub chill: bool,
 
-    /// Whose layout to write
+    /// The nnU-Net version whose summary.json layout is written
     #[arg(long, value_enum, value_name = "VERSION", default_value_t = Layout::V2)]
     pub layout: Layout,
 
-    /// Cases read at a time; default: one per processor
+    /// Number of cases read at the same time [default: one per processor]
     #[arg(short, long, alias = "np", value_name = "N", value_parser = at_least_one)]
     pub num_threads: Option<usize>,
 
-    /// Print nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -421,11 +426,11 @@ pub enum Layout {
 /// nnU-Net's modes of export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Resample the probabilities, then take the largest
+    /// Resample the probabilities, then take the most probable class
     Normal,
-    /// Take the largest, then resample the labels smoothly
+    /// Take the most probable class, then resample the labels by linear interpolation
     Fast,
-    /// Take the largest, then resample the labels to the nearest
+    /// Take the most probable class, then resample the labels by nearest neighbour
     Fastest,
 }
 
@@ -457,23 +462,23 @@ pub enum Size {
     /// 14.6 million parameters
     #[value(aliases = ["S", "s"])]
     Small,
-    /// 58 million
+    /// 58 million parameters
     #[value(aliases = ["B", "b"])]
     Base,
-    /// 440 million
+    /// 440 million parameters
     #[value(aliases = ["L", "l"])]
     Large,
-    /// 1457 million
+    /// 1457 million parameters
     #[value(aliases = ["H", "h"])]
     Huge,
 }
 
 fn device_help() -> String {
-    format!("Where to compute: {DEVICES}")
+    format!("Device to compute on: {DEVICES}")
 }
 
 fn devices_help() -> String {
-    format!("{}; several GPUs, such as cuda:0,cuda:1, share every batch", device_help())
+    format!("{}; a list such as cuda:0,cuda:1 divides every batch among the devices", device_help())
 }
 
 /// A number of bytes: `2G`, `512M`, `1.5G`, `3000000000`; powers of 1000, as in `--memory`.
@@ -509,7 +514,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// How nnU-Net spells some options; clap knows one-letter words and `--words` only.
+/// nnU-Net's options of one dash and several letters, which clap does not support.
 const SPELLINGS: [(&str, &str); 5] = [
     ("-chk", "--checkpoint"),
     ("-djfile", "--dataset-json"),

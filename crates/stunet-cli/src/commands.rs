@@ -1,4 +1,4 @@
-//! One file per subcommand: what its arguments mean, and the calls that do it.
+//! One file per subcommand: from its options to calls of the libraries.
 
 pub mod convert;
 pub mod devices;

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks the work to stop, the second ends the program.
+//! Ctrl-C and SIGTERM: the first one stops after the current unit of work, the second ends the program.
 
 use crate::output;
 use std::ops::ControlFlow;
@@ -23,7 +23,9 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
             // On a thread of its own: where nobody reads, it may wait, and the second Ctrl-C is to
             // be heard all the same. No thread, no word.
             let say = move || {
-                output::complain(&format!("stopping after this {unit}; again to stop at once"));
+                output::complain(&format!(
+                    "stopping after this {unit}; press Ctrl-C again to stop at once"
+                ));
             };
             let _ = std::thread::Builder::new().spawn(say);
         }

@@ -1,4 +1,4 @@
-//! What the machine has to give.
+//! Free memory of the machine, and the memory of this process.
 
 use std::fs;
 use std::path::Path;

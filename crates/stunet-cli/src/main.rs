@@ -1,9 +1,11 @@
-//! The `stunet` binary: parse, call the libraries, print.
+//! The `stunet` binary: parses the command line, calls the libraries, prints.
 //!
-//! [`args`] is what was typed, [`commands`] what it means. Nothing else lives here but manners:
-//! one line per error, no backtraces, a Ctrl-C that leaves nothing half-written.
+//! [`args`] describes the options, [`commands`] carries them out. The other modules hold what all
+//! commands share: errors of one line without backtraces, interruption that leaves no incomplete file,
+//! checks of inputs and outputs, reports.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+mod allocator;
 mod args;
 mod commands;
 mod failure;
@@ -24,6 +26,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{LowArgs, LowCommand};
+
+#[global_allocator]
+static ALLOCATOR: allocator::OneLine = allocator::OneLine;
 
 fn main() -> ExitCode {
     failure::quiet_panics();

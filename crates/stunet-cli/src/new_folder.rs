@@ -1,4 +1,4 @@
-//! A folder for a new model: empty, or what a killed run of this program left unfinished.
+//! The folder of a new model: it must be new, empty, or an incomplete one that a killed run left.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read;

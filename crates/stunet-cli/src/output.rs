@@ -1,15 +1,16 @@
-//! The one room that writes to the terminal.
+//! The only module that writes to the terminal.
 //!
-//! Text from outside (names, arguments, contents of files) may hold characters that steer a terminal:
-//! they are shown, not sent. Standard output ends quietly when its reader does, as in
-//! `stunet labels M | head -1`; a message that cannot be written to standard error is dropped, and
-//! the work goes on.
+//! Text from outside (names, arguments, contents of files) may contain control characters, which are
+//! escaped. If the reader of standard output closes the pipe, as in `stunet labels M | head -1`, that is
+//! no error. A message that cannot be written to standard error is dropped, and the work continues.
 
 #![allow(clippy::disallowed_methods, reason = "the one place where the binary writes to them")]
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
+
+pub use stunet::data::error::size_text as bytes;
 
 /// `text` with every character that steers a terminal or turns the direction of writing as its
 /// escape in JSON, such as `\u001b`.
@@ -119,17 +120,6 @@ pub fn grouped(count: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Bytes in the unit that suits them.
-pub fn bytes(count: u64) -> String {
-    let count = count as f64;
-    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
-        if count >= size {
-            return format!("{:.1} {unit}", count / size);
-        }
-    }
-    format!("{count} B")
 }
 
 /// A time in the unit that suits it.

@@ -1,4 +1,4 @@
-//! Which of the cases are this program's: as told, or as the scheduler that started it says.
+//! Which part of the cases this process predicts: from the options, or from a scheduler's variables.
 
 use anyhow::{Context, bail, ensure};
 
@@ -36,7 +36,7 @@ const SLURM_COUNT: &str = "SLURM_ARRAY_TASK_COUNT";
 const SLURM_FIRST: &str = "SLURM_ARRAY_TASK_MIN";
 const SLURM_STEP: &str = "SLURM_ARRAY_TASK_STEP";
 const KUBERNETES_INDEX: &str = "JOB_COMPLETION_INDEX";
-/// Not set by Kubernetes: the manifest in `docs/scale-out.md` does.
+/// Kubernetes does not set it; the manifest in `docs/how-to/scale-out.md` does.
 const KUBERNETES_COUNT: &str = "JOB_COMPLETIONS";
 
 impl Environment {

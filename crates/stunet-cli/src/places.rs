@@ -1,7 +1,7 @@
 //! No output of a command is one of its inputs, and no two outputs are one file.
 //!
-//! Held before anything is written, whatever the files are called: through links, and on file systems
-//! that do not tell capitals from small letters.
+//! Checked before anything is written, also through links, and for file systems that do not
+//! distinguish capital from small letters.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A planned dataset: its plans, read in one way by whoever prepares cases and whoever trains on them.
+//! A planned dataset: its plans, read in the same way for preprocessing and for training.
 
 use std::path::{Path, PathBuf};
 

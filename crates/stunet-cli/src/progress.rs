@@ -1,4 +1,4 @@
-//! The bar on the terminal. Where there is none, or under `--quiet`, it draws nothing.
+//! The progress bar. Without a terminal, or with `--quiet`, it draws nothing.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `--json`: what was done to every case, for other programs.
+//! The report of `--json`: the result of every case, for other programs.
 
 use std::path::{Path, PathBuf};
 

@@ -158,7 +158,10 @@ fn interrupted_it_saves_says_130_and_goes_on_to_the_same_bits() {
     assert!(killed.success());
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.starts_with("stopped; go on with --continue")), "{rest:?}");
+    assert!(
+        rest.iter().any(|line| line.starts_with("stopped; resume with --continue")),
+        "{rest:?}"
+    );
     let checkpoint = TrainingCheckpoint::open(&fold(&results).join(LATEST)).unwrap();
     assert!(checkpoint.state().progress.epoch < 8);
     // Settings come from the checkpoint; the run is the only one.
@@ -240,13 +243,13 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
 
     let before = scene.contents();
     let output = run(&mut train(&scene, &results, &["--continue"]));
-    assert!(said(&output).0.contains("validated before"));
+    assert!(said(&output).0.contains("already validated"));
     assert_eq!(scene.contents(), before);
     // Nor is the raw dataset needed for that.
     let raw = scene.path("nnUNet_raw");
     fs::rename(&raw, scene.path("elsewhere")).unwrap();
     let output = run(&mut train(&scene, &results, &["--continue"]));
-    assert!(said(&output).0.contains("validated before"));
+    assert!(said(&output).0.contains("already validated"));
     fs::rename(scene.path("elsewhere"), &raw).unwrap();
 
     // A prediction of another making is made anew, and the summary with it.

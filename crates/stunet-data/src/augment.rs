@@ -1,4 +1,4 @@
-//! From a crop of a case to a training patch: chance apart from action.
+//! Augmentation of training patches: random parameters are drawn first, then applied deterministically.
 //!
 //! [`Augmentation::sample`] draws [`Params`]; [`Augmentation::apply`] carries them out and is a pure
 //! function. Two recipes: [`Augmentation::v1`], with which the published models were trained, and

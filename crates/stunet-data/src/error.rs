@@ -188,7 +188,7 @@ pub enum DataError {
     },
     /// Training cases cannot be used; each problem names its case.
     #[error("{} problem(s) in the training cases, the first: {}", .0.len(), .0[0])]
-    BadCases(Vec<crate::dataset::Problem>),
+    BadCases(Vec<Problem>),
     /// The labels of all cases are background.
     #[error("no foreground: every label of every case is 0")]
     NoForeground,
@@ -202,8 +202,8 @@ pub enum DataError {
     },
     /// A case that needs more memory than there is.
     #[error(
-        "memory: this case needs about {:.2} GB, allowed are {:.2} GB",
-        *needed as f64 / 1e9, *allowed as f64 / 1e9
+        "memory: this case needs about {}, allowed are {}",
+        size_text(*needed), size_text(*allowed)
     )]
     Memory {
         /// Bytes, by estimate.
@@ -275,6 +275,21 @@ pub enum DataError {
     Json(#[from] serde_json::Error),
 }
 
+/// Something that is wrong with one case.
+#[derive(Debug)]
+pub struct Problem {
+    /// Name of the case.
+    pub case: String,
+    /// What is wrong, and with which file.
+    pub error: DataError,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "case {}: {}", self.case, self.error)
+    }
+}
+
 impl DataError {
     /// The same error, with the file it happened in (kept if one is named already).
     #[must_use]
@@ -324,6 +339,17 @@ impl DataError {
 }
 
 /// Shorthand for [`DataError::Invalid`].
+/// A number of bytes in the unit that suits it, such as `1.5 GB`.
+pub fn size_text(bytes: u64) -> String {
+    let count = bytes as f64;
+    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
+        if count >= size {
+            return format!("{:.1} {unit}", count / size);
+        }
+    }
+    format!("{count} B")
+}
+
 pub(crate) fn invalid(
     file: &'static str,
     key: impl Into<String>,

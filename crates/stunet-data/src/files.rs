@@ -1,4 +1,4 @@
-//! The one room that reads small files and writes results.
+//! The only module of this crate that reads small files and writes results.
 //!
 //! * [`read_json`] reads what Python writes (NaN, a byte order mark), within a bound of memory.
 //! * [`write()`] and [`save_json`] make files that appear whole or not at all.

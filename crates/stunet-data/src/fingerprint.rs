@@ -1,4 +1,4 @@
-//! What planning has to know of a dataset: sizes, spacings, and the intensities of its foreground.
+//! What planning needs to know of a dataset: sizes, spacings, and the intensities of its foreground.
 
 mod json;
 pub(crate) mod statistics;

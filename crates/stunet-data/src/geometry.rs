@@ -1,4 +1,4 @@
-//! Where the voxels lie: the only file, beside the readers, that says x, y, z.
+//! The voxel grid in space: the only file, besides the readers, that uses the order x, y, z.
 
 mod turn;
 

@@ -1,10 +1,10 @@
-//! Medical volumes for STU-Net: files, geometry, and nnU-Net's preprocessing with its way back.
+//! Medical volumes for STU-Net: files, geometry, and nnU-Net's preprocessing with its inverse.
 //!
-//! The ground floor of the house: no tensors and no networks, only arrays `[C, Z, Y, X]` and
-//! millimetres `[z, y, x]`.
+//! The lowest layer of the workspace. It has no tensors and no networks, only arrays `[C, Z, Y, X]` and
+//! spacings `[z, y, x]` in mm.
 //!
 //! 1. [`nifti`] reads an [`image::Image`]: voxels on a [`geometry::Geometry`].
-//! 2. [`plans::Plans`] say what a model wants to see; [`dataset`] and [`labels::LabelSet`] say
+//! 2. [`plans::Plans`] describe the input of a model; [`dataset`] and [`labels::LabelSet`] say
 //!    which files make a case and what label values mean.
 //! 3. [`preprocess::preprocess`] crops, transposes, resamples and normalises, in the order of the
 //!    implementation the model was trained with, and returns a [`preprocess::Trace`].

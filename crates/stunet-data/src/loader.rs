@@ -1,4 +1,4 @@
-//! Batches of training patches: drawn, cut and augmented on threads, in order, reproducibly.
+//! Batches of training patches: sampled, extracted and augmented on threads, in order, reproducibly.
 //!
 //! [`batch`] is the whole truth: batch `k` is a pure function of the cases, the configuration and
 //! `k`. [`Loader`] computes the same batches ahead of time.
@@ -50,7 +50,7 @@ pub struct LoaderConfig {
     pub target_scales: Vec<[f64; 3]>,
     /// Share of a batch that must show foreground.
     pub oversample_foreground: f64,
-    /// Everything random hangs on it.
+    /// Seed of every random choice.
     pub seed: u64,
     /// Threads of a [`Loader`]; without influence on the result.
     pub num_threads: usize,

@@ -1,4 +1,4 @@
-//! NumPy's legacy `RandomState`, bit for bit: nnU-Net's folds and samples hang on it.
+//! NumPy's legacy `RandomState`, bit for bit: nnU-Net's folds and samples depend on it.
 //!
 //! Only what the reference draws is here. Everything of our own that is random has a ChaCha stream
 //! instead.

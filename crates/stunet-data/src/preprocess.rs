@@ -1,4 +1,4 @@
-//! From a file's voxels to the network's: the recipe, and the receipt to undo it.
+//! Preprocessing: from a file's voxels to the network's input, and the trace that undoes it.
 //!
 //! nnU-Net 1 crops, transposes, resamples, then normalises; nnU-Net 2 transposes, crops, normalises,
 //! then resamples. The plans say which.

@@ -1,4 +1,4 @@
-//! What training patches are cut from, and where they are cut.
+//! Training cases, and where patches are extracted from them.
 //!
 //! A [`TrainingCase`] is a preprocessed volume with its labels and with the voxels of every class
 //! that were drawn once, when it was preprocessed ([`class_locations`]). [`PatchSampler`] draws the

@@ -1,20 +1,21 @@
-//! Wide registers where the processor has them, and half precision inside such loops.
+//! Loops that are also compiled for AVX2, and half-precision conversions inside such loops.
 
 use half::f16;
 
 /// What [`wide`] runs.
 ///
 /// [`run`](Self::run) must be `#[inline(always)]`, as must what it calls: what is not inlined is not
-/// compiled anew. That is why this is no closure, which is inlined or not as the compiler likes.
+/// compiled for the other instruction set. A closure would not do, because the compiler decides whether it
+/// is inlined.
 pub trait Work {
-    /// What comes of it.
+    /// Result type.
     type Output;
 
-    /// Does it.
+    /// Runs the computation.
     fn run(self) -> Self::Output;
 }
 
-/// Runs `work` compiled for AVX2 where there is such a processor, as it is elsewhere.
+/// Runs `work`, compiled for AVX2 if the processor supports it, else for the default target.
 ///
 /// The same operations are done in the same order, and none are contracted: results are equal bit
 /// by bit.

@@ -1,4 +1,4 @@
-//! Sums that stay on the device: a band of planes, as deep as a window, over all rows of a tile.
+//! Accumulators that stay on the device: a band of planes, as deep as a window, over all rows of a tile.
 //!
 //! On a GPU the logits of a window (880 MB of a published network) take longer to read back than to
 //! compute. Here every window is averaged over its mirrored passes, weighted and added where the

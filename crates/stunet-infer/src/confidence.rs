@@ -1,4 +1,4 @@
-//! How sure a label is: the distance of its class to the next, or the entropy of all.
+//! Confidence of each label: the margin to the second most probable class, or the entropy of all.
 //!
 //! Both come from the values a label is decided on, at the image's resolution, and cost a pass over
 //! a row that is in the cache.

@@ -1,4 +1,4 @@
-//! What a prediction will hold, decided before its first window: in one go, or tile after tile.
+//! The memory plan of a prediction, made before its first window: in one pass, or tile by tile.
 //!
 //! The sums of overlapping windows are what grows with a volume. They are held along the front of
 //! the windows only (see [`crate::slab`]); where even that is more than is allowed, each plane is

@@ -80,7 +80,7 @@ pub trait Network: Any + Send + Sync {
         None
     }
 
-    /// The same network for those who leave its values where it computes them, if it can.
+    /// A view of the network whose values stay on the device; `None` if unsupported.
     fn resident(&self) -> Option<&dyn Resident> {
         None
     }

@@ -63,7 +63,7 @@ pub struct PredictOptions {
     /// Bytes of host memory the prediction may take, beside what is held when it begins: the
     /// preprocessed volume counts, the model and the image do not.
     pub memory_bytes: Option<u64>,
-    /// Whether the network computes in memory of its own, which does not count.
+    /// True for GPUs: activations are in device memory and do not count against `memory_bytes`.
     pub own_memory: bool,
     /// Bytes of the device's memory that sums may take; within it, f32 sums stay there. How much a
     /// device has free cannot be asked of every backend, so 0 keeps them on the host.

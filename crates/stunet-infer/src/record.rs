@@ -1,4 +1,4 @@
-//! What made an output: written into it, and read when it is there already.
+//! The record of what made an output: written into the output, and compared if the output exists.
 //!
 //! A labelmap says in a comment of its NIfTI header, and a file of probabilities in the comment of its
 //! zip archive, which program, model, settings and input it came from. So an output is taken for

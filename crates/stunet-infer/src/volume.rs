@@ -1,4 +1,4 @@
-//! A preprocessed volume that gives up its planes behind the windows.
+//! A preprocessed volume that frees its planes behind the windows.
 
 use ndarray::{Array3, Array4, ArrayView4, ArrayViewMut4, CowArray, Ix3, s};
 use std::ops::Range;

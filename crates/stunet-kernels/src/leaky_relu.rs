@@ -1,4 +1,4 @@
-//! The activation.
+//! The activation: leaky ReLU.
 
 pub(crate) mod reference;
 

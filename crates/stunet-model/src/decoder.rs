@@ -1,4 +1,4 @@
-//! The expanding half.
+//! The decoder: the expanding half of the U-Net.
 
 use crate::block::{Conv, ConvConfig, ResidualBlock, forward_stage, init_stage};
 use crate::{NUM_UPSAMPLINGS, StuNetConfig};

@@ -1,4 +1,4 @@
-//! The contracting half.
+//! The encoder: the contracting half of the U-Net.
 
 use crate::block::{ResidualBlock, forward_stage, init_stage};
 use crate::parameter::fill;

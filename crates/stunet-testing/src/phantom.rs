@@ -1,4 +1,4 @@
-//! A procedural CT of the torso: a scan that may be given away, and its true labels.
+//! A procedural CT of the torso that can be redistributed, and its true labels.
 //!
 //! Organs are solids with a distance to their surface (`shape`), placed as in a body
 //! (`anatomy`), filled with what tissues show with and without contrast medium (`tissue`), bent and
@@ -17,6 +17,7 @@
 mod anatomy;
 mod dataset;
 mod noise;
+mod point;
 mod pose;
 mod render;
 mod shape;

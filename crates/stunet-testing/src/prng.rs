@@ -86,6 +86,11 @@ pub fn parameter(
     }
 }
 
+/// SHA-256 of some bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Hash of a state dict: each key's UTF-8 bytes followed by its values in little endian.
 #[derive(Default)]
 pub struct StateHash(Sha256);

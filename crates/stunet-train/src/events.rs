@@ -1,4 +1,4 @@
-//! What a run tells whoever started it: callers print, draw and stop.
+//! Events of a training run, for callers that print, plot or stop it.
 
 use crate::history::EpochRecord;
 use std::path::Path;

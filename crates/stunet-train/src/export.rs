@@ -1,4 +1,4 @@
-//! Trained weights for others: our model folder, and nnU-Net's checkpoints.
+//! Export of trained weights: model folders, and checkpoints for nnU-Net.
 
 mod as_trained;
 mod nnunet;

@@ -1,4 +1,4 @@
-//! The loop, in the order of a methods section.
+//! The training loop.
 
 mod clock;
 mod recorder;

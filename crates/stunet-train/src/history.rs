@@ -1,4 +1,4 @@
-//! Where a run stands and what it has been through: all of it that is no tensor.
+//! Progress and history of a run: its state except for tensors.
 
 use crate::events::Step;
 use crate::exact;

@@ -1,4 +1,4 @@
-//! The run's log: JSON lines, one for every event worth keeping.
+//! The log of a run: JSON lines, one per epoch or event.
 
 use crate::error::{Result, TrainError};
 use serde::Serialize;

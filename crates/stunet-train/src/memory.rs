@@ -1,4 +1,4 @@
-//! What a run will hold, decided before it begins.
+//! Estimate of the memory that a run needs, made before it starts.
 //!
 //! The estimate follows what the step keeps: for the backward pass every convolution its input and
 //! every norm its own, the logits of all scales three times in the loss, a few volumes of the finest

@@ -1,4 +1,4 @@
-//! Activation checkpointing by stage: memory for time.
+//! Activation checkpointing by stage: less memory for more time.
 //!
 //! Autodiff keeps what every operator of the network needs for its backward. Here the forward pass
 //! runs without autodiff and keeps the output of each stage alone; the backward pass then takes the
@@ -235,6 +235,7 @@ mod tests {
 
     /// Difference in L2 over all parameters, relative to the gradient's.
     fn distance(found: &[f64], expected: &[f64]) -> f64 {
+        assert_eq!(found.len(), expected.len());
         let (mut squares, mut norm) = (0.0, 0.0);
         for (a, b) in found.iter().zip(expected) {
             if !(a.is_nan() && b.is_nan()) {

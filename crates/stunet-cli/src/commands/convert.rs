@@ -1,4 +1,4 @@
-//! `stunet convert`: a PyTorch checkpoint becomes a model folder.
+//! `stunet convert`: from a PyTorch checkpoint to a model folder.
 
 use stunet::infer::{Model, OpenOptions};
 use stunet::model::weights::folder::Precision;

@@ -1,4 +1,4 @@
-//! `stunet devices`: what this binary was built with, and what is usable here.
+//! `stunet devices`: the backends in this binary and the devices that work on this machine.
 
 use serde_json::{Value, json};
 use stunet::device::{self, Backend, BackendStatus};

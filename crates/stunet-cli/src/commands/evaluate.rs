@@ -1,4 +1,4 @@
-//! `stunet evaluate`: labelmaps against their references.
+//! `stunet evaluate`: scores of predicted labelmaps against reference labelmaps.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

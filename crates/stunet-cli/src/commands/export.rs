@@ -1,4 +1,4 @@
-//! `stunet export`: a training run's weights for others.
+//! `stunet export`: from a training run to a model folder or a checkpoint for nnU-Net.
 
 use std::path::{Path, PathBuf};
 

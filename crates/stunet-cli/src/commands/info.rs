@@ -1,4 +1,4 @@
-//! `stunet info`: what a network is and costs.
+//! `stunet info`: parameters, cost and stages of a network.
 
 use anyhow::Context;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! `stunet preprocess`: the cases of a planned dataset, ready for training.
+//! `stunet preprocess`: preprocesses the cases of a planned dataset for training.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! `stunet train`: from prepared cases to a model.
+//! `stunet train`: from preprocessed cases to a model.
 
 mod dataset;
 mod memory;
@@ -88,7 +88,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     told?;
     if !state.is_complete(&config) {
         let at = fold.path.join(LATEST);
-        say(args, &format!("stopped; go on with --continue: {}", at.display()))?;
+        say(args, &format!("stopped; resume with --continue: {}", at.display()))?;
         return Err(Interrupted.into());
     }
     drop(state);

@@ -114,6 +114,17 @@ pub fn stunet<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output
     Command::new(STUNET).args(arguments).output().unwrap()
 }
 
+/// Asserts that `output` is a failure told in one line with all of `words`.
+pub fn assert_one_line(output: &Output, words: &[&str]) {
+    let (_, stderr) = said(output);
+    assert!(!output.status.success(), "succeeded: {stderr}");
+    assert!(output.status.code().is_some(), "killed: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "no {word:?} in: {stderr}");
+    }
+}
+
 /// The arguments of a prediction without mirroring on the processor.
 pub fn predict_arguments(input: &Path, output: &Path, model: &Path) -> Vec<String> {
     let text = |path: &Path| path.to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! `dataset.json` of one nnU-Net for the other.
+//! Converts `dataset.json` between the forms of nnU-Net 1 and 2.
 
 use super::{DatasetInfo, RawDataset};
 use crate::error::{Result, invalid};

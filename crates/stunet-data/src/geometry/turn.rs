@@ -1,4 +1,4 @@
-//! Axes that a reader turned before anything else saw them, and the way back.
+//! The reorientation of axes that a reader has applied, and its inverse.
 
 use crate::error::{DataError, Result, invalid};
 use ndarray::{ArrayBase, Axis, Ix3, RawData};

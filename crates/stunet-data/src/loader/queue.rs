@@ -1,4 +1,4 @@
-//! Threads that work ahead, and the order restored.
+//! Worker threads that prepare batches in advance; batches are delivered in order.
 
 use super::{LoaderConfig, TrainingBatch, TrainingPatch, patch};
 use crate::error::{DataError, Result};

@@ -1,4 +1,4 @@
-//! A header's grid as nibabel sees it, and the turn to RAS.
+//! A header's grid as nibabel sees it, and its reorientation to RAS.
 //!
 //! # Source
 //! nibabel 5.3, `nifti1.py` (`get_best_affine`: the sform where it has a code, else the qform, else

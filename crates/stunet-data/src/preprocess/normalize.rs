@@ -6,7 +6,7 @@ use crate::simd::{Work, wide};
 use ndarray::{Array3, ArrayView3};
 use rayon::prelude::*;
 
-/// A normalisation that looks at one voxel at a time and does not fall: `(clip(v) - sub) / div`.
+/// A pointwise, monotonically non-decreasing normalisation: `(clip(v) - sub) / div`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct PointMap {
     clip: Option<(f32, f32)>,

@@ -120,7 +120,7 @@ pub fn resize_separately<T: Voxel>(
     resize_mapped(input, shape, order, separate_axis, T::to_f64)
 }
 
-/// As [`resize_separately`], of the values that `map` makes of the voxels; `map` does not fall.
+/// As [`resize_separately`], of `map` applied to the voxels; `map` is monotonically non-decreasing.
 pub(crate) fn resize_mapped<T: Voxel>(
     input: ArrayView3<'_, T>,
     shape: [usize; 3],
@@ -182,7 +182,8 @@ pub(crate) fn owned<T: Copy>(input: ArrayView3<'_, T>) -> Array3<T> {
     input.as_standard_layout().into_owned()
 }
 
-/// Smallest and largest value; `map` does not fall, so that it need not see every voxel.
+/// Smallest and largest value of `map`, which is monotonically non-decreasing, so that it is applied
+/// to the smallest and largest voxel only.
 fn range<T: Voxel>(input: ArrayView3<'_, T>, map: impl Fn(T) -> f64 + Copy + Sync) -> (f64, f64) {
     let none: Option<(T, T)> = None;
     let join = |a: Option<(T, T)>, b: Option<(T, T)>| match (a, b) {

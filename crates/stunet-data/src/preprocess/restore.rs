@@ -1,4 +1,4 @@
-//! The receipt of preprocessing, and the way back to the file's grid.
+//! The trace of preprocessing, and the way back to the file's grid.
 
 use super::crop::BoundingBox;
 use super::resample::{AxisTaps, LabelRule, resize_labels};

@@ -1,4 +1,4 @@
-//! Where patches are cut, with foreground oversampling.
+//! Where patches are extracted, with foreground oversampling.
 
 use super::{ANNOTATED, ClassLocations};
 use rand::{Rng, RngExt};
@@ -18,7 +18,7 @@ pub fn is_forced(sample: usize, batch_size: usize, share: f64) -> bool {
     sample as f64 >= free
 }
 
-/// The lower corner of a crop in a case; the crop may stick out on any side.
+/// The lower corner of a crop in a case; the crop may extend past the case on any side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// First voxel, `[z, y, x]`, in voxels of the case.
@@ -31,9 +31,8 @@ pub struct Placement {
 ///
 /// A free crop lies anywhere within the case and the margin by which it is larger than the patch
 /// that is later cut from its middle, so that patches reach every border. A forced crop is centred
-/// on a drawn voxel of a drawn class; below it is held to the same bound, above it may stick out, as
-/// in the reference. Where an ignore label makes whole regions worthless, free crops are centred on
-/// an annotated voxel.
+/// on a random voxel of a random class. It is clamped at the lower edge and may extend past the upper
+/// edge, as in the reference. If there is an ignore label, free crops are centred on an annotated voxel.
 ///
 /// # Source
 /// `DataLoader3D.generate_train_batch` of nnU-Net 1.7.1, `nnUNetDataLoader.get_bbox` of 2.8.1.

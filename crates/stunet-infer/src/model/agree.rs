@@ -1,4 +1,4 @@
-//! Where a results folder's `plans.json` and `dataset.json` meet those that its checkpoints carry.
+//! Compares a results folder's `plans.json` and `dataset.json` with those stored in its checkpoints.
 
 use crate::error::InferError;
 use serde_json::Value;

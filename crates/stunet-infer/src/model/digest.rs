@@ -1,4 +1,4 @@
-//! All that decides what a model predicts, in one number.
+//! A digest of everything that a model's predictions depend on.
 
 use super::description::Description;
 use crate::network::{Network, Outputs};

@@ -7,7 +7,6 @@ use crate::weights::Digest;
 use crate::{Initialisation, ModelError, ParameterKind, ParameterSource, ParameterSpec, Part};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use std::fmt::Display;
 
 impl PlainConvUNetConfig {
     /// A network with initial parameters; the same seed gives the same parameters.
@@ -73,8 +72,9 @@ impl PlainConvUNetConfig {
 
     pub(super) fn encoder_blocks(&self, stage: usize) -> Vec<BlockShape> {
         let input = if stage == 0 { self.in_channels } else { self.features[stage - 1] };
-        let place = Place { path: format!("encoder.stages.{stage}"), part: Part::Encoder, stage };
-        self.blocks(&place, [input, self.features[stage]], self.convs[stage])
+        let path = format!("encoder.stages.{stage}");
+        let place = Place { part: Part::Encoder, stage, sees_image: stage == 0 };
+        self.blocks(&path, [input, self.features[stage]], place, self.convs[stage])
     }
 
     /// The stage of the encoder beside a stage of the decoder.
@@ -84,82 +84,78 @@ impl PlainConvUNetConfig {
 
     pub(super) fn decoder_blocks(&self, index: usize) -> Vec<BlockShape> {
         let stage = self.beside(index);
-        let place = Place { path: format!("decoder.stages.{index}"), part: Part::Decoder, stage };
-        let width = self.features[stage];
-        self.blocks(&place, [2 * width, width], self.decoder_convs[index])
+        let (path, width) = (format!("decoder.stages.{index}"), self.features[stage]);
+        let convs = self.decoder_convs[index];
+        let place = Place { part: Part::Decoder, stage, sees_image: false };
+        self.blocks(&path, [2 * width, width], place, convs)
     }
 
     pub(super) fn transpconv(&self, index: usize) -> ConvShape {
         let stage = self.beside(index);
-        let path = format!("decoder.transpconvs.{index}");
         ConvShape {
-            place: Place { path, part: Part::Upsampling, stage },
+            path: format!("decoder.transpconvs.{index}"),
             input: self.features[stage + 1],
             output: self.features[stage],
             kernel: self.strides[stage + 1],
             transposed: true,
             bias: self.conv_bias,
+            place: Place { part: Part::Upsampling, stage, sees_image: false },
         }
     }
 
     pub(super) fn seg_layer(&self, index: usize) -> ConvShape {
-        let (path, stage) = (format!("decoder.seg_layers.{index}"), self.beside(index));
         ConvShape {
-            place: Place { path, part: Part::Head, stage },
-            input: self.features[stage],
+            path: format!("decoder.seg_layers.{index}"),
+            input: self.features[self.beside(index)],
             output: self.num_classes,
             kernel: [1; 3],
             transposed: false,
             bias: true,
+            place: Place { part: Part::Head, stage: self.beside(index), sees_image: false },
         }
     }
 
-    fn blocks(&self, place: &Place, [input, output]: [usize; 2], count: usize) -> Vec<BlockShape> {
+    fn blocks(
+        &self,
+        path: &str,
+        [input, output]: [usize; 2],
+        place: Place,
+        count: usize,
+    ) -> Vec<BlockShape> {
         let block = |index| BlockShape {
-            place: place.below(index),
+            path: format!("{path}.{index}"),
             conv: ConvShape {
-                place: place.below(format_args!("{index}.conv")),
+                path: format!("{path}.{index}.conv"),
                 input: if index == 0 { input } else { output },
                 output,
                 kernel: self.kernels[place.stage],
                 transposed: false,
                 bias: self.conv_bias,
+                place: Place { sees_image: place.sees_image && index == 0, ..place },
             },
         };
         (0..count).map(block).collect()
     }
 }
 
-/// Where parameters belong.
-#[derive(Clone)]
+/// Where a convolution is: see [`ParameterSpec`].
+#[derive(Clone, Copy)]
 struct Place {
-    path: String,
     part: Part,
     stage: usize,
-}
-
-impl Place {
-    fn below(&self, name: impl Display) -> Self {
-        Self { path: format!("{}.{name}", self.path), ..self.clone() }
-    }
-
-    fn spec(&self, leaf: &str, shape: Vec<usize>, kind: ParameterKind) -> ParameterSpec {
-        let Self { path, part, stage } = self;
-        let sees_image = path == "encoder.stages.0.0.conv" && kind == ParameterKind::ConvWeight;
-        let name = format!("{path}.{leaf}");
-        ParameterSpec { name, shape, kind, part: *part, stage: *stage, sees_image }
-    }
+    sees_image: bool,
 }
 
 /// A convolution as the configuration describes it.
 pub(super) struct ConvShape {
-    place: Place,
+    path: String,
     pub input: usize,
     pub output: usize,
     pub kernel: [usize; 3],
     transposed: bool,
     /// Whether it has a bias; where it has none, the network's is zero.
     pub bias: bool,
+    place: Place,
 }
 
 impl ConvShape {
@@ -169,12 +165,21 @@ impl ConvShape {
             true => vec![self.input, self.output, z, y, x],
             false => vec![self.output, self.input, z, y, x],
         };
-        self.place.spec("weight", shape, ParameterKind::ConvWeight)
+        let name = format!("{}.weight", self.path);
+        let Place { part, stage, sees_image } = self.place;
+        ParameterSpec { name, shape, kind: ParameterKind::ConvWeight, part, stage, sees_image }
     }
 
     fn bias(&self) -> ParameterSpec {
         let fan_in = self.input * self.kernel.iter().product::<usize>();
-        self.place.spec("bias", vec![self.output], ParameterKind::ConvBias { fan_in })
+        let kind = ParameterKind::ConvBias { fan_in };
+        self.vector(format!("{}.bias", self.path), kind)
+    }
+
+    /// A parameter with one value per output.
+    fn vector(&self, name: String, kind: ParameterKind) -> ParameterSpec {
+        let Place { part, stage, .. } = self.place;
+        ParameterSpec { name, shape: vec![self.output], kind, part, stage, sees_image: false }
     }
 
     fn specs(&self) -> impl Iterator<Item = ParameterSpec> + use<> {
@@ -184,15 +189,14 @@ impl ConvShape {
 
 /// A convolution and its norm.
 pub(super) struct BlockShape {
-    place: Place,
+    path: String,
     pub conv: ConvShape,
 }
 
 impl BlockShape {
     fn norm(&self) -> [ParameterSpec; 2] {
-        let norm = self.place.below("norm");
         [("weight", ParameterKind::NormWeight), ("bias", ParameterKind::NormBias)]
-            .map(|(leaf, kind)| norm.spec(leaf, vec![self.conv.output], kind))
+            .map(|(leaf, kind)| self.conv.vector(format!("{}.norm.{leaf}", self.path), kind))
     }
 
     fn specs(&self) -> impl Iterator<Item = ParameterSpec> + use<> {

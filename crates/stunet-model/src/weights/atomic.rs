@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic writing: files appear under their final name when they are complete.
 
 use std::fs::{File, TryLockError};
 use std::io::BufWriter;

@@ -1,4 +1,4 @@
-//! What came of loading.
+//! The report of loading weights.
 
 use std::fmt;
 

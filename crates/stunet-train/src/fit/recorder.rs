@@ -1,4 +1,4 @@
-//! What a run leaves on the disk: log, picture, checkpoints.
+//! What a run writes to disk: log, curves, checkpoints.
 
 use super::{FitConfig, Hear, TrainingState};
 use crate::checkpoint::{self, BEST, FINAL, LATEST};

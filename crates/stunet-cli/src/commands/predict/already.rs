@@ -1,4 +1,4 @@
-//! Outputs that are there already: each says what made it, and is taken for that alone.
+//! Existing outputs: skipped, completed or rejected, by the record of what made them.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,7 @@
-//! Cases on their way through three stages that work side by side: reading and preprocessing, the
-//! network, writing.
+//! Three stages that run in parallel: reading and preprocessing, the network, writing.
 //!
-//! Between two stages there is room for one case: whoever is ahead waits, and memory is bounded by a
-//! few cases however many there are. A case that fails leaves the line; the others go on.
+//! Between two stages there is a queue of one case, so that memory is bounded by a few cases however
+//! many there are. A case that fails is dropped; the others go on.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 

@@ -1,4 +1,4 @@
-//! What was typed, in the library's words.
+//! From command-line options to the library's options.
 
 use stunet::data::plans;
 use stunet::infer::{self, Measure, PredictOptions, ProbabilityFormat};

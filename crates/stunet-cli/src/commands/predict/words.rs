@@ -1,4 +1,4 @@
-//! What is said on standard output while cases are predicted.
+//! Messages on standard output while cases are predicted.
 
 use std::sync::PoisonError;
 
@@ -36,7 +36,7 @@ impl Session<'_> {
         }
     }
 
-    /// One line about what a case will take.
+    /// One line about the memory and time that a case will need.
     pub(super) fn tell_plan(&self, job: &Job, event: Event) {
         let Event::Plan {
             num_tiles,
@@ -50,19 +50,19 @@ impl Session<'_> {
         else {
             return;
         };
-        let parts = match num_tiles {
+        let tiles = match num_tiles {
             1 => String::new(),
-            parts => format!(" in {parts} parts ({num_repeated} of them twice)"),
+            tiles => format!(" in {tiles} tiles ({num_repeated} windows repeated)"),
         };
-        let there = match (device_bytes, self.args.device_memory) {
+        let place = match (device_bytes, self.args.device_memory) {
             (0, None) => String::new(),
             // More than was allowed, or in half precision.
-            (0, Some(_)) => ", sums on the host".to_owned(),
-            (bytes, _) => format!(", {} of the device for sums", output::bytes(bytes)),
+            (0, Some(_)) => ", accumulators on the host".to_owned(),
+            (bytes, _) => format!(", {} of device memory for accumulators", output::bytes(bytes)),
         };
         let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
         let line = format!(
-            "{}: {num_windows} windows{parts}, {} of memory, {} of it for sums{there}{}",
+            "{}: {num_windows} windows{tiles}, {} of memory, {} of it for accumulators{place}{}",
             job.case.name,
             output::bytes(total_bytes),
             output::bytes(sums_bytes),

@@ -1,4 +1,4 @@
-//! The prepared dataset of a run: plans, folds and cases, or the command that makes what is missing.
+//! The preprocessed dataset of a run: plans, folds and cases, or an error that names the command to run.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What a run will hold: told, or refused before anything is made.
+//! The memory that a run needs: printed, or rejected before anything is written.
 
 use anyhow::bail;
 use stunet::train::memory::{MemoryPlan, plan};

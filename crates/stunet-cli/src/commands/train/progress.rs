@@ -1,4 +1,4 @@
-//! What a training run shows: a bar with the time left, and a line per epoch.
+//! Progress of a training run: a bar with the time left, and a line per epoch.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What lies beside a run's weights and describes them: for people, for nnU-Net, and for `predict`.
+//! The files beside a run's weights that describe them for people, for nnU-Net and for `predict`.
 //!
 //! All folds of `TRAINER__PLANS__CONFIG` share one `plans.json` and one `dataset.json`. They are
-//! written from what is trained, and where a file is there already it has to say the same.
+//! written from what is trained; an existing file must have the same content.
 
 use std::path::{Path, PathBuf};
 

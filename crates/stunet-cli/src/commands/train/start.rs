@@ -1,4 +1,4 @@
-//! Where a run begins: with initial weights, pre-trained ones, or its own checkpoint.
+//! The start of a run: from initial weights, from pre-trained weights, or from its own checkpoint.
 
 use std::path::{Path, PathBuf};
 

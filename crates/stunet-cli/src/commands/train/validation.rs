@@ -1,4 +1,4 @@
-//! The final validation: whole volumes of the fold's validation cases, as `predict` would do them.
+//! The final validation: the fold's validation cases are predicted as whole volumes, as by `predict`.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub fn run(
     let Some(raw) = raw_dataset(args, about)? else {
         let made = |case: &String| is_made(&record, &place(case), None);
         if summary.is_file() && all(&settings.validation_cases, made)? {
-            return say(args, &format!("validated before: {}", summary.display()));
+            return say(args, &format!("already validated: {}", summary.display()));
         }
         let raw = raw_of(args);
         return say(
@@ -68,7 +68,7 @@ pub fn run(
     let made = |case: &&TrainingCaseFiles| is_made(&record, &place(&case.name), Some(&case.images));
     if summary.is_file() {
         if all(&cases, made)? {
-            return say(args, &format!("validated before: {}", summary.display()));
+            return say(args, &format!("already validated: {}", summary.display()));
         }
         // It is not that of the predictions to come, should the program be ended before they are.
         std::fs::remove_file(&summary)
