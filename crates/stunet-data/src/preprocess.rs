@@ -6,6 +6,7 @@
 pub mod crop;
 mod normalize;
 pub mod resample;
+mod resample_image;
 mod restore;
 
 pub use restore::{Placement, RestoreOrder, Trace};
