@@ -29,7 +29,7 @@ use stunet::data::dataset::RawDataset;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::infer::{Model, OpenOptions};
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::transfer::{TransferOptions, transfer};
 use stunet::train::{FitCases, StateOptions, TrainingState, fit};
 use stunet_testing::phantom::{Region, ScanOptions};
@@ -104,7 +104,7 @@ fn main() -> anyhow::Result<()> {
     let mut columns = vec![("before", before), ("fine-tuned", after)];
     if args.scratch || args.dataset.is_none() {
         println!("from random weights");
-        let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &on)?;
+        let network = config.init_seeded(Initialisation::NnUNetV1, 0, &on)?;
         let state = TrainingState::new(network, &options);
         let (scratch, _) = learn.judged(&learn.train(state)?, &test)?;
         columns.push(("from scratch", scratch));

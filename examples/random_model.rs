@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use stunet::data::{labels::LabelSet, plans::Plans};
 use stunet::infer::Model;
-use stunet::model::{Initialisation, StuNet, StuNetConfig, StuNetSize};
+use stunet::model::{Initialisation, StuNetConfig, StuNetSize};
 
 /// Writes a model folder with random weights.
 #[derive(Parser)]
@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let labels = LabelSet::totalsegmentator();
     let config = StuNetConfig::new(size, 1, labels.num_outputs());
     let device = stunet::device::parse("cpu")?;
-    let network = StuNet::init(&config, Initialisation::NnUNetV1, args.seed, &device)?;
+    let network = config.init_seeded(Initialisation::NnUNetV1, args.seed, &device)?;
     let model = Model::from_parts(vec![network], Plans::totalsegmentator(), labels)?;
     model.save_folder(&args.output)?;
     println!("{:?}", args.output);

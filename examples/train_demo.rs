@@ -21,8 +21,8 @@ use common::{demo, phantoms::label_set, phantoms::mean};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use stunet::infer::{Model, OpenOptions};
+use stunet::model::Initialisation;
 use stunet::model::weights::folder::Precision;
-use stunet::model::{Initialisation, StuNet};
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
 use stunet::train::{FitCases, FoldFolder, StateOptions, TrainingState, fit};
 use stunet_testing::phantom::ScanOptions;
@@ -77,7 +77,7 @@ fn train(args: &Args, options: &StateOptions, run: &FoldFolder) -> anyhow::Resul
             let network = demo::network(num_classes);
             let device = options.training_device();
             let begin = Initialisation::NnUNetV1;
-            TrainingState::new(StuNet::init(&network, begin, args.seed, &device)?, options)
+            TrainingState::new(network.init_seeded(begin, args.seed, &device)?, options)
         }
     };
     let state = fit(state, &cases, &config, Some(run), &mut print_progress)?;

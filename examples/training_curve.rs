@@ -99,7 +99,7 @@ fn main() -> anyhow::Result<()> {
     };
     let mut loader = LoaderConfig::new(augmentation, args.batch, &config.strides);
     loader.seed = args.seed;
-    let mut network = StuNet::init(&config, Initialisation::NnUNetV1, args.seed, &device)?;
+    let mut network = config.init_seeded(Initialisation::NnUNetV1, args.seed, &device)?;
     write_initial(&args.output, &config, &network)?;
     let rates: Vec<f64> = (0..args.steps).map(|i| poly_lr(args.lr, i, args.steps)).collect();
     let measured = |step: &usize| step % args.every == args.every - 1 || step + 1 == args.steps;

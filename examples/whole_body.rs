@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::infer::Model;
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet_testing::phantom::{Region, ScanOptions, scan};
 
 /// Voxels of a slice along each side.
@@ -135,7 +135,7 @@ fn write_model(path: &Path, classes: usize, patch: usize, width: usize) -> anyho
     let plans =
         Plans { patch_size: [patch; 3], num_outputs: Some(classes), ..Plans::totalsegmentator() };
     let device = stunet::device::parse("cpu")?;
-    let network = StuNet::init(&config, Initialisation::NnUNetV1, 1, &device)?;
+    let network = config.init_seeded(Initialisation::NnUNetV1, 1, &device)?;
     Model::from_parts(vec![network], plans, labels)?.save_folder(path)?;
     println!("{path:?}");
     Ok(())

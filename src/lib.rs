@@ -9,7 +9,8 @@
 //! * [`model`]: the network, its weights, and the import of PyTorch checkpoints,
 //! * [`infer`]: sliding-window prediction and export in bounded memory, evaluation,
 //! * [`train`]: losses, optimiser, training loop, checkpoints,
-//! * [`device`]: from `auto|cpu|cuda[:N]|…` to a Burn device.
+//! * [`device`]: from `auto|cpu|cuda[:N]|…` to a Burn device,
+//! * [`burn`] and [`ndarray`]: the libraries of the tensors and arrays in this interface.
 //!
 //! ```
 //! use stunet::model::{StuNetConfig, StuNetSize, cost};
@@ -21,6 +22,10 @@
 
 pub mod device;
 
+/// The tensor library, in the version that everything here is built on.
+pub use burn;
+/// The array library of [`data`].
+pub use ndarray;
 #[doc(inline)]
 pub use stunet_data as data;
 #[doc(inline)]

@@ -31,8 +31,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map.
-const MEMORY_MAPS: [&str; 1] = ["crates/stunet-data/src/store.rs"];
+/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map, and the binary's allocator.
+const UNSAFE: [&str; 2] = ["crates/stunet-data/src/store.rs", "crates/stunet-cli/src/allocator.rs"];
 
 /// Burn's features that choose a backend: for the packages at the top only.
 const BACKENDS: [&str; 12] = [
@@ -224,20 +224,29 @@ fn libraries_choose_no_backend() {
     }
 }
 
-/// A library may have operators written for a backend, as an option that whoever compiles the
-/// backend in turns on: none by default, none but these, and the backend's crate only as an option.
+/// A library may have operators written for a backend, as a feature of its own: none but these, and
+/// the backend's crate only as an option. Other libraries forward that feature under the same name.
+/// It is on by default for whoever adds a crate alone, and off between the crates, so that a binary
+/// for GPUs can leave it out.
 #[test]
 fn operators_for_a_backend_are_an_option() {
     const OPTIONS: [(&str, &str); 1] = [("stunet-kernels", "cpu")];
     let tops = ["stunet", "stunet-cli"];
+    let forwards = |feature: &str, enables: &str| {
+        let (name, option) = enables.split_once('/').unwrap_or_default();
+        name.starts_with("stunet-") && option == feature
+    };
     for package in packages() {
         let name = package["name"].as_str().unwrap();
         let features = package["features"].as_object().unwrap();
         for (feature, enables) in features.iter().filter(|_| !tops.contains(&name)) {
             let enables: Vec<_> =
                 enables.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
-            assert!(feature != "default" || enables.is_empty(), "{name} has default features");
+            assert!(feature != "default" || enables == ["cpu"], "{name}'s default features");
             let chooses = enables.iter().any(|enabled| {
+                if feature == "default" || forwards(feature, enabled) {
+                    return false;
+                }
                 let (_, option) = enabled.rsplit_once(['/', ':']).unwrap_or(("", enabled));
                 BACKENDS.contains(&option.trim_start_matches("burn-"))
             });
@@ -247,7 +256,14 @@ fn operators_for_a_backend_are_an_option() {
             );
         }
     }
+    let computing = ["stunet-kernels", "stunet-model", "stunet-train", "stunet-infer"];
+    for package in packages().iter().filter(|p| computing.contains(&p["name"].as_str().unwrap())) {
+        assert_eq!(package["features"]["default"], serde_json::json!(["cpu"]), "{package}");
+    }
     for (from, to, declaration) in dependencies(None) {
+        let defaults = declaration["uses_default_features"].as_bool().unwrap();
+        let forced = defaults && (computing.contains(&to.as_str()) || to == "stunet");
+        assert!(!forced, "{from} turns on the default features of {to}");
         if let Some(backend) = to.strip_prefix("burn-").filter(|name| BACKENDS.contains(name)) {
             assert!(OPTIONS.iter().any(|(name, _)| *name == from), "{from} is built for {backend}");
             assert_eq!(declaration["optional"], true, "{from}: {to} must be an option");
@@ -290,11 +306,14 @@ fn every_crate_inherits_the_lints() {
 
 #[test]
 fn unsafe_stays_in_its_rooms() {
-    check_code("`unsafe` outside stunet-kernels and the memory map", |file, line| {
-        !file.starts_with("crates/stunet-kernels/")
-            && !MEMORY_MAPS.contains(&file)
-            && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
-    });
+    check_code(
+        "`unsafe` outside stunet-kernels, the memory map and the allocator",
+        |file, line| {
+            !file.starts_with("crates/stunet-kernels/")
+                && !UNSAFE.contains(&file)
+                && (has_word(line, "unsafe") || line.contains("allow(unsafe_code"))
+        },
+    );
 }
 
 #[test]

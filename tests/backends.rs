@@ -1,22 +1,24 @@
 //! Every backend compiled in computes what the processor computes: logits at every scale, the
 //! gradient of every parameter and the blended windows of a narrow network.
 //!
-//! A backend that is not compiled in is left out. One that is compiled in but finds no device here
-//! says so, and fails when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for it.
+//! The tests of a backend that is not compiled in, or finds no device here, are ignored and say why;
+//! they fail when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for the backend.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndarray::Array4;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::ops::ControlFlow;
+use std::process::ExitCode;
 use stunet::data::plans::{Accumulation, Reference};
 use stunet::device::{self, Backend};
 use stunet::infer::InferError;
 use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
 use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::{assert_close, difference};
+use stunet_testing::harness::{Absent, Tests};
 use stunet_testing::prng::{self, Role};
+use stunet_testing::say;
 
 /// The agreement that is asked for.
 const BOUND: f64 = 1e-3;
@@ -110,34 +112,36 @@ fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
     planes.0
 }
 
-/// The device to test, unless there is a reason to leave it out.
-fn device_under_test(backend: Backend) -> Option<Device> {
+/// Whether the environment asks for this backend.
+fn is_required(backend: Backend) -> bool {
     let required = std::env::var("STUNET_REQUIRE_DEVICE").unwrap_or_default();
-    let required = required.split(',').any(|name| name == backend.name());
+    required.split(',').any(|name| name == backend.name())
+}
+
+/// The device to test, unless it is not here.
+fn device_under_test(backend: Backend) -> Result<Device, Absent> {
     match device::choose(backend.name()) {
-        Ok(chosen) => Some(chosen.device),
+        Ok(chosen) => Ok(chosen.device),
         Err(error) => {
-            assert!(!required, "STUNET_REQUIRE_DEVICE: {error}");
-            if backend.is_compiled_in() {
-                // Past the test harness, which keeps what a passing test prints to itself.
-                let mut terminal = std::io::stderr();
-                writeln!(terminal, "SKIPPED: {error}").unwrap();
-            }
-            None
+            assert!(!is_required(backend), "STUNET_REQUIRE_DEVICE: {error}");
+            Err(Absent::new(error.to_string()))
         }
     }
 }
 
-fn check_forward(backend: Backend) {
-    let Some(device) = device_under_test(backend) else { return };
+fn check_forward(backend: Backend) -> Result<(), Absent> {
+    let device = device_under_test(backend)?;
     let expected = logits(&device::parse("cpu").unwrap());
-    for (scale, (found, expected)) in logits(&device).iter().zip(&expected).enumerate() {
+    let found = logits(&device);
+    assert_eq!(found.len(), expected.len());
+    for (scale, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_close(&format!("{backend} logits {scale}"), found, expected, BOUND, BOUND);
     }
+    Ok(())
 }
 
-fn check_windows(backend: Backend) {
-    let Some(device) = device_under_test(backend) else { return };
+fn check_windows(backend: Backend) -> Result<(), Absent> {
+    let device = device_under_test(backend)?;
     let kinds: [(_, &[bool]); 2] =
         [(Reference::NnUNetV1, &[false, true]), (Reference::NnUNetV28, &[true])];
     for (reference, sides) in kinds {
@@ -148,19 +152,21 @@ fn check_windows(backend: Backend) {
             assert_close(&name, &found, &expected, BOUND, BOUND);
         }
     }
+    Ok(())
 }
 
-fn check_backward(backend: Backend) {
-    let Some(device) = device_under_test(backend) else { return };
+fn check_backward(backend: Backend) -> Result<(), Absent> {
+    let device = device_under_test(backend)?;
     let (expected_loss, expected) = gradients(&device::parse("cpu").unwrap(), false);
     // A backward pass to the parameters alone was NaN on wgpu once: burn issue 5162.
     for input_is_tracked in [false, true] {
         let (loss, found) = gradients(&device, input_is_tracked);
         let error = f64::from((loss - expected_loss).abs());
-        println!("{backend} loss: {loss} instead of {expected_loss}");
+        say!("{backend} loss: {loss} instead of {expected_loss}");
         assert!(error <= BOUND * f64::from(expected_loss.abs()), "{backend}: loss {loss}");
         check_gradients(backend, &found, &expected);
     }
+    Ok(())
 }
 
 fn check_gradients(
@@ -168,6 +174,7 @@ fn check_gradients(
     found: &BTreeMap<String, Vec<f32>>,
     expected: &BTreeMap<String, Vec<f32>>,
 ) {
+    assert!(found.keys().eq(expected.keys()), "{backend}: other parameters");
     let mut worst = (0.0, "");
     let mut wrong = Vec::new();
     for (name, expected) in expected {
@@ -180,82 +187,28 @@ fn check_gradients(
             worst = if d.relative_l2 > worst.0 { (d.relative_l2, name) } else { worst };
         }
     }
-    println!("{backend} gradients: worst relative L2 {:.2e} at {}", worst.0, worst.1);
+    say!("{backend} gradients: worst relative L2 {:.2e} at {}", worst.0, worst.1);
     assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
 }
 
-#[test]
-fn cuda_forward() {
-    check_forward(Backend::Cuda);
+/// A test of one backend, ignored where it is not compiled in or finds no device.
+fn add(tests: &mut Tests, name: &str, backend: Backend, check: fn(Backend) -> Result<(), Absent>) {
+    let reason = format!("needs the feature {backend}: --features {backend}");
+    let is_tried = backend.is_compiled_in() || is_required(backend);
+    let ready = if is_tried { Ok(()) } else { Err(Absent::new(reason)) };
+    tests.add(name, ready, move || check(backend));
 }
 
-#[test]
-fn cuda_windows() {
-    check_windows(Backend::Cuda);
-}
-
-#[test]
-fn cuda_backward() {
-    check_backward(Backend::Cuda);
-}
-
-#[test]
-fn vulkan_forward() {
-    check_forward(Backend::Vulkan);
-}
-
-#[test]
-fn vulkan_windows() {
-    check_windows(Backend::Vulkan);
-}
-
-#[test]
-fn vulkan_backward() {
-    check_backward(Backend::Vulkan);
-}
-
-#[test]
-fn wgpu_forward() {
-    check_forward(Backend::Wgpu);
-}
-
-#[test]
-fn wgpu_windows() {
-    check_windows(Backend::Wgpu);
-}
-
-#[test]
-fn wgpu_backward() {
-    check_backward(Backend::Wgpu);
-}
-
-#[test]
-fn metal_forward() {
-    check_forward(Backend::Metal);
-}
-
-#[test]
-fn metal_windows() {
-    check_windows(Backend::Metal);
-}
-
-#[test]
-fn metal_backward() {
-    check_backward(Backend::Metal);
-}
-
-#[test]
-fn ndarray_forward() {
-    check_forward(Backend::NdArray);
-}
-
-#[test]
-fn ndarray_windows() {
-    check_windows(Backend::NdArray);
-}
-
-/// The processor is the measure of the others; its sums of both kinds are held against each other.
-#[test]
-fn cpu_windows() {
-    check_windows(Backend::Cpu);
+fn main() -> ExitCode {
+    let mut tests = Tests::from_arguments();
+    for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu, Backend::Metal] {
+        add(&mut tests, &format!("{backend}_forward"), backend, check_forward);
+        add(&mut tests, &format!("{backend}_windows"), backend, check_windows);
+        add(&mut tests, &format!("{backend}_backward"), backend, check_backward);
+    }
+    add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
+    add(&mut tests, "ndarray_windows", Backend::NdArray, check_windows);
+    // The processor is the measure of the others; its sums of both kinds are held against each other.
+    add(&mut tests, "cpu_windows", Backend::Cpu, check_windows);
+    tests.run()
 }

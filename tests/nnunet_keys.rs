@@ -36,52 +36,6 @@ fn keys_are_listed_once_and_say_why() {
     }
 }
 
-#[test]
-fn recorded_plans_of_both_versions_have_known_keys_only() {
-    let check = |place: Place, object: &serde_json::Value| {
-        for name in object.as_object().unwrap().keys() {
-            assert!(keys::find(place, name).is_some(), "{place:?}: {name}");
-        }
-    };
-    let mut seen = 0;
-    for folder in ["I_plan", "A_model"] {
-        let Some(folder) = stunet_testing::oracle::folder(folder) else { return };
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if name.ends_with("_nnUNetPlans.json") {
-                let plans = stunet_testing::oracle::json(&path);
-                check(Place::Plans, &plans);
-                for configuration in plans["configurations"].as_object().unwrap().values() {
-                    check(Place::Configuration, configuration);
-                    for what in ["data", "seg", "probabilities"] {
-                        let arguments = &configuration[format!("resampling_fn_{what}_kwargs")];
-                        if arguments.is_object() {
-                            check(Place::Resampling, arguments);
-                        }
-                    }
-                }
-            } else if name.ends_with(".model.pkl.json")
-                || name.starts_with("v1_") && name.ends_with("_plans.json")
-            {
-                let file = stunet_testing::oracle::json(&path);
-                let plans = file.get("plans").unwrap_or(&file);
-                if plans != &file {
-                    check(Place::V1Model, &file);
-                }
-                check(Place::V1Plans, plans);
-                for stage in plans["plans_per_stage"].as_object().unwrap().values() {
-                    check(Place::V1Stage, stage);
-                }
-            } else {
-                continue;
-            }
-            seen += 1;
-        }
-    }
-    assert!(seen >= 8, "{seen}");
-}
-
 /// Written anew with `STUNET_WRITE_DOCS=1 cargo test --release --test nnunet_keys`.
 #[test]
 fn the_page_is_the_table() {

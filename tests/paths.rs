@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor};
 use stunet::kernels::{Path, steps};
-use stunet::model::{Initialisation, NUM_STAGES, StuNet, StuNetConfig, StuNetSize};
+use stunet::model::{Initialisation, NUM_STAGES, StuNetConfig, StuNetSize};
 
 /// The stem reads a single channel and strides leave nothing to share between tiles: both are summed
 /// product by product. All other kernels of three voxels are transformed.
@@ -20,7 +20,7 @@ fn expected(weight: [usize; 5], strided: bool) -> Path {
 fn check(size: StuNetSize) {
     let config = StuNetConfig::new(size, 1, 105);
     let device = Device::flex();
-    let network = StuNet::init(&config, Initialisation::NnUNetV1, 1, &device).unwrap();
+    let network = config.init_seeded(Initialisation::NnUNetV1, 1, &device).unwrap();
     let x = Tensor::<5>::ones([1, 1, 128, 128, 128], &device);
     let (logits, steps) = steps(|| network.forward(x));
     assert_eq!(logits.dims(), [1, 105, 128, 128, 128]);

@@ -15,7 +15,7 @@ use stunet::data::labels::LabelSet;
 use stunet::data::loader::LoaderConfig;
 use stunet::data::plans::Plans;
 use stunet::data::sample::MemoryCase;
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
 use stunet::train::export::{self, About};
 use stunet::train::loss::LossConfig;
@@ -54,7 +54,7 @@ fn prepare(folder: &Path) {
     let device = stunet::device::parse("cpu").unwrap();
     let options = StateOptions::new(&device);
     let initial = Initialisation::PyTorchDefault;
-    let network = StuNet::init(&config(), initial, 7, &options.training_device()).unwrap();
+    let network = config().init_seeded(initial, 7, &options.training_device()).unwrap();
     let loader = LoaderConfig::new(Augmentation::none(PATCH), 2, &config().strides);
     let how = FitConfig { num_iterations: 5, ..FitConfig::new(2, loader, LossConfig::v1(false)) };
     let fold = FoldFolder::at(&folder.join("fold_0"));
@@ -121,7 +121,7 @@ fn both_checkpoints_are_written_and_read_back() {
         let checkpoint = Checkpoint::open(&folder.path().join(name)).unwrap();
         assert_eq!(checkpoint.epoch(), Some(2), "{name}");
         let (network, report) =
-            checkpoint.load(config().strides, &device, &LoadOptions::default()).unwrap();
+            checkpoint.load(config().strides, &LoadOptions::default(), &device).unwrap();
         assert!(report.is_complete() && network.config() == config(), "{name}: {report}");
     }
 }

@@ -26,7 +26,7 @@ WANTED = "2.8.1"
 CONFIG = "3d_fullres"
 TRAINER = "STUNetTrainer_custom"
 RUN = f"{TRAINER}__nnUNetPlans__{CONFIG}"
-EPOCHS, ITERATIONS = 2, 8
+EPOCHS, ITERATIONS = 2, 24
 # The trainer's width; enough updates that something is found, as background alone would show nothing.
 TINY = ["--width", "8,16,32,64,128,128", "--depth", "1", "--iterations", 4 * ITERATIONS, "--val-iterations", "2",
         "--device", "cpu", "-q"]

@@ -11,7 +11,8 @@ use stunet_data::augment::{
 };
 use stunet_data::sample::is_forced;
 use stunet_testing::compare::assert_close;
-use stunet_testing::oracle::{self, Npz};
+use stunet_testing::oracle::{self, Golden, Npz, Part};
+use stunet_testing::say;
 
 const PEAK: f64 = 1e-4;
 const RMSE: f64 = 1e-5;
@@ -24,30 +25,32 @@ struct Recorded {
     labels: Array3<i16>,
 }
 
-/// Of v1, then of v2 where it was recorded.
-fn recorded() -> Vec<Recorded> {
-    let Some(folder) = oracle::folder("G_augment") else { return Vec::new() };
-    let flavours = [("augment_v1", Flavour::V1), ("augment_v2", Flavour::V2)];
-    let there = flavours.into_iter().filter(|(name, flavour)| {
-        *flavour == Flavour::V1 || folder.join(format!("{name}.npz")).exists()
-    });
-    there
-        .map(|(name, flavour)| {
-            let npz = Npz::open(&folder.join(format!("{name}.npz")));
-            Recorded {
-                flavour,
-                json: oracle::json(&folder.join(format!("{name}.json"))),
-                image: npz.f32("img").into_dimensionality::<Ix4>().unwrap(),
-                labels: labels(&npz, "seg"),
-                npz,
-            }
-        })
-        .collect()
+const V1: [&str; 2] = ["G_augment/augment_v1.json", "G_augment/augment_v1.npz"];
+
+pub(crate) fn tests(golden: &mut Golden) {
+    golden.each("augment::intensity_transforms", &V1, flavours, check_intensity);
+    golden.each("augment::rotation_and_scaling", &V1, flavours, check_spatial);
+    golden.one("augment::plain_crop", &V1, plain_crop);
+    golden.one("augment::crop_sizes", &V1, crop_sizes);
+    golden.one("augment::oversampling", &V1, oversampling);
+    golden.one("augment::targets_of_deep_supervision", &V1, targets_of_deep_supervision);
 }
 
-/// What only the first version recorded, because it is the same in both.
-fn recorded_v1() -> Option<Recorded> {
-    recorded().into_iter().next()
+/// `v1`, then `v2` where it was recorded.
+fn flavours(part: &Part) -> Vec<String> {
+    let recorded = |name: &&str| part.path(&format!("G_augment/augment_{name}.npz")).exists();
+    ["v1", "v2"].into_iter().filter(recorded).map(str::to_owned).collect()
+}
+
+fn recorded(part: &Part, name: &str) -> Recorded {
+    let npz = Npz::open(&part.path(&format!("G_augment/augment_{name}.npz")));
+    Recorded {
+        flavour: if name == "v1" { Flavour::V1 } else { Flavour::V2 },
+        json: oracle::json(&part.path(&format!("G_augment/augment_{name}.json"))),
+        image: npz.f32("img").into_dimensionality::<Ix4>().unwrap(),
+        labels: labels(&npz, "seg"),
+        npz,
+    }
 }
 
 /// Without the axes of batch and channel.
@@ -70,7 +73,7 @@ fn assert_image(what: &str, found: &Array4<f32>, npz: &Npz, name: &str) {
 fn assert_labels(what: &str, found: &Array3<i16>, expected: &Array3<i16>) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
     let differ = found.iter().zip(expected).filter(|(a, b)| a != b).count();
-    println!("{what}: {differ} of {} labels differ", found.len());
+    say!("{what}: {differ} of {} labels differ", found.len());
     assert_eq!(differ, 0, "{what}");
 }
 
@@ -78,14 +81,8 @@ fn triple<T>(value: &Value, number: impl Fn(&Value) -> T) -> [T; 3] {
     std::array::from_fn(|i| number(&value[i]))
 }
 
-#[test]
-fn intensity_transforms() {
-    for recorded in recorded() {
-        check_intensity(&recorded);
-    }
-}
-
-fn check_intensity(Recorded { flavour, npz, image, .. }: &Recorded) {
+fn check_intensity(part: &Part, name: &str) {
+    let Recorded { flavour, npz, image, .. } = &recorded(part, name);
     let mut seen = std::collections::BTreeSet::new();
     for name in npz.names() {
         let parts: Vec<&str> = name.split('_').collect();
@@ -117,14 +114,8 @@ fn check_intensity(Recorded { flavour, npz, image, .. }: &Recorded) {
     assert_eq!(kinds, ["blur", "brightness", "contrast", "gamma", "lowres"]);
 }
 
-#[test]
-fn rotation_and_scaling() {
-    for recorded in recorded() {
-        check_spatial(&recorded);
-    }
-}
-
-fn check_spatial(Recorded { flavour, json, npz, image, labels: seg }: &Recorded) {
+fn check_spatial(part: &Part, name: &str) {
+    let Recorded { flavour, json, npz, image, labels: seg } = &recorded(part, name);
     let crop = Crop { image: image.view(), labels: seg.view(), lower: [0; 3] };
     let size: [usize; 3] = std::array::from_fn(|axis| seg.shape()[axis]);
     let mut seen = 0;
@@ -152,9 +143,8 @@ fn check_spatial(Recorded { flavour, json, npz, image, labels: seg }: &Recorded)
 }
 
 /// Neither rotated nor scaled: the middle of the crop, and nothing is computed.
-#[test]
-fn plain_crop() {
-    let Some(Recorded { npz, image, labels, .. }) = recorded_v1() else { return };
+fn plain_crop(part: &Part) {
+    let Recorded { npz, image, labels, .. } = recorded(part, "v1");
     let expected = npz.f32("spatial_none/data").into_dimensionality::<Ix4>().unwrap();
     let patch: [usize; 3] = std::array::from_fn(|axis| expected.shape()[axis + 1]);
     let augmentation = Augmentation::v1(patch);
@@ -170,9 +160,8 @@ fn plain_crop() {
     assert_eq!(found.image, expected);
 }
 
-#[test]
-fn crop_sizes() {
-    let Some(Recorded { json, .. }) = recorded_v1() else { return };
+fn crop_sizes(part: &Part) {
+    let Recorded { json, .. } = recorded(part, "v1");
     let mut seen = 0;
     for (key, flat) in [("initial_patch_size", false), ("initial_patch_size_dummy2d", true)] {
         for (patch, expected) in json[key].as_object().unwrap() {
@@ -191,9 +180,8 @@ fn crop_sizes() {
     assert!(seen > 0, "no crop size found");
 }
 
-#[test]
-fn oversampling() {
-    let Some(Recorded { json, .. }) = recorded_v1() else { return };
+fn oversampling(part: &Part) {
+    let Recorded { json, .. } = recorded(part, "v1");
     let rule = json["oversample_rule"].as_object().unwrap();
     assert!(!rule.is_empty());
     for (size, expected) in rule {
@@ -205,9 +193,8 @@ fn oversampling() {
     }
 }
 
-#[test]
-fn targets_of_deep_supervision() {
-    let Some(Recorded { npz, labels: seg, .. }) = recorded_v1() else { return };
+fn targets_of_deep_supervision(part: &Part) {
+    let Recorded { npz, labels: seg, .. } = recorded(part, "v1");
     let mut seen = 0;
     for name in npz.names().iter().filter(|n| n.starts_with("dsdown_")) {
         let expected = labels(&npz, name);

@@ -1,23 +1,31 @@
 //! Evaluation: every recorded `summary.json`, field by field (oracle H).
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Rules, evaluate, pairs};
-use stunet_testing::oracle;
+use stunet_testing::oracle::{self, Golden, Part};
+use stunet_testing::say;
+
+pub(crate) fn tests(golden: &mut Golden) {
+    let (v1, v2) =
+        (|part: &Part| summaries(part, "summary_v1"), |part: &Part| summaries(part, "summary_v2"));
+    let mut each = |name: &str, cases: fn(&Part) -> Vec<String>, check: fn(&Part, &str)| {
+        golden.each(&format!("evaluate::{name}"), &["H_eval/ref", "H_eval/pred"], cases, check);
+    };
+    each("every_summary_of_version_2_is_reproduced", v2, summary_of_version_2);
+    each("every_summary_of_version_1_is_reproduced", v1, summary_of_version_1);
+    each("files_are_byte_for_byte_those_of_python", v2, file_is_that_of_python);
+}
 
 /// The recorded summaries of one kind: files whose names begin like this.
-fn summaries(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> = entries
-        .filter(|path| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            name.starts_with(prefix) && name.ends_with(".json")
-        })
-        .collect();
+fn summaries(part: &Part, prefix: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(part.path("H_eval")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut found: Vec<_> =
+        names.filter(|name| name.starts_with(prefix) && name.ends_with(".json")).collect();
     found.sort();
-    assert!(!found.is_empty(), "no {prefix}*.json in {}", folder.display());
     found
 }
 
@@ -81,65 +89,53 @@ fn written(write: impl FnOnce(&Path)) -> Value {
     oracle::json(&path)
 }
 
-#[test]
-fn every_summary_of_version_2_is_reproduced() {
-    let Some(folder) = oracle::folder("H_eval") else {
-        return;
-    };
-    for path in summaries(&folder, "summary_v2") {
-        let expected = oracle::json(&path);
-        let result = evaluated(&folder, &expected["mean"], ignored(&path));
-        let found = written(|path| result.write_v2(path).unwrap());
-        let mut numbers = 0;
-        compare("", &found, &expected, &mut numbers);
-        println!("{}: {numbers} numbers equal to the last bit", path.display());
-        assert!(numbers > 8 * result.rules.classes.len());
-    }
+fn summary_of_version_2(part: &Part, name: &str) {
+    let folder = part.path("H_eval");
+    let path = folder.join(name);
+    let expected = oracle::json(&path);
+    let result = evaluated(&folder, &expected["mean"], ignored(&path));
+    let found = written(|path| result.write_v2(path).unwrap());
+    let mut numbers = 0;
+    compare("", &found, &expected, &mut numbers);
+    say!("{}: {numbers} numbers equal to the last bit", path.display());
+    assert!(numbers > 8 * result.rules.classes.len());
 }
 
-#[test]
-fn every_summary_of_version_1_is_reproduced() {
-    let Some(folder) = oracle::folder("H_eval") else {
-        return;
+fn summary_of_version_1(part: &Part, name: &str) {
+    let folder = part.path("H_eval");
+    let path = folder.join(name);
+    let mut expected = oracle::json(&path);
+    let text = |key: &str| expected[key].as_str().unwrap().to_owned();
+    let header = HeaderV1 {
+        name: text("name"),
+        description: text("description"),
+        task: text("task"),
+        author: text("author"),
+        timestamp: text("timestamp"),
     };
-    for path in summaries(&folder, "summary_v1") {
-        let mut expected = oracle::json(&path);
-        let text = |key: &str| expected[key].as_str().unwrap().to_owned();
-        let header = HeaderV1 {
-            name: text("name"),
-            description: text("description"),
-            task: text("task"),
-            author: text("author"),
-            timestamp: text("timestamp"),
-        };
-        let result = evaluated(&folder, &expected["results"]["mean"], ignored(&path));
-        let mut found = written(|path| result.write_v1(path, &header).unwrap());
-        // A hash of the reference's own text, which ours is not.
-        for summary in [&mut found, &mut expected] {
-            let id = summary.as_object_mut().unwrap().insert("id".into(), "".into()).unwrap();
-            assert_eq!(id.as_str().unwrap().len(), 12);
-        }
-        let mut numbers = 0;
-        compare("", &found, &expected, &mut numbers);
-        println!("{}: {numbers} numbers equal to the last bit", path.display());
-        assert!(numbers > 13 * result.rules.classes.len());
+    let result = evaluated(&folder, &expected["results"]["mean"], ignored(&path));
+    let mut found = written(|path| result.write_v1(path, &header).unwrap());
+    // A hash of the reference's own text, which ours is not.
+    for summary in [&mut found, &mut expected] {
+        let id = summary.as_object_mut().unwrap().insert("id".into(), "".into()).unwrap();
+        assert_eq!(id.as_str().unwrap().len(), 12);
     }
+    let mut numbers = 0;
+    compare("", &found, &expected, &mut numbers);
+    say!("{}: {numbers} numbers equal to the last bit", path.display());
+    assert!(numbers > 13 * result.rules.classes.len());
 }
 
-#[test]
-fn files_are_byte_for_byte_those_of_python() {
-    let Some(folder) = oracle::folder("H_eval") else {
-        return;
-    };
-    for path in summaries(&folder, "summary_v2") {
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let means = oracle::json(&path);
-        let result = evaluated(&folder, &means["mean"], ignored(&path));
-        let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("summary.json");
-        result.write_v2(&file).unwrap();
-        let root = format!("{}/", folder.parent().unwrap().display());
-        let found = std::fs::read_to_string(&file).unwrap().replace(&root, "");
-        assert!(found == expected.trim_end(), "{}: another text", path.display());
-    }
+fn file_is_that_of_python(part: &Part, name: &str) {
+    let folder = part.path("H_eval");
+    let path = folder.join(name);
+    let expected = std::fs::read_to_string(&path).unwrap();
+    let means = oracle::json(&path);
+    let result = evaluated(&folder, &means["mean"], ignored(&path));
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("summary.json");
+    result.write_v2(&file).unwrap();
+    let root = format!("{}/", folder.parent().unwrap().display());
+    let found = std::fs::read_to_string(&file).unwrap().replace(&root, "");
+    assert!(found == expected.trim_end(), "{}: another text", path.display());
 }

@@ -23,68 +23,45 @@ use stunet::infer::{InferError, Model, OpenOptions};
 use stunet::model::weights::writer::{self, Contents, V1Metadata, V2Metadata};
 use stunet::model::{StuNet, StuNetConfig};
 use stunet_testing::compare::{assert_close, difference};
-use stunet_testing::oracle::{self, Npz};
+use stunet_testing::harness::Absent;
+use stunet_testing::oracle::{self, Golden, Npz, Part};
 use stunet_testing::prng::StateHash;
+use stunet_testing::say;
 
-const FOLDER: &str = "F_export";
-
-/// One test per tag that is usually there, so that a tag is a filter; the last takes all others.
-macro_rules! tags {
-    ($($name:ident => $tag:literal),* $(,)?) => {
-        const KNOWN: &[&str] = &[$($tag),*];
-        $(
-            #[test]
-            fn $name() {
-                run($tag);
-            }
-        )*
-    };
+pub(crate) fn tests(golden: &mut Golden) {
+    golden.each("export::labelmap", &["F_export"], tags, run);
 }
 
-tags! {
-    v1_narrow_body_tta => "v1_narrow_body_tta",
-    v1_narrow_ct => "v1_narrow_ct",
-    v1_small_body => "v1_small_body",
-    v2_2_2_narrow_body_tta => "v2_2.2_narrow_body_tta",
-    v2_2_2_narrow_ct => "v2_2.2_narrow_ct",
-    v2_2_8_narrow_body_tta => "v2_2.8_narrow_body_tta",
-    v2_2_8_narrow_ct => "v2_2.8_narrow_ct",
-}
-
-#[test]
-fn every_other_tag() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let Some(tag) = name.strip_suffix(".json") else { continue };
-        if !KNOWN.contains(&tag) && !["v2_plans", "v2_dataset"].contains(&tag) {
-            run(tag);
-        }
-    }
+/// The recorded predictions: files that name their image.
+fn tags(part: &Part) -> Vec<String> {
+    let entries = std::fs::read_dir(part.path("F_export")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let tags = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+    let mut tags: Vec<_> =
+        tags.filter(|tag| !["v2_plans", "v2_dataset"].contains(&tag.as_str())).collect();
+    tags.sort();
+    tags
 }
 
 /// Runs share two cores and much memory: one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn run(tag: &str) {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    let path = folder.join(format!("{tag}.json"));
-    if !path.is_file() {
-        println!("{tag}: not recorded");
-        return;
-    }
+fn run(part: &Part, tag: &str) -> Result<(), Absent> {
+    let case = Case::open(part, tag)?;
     let guard = ONE_AT_A_TIME.lock();
-    let case = Case::open(&folder, tag);
     let work = tempfile::tempdir().unwrap();
     let model = case.write_model(work.path());
     case.check_preprocessing(&model);
-    case.check_samples(&model);
+    if case.is_small() {
+        case.check_samples(&model);
+    }
     for mode in case.modes() {
         let output = work.path().join(format!("{mode}.nii.gz"));
         let seconds = case.predict(&model, mode, &output);
         case.compare(mode, &output, seconds);
     }
     drop(guard);
+    Ok(())
 }
 
 struct Case {
@@ -96,17 +73,16 @@ struct Case {
 }
 
 impl Case {
-    fn open(folder: &Path, tag: &str) -> Self {
+    fn open(part: &Part, tag: &str) -> Result<Self, Absent> {
+        let folder = part.path("F_export");
         let json = oracle::json(&folder.join(format!("{tag}.json")));
         let reference = match json["code"].as_str() {
             None => Reference::NnUNetV1,
             Some(code) if code.ends_with("2.2") => Reference::NnUNetV22,
             Some(_) => Reference::NnUNetV28,
         };
-        let name = json["image"].as_str().unwrap();
-        let image = Some(folder.join(name)).filter(|p| p.is_file());
-        let image = image.unwrap_or_else(|| oracle::cases().unwrap().join(name));
-        Self { folder: folder.to_owned(), tag: tag.to_owned(), json, reference, image }
+        let image = part.volume("F_export", json["image"].as_str().unwrap())?;
+        Ok(Self { folder, tag: tag.to_owned(), json, reference, image })
     }
 
     fn file(&self, suffix: &str) -> PathBuf {
@@ -128,16 +104,19 @@ impl Case {
         }
     }
 
-    /// Writes the model as the reference would have: a bare `.model` for v1, so that the built-in
-    /// plan applies, or a results folder for v2.
+    /// Writes the model as the reference would have: a `.model` for v1, or a results folder for v2.
+    /// Beside a `.model` lies the recorded plan; without one it is bare, and the built-in plan applies.
     fn write_model(&self, work: &Path) -> PathBuf {
         if self.reference.is_v1() {
-            let strides = Plans::totalsegmentator().strides.try_into().unwrap();
-            let network = self.network(strides);
+            let plan_file = self.json.get("plan_file").cloned();
+            let read = plan_file.as_ref().map(|file| Plans::from_v1_json(file).unwrap());
+            let strides = read.unwrap_or_else(Plans::totalsegmentator).strides;
+            let network = self.network(strides.try_into().unwrap());
             let path = work.join("small_ep4k.model");
             let config = network.config();
             let contents = contents(&config, &network);
-            writer::write_v1(&path, contents, &V1Metadata::default()).unwrap();
+            let metadata = V1Metadata { plan_file, ..V1Metadata::default() };
+            writer::write_v1(&path, contents, &metadata).unwrap();
             return path;
         }
         let plans = oracle::json(&self.folder.join("v2_plans.json"));
@@ -197,13 +176,19 @@ impl Case {
         assert_close(&format!("{} preprocessed", self.tag), &found, expected, 2e-4, 1e-5);
     }
 
+    /// Whether a few passes give the values at the network's resolution.
+    fn is_small(&self) -> bool {
+        let shape: Vec<usize> = serde_json::from_value(self.json["pre_shape"].clone()).unwrap();
+        !self.tta() && shape.iter().product::<usize>() <= MOST_VOXELS_FOR_SAMPLES
+    }
+
     fn tta(&self) -> bool {
         self.json["tta"].as_bool().unwrap()
     }
 
     /// Runs the binary; returns the seconds it took.
     fn predict(&self, model: &Path, mode: &str, output: &Path) -> f64 {
-        println!("{} {mode}: predicting {}", self.tag, self.json["image"]);
+        say!("{} {mode}: predicting {}", self.tag, self.json["image"]);
         let clock = Instant::now();
         let mut command = Command::new(binary());
         command.arg("predict").arg("-i").arg(&self.image).arg("-o").arg(output);
@@ -216,8 +201,10 @@ impl Case {
         if !self.tta() {
             command.arg("--disable-tta");
         }
-        let status = command.status().unwrap();
-        assert!(status.success(), "{} {mode}: {status}", self.tag);
+        let output = command.output().unwrap();
+        let told = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+        say!("{}", told.concat());
+        assert!(output.status.success(), "{} {mode}: {}", self.tag, output.status);
         clock.elapsed().as_secs_f64()
     }
 
@@ -236,12 +223,13 @@ impl Case {
         };
         let uncertain = mask(&self.file("_margin.npz"), mask_name);
         assert_eq!(uncertain.len(), found.data.len());
+        assert_eq!(found.data.dim(), expected.data.dim());
         let pairs = found.data.iter().zip(&expected.data).zip(&uncertain);
         let differ: Vec<bool> =
             pairs.filter(|((f, e), _)| f != e).map(|(_, uncertain)| *uncertain).collect();
         let certain = differ.iter().filter(|uncertain| !**uncertain).count();
         let equal = 1.0 - differ.len() as f64 / found.data.len() as f64;
-        println!(
+        say!(
             "{} {mode}: {} voxels, {} differ ({certain} of them outside {mask_name}), \
              {:.4} % equal, {seconds:.1} s",
             self.tag,
@@ -257,18 +245,13 @@ impl Case {
         }
     }
 
-    /// Probabilities or logits at the network's resolution, where a few passes give them.
+    /// Probabilities or logits at the network's resolution.
     fn check_samples(&self, path: &Path) {
         let model = self.open_model(path);
         let mut recipe = Recipe::new(model.plans());
-        if !self.tta() {
-            recipe.mirror_axes.clear();
-        }
+        recipe.mirror_axes.clear();
         let image = nifti::read_image(std::slice::from_ref(&self.image)).unwrap();
         let volume = preprocess(&image, model.plans()).unwrap().image;
-        if self.tta() || volume.len() > MOST_VOXELS_FOR_SAMPLES {
-            return;
-        }
         let net = Npz::open(&self.file("_net.npz"));
         let indices: Vec<usize> = net.i64("sample_idx").iter().map(|&i| i as usize).collect();
         let mut sink = Samples::new(model.config().num_classes, &volume, indices);
@@ -284,14 +267,15 @@ impl Case {
         } else {
             let expected = net.f32("logits_at_idx");
             let d = difference(found, expected.as_slice().unwrap());
-            println!("{what}: peak {:.3e}, rmse {:.3e}", d.peak, d.rmse);
+            say!("{what}: peak {:.3e}, rmse {:.3e}", d.peak, d.rmse);
             assert!(d.rmse <= 1e-2, "{what}: {d:?}");
         }
         if net.has("seg_netres") {
             let expected = net.i64("seg_netres");
+            assert_eq!(sink.labels.shape(), expected.shape(), "{what}");
             let pairs = sink.labels.iter().zip(&expected);
             let differ = pairs.filter(|(f, e)| i64::from(**f) != **e).count();
-            println!("{what}: {differ} of {} labels differ", expected.len());
+            say!("{what}: {differ} of {} labels differ", expected.len());
             assert!(differ * 10_000 <= expected.len(), "{what}: {differ} labels differ");
         }
     }

@@ -4,11 +4,11 @@ use crate::device;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig, StuNetSize, cost};
 use stunet_testing::compare::{assert_close, difference};
-use stunet_testing::oracle::{self, Npz};
+use stunet_testing::oracle::{self, Golden, Npz, Part};
 use stunet_testing::prng::{self, Role, StateHash};
+use stunet_testing::say;
 
 /// One recorded network.
 struct Case {
@@ -43,15 +43,34 @@ impl Case {
     }
 }
 
-fn cases() -> Vec<Case> {
-    let Some(folder) = oracle::folder("A_model") else {
-        return Vec::new();
+const CASES: &str = "A_model/cases.json";
+
+pub(crate) fn tests(golden: &mut Golden) {
+    let named = |part: &Part| {
+        let all = oracle::json(&part.path(CASES));
+        all.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
     };
-    let all = oracle::json(&folder.join("cases.json"));
-    all.as_object().unwrap().iter().map(|(name, json)| case(&folder, name, json)).collect()
+    let with = |arrays: &'static str| {
+        move |part: &Part| {
+            let mut names = named(part);
+            names.retain(|name| {
+                let recorded = Npz::open(&part.path(&format!("A_model/{name}.npz")));
+                recorded.names().iter().any(|array| array.starts_with(arrays))
+            });
+            names
+        }
+    };
+    let needs = &[CASES];
+    golden.each("model::seeded_weights_hash_as_recorded", needs, named, seeded_weights_hash);
+    golden.each("model::logits_at_every_scale", needs, named, logits_at_every_scale);
+    let (linear, training) = (with("grad_linear"), with("grad_v1ds"));
+    golden.each("model::gradients_of_the_linear_loss", needs, linear, gradients_of_linear);
+    golden.each("model::gradients_of_the_training_loss", needs, training, gradients_of_training);
+    golden.each("model::costs_as_recorded", &[COSTS], sizes, cost_as_recorded);
 }
 
-fn case(folder: &Path, name: &str, json: &Value) -> Case {
+fn open(part: &Part, name: &str) -> Case {
+    let json = &oracle::json(&part.path(CASES))[name];
     fn parse<T: serde::de::DeserializeOwned>(value: &Value) -> T {
         serde_json::from_value(value.clone()).unwrap()
     }
@@ -74,7 +93,7 @@ fn case(folder: &Path, name: &str, json: &Value) -> Case {
         config,
         keys: keys.into_iter().map(|(key, _)| key).collect(),
         json: json.clone(),
-        arrays: Npz::open(&folder.join(format!("{name}.npz"))),
+        arrays: Npz::open(&part.path(&format!("A_model/{name}.npz"))),
     }
 }
 
@@ -102,51 +121,48 @@ fn sample_like(values: &[f32], length: usize) -> Vec<f32> {
     samples.find(|s| s.len() == length).expect("a recorded sample of the gradient")
 }
 
-#[test]
-fn seeded_weights_hash_as_recorded() {
-    for case in cases() {
-        let mut hash = StateHash::default();
-        let mut index = 0;
-        case.network(&Device::flex(), DType::F32).for_each_parameter(&mut |_, parameter| {
-            let values = parameter.to_data().try_to_vec::<f32>().unwrap();
-            hash.update(&case.keys[index], &values);
-            index += 1;
-        });
-        assert_eq!(hash.finish(), case.json["weights_sha256"].as_str().unwrap(), "{}", case.name);
-    }
+fn seeded_weights_hash(part: &Part, name: &str) {
+    let case = open(part, name);
+    let mut hash = StateHash::default();
+    let mut index = 0;
+    case.network(&Device::flex(), DType::F32).for_each_parameter(&mut |_, parameter| {
+        let values = parameter.to_data().try_to_vec::<f32>().unwrap();
+        hash.update(&case.keys[index], &values);
+        index += 1;
+    });
+    assert_eq!(index, case.keys.len());
+    assert_eq!(hash.finish(), case.json["weights_sha256"].as_str().unwrap());
 }
 
-#[test]
-fn logits_at_every_scale() {
-    let device = device();
-    for case in cases() {
-        let network = case.network(&device, DType::F32);
-        let input = case.tensor("input", &device);
-        let finest = network.forward(input.clone()).into_data().try_to_vec::<f32>().unwrap();
-        for (scale, logits) in network.forward_deep(input).into_iter().enumerate() {
-            let own = case.json["f64_maxdiff"][scale].as_f64().unwrap();
-            let (peak, rmse) = ((3.0 * own).max(5e-4), 5e-5);
-            let found = logits.into_data().try_to_vec::<f32>().unwrap();
-            if scale == 0 {
-                assert_eq!(found, finest, "{}: one head or five, the same logits", case.name);
-            }
-            let what = format!("{} out{scale}", case.name);
-            let sampled = format!("out{scale}_sampled");
-            if case.arrays.has(&sampled) {
-                let expected = case.arrays.f32(&sampled);
-                let found = sample(&found, expected.len());
-                assert_close(&what, &found, expected.as_slice().unwrap(), peak, rmse);
-            } else {
-                let expected = case.arrays.f32(&format!("out{scale}"));
-                assert_close(&what, &found, expected.as_slice().unwrap(), peak, rmse);
-            }
+fn logits_at_every_scale(part: &Part, name: &str) {
+    let (case, device) = (open(part, name), device());
+    let network = case.network(&device, DType::F32);
+    let input = case.tensor("input", &device);
+    let finest = network.forward(input.clone()).into_data().try_to_vec::<f32>().unwrap();
+    let outputs = network.forward_deep(input);
+    let recorded = case.json["f64_maxdiff"].as_array().unwrap();
+    assert_eq!(outputs.len(), recorded.len(), "as many scales as recorded");
+    for (scale, (logits, own)) in outputs.into_iter().zip(recorded).enumerate() {
+        let (peak, rmse) = ((3.0 * own.as_f64().unwrap()).max(5e-4), 5e-5);
+        let found = logits.into_data().try_to_vec::<f32>().unwrap();
+        if scale == 0 {
+            assert_eq!(found, finest, "one head or five, the same logits");
+        }
+        let what = format!("{} out{scale}", case.name);
+        let sampled = format!("out{scale}_sampled");
+        if case.arrays.has(&sampled) {
+            let expected = case.arrays.f32(&sampled);
+            let found = sample(&found, expected.len());
+            assert_close(&what, &found, expected.as_slice().unwrap(), peak, rmse);
+        } else {
+            let expected = case.arrays.f32(&format!("out{scale}"));
+            assert_close(&what, &found, expected.as_slice().unwrap(), peak, rmse);
         }
     }
 }
 
-#[test]
-fn gradients_of_the_linear_loss() {
-    check_gradients("grad_linear", "loss_linear", |case, device, outputs| {
+fn gradients_of_linear(part: &Part, name: &str) {
+    check_gradients(&open(part, name), "grad_linear", "loss_linear", |case, device, outputs| {
         let seed = case.json["seed_linear"].as_u64().unwrap();
         let terms = outputs.into_iter().enumerate().map(|(i, out)| {
             let shape = out.dims();
@@ -159,10 +175,10 @@ fn gradients_of_the_linear_loss() {
     });
 }
 
-#[test]
-fn gradients_of_the_training_loss() {
-    check_gradients("grad_v1ds", "loss_v1_ds", |case, device, outputs| {
+fn gradients_of_training(part: &Part, name: &str) {
+    check_gradients(&open(part, name), "grad_v1ds", "loss_v1_ds", |case, device, outputs| {
         let weights = case.arrays.f64("ds_weights");
+        assert_eq!(weights.len(), outputs.len());
         let terms = outputs.into_iter().zip(weights.iter()).enumerate();
         let terms = terms.filter(|(_, (_, weight))| **weight != 0.0).map(|(i, (out, &weight))| {
             let target = case.tensor(&format!("target{i}"), device);
@@ -207,38 +223,33 @@ const NUM_ROUNDINGS: u64 = 8;
 /// linear loss, whose sums nearly cancel, by more than the bound. So a parameter beyond the bound
 /// is tried again with the input moved by its last bit, and must come within the bound then.
 fn check_gradients(
+    case: &Case,
     prefix: &str,
     loss_name: &str,
     loss: impl Fn(&Case, &Device, Vec<Tensor<5>>) -> Tensor<1>,
 ) {
     let device = device().autodiff();
-    for case in cases() {
-        if !case.arrays.names().iter().any(|n| n.starts_with(prefix)) {
-            println!("{}: no {prefix} recorded", case.name);
-            continue;
-        }
-        let bound = gradient_bound(&case, prefix, &loss);
-        let network = case.network(&device, DType::F32);
-        let expected = case.arrays.f64(loss_name).iter().copied().next().unwrap();
-        let mut beyond: Option<Vec<String>> = None;
-        for rounding in 0..NUM_ROUNDINGS {
-            let input = last_bits_moved(case.tensor("input", &device), rounding);
-            let loss = loss(&case, &device, network.forward_deep(input));
-            let found = f64::from(loss.clone().into_data().try_to_vec::<f32>().unwrap()[0]);
-            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{}", case.name);
+    let bound = gradient_bound(case, prefix, &loss);
+    let network = case.network(&device, DType::F32);
+    let expected = case.arrays.f64(loss_name).iter().copied().next().unwrap();
+    let mut beyond: Option<Vec<String>> = None;
+    for rounding in 0..NUM_ROUNDINGS {
+        let input = last_bits_moved(case.tensor("input", &device), rounding);
+        let loss = loss(case, &device, network.forward_deep(input));
+        let found = f64::from(loss.clone().into_data().try_to_vec::<f32>().unwrap()[0]);
+        assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{}", case.name);
 
-            let errors = gradient_errors(&case, prefix, &gradients(&network, loss));
-            let (worst, key) = largest(&errors);
-            println!("{} {prefix}: {worst:.2e} (bound {bound:.1e}) at {key}", case.name);
-            let still = |name: &String| beyond.as_ref().is_none_or(|b| b.contains(name));
-            let now = errors.into_iter().filter(|(_, error)| *error > bound).map(|(key, _)| key);
-            beyond = Some(now.filter(still).collect());
-            if beyond.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
+        let errors = gradient_errors(case, prefix, &gradients(&network, loss));
+        let (worst, key) = largest(&errors);
+        say!("{} {prefix}: {worst:.2e} (bound {bound:.1e}) at {key}", case.name);
+        let still = |name: &String| beyond.as_ref().is_none_or(|b| b.contains(name));
+        let now = errors.into_iter().filter(|(_, error)| *error > bound).map(|(key, _)| key);
+        beyond = Some(now.filter(still).collect());
+        if beyond.as_ref().is_some_and(Vec::is_empty) {
+            break;
         }
-        assert_eq!(beyond, Some(Vec::new()), "{}: gradients beyond the bound", case.name);
     }
+    assert_eq!(beyond, Some(Vec::new()), "{}: gradients beyond the bound", case.name);
 }
 
 /// The bound for one case, from the same gradients in f64 on the processor.
@@ -253,7 +264,7 @@ fn gradient_bound(
     let gradients = gradients(&network, loss(case, &device, outputs));
     let errors = gradient_errors(case, prefix, &gradients);
     let (own, key) = largest(&errors);
-    println!("{} {prefix}: the recording is {own:.2e} from f64 at {key}", case.name);
+    say!("{} {prefix}: the recording is {own:.2e} from f64 at {key}", case.name);
     assert!(own <= 1e-2, "{}: {key}: f64 and the recording disagree", case.name);
     (3.0 * own).max(1e-3)
 }
@@ -322,35 +333,38 @@ fn gradient_errors(case: &Case, prefix: &str, all: &Gradients) -> Vec<(String, f
     errors
 }
 
-#[test]
-fn costs_as_recorded() {
-    let Some(folder) = oracle::folder("A_model") else {
-        return;
-    };
-    let recorded = oracle::json(&folder.join("params_macs_105cls_128.json"));
-    let mut seen = 0;
-    for (name, values) in recorded.as_object().unwrap() {
-        let Some((letter, pools)) = name.split_once('_') else {
-            continue;
-        };
-        let size = StuNetSize::ALL
-            .into_iter()
-            .find(|s| s.name().starts_with(&letter.to_lowercase()) && letter.len() == 1);
-        let Some(size) = size else { continue };
-        let mut config = StuNetConfig::new(size, 1, 105);
-        if pools == "iso" {
-            config.strides = [[2; 3]; 5];
-        }
-        let cost = cost::cost(&config, [128; 3]);
-        let expected = |key: &str| values[key].as_u64().unwrap();
-        assert_eq!(cost.parameters, expected("params"), "{name}");
-        assert_eq!(cost.conv_macs, expected("macs_total_all_heads"), "{name}");
-        assert_eq!(cost.conv_macs_main_head, expected("macs_total_main_head"), "{name}");
-        let style = &recorded["torchinfo_style_mult_adds_incl_bias_and_norm"][name];
-        assert_eq!(cost.macs, style.as_u64().unwrap(), "{name}");
-        let sizes: Vec<[usize; 3]> = serde_json::from_value(values["shapes"].clone()).unwrap();
-        assert_eq!(config.stage_sizes([128; 3]).to_vec(), sizes, "{name}");
-        seen += 1;
+const COSTS: &str = "A_model/params_macs_105cls_128.json";
+
+/// The recorded sizes that are ours: `S_plans`, `S_iso`.
+fn sizes(part: &Part) -> Vec<String> {
+    let recorded = oracle::json(&part.path(COSTS));
+    let names = recorded.as_object().unwrap().keys();
+    names.filter(|name| size_named(name).is_some()).cloned().collect()
+}
+
+/// The size and the pools of a recorded name.
+fn size_named(name: &str) -> Option<(StuNetSize, &str)> {
+    let (letter, pools) = name.split_once('_')?;
+    let is_ours = |s: &StuNetSize| s.name().starts_with(&letter.to_lowercase());
+    let size = StuNetSize::ALL.into_iter().find(|s| letter.len() == 1 && is_ours(s))?;
+    Some((size, pools))
+}
+
+fn cost_as_recorded(part: &Part, name: &str) {
+    let recorded = oracle::json(&part.path(COSTS));
+    let values = &recorded[name];
+    let (size, pools) = size_named(name).unwrap();
+    let mut config = StuNetConfig::new(size, 1, 105);
+    if pools == "iso" {
+        config.strides = [[2; 3]; 5];
     }
-    assert!(seen > 0, "no recorded size was recognised");
+    let cost = cost::cost(&config, [128; 3]);
+    let expected = |key: &str| values[key].as_u64().unwrap();
+    assert_eq!(cost.parameters, expected("params"));
+    assert_eq!(cost.conv_macs, expected("macs_total_all_heads"));
+    assert_eq!(cost.conv_macs_main_head, expected("macs_total_main_head"));
+    let style = &recorded["torchinfo_style_mult_adds_incl_bias_and_norm"][name];
+    assert_eq!(cost.macs, style.as_u64().unwrap());
+    let sizes: Vec<[usize; 3]> = serde_json::from_value(values["shapes"].clone()).unwrap();
+    assert_eq!(config.stage_sizes([128; 3]).to_vec(), sizes);
 }

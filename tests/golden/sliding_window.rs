@@ -4,7 +4,6 @@ use burn::tensor::{Device, TensorData};
 use ndarray::{Array4, ArrayD, Axis, Ix4};
 use serde_json::Value;
 use std::ops::ControlFlow;
-use std::path::Path;
 use stunet::data::plans::{Accumulation, Reference};
 use stunet::infer::InferError;
 use stunet::infer::importance::importance;
@@ -12,34 +11,81 @@ use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
 use stunet::infer::windows::Windows;
 use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::assert_close;
-use stunet_testing::oracle::{self, Npz};
+use stunet_testing::oracle::{self, Golden, Npz, Part};
 use stunet_testing::prng::{self, Role};
+use stunet_testing::say;
 
-const FOLDER: &str = "E_sliding";
+const STARTS: &str = "E_sliding/steps_pads.json";
+const V1: [&str; 2] = ["E_sliding/predict_v1.json", "E_sliding/predict_v1.npz"];
+const VERSIONS_OF_V2: [(&str, Reference); 2] =
+    [("2.2", Reference::NnUNetV22), ("2.8", Reference::NnUNetV28)];
+
+pub(crate) fn tests(golden: &mut Golden) {
+    golden.one("sliding_window::starts_as_recorded", &[STARTS], starts_as_recorded);
+    golden.one("sliding_window::padding_as_recorded", &[STARTS], padding_as_recorded);
+    let maps = arrays_of_v1(IMPORTANCE);
+    golden.each("sliding_window::importance_of_v1", &[IMPORTANCE], maps, map_of_v1);
+    let v2 = |file: &'static str| move |part: &Part| arrays_of_v2(part, file);
+    let needs = ["E_sliding/gaussian_v2_2.2.npz", "E_sliding/gaussian_v2_2.8.npz"];
+    golden.each("sliding_window::importance_of_v2", &needs, v2("gaussian"), map_of_v2);
+    golden.each("sliding_window::probabilities_of_v1", &V1, softmaxes_of_v1, probabilities_of_v1);
+    let needs = ["E_sliding/predict_v2_2.2.npz", "E_sliding/predict_v2_2.8.npz"];
+    golden.each("sliding_window::logits_of_v2", &needs, v2("predict"), logits_of_v2);
+}
+
+const IMPORTANCE: &str = "E_sliding/gaussian_v1.npz";
+
+fn arrays_of_v1(file: &'static str) -> impl Fn(&Part) -> Vec<String> {
+    move |part| Npz::open(&part.path(file)).names().to_vec()
+}
+
+fn softmaxes_of_v1(part: &Part) -> Vec<String> {
+    let mut names = arrays_of_v1(V1[1])(part);
+    names.retain(|name| name.starts_with("v1_softmax"));
+    names
+}
+
+/// The arrays of both versions: `2.8_logits_f16_mirror0`.
+fn arrays_of_v2(part: &Part, file: &str) -> Vec<String> {
+    let of = |(version, _)| {
+        let arrays = recorded_by_v2(part, file, version);
+        arrays.names().iter().map(|name| format!("{version}_{name}")).collect::<Vec<_>>()
+    };
+    VERSIONS_OF_V2.into_iter().flat_map(of).collect()
+}
+
+fn recorded_by_v2(part: &Part, file: &str, version: &str) -> Npz {
+    Npz::open(&part.path(&format!("E_sliding/{file}_v2_{version}.npz")))
+}
+
+/// Version, what it is to us, and the array's name in the recording.
+fn version_of(name: &str) -> (&'static str, Reference, &str) {
+    let (version, name) = name.split_once('_').unwrap();
+    let (version, reference) = VERSIONS_OF_V2.into_iter().find(|(v, _)| *v == version).unwrap();
+    (version, reference, name)
+}
 
 fn parse<T: serde::de::DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-#[test]
-fn starts_as_recorded() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    let recorded = oracle::json(&folder.join("steps_pads.json"));
+fn starts_as_recorded(part: &Part) {
+    let recorded = oracle::json(&part.path(STARTS));
     let cases = recorded["steps"].as_array().unwrap();
+    assert!(!cases.is_empty());
     for case in cases {
         let (image, patch) = (parse(&case["image"]), parse(&case["patch"]));
         let windows = Windows::new(image, patch, parse(&case["step_size"])).unwrap();
         let expected: [Vec<usize>; 3] = parse(&case["steps"]);
         assert_eq!(windows.starts(), &expected, "{case}");
     }
-    println!("{} sets of starts", cases.len());
+    say!("{} sets of starts", cases.len());
 }
 
-#[test]
-fn padding_as_recorded() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    let recorded = oracle::json(&folder.join("steps_pads.json"));
+fn padding_as_recorded(part: &Part) {
+    let recorded = oracle::json(&part.path(STARTS));
     let cases = recorded["pads"].as_array().unwrap();
+    assert!(!cases.is_empty());
     for case in cases {
         let image: [usize; 3] = parse(&case["image"]);
         let windows = Windows::new(image, parse(&case["patch"]), 0.5).unwrap();
@@ -48,43 +94,32 @@ fn padding_as_recorded() {
         let below = windows.padding_below();
         assert_eq!([0, 1, 2].map(|a| [below[a], below[a] + image[a]]), inside, "{case}");
     }
-    println!("{} paddings", cases.len());
+    say!("{} paddings", cases.len());
 }
 
-#[test]
-fn importance_of_v1() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    let arrays = Npz::open(&folder.join("gaussian_v1.npz"));
-    for name in arrays.names() {
-        let expected = arrays.f32(name);
-        // `v1_gauss_16x24x32` is a whole map; `v1_gauss64x192x160_line0` and `_diag` are parts.
-        let rest = name.trim_start_matches("v1_gauss").trim_start_matches('_');
-        let (size, part) = rest.split_once('_').map_or((rest, ""), |(s, p)| (s, p));
-        let map = importance(Reference::NnUNetV1, Accumulation::F32, size_of(size));
-        check_map(name, &map, part, &expected, 2e-7);
-    }
+fn map_of_v1(part: &Part, name: &str) {
+    let expected = Npz::open(&part.path(IMPORTANCE)).f32(name);
+    // `v1_gauss_16x24x32` is a whole map; `v1_gauss64x192x160_line0` and `_diag` are parts.
+    let rest = name.trim_start_matches("v1_gauss").trim_start_matches('_');
+    let (size, part) = rest.split_once('_').map_or((rest, ""), |(s, p)| (s, p));
+    let map = importance(Reference::NnUNetV1, Accumulation::F32, size_of(size));
+    check_map(name, &map, part, &expected, 2e-7);
 }
 
-#[test]
-fn importance_of_v2() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    for (version, reference) in [("2.2", Reference::NnUNetV22), ("2.8", Reference::NnUNetV28)] {
-        let arrays = Npz::open(&folder.join(format!("gaussian_v2_{version}.npz")));
-        for name in arrays.names() {
-            let expected = arrays.f32(name);
-            let rest = name.trim_start_matches("gauss").trim_start_matches('_');
-            let (accumulation, rest) = match rest.split_once('_') {
-                Some(("f32", rest)) => (Accumulation::F32, rest),
-                Some(("f16", rest)) => (Accumulation::F16, rest),
-                _ => (Accumulation::F16, rest),
-            };
-            let (size, part) = rest.split_once('_').map_or((rest, ""), |(s, p)| (s, p));
-            let map = importance(reference, accumulation, size_of(size));
-            // Half-precision maps are equal bit by bit.
-            let bound = if accumulation == Accumulation::F16 { 0.0 } else { 2e-7 };
-            check_map(&format!("{version} {name}"), &map, part, &expected, bound);
-        }
-    }
+fn map_of_v2(part: &Part, name: &str) {
+    let (version, reference, array) = version_of(name);
+    let expected = recorded_by_v2(part, "gaussian", version).f32(array);
+    let rest = array.trim_start_matches("gauss").trim_start_matches('_');
+    let (accumulation, rest) = match rest.split_once('_') {
+        Some(("f32", rest)) => (Accumulation::F32, rest),
+        Some(("f16", rest)) => (Accumulation::F16, rest),
+        _ => (Accumulation::F16, rest),
+    };
+    let (size, part) = rest.split_once('_').map_or((rest, ""), |(s, p)| (s, p));
+    let map = importance(reference, accumulation, size_of(size));
+    // Half-precision maps are equal bit by bit.
+    let bound = if accumulation == Accumulation::F16 { 0.0 } else { 2e-7 };
+    check_map(name, &map, part, &expected, bound);
 }
 
 fn size_of(text: &str) -> [usize; 3] {
@@ -136,6 +171,7 @@ fn check_map(
         _ => line(0).into_iter().map(f64::from).collect(),
     };
     let expected: Vec<f64> = expected.iter().map(|v| f64::from(*v)).collect();
+    assert_eq!(found.len(), expected.len(), "{name}: arrays of different length");
     if part == "min" {
         // The count depends on the last digits of an underflow: the value does not.
         assert!((found[0] / expected[0] - 1.0).abs() < 1e-3, "{name}: {found:?} {expected:?}");
@@ -178,9 +214,9 @@ pub(crate) fn seeded(config: &StuNetConfig, json: &Value, device: &Device) -> St
 }
 
 /// The recordings of v2 leave out what they share with that of v1.
-fn described(folder: &Path, file: &str) -> Value {
-    let mut json = oracle::json(&folder.join("predict_v1.json"));
-    let own = oracle::json(&folder.join(file));
+fn described(part: &Part, file: &str) -> Value {
+    let mut json = oracle::json(&part.path(V1[0]));
+    let own = oracle::json(&part.path(file));
     for (key, value) in own.as_object().unwrap() {
         json[key] = value.clone();
     }
@@ -193,8 +229,8 @@ struct Subject {
     window: [usize; 3],
 }
 
-fn subject(folder: &Path, file: &str) -> Subject {
-    let json = described(folder, file);
+fn subject(part: &Part, file: &str) -> Subject {
+    let json = described(part, file);
     let config = StuNetConfig {
         in_channels: 1,
         num_classes: parse(&json["num_classes"]),
@@ -202,7 +238,7 @@ fn subject(folder: &Path, file: &str) -> Subject {
         depth: [1; 6],
         strides: parse(&json["pools"]),
     };
-    let data = Npz::open(&folder.join("predict_v1.npz")).f32("data");
+    let data = Npz::open(&part.path(V1[1])).f32("data");
     Subject {
         network: seeded(&config, &json, &crate::device()),
         data: data.into_dimensionality::<Ix4>().unwrap(),
@@ -257,42 +293,32 @@ fn argmax(values: &Array4<f32>) -> Vec<usize> {
     values.lanes(Axis(0)).into_iter().map(first).collect()
 }
 
-#[test]
-fn probabilities_of_v1() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    let subject = subject(&folder, "predict_v1.json");
-    let arrays = Npz::open(&folder.join("predict_v1.npz"));
-    for name in arrays.names().iter().filter(|n| n.starts_with("v1_softmax")) {
-        let expected = arrays.f32(name);
-        let found = subject.predict(name, Reference::NnUNetV1, Accumulation::F32);
-        assert_close(name, flat(&found), expected.as_slice().unwrap(), 1e-4, 1e-5);
+fn probabilities_of_v1(part: &Part, name: &str) {
+    let subject = subject(part, V1[0]);
+    let arrays = Npz::open(&part.path(V1[1]));
+    let expected = arrays.f32(name);
+    let found = subject.predict(name, Reference::NnUNetV1, Accumulation::F32);
+    assert_close(name, flat(&found), expected.as_slice().unwrap(), 1e-4, 1e-5);
 
-        let labels = arrays.i64(&name.replace("softmax", "seg"));
-        let pairs = argmax(&found).into_iter().zip(labels.iter());
-        let differ = pairs.filter(|(f, e)| *f as i64 != **e).count();
-        println!("{name}: {differ} of {} labels differ", labels.len());
-        assert!(differ * 10_000 <= labels.len(), "{name}: {differ} labels differ");
-    }
+    let labels = arrays.i64(&name.replace("softmax", "seg"));
+    let best = argmax(&found);
+    assert_eq!(best.len(), labels.len());
+    let differ = best.into_iter().zip(&labels).filter(|(f, e)| *f as i64 != **e).count();
+    say!("{name}: {differ} of {} labels differ", labels.len());
+    assert!(differ * 10_000 <= labels.len(), "{name}: {differ} labels differ");
 }
 
-#[test]
-fn logits_of_v2() {
-    let Some(folder) = oracle::folder(FOLDER) else { return };
-    for (version, reference) in [("2.2", Reference::NnUNetV22), ("2.8", Reference::NnUNetV28)] {
-        let subject = subject(&folder, &format!("predict_v2_{version}.json"));
-        let arrays = Npz::open(&folder.join(format!("predict_v2_{version}.npz")));
-        for name in arrays.names() {
-            let expected = arrays.f32(name);
-            let expected = expected.as_slice().unwrap();
-            let what = format!("{version} {name}");
-            if name.contains("f32acc") {
-                let found = subject.predict(name, reference, Accumulation::F32);
-                assert_close(&what, flat(&found), expected, 2e-3, 2e-4);
-            } else {
-                let found = subject.predict(name, reference, Accumulation::F16);
-                check_half(&what, flat(&found), expected);
-            }
-        }
+fn logits_of_v2(part: &Part, name: &str) {
+    let (version, reference, array) = version_of(name);
+    let subject = subject(part, &format!("E_sliding/predict_v2_{version}.json"));
+    let expected = recorded_by_v2(part, "predict", version).f32(array);
+    let expected = expected.as_slice().unwrap();
+    if array.contains("f32acc") {
+        let found = subject.predict(array, reference, Accumulation::F32);
+        assert_close(name, flat(&found), expected, 2e-3, 2e-4);
+    } else {
+        let found = subject.predict(array, reference, Accumulation::F16);
+        check_half(name, flat(&found), expected);
     }
 }
 
@@ -300,6 +326,7 @@ fn logits_of_v2() {
 /// every window. A unit is the last place of f16 at the logit's magnitude, or at 1 for small ones
 /// (they are differences of larger terms).
 fn check_half(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}: arrays of different length");
     let unit = |v: f32| (v.abs().max(1.0).log2().floor() - 10.0).exp2();
     let steps: Vec<f32> = found
         .iter()
@@ -311,7 +338,7 @@ fn check_half(what: &str, found: &[f32], expected: &[f32]) {
         within as f64 / steps.len() as f64
     };
     let worst = steps.iter().copied().fold(0.0, f32::max);
-    println!(
+    say!(
         "{what}: equal {:.4} %, within one unit {:.4} %, within four {:.4} %, worst {worst} units",
         100.0 * share(0.0),
         100.0 * share(1.0),

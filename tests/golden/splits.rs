@@ -2,7 +2,15 @@
 
 use serde_json::Value;
 use stunet::data::splits::{Fold, Splits};
-use stunet_testing::oracle;
+use stunet_testing::oracle::{self, Golden, Part};
+use stunet_testing::say;
+
+const SPLITS: &str = "H_eval/splits.json";
+
+pub(crate) fn tests(golden: &mut Golden) {
+    golden.one("splits::validation_cases_of_five_folds", &[SPLITS], validation_cases_of_five_folds);
+    golden.one("splits::training_cases_of_80_20_splits", &[SPLITS], training_cases_of_80_20_splits);
+}
 
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("case_{i:04}")).collect()
@@ -17,10 +25,8 @@ fn places(names: &[String], found: &[String]) -> Vec<usize> {
     found.iter().map(|name| names.binary_search(name).unwrap()).collect()
 }
 
-#[test]
-fn validation_cases_of_five_folds() {
-    let Some(folder) = oracle::folder("H_eval") else { return };
-    let recorded = oracle::json(&folder.join("splits.json"));
+fn validation_cases_of_five_folds(part: &Part) {
+    let recorded = oracle::json(&part.path(SPLITS));
     let counts = recorded["val_idx"].as_object().unwrap();
     assert!(!counts.is_empty());
     for (count, folds) in counts {
@@ -35,13 +41,11 @@ fn validation_cases_of_five_folds() {
             assert_eq!(places(&names, &split.train), train, "{count} cases, fold {fold}");
         }
     }
-    println!("{} numbers of cases: all folds equal", counts.len());
+    say!("{} numbers of cases: all folds equal", counts.len());
 }
 
-#[test]
-fn training_cases_of_80_20_splits() {
-    let Some(folder) = oracle::folder("H_eval") else { return };
-    let recorded = oracle::json(&folder.join("splits.json"));
+fn training_cases_of_80_20_splits(part: &Part) {
+    let recorded = oracle::json(&part.path(SPLITS));
     let folds = recorded["fallback_80_20"].as_object().unwrap();
     assert!(!folds.is_empty());
     for (fold, expected) in folds {

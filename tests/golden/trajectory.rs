@@ -13,15 +13,15 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ndarray::ArrayView3;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
 use stunet::train::loss::deep_supervision::{scales, target_pyramid};
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::optimiser::{Sgd, SgdConfig};
 use stunet::train::schedule::poly_lr;
 use stunet_testing::compare::difference;
-use stunet_testing::oracle::{self, Npz};
+use stunet_testing::oracle::{self, Golden, Npz, Part};
 use stunet_testing::prng::{self, Role};
+use stunet_testing::say;
 
 /// Relative bound on the first steps' losses.
 const FIRST_STEPS: (usize, f64) = (5, 1e-4);
@@ -64,22 +64,25 @@ struct Run {
     start: BTreeMap<String, Vec<f64>>,
 }
 
-fn cases() -> Vec<(Case, Npz)> {
-    let Some(folder) = oracle::folder("C_train") else { return Vec::new() };
-    let all: BTreeMap<String, Case> =
-        serde_json::from_value(oracle::json(&folder.join("trajectories.json"))).unwrap();
-    assert!(!all.is_empty(), "no recorded trajectories");
-    let with_arrays = |(name, case): (String, Case)| {
-        let arrays = Npz::open(&final_arrays(&folder, &name));
-        (Case { name, ..case }, arrays)
-    };
-    all.into_iter().map(with_arrays).collect()
+const RECORDED: &str = "C_train/trajectories.json";
+
+pub(crate) fn tests(golden: &mut Golden) {
+    golden.each("trajectory::twenty_steps", &[RECORDED], names, twenty_steps);
 }
 
-/// `<case>_final.npz`, or `_final_sampled.npz` where arrays were too large to keep whole.
-fn final_arrays(folder: &std::path::Path, name: &str) -> PathBuf {
-    let paths = ["final", "final_sampled"].map(|end| folder.join(format!("{name}_{end}.npz")));
-    paths.into_iter().find(|p| p.is_file()).unwrap_or_else(|| panic!("{name}: no final arrays"))
+fn names(part: &Part) -> Vec<String> {
+    oracle::json(&part.path(RECORDED)).as_object().unwrap().keys().cloned().collect()
+}
+
+fn open(part: &Part, name: &str) -> (Case, Npz) {
+    let json = oracle::json(&part.path(RECORDED))[name].clone();
+    let case: Case = serde_json::from_value(json).unwrap();
+    // `<case>_final.npz`, or `_final_sampled.npz` where arrays were too large to keep whole.
+    let paths =
+        ["final", "final_sampled"].map(|end| part.path(&format!("C_train/{name}_{end}.npz")));
+    let path = paths.into_iter().find(|p| p.is_file());
+    let arrays = Npz::open(&path.unwrap_or_else(|| panic!("{name}: no final arrays")));
+    (Case { name: name.to_owned(), ..case }, arrays)
 }
 
 impl Case {
@@ -183,35 +186,35 @@ fn weights(network: &StuNet) -> BTreeMap<String, Vec<f64>> {
 }
 
 fn largest_distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len(), "trajectories of different length");
     a.iter().zip(b).fold(0.0, |worst, (a, b)| worst.max((a - b).abs()))
 }
 
-#[test]
-fn twenty_steps() {
-    let device = device();
-    for (case, arrays) in cases() {
-        let exact = case.run(0, &Device::flex(), DType::F64, |_| true);
-        assert_f64(&case, &exact);
-        let mut last = Vec::new();
-        for rounding in 0..NUM_ROUNDINGS {
-            let run = case.run(rounding, &device, DType::F32, |t| beyond_first(&case, t).is_none());
-            assert_untouched(&case, &run);
-            last = beyond(&case, &arrays, &exact, &run);
-            println!("{} rounding {rounding}: beyond the bounds: {last:?}", case.name);
-            if last.is_empty() {
-                break;
-            }
+fn twenty_steps(part: &Part, name: &str) {
+    let (device, (case, arrays)) = (device(), open(part, name));
+    let exact = case.run(0, &Device::flex(), DType::F64, |_| true);
+    assert_f64(&case, &exact);
+    let mut last = Vec::new();
+    for rounding in 0..NUM_ROUNDINGS {
+        let run = case.run(rounding, &device, DType::F32, |t| beyond_first(&case, t).is_none());
+        assert_untouched(&case, &run);
+        last = beyond(&case, &arrays, &exact, &run);
+        say!("{} rounding {rounding}: beyond the bounds: {last:?}", case.name);
+        if last.is_empty() {
+            break;
         }
-        assert_eq!(last, Vec::<String>::new(), "{}: beyond the bounds", case.name);
     }
+    assert_eq!(last, Vec::<String>::new(), "{}: beyond the bounds", case.name);
 }
 
 /// Our f64 run against the recorded one.
 fn assert_f64(case: &Case, exact: &Run) {
     for (what, of) in COLUMNS {
-        let relative = of(&exact.trajectory).iter().zip(of(&case.f64)).map(|(a, b)| a / b - 1.0);
+        let (found, expected) = (of(&exact.trajectory), of(&case.f64));
+        assert_eq!(found.len(), expected.len(), "{} f64 {what}: number of steps", case.name);
+        let relative = found.iter().zip(expected).map(|(a, b)| a / b - 1.0);
         let worst = relative.fold(0.0, |worst: f64, r| worst.max(r.abs()));
-        println!("{} f64 {what}: relative {worst:.1e} (bound {F64_BOUND:.0e})", case.name);
+        say!("{} f64 {what}: relative {worst:.1e} (bound {F64_BOUND:.0e})", case.name);
         assert!(worst <= F64_BOUND, "{} f64 {what}: {worst:e}", case.name);
     }
     let distance = largest_distance(&exact.trajectory.lrs, &case.f64.lrs);
@@ -253,7 +256,7 @@ fn beyond(case: &Case, arrays: &Npz, exact: &Run, run: &Run) -> Vec<String> {
     let mut beyond = Vec::new();
     let mut check = |what: &str, found: f64, own: f64| {
         let text = format!("{what}: {found:.2e} (recorded f32 from f64: {own:.2e}, room {ROOM})");
-        println!("{} {text}", case.name);
+        say!("{} {text}", case.name);
         if found > ROOM * own {
             beyond.push(text);
         }

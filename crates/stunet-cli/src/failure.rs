@@ -66,9 +66,13 @@ pub fn shielded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T
     })
 }
 
-/// Whose fault a panic is. The standard library and rayon panic where the system starts no thread,
-/// which is the system's word and no error of this program.
+/// Whose fault a panic is. The standard library and rayon panic where the system starts no thread, and
+/// operators where it has no memory, which is the system's word and no error of this program.
 fn kind_of(panic: &str) -> &'static str {
+    if panic.contains("no memory for a tensor") {
+        return "memory: the system has less than the program was allowed; lower --max-memory, or \
+                allow more (ulimit -v, the memory of the job)";
+    }
     let threads = ["failed to spawn thread", "ThreadPoolBuildError", "the system starts"];
     match threads.into_iter().any(|words| panic.contains(words)) {
         true => {
@@ -170,5 +174,8 @@ mod tests {
         };
         let line = describe(&shielded(failed).unwrap_err());
         assert!(line.starts_with("the system starts no more threads; allow more"), "{line}");
+        let failed = || -> anyhow::Result<()> { panic!("no memory for a tensor of 4 bytes") };
+        let line = describe(&shielded(failed).unwrap_err());
+        assert!(line.starts_with("memory: the system has less"), "{line}");
     }
 }

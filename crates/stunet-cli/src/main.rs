@@ -5,6 +5,7 @@
 //! checks of inputs and outputs, reports.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+mod allocator;
 mod args;
 mod commands;
 mod failure;
@@ -25,6 +26,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{LowArgs, LowCommand};
+
+#[global_allocator]
+static ALLOCATOR: allocator::OneLine = allocator::OneLine;
 
 fn main() -> ExitCode {
     failure::quiet_panics();

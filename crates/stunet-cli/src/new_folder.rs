@@ -142,14 +142,14 @@ fn clear(folder: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stunet::model::Initialisation;
     use stunet::model::StuNetConfig;
     use stunet::model::weights::folder::{self, Precision, Provenance};
-    use stunet::model::{Initialisation, StuNet};
 
     fn network(folder: &Path) {
         let config = StuNetConfig { width: [2; 6], ..StuNetConfig::small(1, 2) };
         let device = stunet::device::parse("cpu").unwrap();
-        let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &device).unwrap();
+        let network = config.init_seeded(Initialisation::NnUNetV1, 0, &device).unwrap();
         let mut source = network.source();
         folder::save(folder, &config, &mut source, Precision::F32, Provenance::new()).unwrap();
     }

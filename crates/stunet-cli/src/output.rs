@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 
+pub use stunet::data::error::size_text as bytes;
+
 /// `text` with every character that steers a terminal or turns the direction of writing as its
 /// escape in JSON, such as `\u001b`.
 pub fn shown(text: &str) -> Cow<'_, str> {
@@ -118,17 +120,6 @@ pub fn grouped(count: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Bytes in the unit that suits them.
-pub fn bytes(count: u64) -> String {
-    let count = count as f64;
-    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
-        if count >= size {
-            return format!("{:.1} {unit}", count / size);
-        }
-    }
-    format!("{count} B")
 }
 
 /// A time in the unit that suits it.

@@ -12,7 +12,7 @@ use common::{LABELS, Scene, config, model_folder, plans, predict_arguments, said
 use stunet::data::labels::LabelSet;
 use stunet::data::nifti;
 use stunet::infer::Model;
-use stunet::model::{Initialisation, StuNet};
+use stunet::model::Initialisation;
 use stunet_testing::nifti_bytes::NiftiBytes;
 
 /// Two cases that were predicted into `out` with the model of [`model_folder`].
@@ -89,7 +89,7 @@ impl Predicted {
 fn other_model(scene: &Scene, seed: u64, patch: usize) -> PathBuf {
     let path = scene.path(&format!("model_{seed}_{patch}"));
     let device = stunet::device::parse("cpu").unwrap();
-    let network = StuNet::init(&config(1), Initialisation::NnUNetV1, seed, &device).unwrap();
+    let network = config(1).init_seeded(Initialisation::NnUNetV1, seed, &device).unwrap();
     let plans = stunet::data::plans::Plans { patch_size: [patch; 3], ..plans(1) };
     let labels = LabelSet::from_names(LABELS).unwrap();
     Model::from_parts(vec![network], plans, labels).unwrap().save_folder(&path).unwrap();

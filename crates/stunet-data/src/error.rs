@@ -202,8 +202,8 @@ pub enum DataError {
     },
     /// A case that needs more memory than there is.
     #[error(
-        "memory: this case needs about {:.2} GB, allowed are {:.2} GB",
-        *needed as f64 / 1e9, *allowed as f64 / 1e9
+        "memory: this case needs about {}, allowed are {}",
+        size_text(*needed), size_text(*allowed)
     )]
     Memory {
         /// Bytes, by estimate.
@@ -324,6 +324,17 @@ impl DataError {
 }
 
 /// Shorthand for [`DataError::Invalid`].
+/// A number of bytes in the unit that suits it, such as `1.5 GB`.
+pub fn size_text(bytes: u64) -> String {
+    let count = bytes as f64;
+    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
+        if count >= size {
+            return format!("{:.1} {unit}", count / size);
+        }
+    }
+    format!("{count} B")
+}
+
 pub(crate) fn invalid(
     file: &'static str,
     key: impl Into<String>,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use stunet_data::DataError;
+use stunet_data::error::size_text;
 use stunet_model::ModelError;
 
 /// What can go wrong between a model's path and a labelmap.
@@ -112,8 +113,8 @@ pub enum InferError {
     },
     /// A prediction that needs more memory than it may have.
     #[error(
-        "memory: this case needs at least {:.2} GB, allowed are {:.2} GB",
-        *needed as f64 / 1e9, *allowed as f64 / 1e9
+        "memory: this case needs at least {}, allowed are {}",
+        size_text(*needed), size_text(*allowed)
     )]
     Memory {
         /// Bytes of the smallest plan.

@@ -148,7 +148,7 @@ impl Model {
             let (network, load) = match &fold.weights {
                 Weights::Checkpoint(checkpoint) => {
                     let strides = description.config.strides;
-                    checkpoint.load(strides, &options.device, &LoadOptions::default())?
+                    checkpoint.load(strides, &LoadOptions::default(), &options.device)?
                 }
                 Weights::Folder(folder, _) => folder.load(&options.device)?,
             };

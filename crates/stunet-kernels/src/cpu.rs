@@ -23,12 +23,17 @@ pub(crate) use pool::Workspace;
 
 use crate::Path;
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 /// Whether a tensor is one these operators are written for.
 pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
-    let device = x.device().without_autodiff();
-    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    x.dtype() == DType::F32 && computes_on(&x.device())
+}
+
+/// Whether a device is one these operators are written for.
+pub(crate) fn computes_on(device: &Device) -> bool {
+    let device = device.clone().without_autodiff();
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// How a convolution of tensors that [`takes`] accepted is computed.

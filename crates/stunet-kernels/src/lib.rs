@@ -18,7 +18,8 @@
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`concat_channels`] | two tensors along the channel axis |
 //!
-//! [`steps`] tells which operators a piece of work called, and how each was computed.
+//! [`in_use`] says whether operators of this crate run on a device, and why not; [`steps`] tells which
+//! operators a piece of work called, and how each was computed.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
@@ -27,6 +28,7 @@ mod conv3d;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
+mod in_use;
 mod instance_norm;
 mod leaky_relu;
 mod steps;
@@ -35,6 +37,7 @@ mod workspace;
 
 pub use concat_channels::concat_channels;
 pub use conv3d::{conv3d, conv3d_joined};
+pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
 pub use steps::{Path, Step, steps};

@@ -1,7 +1,8 @@
 //! The residual block and its parts.
 
-use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
+use burn::tensor::{Device, Tensor};
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -9,8 +10,42 @@ const LEAKY_SLOPE: f64 = 0.01;
 /// Added to the variance under the root.
 const NORM_EPSILON: f64 = 1e-5;
 
+/// A convolution: `ConvConfig::new([in, out], kernel).init(&device)`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use stunet_model::ConvConfig;
+/// let device = Device::flex();
+/// let head = ConvConfig::new([16, 3], 1).init(&device);
+/// let logits = head.forward(Tensor::ones([1, 16, 2, 2, 2], &device), [1; 3]);
+/// assert_eq!(logits.dims(), [1, 3, 2, 2, 2]);
+/// ```
+#[derive(Config, Debug)]
+pub struct ConvConfig {
+    /// Features that go in and that come out.
+    pub channels: [usize; 2],
+    /// Voxels along each axis: 1 or another odd number.
+    pub kernel: usize,
+}
+
+impl ConvConfig {
+    /// A convolution with He-normal weights for the network's activation and a bias of zero, drawn
+    /// from the device's generator when they are first used.
+    pub fn init(&self, device: &Device) -> Conv {
+        let ([inputs, outputs], k) = (self.channels, self.kernel);
+        let gain = (2.0 / (1.0 + LEAKY_SLOPE * LEAKY_SLOPE)).sqrt();
+        let weight = Initializer::KaimingNormal { gain, fan_out_only: false };
+        let fan_in = Some(inputs * k.pow(3));
+        Conv {
+            weight: weight.init_with([outputs, inputs, k, k, k], fan_in, None, device),
+            bias: Initializer::Zeros.init([outputs], device),
+        }
+    }
+}
+
 /// A convolution's parameters.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct Conv {
     /// `[Cout, Cin, K, K, K]`.
     pub weight: Param<Tensor<5>>,
@@ -18,7 +53,26 @@ pub struct Conv {
     pub bias: Param<Tensor<1>>,
 }
 
+impl ModuleDisplay for Conv {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [inputs, outputs] = self.channels();
+        let kernel = self.weight.lazy_shape().dims::<5>()[2];
+        let content = content.add("inputs", &inputs).add("outputs", &outputs);
+        content.add("kernel", &kernel).optional()
+    }
+}
+
 impl Conv {
+    /// Features that go in and that come out.
+    pub fn channels(&self) -> [usize; 2] {
+        let [outputs, inputs, ..] = self.weight.lazy_shape().dims::<5>();
+        [inputs, outputs]
+    }
+
     /// Convolves with padding of half the kernel.
     ///
     /// # Shapes
@@ -35,6 +89,7 @@ impl Conv {
 
 /// An affine instance norm's parameters.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct InstanceNorm {
     /// Scale, `[C]`.
     pub weight: Param<Tensor<1>>,
@@ -42,10 +97,73 @@ pub struct InstanceNorm {
     pub bias: Param<Tensor<1>>,
 }
 
+impl ModuleDisplay for InstanceNorm {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        content.add("channels", &self.weight.lazy_shape().dims::<1>()[0]).optional()
+    }
+}
+
 impl InstanceNorm {
+    fn init(channels: usize, device: &Device) -> Self {
+        Self {
+            weight: Initializer::Ones.init([channels], device),
+            bias: Initializer::Zeros.init([channels], device),
+        }
+    }
+
     fn norm(&self) -> kernels::Norm {
         kernels::Norm { weight: self.weight.val(), bias: self.bias.val(), epsilon: NORM_EPSILON }
     }
+}
+
+/// A residual block: `ResidualBlockConfig::new([in, out]).init(&device)`.
+#[derive(Config, Debug)]
+pub struct ResidualBlockConfig {
+    /// Features that go in and that come out.
+    pub channels: [usize; 2],
+    /// Whether the skip connection is a convolution, as in the first block of a stage, or the
+    /// identity.
+    #[config(default = true)]
+    pub convolved_skip: bool,
+}
+
+impl ResidualBlockConfig {
+    /// A block with parameters as [`ConvConfig::init`] draws them, norms without effect.
+    ///
+    /// # Panics
+    /// When the skip connection is the identity between different numbers of features.
+    pub fn init(&self, device: &Device) -> ResidualBlock {
+        let [inputs, outputs] = self.channels;
+        assert!(
+            self.convolved_skip || inputs == outputs,
+            "a block without a convolved skip connection: expected as many inputs as outputs, \
+             found {inputs} and {outputs}"
+        );
+        ResidualBlock {
+            conv1: ConvConfig::new([inputs, outputs], 3).init(device),
+            norm1: InstanceNorm::init(outputs, device),
+            conv2: ConvConfig::new([outputs, outputs], 3).init(device),
+            norm2: InstanceNorm::init(outputs, device),
+            skip: self.convolved_skip.then(|| ConvConfig::new([inputs, outputs], 1).init(device)),
+        }
+    }
+}
+
+/// The blocks of one stage: only the first changes the width and has a skip convolution.
+pub(crate) fn init_stage(
+    [inputs, outputs]: [usize; 2],
+    depth: usize,
+    device: &Device,
+) -> Vec<ResidualBlock> {
+    let block = |index| match index {
+        0 => ResidualBlockConfig::new([inputs, outputs]),
+        _ => ResidualBlockConfig::new([outputs, outputs]).with_convolved_skip(false),
+    };
+    (0..depth).map(|index| block(index).init(device)).collect()
 }
 
 /// Two 3×3×3 convolutions, each with its norm, around a skip connection.

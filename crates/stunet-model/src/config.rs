@@ -1,7 +1,9 @@
 //! The family of networks as a table, and one member's configuration.
 
 use crate::ModelError;
+use burn::config::{Config, config_to_json};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Stages of the encoder, bottleneck included.
 pub const NUM_STAGES: usize = 6;
@@ -53,10 +55,19 @@ impl StuNetSize {
 
 /// One network: everything that decides its parameters and its arithmetic.
 ///
+/// A Burn [`Config`]: saved and loaded by it, and the module is made by
+/// [`init`](Self::init). The trait is implemented by hand, since the derived one would
+/// take a file with unknown keys for this network.
+///
 /// ```
-/// use stunet_model::{StuNetConfig, StuNetSize, cost};
-/// let config = StuNetConfig::new(StuNetSize::Base, 1, 105);
-/// assert_eq!(cost::num_parameters(&config), 58_262_669);
+/// use burn::tensor::{Device, Tensor};
+/// use stunet_model::{StuNetConfig, cost};
+/// assert_eq!(cost::num_parameters(&StuNetConfig::base(1, 105)), 58_262_669);
+///
+/// let device = Device::flex();
+/// let config = StuNetConfig::small(1, 3).with_width([2, 2, 4, 4, 8, 8]);
+/// let network = config.init(&device);
+/// assert_eq!(network.forward(Tensor::ones([1, 1, 16, 16, 64], &device)).dims()[1], 3);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +104,39 @@ impl StuNetConfig {
     /// STU-Net-S.
     pub fn small(in_channels: usize, num_classes: usize) -> Self {
         Self::new(StuNetSize::Small, in_channels, num_classes)
+    }
+
+    /// STU-Net-B.
+    pub fn base(in_channels: usize, num_classes: usize) -> Self {
+        Self::new(StuNetSize::Base, in_channels, num_classes)
+    }
+
+    /// STU-Net-L.
+    pub fn large(in_channels: usize, num_classes: usize) -> Self {
+        Self::new(StuNetSize::Large, in_channels, num_classes)
+    }
+
+    /// STU-Net-H.
+    pub fn huge(in_channels: usize, num_classes: usize) -> Self {
+        Self::new(StuNetSize::Huge, in_channels, num_classes)
+    }
+
+    /// The same network with other numbers of features, finest stage first.
+    #[must_use]
+    pub fn with_width(self, width: [usize; NUM_STAGES]) -> Self {
+        Self { width, ..self }
+    }
+
+    /// The same network with other numbers of residual blocks, finest stage first.
+    #[must_use]
+    pub fn with_depth(self, depth: [usize; NUM_STAGES]) -> Self {
+        Self { depth, ..self }
+    }
+
+    /// The same network with other strides, finest first, `[z, y, x]`.
+    #[must_use]
+    pub fn with_strides(self, strides: [[usize; 3]; NUM_UPSAMPLINGS]) -> Self {
+        Self { strides, ..self }
     }
 
     /// The published size this configuration has, if any.
@@ -163,9 +207,52 @@ impl StuNetConfig {
     }
 }
 
+impl Config for StuNetConfig {}
+
+/// As JSON, like every Burn configuration.
+impl fmt::Display for StuNetConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&config_to_json(self))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn saved_and_loaded_as_burn_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let config = StuNetConfig::large(2, 7).with_depth([1, 2, 3, 1, 2, 3]);
+        config.save(&path).unwrap();
+        assert_eq!(StuNetConfig::load(&path).unwrap(), config);
+        assert_eq!(StuNetConfig::load_binary(config.to_string().as_bytes()).unwrap(), config);
+        // The shape of the object in `network.json`.
+        let json: serde_json::Value = serde_json::from_str(&config.to_string()).unwrap();
+        let expected = serde_json::json!({
+            "in_channels": 2, "num_classes": 7, "width": [64, 128, 256, 512, 1024, 1024],
+            "depth": [1, 2, 3, 1, 2, 3],
+            "strides": [[2, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 2]]
+        });
+        assert_eq!(json, expected);
+        let unknown = config.to_string().replace("\"depth\"", "\"activation\": 1, \"depth\"");
+        let error = StuNetConfig::load_binary(unknown.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("unknown field `activation`"), "{error}");
+    }
+
+    #[test]
+    fn sizes_by_name() {
+        let by_name = [
+            StuNetConfig::small(1, 2),
+            StuNetConfig::base(1, 2),
+            StuNetConfig::large(1, 2),
+            StuNetConfig::huge(1, 2),
+        ];
+        assert_eq!(by_name, StuNetSize::ALL.map(|size| StuNetConfig::new(size, 1, 2)));
+        let other = StuNetConfig::small(1, 2).with_strides([[1; 3]; 5]).with_width([1; 6]);
+        assert_eq!((other.strides, other.width), ([[1; 3]; 5], [1; 6]));
+    }
 
     #[test]
     fn published_bottleneck_is_8_8_4() {

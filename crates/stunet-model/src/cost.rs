@@ -99,7 +99,7 @@ pub fn cost(config: &StuNetConfig, input: [usize; 3]) -> Cost {
         });
     };
     let specs = config.parameter_specs();
-    let weights: u64 = specs.iter().map(|s| tally.torchinfo(s, config, &voxels)).sum();
+    let weights: u64 = specs.iter().map(|s| Tally::torchinfo(s, &voxels)).sum();
 
     let mut channels = config.in_channels as u64;
     for (level, &voxels) in voxels.iter().enumerate() {
@@ -156,19 +156,12 @@ impl std::ops::AddAssign<(u64, u64)> for Pair {
 impl Tally {
     /// torchinfo multiplies every parameter of a convolution, its bias too, by the voxels it
     /// writes, and counts a norm's parameters once.
-    fn torchinfo(
-        &self,
-        spec: &crate::ParameterSpec,
-        config: &StuNetConfig,
-        voxels: &[u64; NUM_STAGES],
-    ) -> u64 {
+    fn torchinfo(spec: &crate::ParameterSpec, voxels: &[u64; NUM_STAGES]) -> u64 {
         let values = spec.shape.iter().product::<usize>() as u64;
-        let mut path = spec.name.split('.');
-        let part = path.next().unwrap_or_default();
-        let index = path.next().and_then(|s| s.parse::<usize>().ok()).unwrap_or(0);
-        let level = if part == "encoder" { index } else { config.upsamplings()[index].1 };
         match spec.kind {
-            ParameterKind::ConvWeight | ParameterKind::ConvBias { .. } => values * voxels[level],
+            ParameterKind::ConvWeight | ParameterKind::ConvBias { .. } => {
+                values * voxels[spec.stage]
+            }
             ParameterKind::NormWeight | ParameterKind::NormBias => values,
         }
     }

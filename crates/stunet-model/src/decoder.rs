@@ -1,13 +1,17 @@
 //! The decoder: the expanding half of the U-Net.
 
-use crate::NUM_UPSAMPLINGS;
-use crate::block::{Conv, ResidualBlock, forward_stage};
-use burn::module::Module;
-use burn::tensor::Tensor;
+use crate::block::{Conv, ConvConfig, ResidualBlock, forward_stage, init_stage};
+use crate::{NUM_UPSAMPLINGS, StuNetConfig};
+use burn::module::{Content, Module, ModuleDisplay};
+use burn::tensor::{Device, Tensor};
 use stunet_kernels as kernels;
 
 /// Five upsampling stages, each with its blocks and its segmentation head, coarsest first.
+///
+/// A caller that runs it again and again holds a [`workspace`](crate::workspace) meanwhile, as
+/// [`StuNet::forward`](crate::StuNet::forward) does.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct Decoder {
     /// 1×1×1 convolution of each upsampling.
     pub upsample: Vec<Conv>,
@@ -20,7 +24,38 @@ pub struct Decoder {
     pub factors: [[usize; 3]; NUM_UPSAMPLINGS],
 }
 
+impl ModuleDisplay for Decoder {
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let stages = self.stages.iter().zip(&self.heads).zip(self.factors);
+        let stages =
+            stages.enumerate().fold(content, |content, (index, ((blocks, head), factor))| {
+                let ([width, classes], blocks) = (head.channels(), blocks.len());
+                let text = format!(
+                    "{width} features, {blocks} block(s), upsampling {factor:?}, {classes} classes"
+                );
+                content.add(&format!("stage_{index}"), &text)
+            });
+        stages.optional()
+    }
+}
+
 impl Decoder {
+    pub(crate) fn init(config: &StuNetConfig, device: &Device) -> Self {
+        let (width, mut factors) = (config.width, config.strides);
+        factors.reverse();
+        let conv = |inputs, outputs| ConvConfig::new([inputs, outputs], 1).init(device);
+        let ups = config.upsamplings();
+        let blocks = |&(_, fine): &(usize, usize)| {
+            init_stage([2 * width[fine], width[fine]], config.depth[fine], device)
+        };
+        Self {
+            upsample: ups.iter().map(|&(coarse, fine)| conv(width[coarse], width[fine])).collect(),
+            stages: ups.iter().map(blocks).collect(),
+            heads: ups.iter().map(|&(_, fine)| conv(width[fine], config.num_classes)).collect(),
+            factors,
+        }
+    }
+
     /// Climbs from the bottleneck, calling `visit` with the features of each stage; the last are
     /// returned.
     fn climb(

@@ -10,14 +10,12 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use stunet_model::{Initialisation, StuNet, StuNetConfig};
+//! use stunet_model::StuNetConfig;
 //!
 //! let device = Device::flex();
-//! let config = StuNetConfig { width: [2, 2, 4, 4, 8, 8], ..StuNetConfig::small(1, 3) };
-//! let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &device)?;
+//! let network = StuNetConfig::small(1, 3).with_width([2, 2, 4, 4, 8, 8]).init(&device);
 //! let logits = network.forward(Tensor::ones([1, 1, 16, 16, 64], &device));
 //! assert_eq!(logits.dims(), [1, 3, 16, 16, 64]);
-//! # Ok::<(), stunet_model::ModelError>(())
 //! ```
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
@@ -33,12 +31,14 @@ mod parameter;
 mod stunet;
 pub mod weights;
 
-pub use block::{Conv, InstanceNorm, ResidualBlock};
+pub use block::{Conv, ConvConfig, InstanceNorm, ResidualBlock, ResidualBlockConfig};
+/// The tensor library, in the version that the network is built on.
+pub use burn;
 pub use config::{NUM_STAGES, NUM_UPSAMPLINGS, StuNetConfig, StuNetSize};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::ModelError;
 pub use init::Initialisation;
-pub use parameter::{ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
+pub use parameter::{ParameterKind, ParameterRef, ParameterSource, ParameterSpec, Part};
 pub use stunet::StuNet;
-pub use stunet_kernels::{Workspace, workspace};
+pub use stunet_kernels::{InUse, Workspace, in_use, workspace};

@@ -1,21 +1,22 @@
 //! The network.
 
-use crate::StuNetConfig;
-use crate::block::{Conv, InstanceNorm, ResidualBlock};
 use crate::cost::planes_per_piece;
-use crate::init::Initialiser;
-use crate::parameter::{ParameterRef, ParameterSource, ParameterSpec};
-use crate::{Decoder, Encoder, Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS};
-use burn::module::{Module, Param, ParamId};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use crate::parameter::{ParameterRef, ParameterSource, ParameterSpec, fill, visit};
+use crate::{Decoder, Encoder, Initialisation, ModelError, StuNetConfig, StuNetSize};
+use burn::module::{Content, Module, ModuleDisplay};
+use burn::tensor::{Device, Tensor};
 use std::ops::Range;
 use stunet_kernels as kernels;
 
 /// STU-Net: a six-stage residual U-Net with a segmentation head at every decoder stage.
 ///
+/// It is made by [`StuNetConfig::init`], [`StuNetConfig::init_seeded`], from a checkpoint
+/// ([`weights`](crate::weights)) or from any other source of parameters.
+///
 /// # Source
 /// Huang et al., "STU-Net" (2023), and its trainer for nnU-Net 1.7.1.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct StuNet {
     /// The contracting half.
     pub encoder: Encoder,
@@ -23,20 +24,36 @@ pub struct StuNet {
     pub decoder: Decoder,
 }
 
-impl StuNet {
-    /// A network with initial parameters; the same seed gives the same parameters.
+impl StuNetConfig {
+    /// A network with initial parameters: nnU-Net v1's ([`Initialisation::NnUNetV1`]).
+    ///
+    /// As everywhere in Burn they are drawn from the device's generator
+    /// ([`Device::seed`](burn::tensor::Device::seed)) when they are first used, and tracked on an
+    /// autodiff device. [`init_seeded`](Self::init_seeded) depends on its seed alone.
+    ///
+    /// # Panics
+    /// When the configuration describes no network: see [`validate`](Self::validate).
+    pub fn init(&self, device: &Device) -> StuNet {
+        let encoder = self.init_encoder(device);
+        StuNet { encoder, decoder: Decoder::init(self, device) }
+    }
+
+    /// A network with initial parameters that depend on the seed alone: the same on every device and
+    /// in every version.
     ///
     /// # Errors
     /// When the configuration describes no network.
-    pub fn init(
-        config: &StuNetConfig,
+    pub fn init_seeded(
+        &self,
         initialisation: Initialisation,
         seed: u64,
         device: &Device,
-    ) -> Result<Self, ModelError> {
-        Self::from_source(config, &mut Initialiser::new(initialisation, seed), device)
+    ) -> Result<StuNet, ModelError> {
+        StuNet::from_source(self, &mut initialisation.source(seed), device)
     }
+}
 
+impl StuNet {
     /// A network whose parameters a source supplies, one at a time, in the order of
     /// [`StuNetConfig::parameter_specs`]. They become f32, unless the source gives f64.
     ///
@@ -48,39 +65,25 @@ impl StuNet {
         device: &Device,
     ) -> Result<Self, ModelError> {
         config.validate()?;
-        let specs = config.parameter_specs();
-        let mut build = Builder { specs: specs.iter(), source, device };
-        let upsamplings = config.upsamplings();
-
-        let encoder = (0..NUM_STAGES)
-            .map(|stage| build.blocks(config.depth[stage]))
-            .collect::<Result<_, _>>()?;
-        let upsample = upsamplings.iter().map(|_| build.conv()).collect::<Result<_, _>>()?;
-        let decoder = upsamplings
-            .iter()
-            .map(|&(_, fine)| build.blocks(config.depth[fine]))
-            .collect::<Result<_, _>>()?;
-        let heads = upsamplings.iter().map(|_| build.conv()).collect::<Result<_, _>>()?;
-        debug_assert!(build.specs.next().is_none(), "the builder asks for every parameter");
-
-        let mut factors = config.strides;
-        factors.reverse();
-        Ok(Self {
-            encoder: Encoder { stages: encoder, strides: config.strides },
-            decoder: Decoder { upsample, stages: decoder, heads, factors },
-        })
+        fill(config.init(device), None, &config.parameter_specs(), source, device)
     }
 
     /// The configuration, read off the parameters.
+    ///
+    /// The number of classes is that of the finest head, whose logits are the prediction. Where that
+    /// head alone was replaced by one of other classes, the others no longer fit this
+    /// configuration: [`forward`](Self::forward) and
+    /// [`forward_by_planes`](Self::forward_by_planes) work, and whatever saves the network says which
+    /// head differs. Replace all of `decoder.heads` for deep supervision.
     pub fn config(&self) -> StuNetConfig {
         let stages = &self.encoder.stages;
-        let [_, in_channels, ..] = stages[0][0].conv1.weight.lazy_shape().dims::<5>();
-        let [num_classes, ..] = self.decoder.heads[0].weight.lazy_shape().dims::<5>();
+        let channels = |stage: usize| stages[stage][0].conv1.channels();
+        let finest = self.decoder.heads.last().expect("a decoder has heads");
         StuNetConfig {
-            in_channels,
-            num_classes,
-            width: std::array::from_fn(|s| stages[s][0].conv1.weight.lazy_shape().dims::<5>()[0]),
-            depth: std::array::from_fn(|s| stages[s].len()),
+            in_channels: self.encoder.in_channels(),
+            num_classes: finest.channels()[1],
+            width: std::array::from_fn(|stage| channels(stage)[1]),
+            depth: std::array::from_fn(|stage| stages[stage].len()),
             strides: self.encoder.strides,
         }
     }
@@ -115,8 +118,8 @@ impl StuNet {
         let _workspace = kernels::workspace();
         let features = self.decoder.finest(self.encoder.forward(x));
         let [batch, _, depth, height, width] = features.dims();
-        let head = &self.decoder.heads[self.decoder.heads.len() - 1];
-        let num_classes = head.weight.lazy_shape().dims::<5>()[0];
+        let head = self.decoder.heads.last().expect("a decoder has heads");
+        let num_classes = head.channels()[1];
         let step = planes_per_piece(batch * num_classes, [height, width]);
         for from in (0..depth).step_by(step) {
             let planes = from..(from + step).min(depth);
@@ -139,22 +142,8 @@ impl StuNet {
     }
 
     /// Calls `visit` with every parameter, in the order of [`StuNetConfig::parameter_specs`].
-    pub fn for_each_parameter(&self, visit: &mut dyn FnMut(&ParameterSpec, ParameterRef<'_>)) {
-        let specs = self.config().parameter_specs();
-        for (spec, parameter) in specs.iter().zip(self.parameters()) {
-            visit(spec, parameter);
-        }
-    }
-
-    pub(crate) fn parameters(&self) -> Vec<ParameterRef<'_>> {
-        let mut all = Vec::new();
-        let encoder = self.encoder.stages.iter().flatten();
-        encoder.for_each(|block| push_block(&mut all, block));
-        self.decoder.upsample.iter().for_each(|conv| push_conv(&mut all, conv));
-        let decoder = self.decoder.stages.iter().flatten();
-        decoder.for_each(|block| push_block(&mut all, block));
-        self.decoder.heads.iter().for_each(|conv| push_conv(&mut all, conv));
-        all
+    pub fn for_each_parameter(&self, visitor: &mut dyn FnMut(&ParameterSpec, ParameterRef<'_>)) {
+        visit(self, &self.config().parameter_specs(), visitor);
     }
 
     fn assert_input(&self, x: &Tensor<5>) {
@@ -167,68 +156,15 @@ impl StuNet {
     }
 }
 
-fn push_conv<'a>(all: &mut Vec<ParameterRef<'a>>, conv: &'a Conv) {
-    all.push(ParameterRef::Kernel(&conv.weight));
-    all.push(ParameterRef::Vector(&conv.bias));
-}
-
-fn push_block<'a>(all: &mut Vec<ParameterRef<'a>>, block: &'a ResidualBlock) {
-    for (conv, norm) in [(&block.conv1, &block.norm1), (&block.conv2, &block.norm2)] {
-        push_conv(all, conv);
-        all.push(ParameterRef::Vector(&norm.weight));
-        all.push(ParameterRef::Vector(&norm.bias));
-    }
-    if let Some(skip) = &block.skip {
-        push_conv(all, skip);
+impl ModuleDisplay for StuNet {
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let config = self.config();
+        let size = config.size().map_or("custom", StuNetSize::name);
+        let content = content.add("size", size).add("in_channels", &config.in_channels);
+        let content = content.add("num_classes", &config.num_classes);
+        content.add("encoder", &self.encoder).add("decoder", &self.decoder).optional()
     }
 }
 
-/// Takes the specs in order and turns the source's values into modules.
-struct Builder<'a> {
-    specs: std::slice::Iter<'a, ParameterSpec>,
-    source: &'a mut dyn ParameterSource,
-    device: &'a Device,
-}
-
-impl Builder<'_> {
-    fn blocks(&mut self, depth: usize) -> Result<Vec<ResidualBlock>, ModelError> {
-        (0..depth).map(|index| self.block(index == 0)).collect()
-    }
-
-    fn block(&mut self, first: bool) -> Result<ResidualBlock, ModelError> {
-        Ok(ResidualBlock {
-            conv1: self.conv()?,
-            norm1: self.norm()?,
-            conv2: self.conv()?,
-            norm2: self.norm()?,
-            skip: if first { Some(self.conv()?) } else { None },
-        })
-    }
-
-    fn conv(&mut self) -> Result<Conv, ModelError> {
-        Ok(Conv { weight: self.parameter()?, bias: self.parameter()? })
-    }
-
-    fn norm(&mut self) -> Result<InstanceNorm, ModelError> {
-        Ok(InstanceNorm { weight: self.parameter()?, bias: self.parameter()? })
-    }
-
-    fn parameter<const D: usize>(&mut self) -> Result<Param<Tensor<D>>, ModelError> {
-        let spec = self.specs.next().expect("specs and modules are built by the same rule");
-        let data: TensorData = self.source.parameter(spec)?;
-        if data.shape().as_slice() != spec.shape {
-            return Err(ModelError::Shape {
-                name: spec.name.clone(),
-                expected: spec.shape.clone(),
-                found: data.shape().to_vec(),
-            });
-        }
-        // Double precision is kept: tests compute the truth with it. All else becomes f32.
-        let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        let tensor = Tensor::<D>::from_data(data, (self.device, dtype));
-        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
-        Ok(Param::initialized(ParamId::new(), tensor))
-    }
-}
-
-const _: () = assert!(NUM_UPSAMPLINGS + 1 == NUM_STAGES);
+#[cfg(test)]
+mod tests;

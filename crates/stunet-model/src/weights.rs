@@ -4,6 +4,7 @@
 //!   its tensors and loads them, one at a time,
 //! * [`LoadReport`] says what was applied, missing, unused or of another shape,
 //! * [`folder`] is our own format: `network.json` beside `weights.safetensors`,
+//! * [`names`] knows the parameters' names of earlier versions,
 //! * [`writer`] makes checkpoints that nnU-Net and PyTorch load,
 //! * [`torch`] and [`pickle`] read the formats underneath without executing anything.
 //!
@@ -15,7 +16,7 @@
 //! let checkpoint = Checkpoint::open("base_ep4k.model".as_ref())?;
 //! let strides = StuNetConfig::PUBLISHED_STRIDES;
 //! let (network, report) =
-//!     checkpoint.load(strides, &Device::flex(), &LoadOptions::default())?;
+//!     checkpoint.load(strides, &LoadOptions::default(), &Device::flex())?;
 //! println!("{report}: {:?}", network.config().size());
 //! # Ok::<(), stunet_model::ModelError>(())
 //! ```
@@ -26,6 +27,7 @@ mod digest;
 pub mod folder;
 mod key_map;
 pub mod muted;
+pub mod names;
 pub mod pickle;
 mod report;
 mod source;
@@ -39,24 +41,42 @@ pub use report::{LoadReport, Mismatch};
 pub use tensor::{Dtype, StorageRef, TensorRef};
 
 use crate::{ModelError, ParameterRef, ParameterSource, ParameterSpec, StuNet};
-use burn::tensor::{DType, TensorData};
+use burn::module::Param;
+use burn::tensor::{DType, Tensor, TensorData};
 use std::collections::HashMap;
 
-/// The parameters of a network as a source: how one is saved or copied.
-pub struct NetworkSource<'a>(HashMap<String, ParameterRef<'a>>);
+/// The parameters of a network as a source: how one is saved or copied. It shares the network's
+/// memory.
+#[derive(Debug)]
+pub struct NetworkSource(HashMap<String, Shared>);
+
+/// A parameter whose values are shared with the network.
+#[derive(Debug)]
+enum Shared {
+    Vector(Param<Tensor<1>>),
+    Kernel(Param<Tensor<5>>),
+}
 
 impl StuNet {
     /// This network's parameters as a source.
-    pub fn source(&self) -> NetworkSource<'_> {
-        let specs = self.config().parameter_specs();
-        NetworkSource(specs.into_iter().map(|s| s.name).zip(self.parameters()).collect())
+    pub fn source(&self) -> NetworkSource {
+        let mut all = HashMap::new();
+        self.for_each_parameter(&mut |spec, parameter| {
+            let shared = match parameter {
+                ParameterRef::Vector(parameter) => Shared::Vector(parameter.clone()),
+                ParameterRef::Kernel(parameter) => Shared::Kernel(parameter.clone()),
+            };
+            all.insert(spec.name.clone(), shared);
+        });
+        NetworkSource(all)
     }
 }
 
-impl ParameterSource for NetworkSource<'_> {
+impl ParameterSource for NetworkSource {
     fn parameter(&mut self, spec: &ParameterSpec) -> Result<TensorData, ModelError> {
         match self.0.get(&spec.name) {
-            Some(parameter) => Ok(parameter.to_data()),
+            Some(Shared::Vector(parameter)) => Ok(ParameterRef::Vector(parameter).to_data()),
+            Some(Shared::Kernel(parameter)) => Ok(ParameterRef::Kernel(parameter).to_data()),
             None => Err(ModelError::config("parameter", spec.name.clone(), "none of that name")),
         }
     }

@@ -81,7 +81,7 @@ fn check(size: StuNetSize, slack: u64) {
     });
     let device = Device::flex();
     let (loaded, network) =
-        growth("load", || checkpoint.load_into(&config, &device, &options).unwrap());
+        growth("load", || checkpoint.load_into(&config, &options, &device).unwrap());
     drop(network);
     let (reloaded, network) =
         growth("load what was converted", || folder::open(&out).unwrap().load(&device).unwrap());

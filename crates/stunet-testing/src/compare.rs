@@ -45,9 +45,10 @@ where
     B: Copy + Into<f64>,
 {
     let d = difference(found, expected);
-    println!(
+    crate::say!(
         "{what}: peak {:.3e} (bound {peak:.1e}), rmse {:.3e} (bound {rmse:.1e})",
-        d.peak, d.rmse
+        d.peak,
+        d.rmse
     );
     assert!(
         d.peak <= peak && d.rmse <= rmse,

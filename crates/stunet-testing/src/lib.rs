@@ -2,7 +2,8 @@
 //!
 //! Never published; only dev-dependencies may name it.
 //!
-//! * [`oracle`] finds the golden data and reads it,
+//! * [`harness`] runs tests that may lack what they need, and says so,
+//! * [`oracle`] finds the golden data, reads it and makes tests of its cases,
 //! * [`prng`] makes the seeded weights, inputs and labels the golden data were recorded with,
 //! * [`compare`] holds two arrays against each other by peak and by RMSE,
 //! * [`phantom`] generates synthetic CTs that can be redistributed,
@@ -11,6 +12,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod compare;
+pub mod harness;
 pub mod nifti_bytes;
 pub mod oracle;
 pub mod phantom;

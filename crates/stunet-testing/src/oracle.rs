@@ -1,59 +1,187 @@
-//! The golden data: where it lies and how it is read.
+//! The golden data: where it lies, how it is read, and the tests over its cases.
 //!
-//! `STUNET_ORACLE` names the folder (default: `../shared/oracle` beside the project). With
-//! `STUNET_ORACLE_REQUIRED=1` missing data fails the test; otherwise the test says aloud that it
-//! was skipped.
+//! It has two parts with the same layout. The public part, `tests/golden-public`, comes with the
+//! repository and was made by `scripts/reference`. The private part is larger and holds volumes that
+//! may not be given away: `STUNET_ORACLE` names its folder (default: `../shared/oracle` beside the
+//! project). Tests run on both; those that lack the private part are ignored, or fail with
+//! `STUNET_ORACLE_REQUIRED=1`.
 
+use crate::harness::{Absent, Ran, Tests, message};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
 use std::fs::File;
-use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// The root of the golden data, if it is there.
-pub fn root() -> Option<PathBuf> {
-    let path = match std::env::var_os("STUNET_ORACLE") {
-        Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle"),
-    };
-    path.is_dir().then_some(path)
+/// One part of the golden data.
+#[derive(Clone, Debug)]
+pub struct Part {
+    root: PathBuf,
 }
 
-/// True when missing golden data must fail.
-pub fn required() -> bool {
-    std::env::var("STUNET_ORACLE_REQUIRED").is_ok_and(|v| v == "1")
-}
-
-/// One folder of the golden data, such as `A_model`.
-///
-/// # Panics
-/// When it is missing under `STUNET_ORACLE_REQUIRED=1`.
-pub fn folder(name: &str) -> Option<PathBuf> {
-    let found = root().map(|r| r.join(name)).filter(|p| p.is_dir());
-    or_skip(found, &format!("golden data folder {name}"))
-}
-
-/// The folder of real volumes beside the golden data.
-///
-/// # Panics
-/// When it is missing under `STUNET_ORACLE_REQUIRED=1`.
-pub fn cases() -> Option<PathBuf> {
-    let found = root().map(|r| r.join("../cases")).filter(|p| p.is_dir());
-    or_skip(found, "real volumes beside the golden data")
-}
-
-/// Says aloud that something is missing, or fails where it is required.
-///
-/// # Panics
-/// When `found` is none under `STUNET_ORACLE_REQUIRED=1`.
-pub fn or_skip<T>(found: Option<T>, what: &str) -> Option<T> {
-    if found.is_none() {
-        assert!(!required(), "{what} is missing and STUNET_ORACLE_REQUIRED=1");
-        // Past the test harness, which keeps what a passing test prints to itself. Whoever cannot
-        // hear it is not told.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {what} is missing (set STUNET_ORACLE)");
+impl Part {
+    /// The part that comes with the repository.
+    pub fn public() -> Self {
+        Self { root: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden-public") }
     }
-    found
+
+    /// The part that does not.
+    ///
+    /// # Errors
+    /// When its folder is absent.
+    pub fn private() -> Result<Self, Absent> {
+        let root = match std::env::var_os("STUNET_ORACLE") {
+            Some(path) => PathBuf::from(path),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/oracle"),
+        };
+        if root.is_dir() {
+            Ok(Self { root })
+        } else {
+            Err(Absent::new("needs the private golden data (STUNET_ORACLE names its folder)"))
+        }
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file or folder of it, there or not: `A_model/cases.json`.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// A file or folder of it that is there.
+    ///
+    /// # Errors
+    /// When it is absent.
+    pub fn need(&self, path: &str) -> Result<PathBuf, Absent> {
+        let found = self.path(path);
+        if found.exists() {
+            return Ok(found);
+        }
+        Err(Absent::new(format!(
+            "needs {path} of the golden data (STUNET_ORACLE names the folder)"
+        )))
+    }
+
+    /// A volume that a recording names: beside the recording, or among the real volumes.
+    ///
+    /// # Errors
+    /// When it is absent.
+    pub fn volume(&self, folder: &str, name: &str) -> Result<PathBuf, Absent> {
+        let beside = self.path(folder).join(name);
+        if beside.is_file() { Ok(beside) } else { self.need(&format!("{VOLUMES}/{name}")) }
+    }
+}
+
+/// The real volumes, beside the private part.
+pub const VOLUMES: &str = "../cases";
+
+/// The tests over the golden data, in both of its parts.
+///
+/// A name is `module::test`; in the public part it becomes `module::public::test`, and where a test
+/// has cases each is a test of its own, `module::test::case`.
+pub struct Golden {
+    /// The tests so far.
+    pub tests: Tests,
+    public: Part,
+    private: Result<Part, Absent>,
+}
+
+impl Golden {
+    /// No tests yet; the program's arguments and environment are read.
+    pub fn new() -> Self {
+        let mut tests = Tests::from_arguments();
+        if std::env::var("STUNET_ORACLE_REQUIRED").is_ok_and(|value| value == "1") {
+            tests.require_everything();
+        }
+        Self { tests, public: Part::public(), private: Part::private() }
+    }
+
+    /// A test on each part that has the files it needs.
+    pub fn one<R: Ran + 'static>(&mut self, name: &str, needs: &[&str], check: fn(&Part) -> R) {
+        if ready(&self.public, needs).is_ok() {
+            let part = self.public.clone();
+            self.tests.add(in_public(name), Ok(()), move || check(&part));
+        }
+        match self.private_part(needs) {
+            Ok(part) => self.tests.add(name, Ok(()), move || check(&part)),
+            Err(absent) => self.tests.add(name, Err(absent), || ()),
+        }
+    }
+
+    /// A test on each of the cases that `cases` names, in each part that has the files it needs.
+    ///
+    /// No cases in the private part are a failure: the recording has changed its form.
+    pub fn each<R: Ran + 'static>(
+        &mut self,
+        name: &str,
+        needs: &[&str],
+        cases: impl Fn(&Part) -> Vec<String>,
+        check: fn(&Part, &str) -> R,
+    ) {
+        if ready(&self.public, needs).is_ok() {
+            let part = self.public.clone();
+            self.over_cases(&in_public(name), &part, &cases, check);
+        }
+        match self.private_part(needs) {
+            Ok(part) => {
+                if self.over_cases(name, &part, &cases, check) == 0 {
+                    let what = format!("no case found for it in {}", part.root.display());
+                    self.tests.fail(name, what);
+                }
+            }
+            Err(absent) => self.tests.add(name, Err(absent), || ()),
+        }
+    }
+
+    fn private_part(&self, needs: &[&str]) -> Result<Part, Absent> {
+        let part = self.private.clone()?;
+        ready(&part, needs)?;
+        Ok(part)
+    }
+
+    /// Adds the tests of one part, and says how many.
+    fn over_cases<R: Ran + 'static>(
+        &mut self,
+        name: &str,
+        part: &Part,
+        cases: impl Fn(&Part) -> Vec<String>,
+        check: fn(&Part, &str) -> R,
+    ) -> usize {
+        match catch_unwind(AssertUnwindSafe(|| cases(part))) {
+            Ok(found) => {
+                let count = found.len();
+                for case in found {
+                    let part = part.clone();
+                    let name = format!("{name}::{case}");
+                    self.tests.add(name, Ok(()), move || check(&part, &case));
+                }
+                count
+            }
+            Err(panic) => {
+                let what = format!("its cases cannot be read: {}", message(panic.as_ref()));
+                self.tests.fail(name, what);
+                1
+            }
+        }
+    }
+}
+
+impl Default for Golden {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn ready(part: &Part, needs: &[&str]) -> Result<(), Absent> {
+    needs.iter().try_for_each(|path| part.need(path).map(drop))
+}
+
+fn in_public(name: &str) -> String {
+    let (module, test) = name.split_once("::").expect("a name is module::test");
+    format!("{module}::public::{test}")
 }
 
 /// Parses a JSON file.

@@ -48,13 +48,13 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role of a parameter by its name, in the reference's naming (`seg_outputs`) or ours
-    /// (`heads`).
+    /// The role of a parameter by its name, in the reference's naming (`seg_outputs.0.weight`) or
+    /// ours (`decoder.heads.0.weight`).
     pub fn of(name: &str) -> Self {
         let weight = name.ends_with("weight");
         if name.contains("norm") {
             if weight { Self::NormWeight } else { Self::NormBias }
-        } else if name.starts_with("seg_outputs") || name.starts_with("heads") {
+        } else if name.starts_with("seg_outputs") || name.starts_with("decoder.heads") {
             if weight { Self::HeadWeight } else { Self::HeadBias }
         } else if weight {
             Self::Weight
@@ -84,6 +84,11 @@ pub fn parameter(
         Role::Bias => map(&|v| 0.1 * v),
         Role::HeadBias => map(&|v| 0.5 * v),
     }
+}
+
+/// SHA-256 of some bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Hash of a state dict: each key's UTF-8 bytes followed by its values in little endian.

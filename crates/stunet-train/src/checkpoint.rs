@@ -1,10 +1,11 @@
 //! A training run on disk: one file that holds everything the run needs to go on.
 //!
 //! The file is in the safetensors format: the network's parameters under `weights/`, SGD's momentum
-//! under `momentum/`, averaged weights, if any, under `ema/`, each by our parameter names. The
-//! header's metadata holds the rest as JSON: configuration, [`Progress`], the settings of whoever
-//! trains, and a checksum of all of it. A checkpoint appears whole or not at all, so a run killed at
-//! any moment finds the previous one.
+//! under `momentum/`, averaged weights, if any, under `ema/`, each by its path in the network
+//! (`encoder.stages.0.0.conv1.weight`; in files of version 1 by a shorter
+//! [name](stunet_model::weights::names)). The header's metadata holds the rest as JSON:
+//! configuration, [`Progress`], the settings of whoever trains, and a checksum of all of it. A
+//! checkpoint appears whole or not at all, so a run killed at any moment finds the previous one.
 
 use crate::error::{Result, TrainError};
 use crate::exact;
@@ -18,7 +19,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use stunet_model::weights::atomic;
+use stunet_model::weights::{atomic, names};
 use stunet_model::{ModelError, ParameterSource, ParameterSpec, StuNetConfig};
 
 /// Written every few epochs and on interruption; what a run continues from.
@@ -29,7 +30,9 @@ pub const BEST: &str = "checkpoint_best.safetensors";
 pub const FINAL: &str = "checkpoint_final.safetensors";
 
 const FORMAT: &str = "stunet-checkpoint";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+/// Had other names of parameters, and is read as well.
+const FORMER_VERSION: &str = "1";
 /// How every checkpoint begins, after eight bytes that give the header's length; the checksum is
 /// next. It covers the header, with zeros in its own place, and the data.
 const BEGINNING: &[u8] = br#"{"__metadata__":{"crc32":""#;
@@ -215,9 +218,10 @@ impl TrainingCheckpoint {
             entries.and_then(|m| m.get(key)).map_or("", String::as_str).to_owned()
         };
         let (format, version) = (entry("format"), entry("version"));
-        if (format.as_str(), version.as_str()) != (FORMAT, VERSION) {
+        if format != FORMAT || ![FORMER_VERSION, VERSION].contains(&version.as_str()) {
+            let expected = format!("{FORMAT} version {FORMER_VERSION} or {VERSION}");
             let found = format!("{format:.40?} version {version:.10?}");
-            return Err(TrainError::checkpoint(path, format!("{FORMAT} version {VERSION}"), found));
+            return Err(TrainError::checkpoint(path, expected, found));
         }
         let found = checksum(&mut file, header).map_err(io)?;
         if found != entry("crc32") {
@@ -228,7 +232,8 @@ impl TrainingCheckpoint {
         }
         let state = serde_json::from_str(&entry("state"))
             .map_err(|e| broken(format!("a malformed state ({e})")))?;
-        let tensors = tensors(path, &metadata, data)?;
+        let name = if version == FORMER_VERSION { names::current } else { str::to_owned };
+        let tensors = tensors(path, &metadata, data, name)?;
         Ok(Self { path: path.to_owned(), file, state, tensors })
     }
 
@@ -318,7 +323,13 @@ fn checksum(file: &mut File, mut header: Vec<u8>) -> std::io::Result<String> {
     }
 }
 
-fn tensors(path: &Path, metadata: &Metadata, data: u64) -> Result<BTreeMap<String, Stored>> {
+/// Tensors by `group/name`; `name_of` gives a parameter's name of today.
+fn tensors(
+    path: &Path,
+    metadata: &Metadata,
+    data: u64,
+    name_of: fn(&str) -> String,
+) -> Result<BTreeMap<String, Stored>> {
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         let dtype = match info.dtype {
@@ -331,6 +342,10 @@ fn tensors(path: &Path, metadata: &Metadata, data: u64) -> Result<BTreeMap<Strin
         };
         let (start, end) = info.data_offsets;
         let range = data + start as u64..data + end as u64;
+        let name = match name.split_once('/') {
+            Some((group, parameter)) => format!("{group}/{}", name_of(parameter)),
+            None => name,
+        };
         tensors.insert(name, Stored { dtype, shape: info.shape.clone(), range });
     }
     Ok(tensors)

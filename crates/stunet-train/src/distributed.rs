@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn two_devices_take_the_step_of_a_batch_of_two() {
         let device = Device::flex().autodiff();
-        let start = StuNet::init(&config(), Initialisation::NnUNetV1, 3, &device).unwrap();
+        let start = config().init_seeded(Initialisation::NnUNetV1, 3, &device).unwrap();
         let sgd = || Sgd::new(SgdConfig::default(), &config());
         let others = [Device::flex()];
         let mut parallel =

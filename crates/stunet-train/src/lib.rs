@@ -33,7 +33,7 @@
 //! let network = StuNetConfig { width: [2, 2, 2, 2, 2, 2], ..StuNetConfig::small(1, 2) };
 //! let options = StateOptions::new(&Device::flex());
 //! let device = options.training_device();
-//! let initial = StuNet::init(&network, Initialisation::NnUNetV1, 0, &device)?;
+//! let initial = network.init_seeded(Initialisation::NnUNetV1, 0, &device)?;
 //! let loader = LoaderConfig::new(Augmentation::v1([16, 16, 64]), 2, &network.strides);
 //! let config = FitConfig { num_iterations: 2, ..FitConfig::new(1, loader, LossConfig::v1(true)) };
 //!

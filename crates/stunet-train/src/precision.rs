@@ -43,7 +43,7 @@ impl Precision {
     /// use stunet_train::precision::Precision;
     ///
     /// let config = StuNetConfig { width: [2, 2, 4, 4, 8, 8], ..StuNetConfig::small(1, 3) };
-    /// let network = StuNet::init(&config, Initialisation::NnUNetV1, 0, &Device::flex())?;
+    /// let network = config.init_seeded(Initialisation::NnUNetV1, 0, &Device::flex())?;
     /// let half = Precision::F16.network(&network);
     /// let x = Tensor::<5>::ones([1, 1, 16, 16, 64], &Device::flex());
     /// let logits = half.forward(x.cast(Precision::F16.dtype()));

@@ -196,7 +196,7 @@ mod tests {
     /// The network, in f64 where that is asked for: rounding out of the way.
     fn network(dtype: DType) -> StuNet {
         let device = Device::flex().autodiff();
-        let network = StuNet::init(&config(), Initialisation::PyTorchDefault, 1, &device).unwrap();
+        let network = config().init_seeded(Initialisation::PyTorchDefault, 1, &device).unwrap();
         let mut source = network.source();
         let mut source = |spec: &ParameterSpec| Ok(source.parameter(spec)?.convert_dtype(dtype));
         StuNet::from_source(&config(), &mut source, &device).unwrap()

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use stunet_model::weights::{Checkpoint, folder};
 use stunet_model::{
-    Initialisation, ModelError, ParameterSource, ParameterSpec, StuNet, StuNetConfig,
+    Initialisation, ModelError, ParameterSource, ParameterSpec, Part, StuNet, StuNetConfig,
 };
 
 /// Which of the reference's two rules decides that a file does not fit.
@@ -171,12 +171,10 @@ fn plan(
     for spec in config.parameter_specs() {
         let found = pretrained.shapes.get(&spec.name);
         let fate = match found {
-            _ if spec.name.starts_with("heads.") => Fate::Head,
+            _ if spec.part == Part::Head => Fate::Head,
             Some(shape) if *shape == spec.shape => Fate::Copy,
-            Some(shape) if is_stem(&spec.name) && repeats(shape, &spec.shape) => Fate::Repeat,
-            _ if options.rules == Rules::V1 && spec.name.starts_with("upsample.") => {
-                Fate::Initialise
-            }
+            Some(shape) if spec.sees_image && repeats(shape, &spec.shape) => Fate::Repeat,
+            _ if options.rules == Rules::V1 && spec.part == Part::Upsampling => Fate::Initialise,
             _ => {
                 return Err(TrainError::Transfer {
                     name: spec.name,
@@ -189,11 +187,6 @@ fn plan(
         plan.insert(spec.name, fate);
     }
     Ok(plan)
-}
-
-/// The two convolutions that see the image.
-fn is_stem(name: &str) -> bool {
-    matches!(name, "encoder.0.0.conv1.weight" | "encoder.0.0.skip.weight")
 }
 
 /// One input channel there, several here, all else equal.

@@ -10,7 +10,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use std::time::Instant;
-use stunet_model::{Initialisation, StuNet, StuNetConfig};
+use stunet_model::{Initialisation, StuNetConfig};
 use stunet_train::loss::{Loss, LossConfig};
 use stunet_train::optimiser::{IntoParameterGradients, Sgd, SgdConfig};
 use stunet_train::precision::Precision;
@@ -36,7 +36,7 @@ fn recomputed() {
 fn measure(recomputed: bool) {
     let device = Device::flex().autodiff();
     let config = StuNetConfig::small(1, CLASSES);
-    let mut network = StuNet::init(&config, Initialisation::NnUNetV1, 1, &device).unwrap();
+    let mut network = config.init_seeded(Initialisation::NnUNetV1, 1, &device).unwrap();
     let mut sgd = Sgd::new(SgdConfig::default(), &config);
     let loss = Loss::new(LossConfig::v1(false)).unwrap();
     let images = |step: usize| {

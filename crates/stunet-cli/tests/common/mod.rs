@@ -43,7 +43,7 @@ pub fn plans(in_channels: usize) -> Plans {
 /// The small network with seeded weights.
 pub fn network(in_channels: usize) -> StuNet {
     let device = stunet::device::parse("cpu").unwrap();
-    StuNet::init(&config(in_channels), Initialisation::NnUNetV1, 3, &device).unwrap()
+    config(in_channels).init_seeded(Initialisation::NnUNetV1, 3, &device).unwrap()
 }
 
 /// A model folder of the small network, made once per process.
@@ -112,6 +112,17 @@ impl Scene {
 /// Runs the binary.
 pub fn stunet<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     Command::new(STUNET).args(arguments).output().unwrap()
+}
+
+/// Asserts that `output` is a failure told in one line with all of `words`.
+pub fn assert_one_line(output: &Output, words: &[&str]) {
+    let (_, stderr) = said(output);
+    assert!(!output.status.success(), "succeeded: {stderr}");
+    assert!(output.status.code().is_some(), "killed: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "no {word:?} in: {stderr}");
+    }
 }
 
 /// The arguments of a prediction without mirroring on the processor.

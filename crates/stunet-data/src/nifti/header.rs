@@ -1,6 +1,9 @@
 //! The fixed part of a NIfTI file: 348 bytes (version 1) or 540 (version 2).
+//!
+//! The crate [`nifti`] reads version 1 and names the types; it has no version 2.
 
 use crate::error::{DataError, Result};
+use nifti::{Endianness, NiftiHeader, NiftiType};
 
 /// Bytes of a version 1 header.
 pub(super) const SIZE_1: usize = 348;
@@ -16,6 +19,7 @@ pub(super) struct Header {
     pub two_files: bool,
     /// What the voxels stand for, such as vectors or tensors.
     pub intent: i32,
+    /// NIfTI's code; [`Header::data_type`] says what it stands for.
     pub datatype: i16,
     /// `dim[1..=dim[0]]`.
     pub dims: Vec<i64>,
@@ -53,12 +57,7 @@ impl Fields<'_> {
     field!(i16, i16);
     field!(i32, i32);
     field!(i64, i64);
-    field!(f32, f32);
     field!(f64, f64);
-
-    fn f32s<const N: usize>(&self, at: usize) -> [f64; N] {
-        std::array::from_fn(|i| f64::from(self.f32(at + 4 * i)))
-    }
 
     fn f64s<const N: usize>(&self, at: usize) -> [f64; N] {
         std::array::from_fn(|i| self.f64(at + 8 * i))
@@ -83,10 +82,9 @@ pub(super) fn size_of_header(first: [u8; 4]) -> Result<(usize, bool)> {
 
 /// Reads a header of either version. The name of a file may say that it holds its voxels itself.
 pub(super) fn parse(bytes: &[u8], little: bool, one_file: bool) -> Result<Header> {
-    let fields = Fields { bytes, little };
     let header = match bytes.len() {
-        SIZE_1 => parse_1(&fields, one_file)?,
-        _ => parse_2(&fields, one_file)?,
+        SIZE_1 => parse_1(bytes, little, one_file)?,
+        _ => parse_2(&Fields { bytes, little }, one_file)?,
     };
     let smallest = if header.two_files { 0 } else { bytes.len() as u64 };
     if header.vox_offset < smallest {
@@ -98,27 +96,34 @@ pub(super) fn parse(bytes: &[u8], little: bool, one_file: bool) -> Result<Header
     Ok(header)
 }
 
-fn parse_1(f: &Fields<'_>, one_file: bool) -> Result<Header> {
-    let two_files = magic(&f.bytes[344..348], *b"n+1\0", *b"ni1\0")? && !one_file;
-    let dims: Vec<i64> = (0..8).map(|i| f.i16(40 + 2 * i).into()).collect();
-    let offset = f.f32(108);
+fn parse_1(bytes: &[u8], little: bool, one_file: bool) -> Result<Header> {
+    let two_files = magic(&bytes[344..348], *b"n+1\0", *b"ni1\0")? && !one_file;
+    let header = NiftiHeader::from_reader(bytes).map_err(|e| DataError::NotNifti {
+        expected: "a header of NIfTI-1",
+        found: e.to_string(),
+    })?;
+    // The number of dimensions decides the byte order, as in the NIfTI library; where it is none in
+    // either order, the size of the header does.
+    let little_endian = header.endianness == Endianness::Little;
+    let swapped = little_endian != little && !(1..=7).contains(&header.dim[0]);
+    let dims = header.dim.map(|n| i64::from(if swapped { n.swap_bytes() } else { n } as i16));
     Ok(Header {
         version: 1,
-        little_endian: f.little,
+        little_endian,
         two_files,
-        intent: f.i16(68).into(),
-        datatype: f.i16(70),
+        intent: header.intent_code.into(),
+        datatype: header.datatype,
         dims: used_dims(&dims)?,
-        pixdim: f.f32s(76),
-        vox_offset: offset_or(f64::from(offset), two_files, SIZE_1),
-        slope: f.f32(112).into(),
-        intercept: f.f32(116).into(),
-        units: f.bytes[123].into(),
-        qform_code: f.i16(252).into(),
-        sform_code: f.i16(254).into(),
-        quaternion: f.f32s(256),
-        q_offset: f.f32s(268),
-        sform: [f.f32s(280), f.f32s(296), f.f32s(312)],
+        pixdim: std::array::from_fn(|i| header.pixdim[i].into()),
+        vox_offset: offset_or(header.vox_offset.into(), two_files, SIZE_1),
+        slope: header.scl_slope.into(),
+        intercept: header.scl_inter.into(),
+        units: header.xyzt_units.into(),
+        qform_code: header.qform_code.into(),
+        sform_code: header.sform_code.into(),
+        quaternion: [header.quatern_b, header.quatern_c, header.quatern_d].map(f64::from),
+        q_offset: [header.quatern_x, header.quatern_y, header.quatern_z].map(f64::from),
+        sform: [header.srow_x, header.srow_y, header.srow_z].map(|row| row.map(f64::from)),
     })
 }
 
@@ -221,18 +226,21 @@ impl Header {
         self.dims.len() == 2
     }
 
-    /// Bytes per voxel.
-    pub fn bytes_per_voxel(&self) -> Result<usize> {
-        let name = match self.datatype {
-            2 | 256 => return Ok(1),
-            4 | 512 => return Ok(2),
-            8 | 16 | 768 => return Ok(4),
-            64 | 1024 | 1280 => return Ok(8),
-            1 => "bits (1)".to_owned(),
-            32 | 1792 | 2048 => format!("complex numbers ({})", self.datatype),
-            128 | 2304 => format!("colours ({})", self.datatype),
-            1536 => "128-bit floats (1536)".to_owned(),
-            other => format!("code {other}"),
+    /// What the code of the data type stands for.
+    ///
+    /// # Errors
+    /// When voxels are no integers or floats of 8 to 64 bits.
+    pub fn data_type(&self) -> Result<NiftiType> {
+        use NiftiType::{Complex64, Complex128, Complex256, Float128, Rgb24, Rgba32};
+        let code = self.datatype;
+        let known = NiftiHeader { datatype: code, ..NiftiHeader::default() }.data_type();
+        let name = match known {
+            Ok(Complex64 | Complex128 | Complex256) => format!("complex numbers ({code})"),
+            Ok(Rgb24 | Rgba32) => format!("colours ({code})"),
+            Ok(Float128) => format!("128-bit floats ({code})"),
+            Ok(known) => return Ok(known),
+            Err(_) if code == 1 => "bits (1)".to_owned(),
+            Err(_) => format!("code {code}"),
         };
         Err(DataError::UnsupportedNifti {
             what: format!("expected integers or floats of 8 to 64 bits, found data type {name}"),

@@ -4,6 +4,8 @@
 //! The NIfTI-1 standard: extensions lie between the header and the voxels, their lengths are
 //! multiples of 16, and code 6 is a comment in plain ASCII.
 
+use nifti::Extension;
+
 /// Code of a comment.
 const COMMENT: i32 = 6;
 /// Longest extensions that are looked through, in bytes.
@@ -15,17 +17,19 @@ pub(super) fn encode(note: Option<&str>) -> Vec<u8> {
         return vec![0; 4];
     };
     // What is no ASCII has no place in a comment.
-    let text: Vec<u8> = note.chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' }).collect();
-    let size = (8 + text.len()).next_multiple_of(16);
+    let text: String = note.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+    let extension = Extension::from_str(COMMENT, &text);
     let mut bytes = vec![1, 0, 0, 0];
-    bytes.extend((size as i32).to_le_bytes());
-    bytes.extend(COMMENT.to_le_bytes());
-    bytes.extend(text);
-    bytes.resize(4 + size, 0);
+    bytes.extend(extension.size().to_le_bytes());
+    bytes.extend(extension.code().to_le_bytes());
+    bytes.extend(extension.data());
     bytes
 }
 
 /// The comments in the bytes between header and voxels.
+///
+/// Not [`nifti::ExtensionSequence`], which reserves whatever a length says, 2 GB for 16 bytes, and
+/// refuses all extensions for one that is broken.
 pub(super) fn decode(bytes: &[u8], little: bool) -> Vec<String> {
     let mut comments = Vec::new();
     let Some((&[1, ..], mut rest)) = bytes.split_first_chunk::<4>() else {

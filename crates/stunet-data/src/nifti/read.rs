@@ -5,6 +5,9 @@ use super::{names, note, orientation};
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
 use flate2::read::MultiGzDecoder;
+use nifti::NiftiType::{
+    self, Float32, Float64, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
+};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
@@ -101,14 +104,14 @@ fn volume<'a>(
     voxel_source: impl FnOnce() -> Result<Source<'a>>,
 ) -> Result<Volume> {
     let (num_channels, shape) = header.shape()?;
-    let size = header.bytes_per_voxel()?;
+    let data_type = header.data_type()?;
     let geometry = orientation::geometry(&header, shape)?;
     if header.two_files {
         source = voxel_source()?;
     }
     source.skip_to(header.vox_offset)?;
     let num_voxels = num_channels * shape.iter().product::<usize>();
-    let voxels = source.voxels(&header, num_voxels, size)?;
+    let voxels = source.voxels(&header, num_voxels, data_type)?;
     source.finish()?;
     if let Values::Single(values) = &voxels {
         check_finite(values, shape)?;
@@ -212,7 +215,8 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    fn voxels(&mut self, header: &Header, count: usize, size: usize) -> Result<Values> {
+    fn voxels(&mut self, header: &Header, count: usize, of: NiftiType) -> Result<Values> {
+        let size = of.size_of();
         let expected = count as u64 * size as u64;
         let at_most = match self.compressed {
             true => self.file_size.saturating_mul(MAX_RATIO),
@@ -228,8 +232,8 @@ impl<'a> Source<'a> {
             expected: "a volume that fits into memory",
             found: header.dims.clone(),
         };
-        let scaling = header.scaling();
-        let mut voxels = if is_small(header, scaling) {
+        let (scaling, little) = (header.scaling(), header.little_endian);
+        let mut voxels = if is_small(of, scaling) {
             let mut values = Vec::new();
             values.try_reserve_exact(count).map_err(reserve)?;
             Values::Small(values)
@@ -245,18 +249,18 @@ impl<'a> Source<'a> {
             let whole = &piece[..found - found % size];
             voxels = match voxels {
                 Values::Single(mut values) => {
-                    convert(header, whole, scaling, &mut values);
+                    convert((of, little), whole, scaling, &mut values);
                     Values::Single(values)
                 }
                 Values::Small(mut values) => {
-                    if convert_small(header, whole, scaling, &mut values) {
+                    if convert_small((of, little), whole, scaling, &mut values) {
                         Values::Small(values)
                     } else {
                         // What has been converted so far is exact in single precision, too.
                         let mut wide = Vec::new();
                         wide.try_reserve_exact(count).map_err(reserve)?;
                         wide.extend(values.iter().map(|v| f32::from(*v)));
-                        convert(header, whole, scaling, &mut wide);
+                        convert((of, little), whole, scaling, &mut wide);
                         Values::Single(wide)
                     }
                 }
@@ -287,19 +291,19 @@ impl<'a> Source<'a> {
 }
 
 /// Whether the file's type and scaling may give small whole numbers only.
-fn is_small(header: &Header, scaling: Option<(f64, f64)>) -> bool {
+fn is_small(of: NiftiType, scaling: Option<(f64, f64)>) -> bool {
     let whole = scaling.is_none_or(|(slope, inter)| {
         slope.fract() == 0.0
             && inter.fract() == 0.0
             && slope.abs() < 32768.0
             && inter.abs() < 32768.0
     });
-    whole && matches!(header.datatype, 2 | 256 | 4 | 512)
+    whole && matches!(of, Uint8 | Int8 | Int16 | Uint16)
 }
 
 /// Converts a piece; false, and nothing is added, when a value is no small whole number.
 fn convert_small(
-    header: &Header,
+    (of, little): (NiftiType, bool),
     bytes: &[u8],
     scaling: Option<(f64, f64)>,
     to: &mut Vec<i16>,
@@ -311,7 +315,7 @@ fn convert_small(
         ($type:ty) => {
             to.extend(bytes.chunks_exact(size_of::<$type>()).map(|raw| {
                 let raw = raw.try_into().expect("pieces have the type's length");
-                let value = match header.little_endian {
+                let value = match little {
                     true => <$type>::from_le_bytes(raw),
                     false => <$type>::from_be_bytes(raw),
                 };
@@ -321,10 +325,10 @@ fn convert_small(
             }))
         };
     }
-    match header.datatype {
-        2 => push!(u8),
-        256 => push!(i8),
-        4 => push!(i16),
+    match of {
+        Uint8 => push!(u8),
+        Int8 => push!(i8),
+        Int16 => push!(i16),
         _ => push!(u16),
     }
     if !fits {
@@ -333,12 +337,17 @@ fn convert_small(
     fits
 }
 
-fn convert(header: &Header, bytes: &[u8], scaling: Option<(f64, f64)>, to: &mut Vec<f32>) {
+fn convert(
+    (of, little): (NiftiType, bool),
+    bytes: &[u8],
+    scaling: Option<(f64, f64)>,
+    to: &mut Vec<f32>,
+) {
     macro_rules! push {
         ($type:ty) => {{
             let values = bytes.chunks_exact(size_of::<$type>()).map(|raw| {
                 let raw = raw.try_into().expect("pieces have the type's length");
-                match header.little_endian {
+                match little {
                     true => <$type>::from_le_bytes(raw),
                     false => <$type>::from_be_bytes(raw),
                 }
@@ -352,18 +361,18 @@ fn convert(header: &Header, bytes: &[u8], scaling: Option<(f64, f64)>, to: &mut 
             }
         }};
     }
-    match header.datatype {
-        2 => push!(u8),
-        256 => push!(i8),
-        4 => push!(i16),
-        512 => push!(u16),
-        8 => push!(i32),
-        768 => push!(u32),
-        16 => push!(f32),
-        64 => push!(f64),
-        1024 => push!(i64),
-        1280 => push!(u64),
-        _ => unreachable!("bytes_per_voxel refuses other types"),
+    match of {
+        Uint8 => push!(u8),
+        Int8 => push!(i8),
+        Int16 => push!(i16),
+        Uint16 => push!(u16),
+        Int32 => push!(i32),
+        Uint32 => push!(u32),
+        Float32 => push!(f32),
+        Float64 => push!(f64),
+        Int64 => push!(i64),
+        Uint64 => push!(u64),
+        _ => unreachable!("Header::data_type refuses other types"),
     }
 }
 

@@ -551,3 +551,27 @@ proptest! {
         let _ = read_bytes(&bytes, "fuzzed.nii.gz");
     }
 }
+
+/// What is written is what another reader, the crate `nifti`, finds.
+#[test]
+fn headers_as_the_nifti_crate_reads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.nii");
+    let turned = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]];
+    let geometry = Geometry::new([2, 3, 4], [2.0, 1.5, 0.5], [30.0, 20.0, 10.0], turned).unwrap();
+    let labels = LabelMap::new(Array3::from_elem((2, 3, 4), 300), geometry).unwrap();
+    write_compact_labelmap(&path, &labels.into(), 0, Some("made by hand")).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let header = nifti::NiftiHeader::from_reader(&bytes[..]).unwrap();
+    assert_eq!(header.dim().unwrap(), [4, 3, 2]);
+    assert_eq!(header.data_type().unwrap(), nifti::NiftiType::Uint16);
+    assert_eq!((header.bitpix, header.vox_offset), (16, 384.0));
+    assert_eq!(header.xyzt_units().unwrap(), (nifti::Unit::Mm, nifti::Unit::Unknown));
+    let scanner = nifti::XForm::ScannerAnat;
+    assert_eq!((header.qform().unwrap(), header.sform().unwrap()), (scanner, scanner));
+    assert_eq!(header.pixdim[1..4], [0.5, 1.5, 2.0]);
+    let rows = [header.srow_x, header.srow_y, header.srow_z];
+    let image = read_image(&[&path]).unwrap();
+    let affine = image.geometry.world_from_voxel();
+    assert!((0..12).all(|i| f64::from(rows[i / 4][i % 4]) == affine[i / 4][i % 4]), "{rows:?}");
+}

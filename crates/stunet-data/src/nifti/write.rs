@@ -10,6 +10,7 @@ use crate::image::Image;
 use crate::labels::{CompactLabelMap, LabelMap, LabelVoxels};
 use flate2::Compression;
 use ndarray::Array3;
+use nifti::{NiftiType, XForm};
 use std::io::Write;
 use std::path::Path;
 
@@ -57,13 +58,16 @@ fn write_words(
     let values = labels.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     if largest <= u16::from(u8::MAX) {
-        write(path, Head { geometry, channels: 1, datatype: DataType::U8, note }, values, |v| {
+        write(path, Head { geometry, channels: 1, datatype: NiftiType::Uint8, note }, values, |v| {
             [*v as u8]
         })
     } else {
-        write(path, Head { geometry, channels: 1, datatype: DataType::U16, note }, values, |v| {
-            v.to_le_bytes()
-        })
+        write(
+            path,
+            Head { geometry, channels: 1, datatype: NiftiType::Uint16, note },
+            values,
+            |v| v.to_le_bytes(),
+        )
     }
 }
 
@@ -75,7 +79,7 @@ pub fn write_image(path: &Path, image: &Image) -> Result<()> {
     let values = image.data.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     let (geometry, channels) = (&image.geometry, image.num_channels());
-    let head = Head { geometry, channels, datatype: DataType::F32, note: None };
+    let head = Head { geometry, channels, datatype: NiftiType::Float32, note: None };
     write(path, head, values, |v| v.to_le_bytes())
 }
 
@@ -92,36 +96,18 @@ pub fn write_bytes(
 ) -> Result<()> {
     let values = volume.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
-    write(path, Head { geometry, channels: 1, datatype: DataType::U8, note }, values, |v| [*v])
+    write(path, Head { geometry, channels: 1, datatype: NiftiType::Uint8, note }, values, |v| [*v])
 }
 
 /// Labels and CT shrink little more at higher levels, which take several times as long.
 const LEVEL: Compression = Compression::new(3);
-
-/// NIfTI's code and the size in bits.
-#[derive(Clone, Copy)]
-enum DataType {
-    U8,
-    U16,
-    F32,
-}
-
-impl DataType {
-    fn code_and_bits(self) -> (i16, i16) {
-        match self {
-            Self::U8 => (2, 8),
-            Self::U16 => (512, 16),
-            Self::F32 => (16, 32),
-        }
-    }
-}
 
 /// What stands before the voxels.
 #[derive(Clone, Copy)]
 struct Head<'a> {
     geometry: &'a Geometry,
     channels: usize,
-    datatype: DataType,
+    datatype: NiftiType,
     note: Option<&'a str>,
 }
 
@@ -212,20 +198,24 @@ fn forms(geometry: &Geometry) -> Forms {
     }
 }
 
-const XFORM_SCANNER: i16 = 1;
+fn code_and_bits(datatype: NiftiType) -> (i16, i16) {
+    (datatype as i16, 8 * datatype.size_of() as i16)
+}
+
+const XFORM_SCANNER: i16 = XForm::ScannerAnat as i16;
 const UNITS_MM: u8 = 2;
 
 fn header_1(
     g: &Geometry,
     num_dims: i16,
     dims: [usize; 4],
-    datatype: DataType,
+    datatype: NiftiType,
     voxels_at: usize,
 ) -> Vec<u8> {
     let mut bytes = vec![0; SIZE_1];
     let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
     let forms = forms(g);
-    let (code, bits) = datatype.code_and_bits();
+    let (code, bits) = code_and_bits(datatype);
     put(0, &(SIZE_1 as i32).to_le_bytes());
     put(38, b"r");
     put(40, &num_dims.to_le_bytes());
@@ -254,13 +244,13 @@ fn header_2(
     g: &Geometry,
     num_dims: i16,
     dims: [usize; 4],
-    datatype: DataType,
+    datatype: NiftiType,
     voxels_at: usize,
 ) -> Vec<u8> {
     let mut bytes = vec![0; SIZE_2];
     let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
     let forms = forms(g);
-    let (code, bits) = datatype.code_and_bits();
+    let (code, bits) = code_and_bits(datatype);
     put(0, &(SIZE_2 as i32).to_le_bytes());
     put(4, b"n+2\0\r\n\x1a\n");
     put(12, &code.to_le_bytes());

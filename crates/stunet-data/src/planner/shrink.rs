@@ -1,22 +1,54 @@
 //! A patch made smaller until its network fits the memory.
 
 use super::pooling::{Rule, Topology, topology};
+use crate::error::{Result, invalid};
+use std::cell::Cell;
+
+/// Networks that are tried for a plan, at most. Whole bodies need a few thousand.
+const MOST_STEPS: u32 = 200_000;
+
+/// How many networks may still be tried.
+///
+/// Patches shrink by one multiple at a time and low resolutions by a hundredth, so that a shape of 1 by
+/// 1 by 10^8 voxels, or spacings that differ by 10^12, would take hours.
+pub(super) struct Steps(Cell<u32>);
+
+impl Steps {
+    pub fn new() -> Self {
+        Self(Cell::new(MOST_STEPS))
+    }
+
+    fn take(&self) -> Result<()> {
+        let Some(left) = self.0.get().checked_sub(1) else {
+            let expected = "shapes and spacings of images";
+            let found = format!("some for which {MOST_STEPS} networks were tried without an end");
+            return Err(invalid("fingerprint", "shapes_after_crop, spacings", expected, found));
+        };
+        self.0.set(left);
+        Ok(())
+    }
+}
 
 /// Shrinks the axis that is largest beside `median_shape`, one multiple at a time, until
 /// `fits(estimate)`. Returns the network and its estimate.
 ///
 /// The multiple is taken from the network of the smaller patch, so that no valid size is skipped.
+///
+/// # Errors
+/// When no more networks may be tried.
 pub(super) fn shrink_to_fit(
     rule: Rule,
     spacing: &[f64],
     start: &[f64],
     median_shape: &[f64],
     estimate: impl Fn(&Topology) -> u64,
-    fits: impl Fn(u64) -> bool,
-) -> (Topology, u64) {
+    (fits, steps): (impl Fn(u64) -> bool, &Steps),
+) -> Result<(Topology, u64)> {
+    steps.take()?;
     let mut network = topology(rule, spacing, start);
     let mut size = estimate(&network);
     while !fits(size) {
+        steps.take()?;
         let axis = largest_beside(&network.patch, median_shape);
         let step = network.divisors()[axis];
         // A patch of one multiple cannot shrink: the smallest network there is.
@@ -30,7 +62,7 @@ pub(super) fn shrink_to_fit(
         network = topology(rule, spacing, &patch);
         size = estimate(&network);
     }
-    (network, size)
+    Ok((network, size))
 }
 
 /// The last of the axes whose share of the median shape is largest.
@@ -45,8 +77,16 @@ mod tests {
 
     fn shrunk(start: [f64; 3], median_shape: [f64; 3], most: u64) -> Vec<usize> {
         let voxels = |network: &Topology| network.patch.iter().product::<usize>() as u64;
-        let (network, size) =
-            shrink_to_fit(Rule::V2, &[1.0; 3], &start, &median_shape, voxels, |size| size <= most);
+        let fits = |size| size <= most;
+        let (network, size) = shrink_to_fit(
+            Rule::V2,
+            &[1.0; 3],
+            &start,
+            &median_shape,
+            voxels,
+            (fits, &Steps::new()),
+        )
+        .unwrap();
         assert_eq!(size, voxels(&network));
         network.patch
     }
@@ -66,5 +106,10 @@ mod tests {
     #[test]
     fn it_ends() {
         assert_eq!(shrunk([4.0, 4.0, 4.0], [4.0; 3], 1), [1, 1, 1]);
+        let steps = Steps::new();
+        // An axis that no stage halves becomes shorter by one voxel at a time.
+        let (spacing, long, never) = ([1.0, 1.0, 1e12], [4.0, 4.0, 1e8], (|_| false, &steps));
+        let message = shrink_to_fit(Rule::V1, &spacing, &long, &long, |_| 1, never).unwrap_err();
+        assert!(message.to_string().contains("without an end"), "{message}");
     }
 }

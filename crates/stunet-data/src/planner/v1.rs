@@ -2,7 +2,7 @@
 
 use super::memory;
 use super::pooling::{Rule, Topology};
-use super::shrink::shrink_to_fit;
+use super::shrink::{Steps, shrink_to_fit};
 use super::v2::{coarsen, product, scaled};
 use super::{ANISOTROPY, Frame, PlanOptions, PlanSummary, REFERENCE_MEMORY_GB};
 use crate::dataset::RawDataset;
@@ -41,10 +41,11 @@ pub(super) fn plan(
         full_spacing: frame.transposed(frame.spacing_mm),
         median_shape: frame.transposed(median_shape(fingerprint, frame)),
         reference: REFERENCE_VOXELS * options.memory_gb / REFERENCE_MEMORY_GB,
+        steps: Steps::new(),
     };
-    let full = planner.stage(&planner.full_spacing);
+    let full = planner.stage(&planner.full_spacing)?;
     let mut stages = vec![full];
-    if let Some(low) = planner.low_resolution(frame, &stages[0]) {
+    if let Some(low) = planner.low_resolution(frame, &stages[0])? {
         stages.insert(0, low);
     }
     let cropped = fingerprint.median_relative_size_after_cropping < 0.75;
@@ -130,10 +131,11 @@ struct Planner {
     median_shape: [f64; 3],
     /// Voxels of feature maps that fit.
     reference: f64,
+    steps: Steps,
 }
 
 impl Planner {
-    fn stage(&self, spacing: &[f64; 3]) -> Stage {
+    fn stage(&self, spacing: &[f64; 3]) -> Result<Stage> {
         let median_shape = scaled(&self.median_shape, &self.full_spacing, spacing);
         let median_shape: Vec<f64> = median_shape.iter().map(|n| n.round_ties_even()).collect();
         let (network, estimate) = shrink_to_fit(
@@ -142,18 +144,18 @@ impl Planner {
             &first_patch(spacing, &median_shape),
             &median_shape,
             |network| memory::generic_unet(network, self.num_channels, self.num_classes),
-            |estimate| estimate as f64 <= self.reference,
-        );
+            (|estimate| estimate as f64 <= self.reference, &self.steps),
+        )?;
         let fitting = ((self.reference / estimate as f64).max(1.0) * REFERENCE_BATCH).floor();
         let total = product(&median_shape) * self.num_cases;
         let covering = (MAX_SHARE * total / voxels(&network)).round_ties_even();
         let batch_size = fitting.min(covering.max(REFERENCE_BATCH)) as usize;
-        Stage { spacing: *spacing, median_shape, network, batch_size }
+        Ok(Stage { spacing: *spacing, median_shape, network, batch_size })
     }
 
     /// A coarser spacing at which the image holds four patches, if the image holds more; kept where
     /// it has less than half the voxels.
-    fn low_resolution(&self, frame: &Frame, full: &Stage) -> Option<Stage> {
+    fn low_resolution(&self, frame: &Frame, full: &Stage) -> Result<Option<Stage>> {
         // Along the files' axes, as in the reference: products depend on their order.
         let shape = untransposed(self.median_shape, frame);
         let mut spacing = frame.spacing_mm;
@@ -162,11 +164,11 @@ impl Planner {
         while in_image > LOWRES_PATCHES * in_patch {
             coarsen(&mut spacing, LOWRES_STEP);
             in_image = product(&scaled(&shape, &frame.spacing_mm, &spacing));
-            let stage = self.stage(&frame.transposed(spacing));
+            let stage = self.stage(&frame.transposed(spacing))?;
             in_patch = voxels(&stage.network);
             low = Some(stage);
         }
-        low.filter(|low| 2.0 * product(&low.median_shape) < product(&full.median_shape))
+        Ok(low.filter(|low| 2.0 * product(&low.median_shape) < product(&full.median_shape)))
     }
 
     fn json(&self, stage: &Stage) -> Value {

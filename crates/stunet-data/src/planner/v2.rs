@@ -4,7 +4,7 @@ mod format;
 
 use super::memory;
 use super::pooling::{Rule, Topology};
-use super::shrink::shrink_to_fit;
+use super::shrink::{Steps, shrink_to_fit};
 use super::{Frame, PlanOptions, PlanSummary, REFERENCE_MEMORY_GB};
 use crate::dataset::RawDataset;
 use crate::error::Result;
@@ -40,13 +40,13 @@ pub(super) fn plan(
     let median_shape = frame.transposed(resampled_median_shape(fingerprint, frame));
     let total = product(&median_shape) * planner.num_cases;
     let mut configurations = Map::new();
-    let flat = planner.configuration("2d", &spacing[1..], &median_shape[1..], total);
+    let flat = planner.configuration("2d", &spacing[1..], &median_shape[1..], total)?;
     configurations.insert("2d".to_owned(), planner.json(&flat, true));
     if median_shape[0] == 1.0 {
         notes.push("the images are one slice thick: there is no 3-D configuration".to_owned());
     } else {
-        let full = planner.configuration("3d_fullres", &spacing, &median_shape, total);
-        let low = planner.low_resolution(&full);
+        let full = planner.configuration("3d_fullres", &spacing, &median_shape, total)?;
+        let low = planner.low_resolution(&full)?;
         let full = planner.json(&full, low.is_some());
         if let Some(low) = &low {
             let mut json = planner.json(low, false);
@@ -115,6 +115,7 @@ struct Planner<'a> {
     num_labels: usize,
     schemes: Vec<&'static str>,
     use_mask: Vec<bool>,
+    steps: Steps,
 }
 
 impl<'a> Planner<'a> {
@@ -134,6 +135,7 @@ impl<'a> Planner<'a> {
             num_labels: labels.map_or(0, Map::len),
             schemes,
             use_mask,
+            steps: Steps::new(),
         })
     }
 
@@ -144,7 +146,7 @@ impl<'a> Planner<'a> {
         spacing: &[f64],
         median_shape: &[f64],
         total: f64,
-    ) -> Configuration {
+    ) -> Result<Configuration> {
         let axes = spacing.len();
         let index = 3 - axes;
         let reference = REFERENCE_VOXELS[index] * (self.options.memory_gb / REFERENCE_MEMORY_GB);
@@ -160,23 +162,23 @@ impl<'a> Planner<'a> {
             &first_patch(spacing, median_shape),
             median_shape,
             |network| memory::plain_unet(network, self.num_labels),
-            fits,
-        );
+            (fits, &self.steps),
+        )?;
         let fitting = (reference / estimate as f64 * batch).round_ties_even();
         let voxels: f64 = network.patch.iter().map(|n| *n as f64).product();
         let covering = (total * MAX_SHARE / voxels).round_ties_even();
-        Configuration {
+        Ok(Configuration {
             name,
             spacing: spacing.to_vec(),
             median_shape: median_shape.to_vec(),
             network,
             batch_size: fitting.min(covering).max(MIN_BATCH) as usize,
-        }
+        })
     }
 
     /// A coarser spacing at which a patch holds a quarter of the image, if one is needed. Axes more
     /// than twice as fine as the coarsest are coarsened first.
-    fn low_resolution(&self, full: &Configuration) -> Option<Configuration> {
+    fn low_resolution(&self, full: &Configuration) -> Result<Option<Configuration>> {
         let voxels = |c: &Configuration| c.network.patch.iter().map(|n| *n as f64).product::<f64>();
         let mut spacing = full.spacing.clone();
         let (mut in_patch, mut in_median) = (voxels(full), product(&full.median_shape));
@@ -187,12 +189,15 @@ impl<'a> Planner<'a> {
             in_median = product(&shape);
             let rounded: Vec<f64> = shape.iter().map(|n| n.round_ties_even()).collect();
             let total = in_median * self.num_cases;
-            let found = self.configuration("3d_lowres", &spacing, &rounded, total);
+            let found = self.configuration("3d_lowres", &spacing, &rounded, total)?;
             in_patch = voxels(&found);
             low = Some(found);
         }
         let gain = product(&full.median_shape) / in_median;
-        low.filter(|_| self.options.reference != Reference::NnUNetV28 || gain >= LOWRES_GAIN)
+        let kept = |_: &Configuration| {
+            self.options.reference != Reference::NnUNetV28 || gain >= LOWRES_GAIN
+        };
+        Ok(low.filter(kept))
     }
 
     fn json(&self, c: &Configuration, batch_dice: bool) -> Value {

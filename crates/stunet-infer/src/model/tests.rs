@@ -11,7 +11,7 @@ fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
 }
 
 fn network(config: &StuNetConfig, seed: u64) -> StuNet {
-    StuNet::init(config, Initialisation::PyTorchDefault, seed, &Device::flex()).unwrap()
+    config.init_seeded(Initialisation::PyTorchDefault, seed, &Device::flex()).unwrap()
 }
 
 fn options() -> OpenOptions {

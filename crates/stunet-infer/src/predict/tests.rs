@@ -7,7 +7,7 @@ use stunet_data::geometry::Geometry;
 use stunet_data::labels::{Label, LabelSet};
 use stunet_data::nifti::Reader;
 use stunet_data::plans::Plans;
-use stunet_model::{Initialisation, StuNet, StuNetConfig};
+use stunet_model::{Initialisation, StuNetConfig};
 use stunet_testing::oracle::Npz;
 
 const SHAPE: [usize; 3] = [19, 30, 41];
@@ -28,9 +28,8 @@ fn model(plans: Plans, labels: LabelSet, folds: u64) -> Model {
         width: [2, 2, 4, 4, 4, 4],
         ..StuNetConfig::small(plans.num_channels(), labels.num_outputs())
     };
-    let network = |seed| {
-        StuNet::init(&config, Initialisation::PyTorchDefault, seed, &Device::flex()).unwrap()
-    };
+    let network =
+        |seed| config.init_seeded(Initialisation::PyTorchDefault, seed, &Device::flex()).unwrap();
     Model::from_parts((0..folds).map(network).collect(), plans, labels).unwrap()
 }
 

@@ -5,7 +5,7 @@ use crate::predict::Mode;
 use burn::tensor::Device;
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::{Accumulation, Plans, Reference};
-use stunet_model::{Initialisation, StuNet, StuNetConfig};
+use stunet_model::{Initialisation, StuNetConfig};
 use stunet_testing::nifti_bytes::NiftiBytes;
 
 const NAMES: [&str; 3] = ["background", "liver", "spleen"];
@@ -13,7 +13,7 @@ const NAMES: [&str; 3] = ["background", "liver", "spleen"];
 fn model_of(seeds: &[u64], plans: Plans, names: &[&str]) -> Model {
     let config = StuNetConfig { width: [2, 2, 4, 4, 4, 4], ..StuNetConfig::small(1, 3) };
     let network = |seed: &u64| {
-        StuNet::init(&config, Initialisation::PyTorchDefault, *seed, &Device::flex()).unwrap()
+        config.init_seeded(Initialisation::PyTorchDefault, *seed, &Device::flex()).unwrap()
     };
     let labels = LabelSet::from_names(names.iter().copied()).unwrap();
     Model::from_parts(seeds.iter().map(network).collect(), plans, labels).unwrap()

@@ -7,6 +7,7 @@ use super::report::{LoadReport, Mismatch};
 use super::tensor::TensorRef;
 use super::torch::TorchFile;
 use crate::init::Initialiser;
+use crate::parameter::{finest_head, first_weight, stage_path};
 use crate::{
     Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS, ParameterSource, ParameterSpec,
     StuNet, StuNetConfig,
@@ -193,13 +194,12 @@ impl Checkpoint {
         let mut width = [0; NUM_STAGES];
         let mut depth = [0; NUM_STAGES];
         for stage in 0..NUM_STAGES {
-            let name = format!("encoder.{stage}.0.conv1.weight");
-            width[stage] = self.length(&name, 0)?;
+            width[stage] = self.length(&first_weight(stage), 0)?;
             depth[stage] = self.depth(stage);
         }
         let config = StuNetConfig {
-            in_channels: self.length("encoder.0.0.conv1.weight", 1)?,
-            num_classes: self.length(&format!("heads.{}.weight", NUM_UPSAMPLINGS - 1), 0)?,
+            in_channels: self.length(&first_weight(0), 1)?,
+            num_classes: self.length(&finest_head(), 0)?,
             width,
             depth,
             strides,
@@ -225,7 +225,7 @@ impl Checkpoint {
 
     /// Blocks of a stage: one more than the highest index that occurs.
     fn depth(&self, stage: usize) -> usize {
-        let prefix = format!("encoder.{stage}.");
+        let prefix = format!("{}.", stage_path(stage));
         let blocks = self.tensors.range(prefix.clone()..).map_while(|(name, _)| {
             let (block, _) = name.strip_prefix(&prefix)?.split_once('.')?;
             block.parse::<usize>().ok()
@@ -263,10 +263,10 @@ impl Checkpoint {
     pub fn load(
         &self,
         strides: [[usize; 3]; NUM_UPSAMPLINGS],
-        device: &Device,
         options: &LoadOptions,
+        device: &Device,
     ) -> Result<(StuNet, LoadReport), ModelError> {
-        self.load_into(&self.config(strides)?, device, options)
+        self.load_into(&self.config(strides)?, options, device)
     }
 
     /// Loads into a network of a given configuration, for instance with other classes.
@@ -277,8 +277,8 @@ impl Checkpoint {
     pub fn load_into(
         &self,
         config: &StuNetConfig,
-        device: &Device,
         options: &LoadOptions,
+        device: &Device,
     ) -> Result<(StuNet, LoadReport), ModelError> {
         let (mut source, mut report) = self.source(config, options)?;
         let mut source = Digesting::new(&mut source);

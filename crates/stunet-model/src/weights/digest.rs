@@ -3,6 +3,7 @@
 //! SHA-256 over the SHA-256 of pieces: as sure as SHA-256, and as fast as the memory where the
 //! processor has several cores. It depends on the parts that were put in, not on the threads.
 
+use super::names;
 use crate::{ModelError, ParameterSource, ParameterSpec, StuNet};
 use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
@@ -56,9 +57,10 @@ impl StuNet {
 }
 
 impl Digest {
-    /// Adds a parameter: single precision, in this machine's order of bytes.
+    /// Adds a parameter: single precision, in this machine's order of bytes. Its name is that of
+    /// version 1, so that digests in the outputs of earlier versions stay valid.
     pub(super) fn parameter(&mut self, name: &str, values: &[u8]) {
-        self.part(name.as_bytes());
+        self.part(names::former(name).as_bytes());
         match cfg!(target_endian = "little") {
             true => self.part(values),
             false => {

@@ -1,13 +1,15 @@
 //! Our own model folder: `network.json` and `weights.safetensors`.
 //!
 //! `network.json` holds the configuration and where the weights came from; `weights.safetensors`
-//! every parameter under our names, in the network's order, as `f32` or `f16`, and nothing else.
+//! every parameter under its path in the network (`encoder.stages.0.0.conv1.weight`), in the network's
+//! order, as `f32` or `f16`, and nothing else. Folders of version 1, whose [names](super::names) were
+//! shorter, are read as well.
 //! A parameter is read when it is asked for, straight into the memory it stays in. Both files appear
 //! whole or not at all.
 
 use super::digest::Digesting;
 use super::source::Source;
-use super::{atomic, values};
+use super::{atomic, names, values};
 use crate::weights::LoadReport;
 use crate::weights::report::Mismatch;
 use crate::{ModelError, ParameterSource, ParameterSpec, StuNet, StuNetConfig};
@@ -24,7 +26,8 @@ pub const NETWORK_FILE: &str = "network.json";
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
 
 const FORMAT: &str = "stunet-network";
-const VERSION: u32 = 1;
+/// Version 1 had other names of parameters.
+const VERSION: u32 = 2;
 /// Longest description that is read.
 const MAX_DESCRIPTION: u64 = 1 << 24;
 /// Longest header of the weights: the format's own bound.
@@ -206,7 +209,8 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
     let source = Source::open(&path, "a safetensors file")?;
     let (data, metadata) = read_header(&path, &source)?;
     let precision = description.weights.precision;
-    let tensors = stored(&path, &metadata, data, precision)?;
+    let name = if description.version == 1 { names::current } else { str::to_owned };
+    let tensors = stored(&path, &metadata, data, precision, name)?;
     let opened = ModelFolder {
         path,
         config: description.config,
@@ -238,8 +242,9 @@ fn read_description(path: &Path) -> Result<Description, ModelError> {
         let found = format!("{:.60}", json["format"].to_string());
         return Err(refuse("format \"stunet-network\"", found));
     }
-    if json["version"] != VERSION {
-        return Err(refuse("version 1", format!("{:.60}", json["version"].to_string())));
+    if !(1..=VERSION).any(|version| json["version"] == version) {
+        let found = format!("{:.60}", json["version"].to_string());
+        return Err(refuse("version 1 or 2, which this program reads", found));
     }
     let description: Description =
         serde_json::from_value(json).map_err(|e| refuse("a network description", e.to_string()))?;
@@ -283,6 +288,7 @@ fn stored(
     metadata: &Metadata,
     data: u64,
     precision: Precision,
+    name_of: fn(&str) -> String,
 ) -> Result<BTreeMap<String, Stored>, ModelError> {
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
@@ -291,7 +297,7 @@ fn stored(
             return Err(ModelError::checkpoint(path, expected, format!("{:?}", info.dtype)));
         }
         let start = data + info.data_offsets.0 as u64;
-        tensors.insert(name, Stored { shape: info.shape.clone(), start });
+        tensors.insert(name_of(&name), Stored { shape: info.shape.clone(), start });
     }
     Ok(tensors)
 }

@@ -6,10 +6,10 @@
 /// Reference prefix, own prefix, reference infix before `weight`/`bias`, and whether blocks follow
 /// the first index.
 const MODULES: [(&str, &str, &str, bool); 4] = [
-    ("conv_blocks_context", "encoder", "", true),
-    ("upsample_layers", "upsample", "conv.", false),
-    ("conv_blocks_localization", "decoder", "", true),
-    ("seg_outputs", "heads", "", false),
+    ("conv_blocks_context", "encoder.stages", "", true),
+    ("upsample_layers", "decoder.upsample", "conv.", false),
+    ("conv_blocks_localization", "decoder.stages", "", true),
+    ("seg_outputs", "decoder.heads", "", false),
 ];
 
 /// Members of a residual block.
@@ -45,8 +45,10 @@ pub(super) fn own_name(mut key: &str) -> Option<String> {
 
 /// The reference's key for one of our names.
 pub(super) fn reference_key(name: &str) -> Option<String> {
-    let (module, rest) = name.split_once('.')?;
-    let (reference, _, infix, blocks) = MODULES.iter().find(|m| m.1 == module)?;
+    let (module, rest) = MODULES
+        .iter()
+        .find_map(|module| Some((module, name.strip_prefix(module.1)?.strip_prefix('.')?)))?;
+    let (reference, _, infix, blocks) = module;
     let (index, rest) = split_index(rest)?;
     if *blocks {
         let (block, rest) = split_index(rest)?;
@@ -87,16 +89,16 @@ mod tests {
                 assert_eq!(reference_key(own).as_deref(), Some(key));
             }
         };
-        check("conv_blocks_context.0.0.conv1.weight", Some("encoder.0.0.conv1.weight"));
-        check("conv_blocks_context.5.2.norm2.bias", Some("encoder.5.2.norm2.bias"));
-        check("conv_blocks_localization.4.0.conv3.bias", Some("decoder.4.0.skip.bias"));
-        check("upsample_layers.3.conv.weight", Some("upsample.3.weight"));
-        check("seg_outputs.4.bias", Some("heads.4.bias"));
+        check("conv_blocks_context.0.0.conv1.weight", Some("encoder.stages.0.0.conv1.weight"));
+        check("conv_blocks_context.5.2.norm2.bias", Some("encoder.stages.5.2.norm2.bias"));
+        check("conv_blocks_localization.4.0.conv3.bias", Some("decoder.stages.4.0.skip.bias"));
+        check("upsample_layers.3.conv.weight", Some("decoder.upsample.3.weight"));
+        check("seg_outputs.4.bias", Some("decoder.heads.4.bias"));
         check("seg_outputs.4.running_mean", None);
         check("seg_outputs.04.bias", None);
         check("upsample_layers.3.weight", None);
         check("conv_blocks_context.0.blocks.0.conv.weight", None);
-        check("encoder.0.0.conv1.weight", None);
+        check("encoder.stages.0.0.conv1.weight", None);
         check("", None);
     }
 

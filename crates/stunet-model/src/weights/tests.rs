@@ -79,7 +79,7 @@ fn v1_round_trip() {
     assert_eq!(checkpoint.config(config.strides).unwrap(), config, "read off the shapes");
     let device = Device::flex();
     let (network, report) =
-        checkpoint.load(config.strides, &device, &LoadOptions::default()).unwrap();
+        checkpoint.load(config.strides, &LoadOptions::default(), &device).unwrap();
     assert!(report.is_complete());
     assert_eq!(report.applied.len(), config.parameter_specs().len());
     assert_eq!(all_values(&config, &mut network.source()), all_values(&config, &mut counting(0.0)));
@@ -122,9 +122,9 @@ fn what_does_not_fit_is_refused_unless_allowed() {
     let device = Device::flex();
     let strict = LoadOptions::default();
     let check = |config: &StuNetConfig, allow: LoadOptions, phrase: &str| {
-        let message = checkpoint.load_into(config, &device, &strict).unwrap_err().to_string();
+        let message = checkpoint.load_into(config, &strict, &device).unwrap_err().to_string();
         assert!(message.contains(phrase) && message.ends_with("x.model"), "{message}");
-        let (network, report) = checkpoint.load_into(config, &device, &allow).unwrap();
+        let (network, report) = checkpoint.load_into(config, &allow, &device).unwrap();
         assert_eq!(network.config(), *config);
         report
     };
@@ -135,7 +135,7 @@ fn what_does_not_fit_is_refused_unless_allowed() {
 
     let deeper = StuNetConfig { depth: [2, 2, 3, 1, 2, 1], ..config() };
     let allow = LoadOptions { allow_missing: true, ..strict.clone() };
-    let report = check(&deeper, allow, "16 missing (encoder.1.1.conv1.weight");
+    let report = check(&deeper, allow, "16 missing (encoder.stages.1.1.conv1.weight");
     assert_eq!(report.missing.len(), 16);
 
     let flatter = StuNetConfig { depth: [1; NUM_STAGES], ..config() };
@@ -153,7 +153,7 @@ fn broken_checkpoints_are_clear_errors() {
         let read_all = || {
             let checkpoint = Checkpoint::open(&path)?;
             let config = checkpoint.config(config().strides)?;
-            checkpoint.load_into(&config, &Device::flex(), &LoadOptions::default())
+            checkpoint.load_into(&config, &LoadOptions::default(), &Device::flex())
         };
         let message = read_all().map(drop).unwrap_err().to_string();
         assert!(message.contains(phrase), "{message}");
@@ -248,8 +248,45 @@ fn folder_round_trip() {
     assert_eq!(all_values(&config, &mut network.source()), expected);
     let left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "no temporary files: {left:?}");
-    let input = burn::tensor::Tensor::ones([1, 2, 16, 16, 64], &device);
+    let input = Tensor::ones([1, 2, 16, 16, 64], &device);
     assert_eq!(network.forward(input).dims(), [1, 3, 16, 16, 64]);
+}
+
+/// A folder of version 1, in which parameters had other names, opens and has the digest that outputs
+/// made with it carry.
+#[test]
+fn a_folder_of_version_1_opens() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path();
+    let config = StuNetConfig::small(1, 3).with_width([2, 2, 4, 4, 8, 8]);
+    let precision = folder::Precision::F32;
+    folder::save(path, &config, &mut counting(0.0), precision, Default::default()).unwrap();
+    let (now, report) = folder::open(path).unwrap().load(&Device::flex()).unwrap();
+
+    let description = path.join(folder::NETWORK_FILE);
+    let text = std::fs::read_to_string(&description).unwrap();
+    std::fs::write(&description, text.replace("\"version\": 2", "\"version\": 1")).unwrap();
+    let weights = path.join(folder::WEIGHTS_FILE);
+    let bytes = std::fs::read(&weights).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    assert!(header.contains("\"encoder.stages.5.0.norm2.weight\""), "{header:.400}");
+    for spec in config.parameter_specs() {
+        let before = names::former(&spec.name);
+        header = header.replace(&format!("\"{}\"", spec.name), &format!("\"{before}\""));
+    }
+    assert!(header.contains("\"encoder.5.0.norm2.weight\""), "{header:.400}");
+    let header = format!("{header:length$}");
+    std::fs::write(&weights, [&bytes[..8], header.as_bytes(), &bytes[8 + length..]].concat())
+        .unwrap();
+
+    let (then, old) = folder::open(path).unwrap().load(&Device::flex()).unwrap();
+    assert_eq!((old.applied, old.missing), (report.applied, Vec::new()));
+    assert_eq!(all_values(&config, &mut then.source()), all_values(&config, &mut now.source()));
+    // As the program with the names of version 1 computed it.
+    for digest in [old.digest, report.digest, Some(now.digest())] {
+        assert_eq!(digest.as_deref(), Some("cfd832f0aa0e04f8552be5c505400909"));
+    }
 }
 
 #[test]
@@ -283,7 +320,7 @@ fn broken_folders_are_clear_errors() {
     check("cannot open", &|| std::fs::remove_file(&weights).unwrap());
     check("JSON", &|| std::fs::write(&network, "{").unwrap());
     check("stunet-network", &|| std::fs::write(&network, "{\"format\": 3}").unwrap());
-    check("version 1", &|| edit("\"version\": 1", "\"version\": 2"));
+    check("version 1 or 2", &|| edit("\"version\": 2", "\"version\": 3"));
     check("num_classes", &|| edit("\"num_classes\": 3", "\"num_classes\": 0"));
     check("heads.0.weight: expected [4,", &|| edit("\"num_classes\": 3", "\"num_classes\": 4"));
     check("F16", &|| edit("\"f32\"", "\"f16\""));

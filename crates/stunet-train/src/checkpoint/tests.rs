@@ -81,6 +81,39 @@ fn every_truncation_is_noticed() {
     assert!(TrainingCheckpoint::open(&folder.path().join("absent")).is_err());
 }
 
+/// A file of version 1, in which parameters had other names, opens under the names of today.
+#[test]
+fn a_file_of_version_1_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(LATEST);
+    let tensor = |value| TensorData::new(vec![value; 4], [2, 2]);
+    let group = |group, value| (group, vec![("decoder.3.0.skip.bias".to_owned(), tensor(value))]);
+    let mut old = vec![group(Group::Weights, 1f32), group(Group::Momentum, 2.0)];
+    old[0].1.push(("heads.4.weight".to_owned(), tensor(3.0)));
+    save(&path, &state(), &old).unwrap();
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = |bytes: &[u8], text: &[u8]| {
+        bytes.windows(text.len()).position(|window| window == text).unwrap() + text.len()
+    };
+    let version = place(&bytes, br#""version":""#);
+    assert_eq!(bytes[version], b'2');
+    bytes[version] = b'1';
+    let crc = place(&bytes, br#""crc32":""#);
+    bytes[crc..crc + 8].copy_from_slice(NO_CRC);
+    let sum = format!("{:08x}", crc32fast::hash(&bytes[8..]));
+    bytes[crc..crc + 8].copy_from_slice(sum.as_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+
+    let checkpoint = TrainingCheckpoint::open(&path).unwrap();
+    assert_eq!(*checkpoint.state(), state());
+    let names: Vec<_> = checkpoint.names(Group::Weights).collect();
+    assert_eq!(names, ["decoder.heads.4.weight", "decoder.stages.3.0.skip.bias"]);
+    let read = |group, name: &str| checkpoint.read(group, name).unwrap();
+    assert_eq!(read(Group::Weights, "decoder.heads.4.weight"), tensor(3.0));
+    assert_eq!(read(Group::Momentum, "decoder.stages.3.0.skip.bias"), tensor(2.0));
+}
+
 #[test]
 fn a_failed_write_leaves_the_old_one() {
     let (folder, path) = saved();

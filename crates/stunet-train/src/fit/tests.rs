@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use ndarray::{Array3, Array4};
 use stunet_data::augment::Augmentation;
 use stunet_data::sample::MemoryCase;
-use stunet_model::{Initialisation, StuNet, StuNetConfig};
+use stunet_model::{Initialisation, StuNetConfig};
 
 const SHAPE: [usize; 3] = [12, 20, 24];
 const PATCH: [usize; 3] = [8, 16, 16];
@@ -67,7 +67,7 @@ fn config(num_epochs: usize, num_iterations: usize) -> FitConfig {
 fn state() -> TrainingState {
     let options = StateOptions::new(&Device::flex());
     let device = options.training_device();
-    let network = StuNet::init(&network(), Initialisation::NnUNetV1, 5, &device).unwrap();
+    let network = network().init_seeded(Initialisation::NnUNetV1, 5, &device).unwrap();
     TrainingState::new(network, &options)
 }
 
@@ -219,7 +219,7 @@ fn every_way_of_computing_learns_and_goes_on() {
         change(&mut options);
         let config = FitConfig { accumulate, ..config(2, 8) };
         let network =
-            StuNet::init(&network(), Initialisation::NnUNetV1, 5, &options.training_device());
+            network().init_seeded(Initialisation::NnUNetV1, 5, &options.training_device());
         let begin = TrainingState::new(network.unwrap(), &options);
         let mut saved = None;
         let folder = tempfile::tempdir().unwrap();
@@ -258,7 +258,7 @@ fn two_devices_end_where_one_does() {
     let options =
         StateOptions { others: vec![Device::flex()], ..StateOptions::new(&Device::flex()) };
     let network =
-        StuNet::init(&network(), Initialisation::NnUNetV1, 5, &options.training_device()).unwrap();
+        network().init_seeded(Initialisation::NnUNetV1, 5, &options.training_device()).unwrap();
     let begin = || TrainingState::new(network.clone(), &options);
     let double = fit(begin(), &cases(None), &config, None, &mut go_on).unwrap();
     let losses = |state: &TrainingState| -> Vec<f64> {

@@ -6,7 +6,7 @@ fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
 }
 
 fn network(config: &StuNetConfig) -> StuNet {
-    StuNet::init(config, Initialisation::PyTorchDefault, 1, &Device::flex()).unwrap()
+    config.init_seeded(Initialisation::PyTorchDefault, 1, &Device::flex()).unwrap()
 }
 
 fn values(network: &StuNet) -> BTreeMap<String, Vec<f32>> {
@@ -63,7 +63,7 @@ fn every_form_gives_the_same_network() {
             transfer(&file, &config(1, 3), &TransferOptions::default(), &Device::flex()).unwrap();
         let found = values(&network);
         for (name, values) in &found {
-            assert_eq!(name.starts_with("heads."), *values != expected[name], "{name}");
+            assert_eq!(name.starts_with("decoder.heads."), *values != expected[name], "{name}");
         }
         assert_eq!(report.heads.len(), 10);
         assert_eq!(report.copied.len() + 10, found.len());
@@ -79,7 +79,10 @@ fn heads_are_skipped_even_if_they_fit() {
     let file = &files(folder.path(), &source)[0];
     let (network, _) =
         transfer(file, &config(1, 3), &TransferOptions::default(), &Device::flex()).unwrap();
-    assert_ne!(values(&network)["heads.4.weight"], values(&source)["heads.4.weight"]);
+    assert_ne!(
+        values(&network)["decoder.heads.4.weight"],
+        values(&source)["decoder.heads.4.weight"]
+    );
 }
 
 #[test]
@@ -92,7 +95,9 @@ fn the_stem_is_repeated_for_every_channel() {
         let options = TransferOptions { divide_stem, ..TransferOptions::default() };
         let (network, report) = transfer(file, &config(3, 3), &options, &Device::flex()).unwrap();
         let wide = values(&network);
-        for (name, size) in [("encoder.0.0.conv1.weight", 27), ("encoder.0.0.skip.weight", 1)] {
+        for (name, size) in
+            [("encoder.stages.0.0.conv1.weight", 27), ("encoder.stages.0.0.skip.weight", 1)]
+        {
             for (out, filters) in wide[name].chunks(3 * size).enumerate() {
                 for (k, value) in filters.iter().enumerate() {
                     assert_eq!(*value, narrow[name][out * size + k % size] / divisor, "{name}");
@@ -126,9 +131,13 @@ fn what_does_not_fit_is_refused_by_name() {
         assert!(line.contains(name) && line.ends_with("checkpoint_final.pth"), "{line}");
     };
     let wide = StuNetConfig { width: [2, 2, 3, 3, 4, 5], ..config(1, 3) };
-    check(wide, Rules::V1, "encoder.5.0.conv1.weight");
+    check(wide, Rules::V1, "encoder.stages.5.0.conv1.weight");
     let deep = StuNetConfig { depth: [1, 1, 2, 1, 1, 1], ..config(1, 3) };
-    check(deep, Rules::V2, "encoder.2.1.conv1.weight: expected shape [3, 3, 3, 3, 3], found none");
+    check(
+        deep,
+        Rules::V2,
+        "encoder.stages.2.1.conv1.weight: expected shape [3, 3, 3, 3, 3], found none",
+    );
 }
 
 /// An upsampling with nothing in the file: nnU-Net 1's rule lets it pass, nnU-Net 2's does not.
@@ -138,7 +147,7 @@ fn the_two_rules_differ_in_the_upsamplings() {
     let source = network(&config(1, 3));
     let mut weights = Vec::new();
     source.for_each_parameter(&mut |spec, parameter| {
-        if spec.name != "upsample.2.weight" {
+        if spec.name != "decoder.upsample.2.weight" {
             weights.push((spec.name.clone(), parameter.to_data()));
         }
     });
@@ -155,6 +164,6 @@ fn the_two_rules_differ_in_the_upsamplings() {
         transfer(&file, &config(1, 3), &options, &Device::flex())
     };
     let (_, report) = with(Rules::V1).unwrap();
-    assert_eq!(report.initialised, ["upsample.2.weight"]);
-    assert!(with(Rules::V2).unwrap_err().to_string().contains("upsample.2.weight"));
+    assert_eq!(report.initialised, ["decoder.upsample.2.weight"]);
+    assert!(with(Rules::V2).unwrap_err().to_string().contains("decoder.upsample.2.weight"));
 }

@@ -8,7 +8,7 @@ use stunet::data::compare::differences;
 use stunet::data::plans::Plans;
 use stunet::model::weights::folder::is_model_folder;
 use stunet::model::weights::{Checkpoint, folder};
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::checkpoint::{TrainingCheckpoint, is_training_checkpoint};
 use stunet::train::export::About;
 use stunet::train::transfer::{Rules, TransferOptions, transfer};
@@ -149,7 +149,7 @@ pub fn fresh(
     let Some(file) = &args.pretrained else {
         let config = &settings.network;
         let network =
-            StuNet::init(config, initialisation, settings.seed, &options.training_device())?;
+            config.init_seeded(initialisation, settings.seed, &options.training_device())?;
         return Ok((TrainingState::new(network, options), None));
     };
     let rules = match settings.recipe {

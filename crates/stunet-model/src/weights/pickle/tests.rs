@@ -412,10 +412,9 @@ fn read_pickles() -> Vec<Vec<u8>> {
         "a": { "0": [1, 2.5, "x"] }, "b": [[], {}, null, true, -1, 70_000]
     })))];
     all.push(array("f8", '<', &[2, 3], true, &[0; 48]));
-    let folders = [stunet_testing::oracle::cases(), stunet_testing::oracle::folder("A_model")];
-    for folder in folders.into_iter().flatten() {
-        for folder in [folder.join("plan_files"), folder] {
-            let files = std::fs::read_dir(folder).into_iter().flatten();
+    for part in stunet_testing::oracle::Part::private() {
+        for folder in ["../cases/plan_files", "A_model"] {
+            let files = std::fs::read_dir(part.path(folder)).into_iter().flatten();
             let pickles = files.map(|f| f.unwrap().path());
             let pickles = pickles.filter(|p| p.extension().is_some_and(|e| e == "pkl"));
             all.extend(pickles.map(|p| std::fs::read(p).unwrap()));
