@@ -18,6 +18,7 @@
 
 mod common;
 
+use anyhow::Context;
 use clap::Parser;
 use common::phantoms::{label_set, mean};
 use common::training::{Labelled, judge, model, phantoms, prepared, print_progress, short_run};
@@ -87,7 +88,9 @@ fn main() -> anyhow::Result<()> {
 
     // The network keeps everything but its heads; the recipe is the one it was trained with.
     let plans = Plans { num_outputs: Some(labels.num_outputs()), ..pretrained.plans().clone() };
-    let config = StuNetConfig { num_classes: labels.num_outputs(), ..pretrained.config().clone() };
+    let pretrained_config = pretrained.architecture().stunet();
+    let pretrained_config = pretrained_config.context("--weights: expected an STU-Net")?;
+    let config = StuNetConfig { num_classes: labels.num_outputs(), ..pretrained_config.clone() };
     let cases = prepared(training.into_iter().map(Ok), &plans)?;
     let cases = FitCases { training: cases, validation: None };
     let learn = Learn { args: &args, plans: &plans, labels: &labels, cases: &cases };

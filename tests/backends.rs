@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use stunet::data::plans::{Accumulation, Reference};
 use stunet::device::{self, Backend};
 use stunet::infer::InferError;
-use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
+use stunet::infer::sink::PlaneSink;
+use stunet::infer::sliding_window::{WindowSettings, slide};
 use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::{assert_close, difference};
 use stunet_testing::harness::{Absent, Tests};
@@ -94,7 +95,7 @@ fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
             Ok(())
         }
     }
-    let recipe = Recipe {
+    let recipe = WindowSettings {
         window: [INPUT[2], INPUT[3], INPUT[4]],
         step_size: 0.5,
         mirror_axes: vec![2],

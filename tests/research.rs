@@ -8,11 +8,29 @@
 
 #[path = "../examples/research/feature_extractor.rs"]
 mod feature_extractor;
+#[path = "../examples/research/own_network.rs"]
+mod own_network;
 
 #[test]
 fn feature_extractor() {
     let (first, last) = feature_extractor::run(40).unwrap();
     assert!(last < 0.5 * first, "loss {first} -> {last}");
+}
+
+#[test]
+fn own_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ball.nii.gz");
+    let [whole, divided] = own_network::run(48, &file).unwrap();
+    assert_eq!(whole.report.memory.tiles.len(), 1);
+    assert!(divided.report.memory.tiles.len() > 1, "{:?}", divided.report.memory);
+    assert_eq!(whole.labelmap, divided.labelmap, "tiles do not change labels");
+    let written = stunet::data::nifti::read_labelmap(&file).unwrap();
+    assert_eq!(written, whole.labelmap.to_labelmap());
+    // A ball of a quarter of the width.
+    let found = written.data.iter().filter(|label| **label == 1).count() as f64;
+    let expected = 4.0 / 3.0 * std::f64::consts::PI * 12f64.powi(3);
+    assert!((found / expected - 1.0).abs() < 0.1, "{found} voxels, expected about {expected}");
 }
 
 /// Every example of the folder is run by this file, and is short.

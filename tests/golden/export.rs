@@ -18,7 +18,8 @@ use stunet::data::geometry::Geometry;
 use stunet::data::nifti;
 use stunet::data::plans::{Plans, Reference};
 use stunet::data::preprocess::preprocess;
-use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
+use stunet::infer::sink::PlaneSink;
+use stunet::infer::sliding_window::{WindowSettings, slide};
 use stunet::infer::{InferError, Model, OpenOptions};
 use stunet::model::weights::writer::{self, Contents, V1Metadata, V2Metadata};
 use stunet::model::{StuNet, StuNetConfig};
@@ -248,14 +249,14 @@ impl Case {
     /// Probabilities or logits at the network's resolution.
     fn check_samples(&self, path: &Path) {
         let model = self.open_model(path);
-        let mut recipe = Recipe::new(model.plans());
+        let mut recipe = WindowSettings::of(model.plans());
         recipe.mirror_axes.clear();
         let image = nifti::read_image(std::slice::from_ref(&self.image)).unwrap();
         let volume = preprocess(&image, model.plans()).unwrap().image;
         let net = Npz::open(&self.file("_net.npz"));
         let indices: Vec<usize> = net.i64("sample_idx").iter().map(|&i| i as usize).collect();
-        let mut sink = Samples::new(model.config().num_classes, &volume, indices);
-        slide(&[&model.networks()[0]], volume.view(), &recipe, &mut sink, &mut |_, _| {
+        let mut sink = Samples::new(model.num_classes(), &volume, indices);
+        slide(&[&*model.networks()[0]], volume.view(), &recipe, &mut sink, &mut |_, _| {
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use stunet::data::plans::{Accumulation, Reference};
 use stunet::infer::InferError;
 use stunet::infer::importance::importance;
-use stunet::infer::sliding_window::{PlaneSink, Recipe, slide};
+use stunet::infer::sink::PlaneSink;
+use stunet::infer::sliding_window::{WindowSettings, slide};
 use stunet::infer::windows::Windows;
 use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::assert_close;
@@ -249,7 +250,7 @@ fn subject(part: &Part, file: &str) -> Subject {
 impl Subject {
     fn predict(&self, name: &str, reference: Reference, accumulation: Accumulation) -> Array4<f32> {
         let (_, z, y, x) = self.data.dim();
-        let recipe = Recipe {
+        let recipe = WindowSettings {
             window: self.window,
             step_size: number_after(name, "step").unwrap_or(0.5),
             mirror_axes: axes(name),

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use stunet::data::dataset::{PassedOver, told};
 use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
-use stunet::infer::{ModelKind, PredictReport};
-use stunet::model::{StuNetConfig, StuNetSize};
+use stunet::infer::{Architecture, ModelKind, PredictReport};
+use stunet::model::StuNetSize;
 
 use crate::failure;
 use crate::output;
@@ -106,13 +106,13 @@ pub struct ModelReport {
     /// The published size, if it is one.
     pub size: Option<StuNetSize>,
     /// The network.
-    pub network: StuNetConfig,
+    pub network: Architecture,
     /// Its folds.
     pub folds: Vec<String>,
     /// What had to be assumed.
     pub notes: Vec<String>,
     /// Digest of its weights, plans and labels: what outputs know it by.
-    pub digest: String,
+    pub digest: Option<String>,
     /// Seconds to load it.
     pub load_secs: f64,
 }

@@ -125,7 +125,7 @@ pub struct Plans {
     pub spacing_mm: [f64; 3],
     /// Axis of the file that becomes network axis 0, 1, 2.
     pub transpose_forward: [usize; 3],
-    /// Strides of encoder stages 1 to 5.
+    /// Strides of the encoder's stages after the first; five of an STU-Net.
     pub strides: Vec<[usize; 3]>,
     /// Input channels.
     pub channels: Vec<ChannelPlan>,
@@ -189,7 +189,33 @@ impl Plans {
     /// # Errors
     /// When an entry is missing, malformed or not supported (2-D, cascades, other resampling).
     pub fn from_v2_json(plans: &Value, dataset: &Value, configuration: &str) -> Result<Self> {
+        let mut plans = v2::import(plans, dataset, configuration)?;
+        plans.strides = five_strides(plans.strides, &mut plans.notes);
+        plans.checked()
+    }
+
+    /// As [`from_v2_json`](Self::from_v2_json), with as many strides as the plans have: for networks
+    /// that are built as the plans say, where STU-Net always has five.
+    ///
+    /// # Errors
+    /// As [`from_v2_json`](Self::from_v2_json).
+    pub fn from_v2_json_as_planned(
+        plans: &Value,
+        dataset: &Value,
+        configuration: &str,
+    ) -> Result<Self> {
         v2::import(plans, dataset, configuration)?.checked()
+    }
+
+    /// The strides of an STU-Net, which has five.
+    ///
+    /// # Errors
+    /// When the plans have another number: they are those of another network.
+    pub fn stunet_strides(&self) -> Result<[[usize; 3]; NUM_STRIDES]> {
+        self.strides.clone().try_into().map_err(|found: Vec<[usize; 3]>| {
+            let expected = "five triples, as STU-Net has";
+            invalid("plans", "strides", expected, format_args!("{found:?}"))
+        })
     }
 
     /// Network axis that holds file axis 0, 1, 2: the inverse of `transpose_forward`.
@@ -229,10 +255,10 @@ impl Plans {
         if axes != [0, 1, 2] {
             return bad("transpose_forward", "an order of 0, 1, 2", &self.transpose_forward);
         }
-        if self.strides.len() != NUM_STRIDES
+        if self.strides.len() > MAX_STRIDES
             || self.strides.iter().flatten().any(|s| !(1..=16).contains(s))
         {
-            return bad("strides", "five triples of 1 to 16", &self.strides);
+            return bad("strides", "at most fifteen triples of 1 to 16", &self.strides);
         }
         for axis in 0..3 {
             let total: usize = self.strides.iter().map(|s| s[axis]).product();
@@ -314,6 +340,8 @@ pub fn v2_reader(plans: &Value) -> Result<Reader> {
     v2::reader(plans)
 }
 
+/// Most strides of a plan: 16^15 is the largest product that a length can have.
+const MAX_STRIDES: usize = 15;
 /// STU-Net has five strided encoder stages, whatever the plan says.
 pub const NUM_STRIDES: usize = 5;
 

@@ -13,9 +13,11 @@ use stunet_data::preprocess::Placement;
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_infer::InferError;
 use stunet_infer::export::{Decision, Extras, Restore};
-use stunet_infer::memory::Tile;
+use stunet_infer::network::{Network, Outputs, WindowCost};
+use stunet_infer::sink::RowSink;
 use stunet_infer::slab::Slab;
-use stunet_infer::sliding_window::{Network, Recipe, RowSink, slide_tiles};
+use stunet_infer::sliding_window::{WindowSettings, slide_tiles};
+use stunet_infer::tile::Tile;
 
 const WINDOW: [usize; 3] = [8, 273, 273];
 
@@ -35,11 +37,24 @@ impl Blobs {
 }
 
 impl Network for Blobs {
+    fn in_channels(&self) -> usize {
+        1
+    }
+
     fn num_classes(&self) -> usize {
         self.1
     }
 
-    fn logits(&self, _: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, _: [usize; 3]) -> Result<WindowCost, InferError> {
+        let bytes = self.0.len() as u64 * 4;
+        Ok(WindowCost { peak_bytes: bytes, output_bytes: bytes, work: 1.0 })
+    }
+
+    fn predict_window(&self, _: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
         take(0..WINDOW[0], &self.0);
     }
 }
@@ -82,7 +97,7 @@ fn main() {
         ("v1, f32", Reference::NnUNetV1, Accumulation::F32),
         ("v2, f16", Reference::NnUNetV28, Accumulation::F16),
     ] {
-        let recipe = Recipe {
+        let recipe = WindowSettings {
             window: WINDOW,
             step_size: 1.0,
             mirror_axes: Vec::new(),

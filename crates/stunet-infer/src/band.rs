@@ -7,9 +7,10 @@
 
 use crate::blend::Averaging;
 use crate::error::InferError;
-use crate::memory::Tile;
+use crate::network::{Network, Resident};
+use crate::sink::RowSink;
 use crate::slab::Slab;
-use crate::sliding_window::{Resident, RowSink};
+use crate::tile::Tile;
 use burn::tensor::{DType, Device, Tensor, TensorData, activation, s};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -59,7 +60,7 @@ impl Weighting {
     ) -> Tensor<4> {
         let values = match self.averaging {
             Averaging::Probabilities => activation::softmax(logits, 0),
-            Averaging::Logits => logits,
+            Averaging::AsTheyAre => logits,
         };
         let mirrored = (0..3usize).filter(|axis| flips[*axis]);
         let values = mirrored.fold(values, |values, axis| values.flip([axis + 1]));
@@ -69,14 +70,14 @@ impl Weighting {
         // As on the host: v1 weights every pass, v2 divides their sum.
         let values = match self.averaging {
             Averaging::Probabilities => values * (1.0 / count as f32),
-            Averaging::Logits => values,
+            Averaging::AsTheyAre => values,
         };
         let sum = match sum {
             Some(sum) => sum + values,
             None => values,
         };
         match self.averaging {
-            Averaging::Logits if index + 1 == count => sum / count as f32,
+            Averaging::AsTheyAre if index + 1 == count => sum / count as f32,
             _ => sum,
         }
     }
@@ -252,7 +253,7 @@ impl Outlet {
 /// Runs `windows`, which sends final rows, beside the thread in which `sink` takes them.
 ///
 /// Returns the most bytes of rows held.
-pub(crate) fn beside(
+pub(crate) fn with_sink_thread(
     mut slab: Slab,
     sink: &mut dyn RowSink,
     num_folds: usize,
@@ -299,8 +300,6 @@ pub(crate) fn device_bytes(num_classes: usize, depth: usize, tile: &Tile) -> u64
 }
 
 /// All networks where one of them is; none when one of them is not on a device.
-pub(crate) fn residents<'a>(
-    networks: &[&'a dyn crate::sliding_window::Network],
-) -> Option<Vec<&'a dyn Resident>> {
+pub(crate) fn residents<'a>(networks: &[&'a dyn Network]) -> Option<Vec<&'a dyn Resident>> {
     networks.iter().map(|network| network.resident()).collect()
 }

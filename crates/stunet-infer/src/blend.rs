@@ -15,11 +15,12 @@ const DIRECT_VOXELS: usize = 1024;
 
 /// How the passes over one window become one prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Averaging {
-    /// v1: each pass is turned into probabilities, weighted by one over their number, and summed.
+pub(crate) enum Averaging {
+    /// v1: the logits of each pass are turned into probabilities, weighted by one over their number,
+    /// and summed.
     Probabilities,
-    /// v2: logits are summed, then divided by their number.
-    Logits,
+    /// v2, and all that are no logits: values are summed, then divided by their number.
+    AsTheyAre,
 }
 
 /// Some planes of one forward pass over a window.
@@ -107,7 +108,7 @@ impl Blender {
         scratch: &mut Scratch,
     ) {
         let [_, height, width] = self.window;
-        if self.averaging == Averaging::Logits && pass.count == 1 {
+        if self.averaging == Averaging::AsTheyAre && pass.count == 1 {
             return self.plane_as_it_is(pass, fold, z, target);
         }
         let num_rows = (BLOCK_VOXELS / width).clamp(1, height);
@@ -196,7 +197,7 @@ impl Blender {
         // v1 multiplies by 1/n before summing, v2 divides the sum by n: not the same in f32.
         let (factor, divisor) = match self.averaging {
             Averaging::Probabilities => (1.0 / pass.count as f32, 1.0),
-            Averaging::Logits => (1.0, pass.count as f32),
+            Averaging::AsTheyAre => (1.0, pass.count as f32),
         };
         for (sum, block) in sum.chunks_exact_mut(plane).zip(block.chunks_exact_mut(voxels)) {
             let sum = &mut sum[at..at + voxels];

@@ -83,6 +83,24 @@ pub enum InferError {
         /// What was given.
         found: f64,
     },
+    /// A window that the network cannot take.
+    #[error("window: expected {expected}, found {found:?} (z, y, x)")]
+    Window {
+        /// Which windows the network takes.
+        expected: String,
+        /// The size `[z, y, x]` in voxels.
+        found: [usize; 3],
+    },
+    /// A network of another kind than is needed.
+    #[error("{action}: expected a model with an STU-Net, found one with a {found}; {instead}")]
+    Architecture {
+        /// What was asked for.
+        action: &'static str,
+        /// The kind of network that the model has.
+        found: String,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// A volume or window without voxels.
     #[error(
         "window: expected at least one voxel per axis, found volume {shape:?}, window {window:?}"

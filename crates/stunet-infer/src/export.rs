@@ -7,10 +7,10 @@
 
 use crate::confidence::{Confidence, Grade};
 use crate::error::InferError;
-use crate::memory::Tile;
 use crate::probabilities::ProbabilityFile;
+use crate::sink::RowSink;
 use crate::slab::{RowValues, Slab};
-use crate::sliding_window::RowSink;
+use crate::tile::Tile;
 use ndarray::{Array3, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -6,7 +6,9 @@
 //! * [`predict()`] turns an image into a labelmap: preprocess, slide, restore,
 //! * [`windows`], [`importance`], [`mirror`]: pure functions that say where windows lie, how much
 //!   their voxels count, and which flips are averaged, for each reference implementation,
+//! * [`network`] says what a prediction asks of a network, so that any network can be predicted with,
 //! * [`sliding_window`] runs the network, [`slab`] holds the sums of windows that still overlap,
+//!   [`sink`] says who takes them as they become final,
 //! * [`memory`] decides beforehand what is held at a time, and divides what is too large,
 //! * [`export`] restores finished planes to the image's resolution and decides labels;
 //!   [`probabilities`] stores what was decided on, and [`record`] what made it,
@@ -17,6 +19,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+mod architecture;
 mod band;
 mod blend;
 pub mod confidence;
@@ -27,18 +30,22 @@ pub mod importance;
 pub mod memory;
 pub mod mirror;
 pub mod model;
+pub mod network;
 pub mod predict;
 pub mod probabilities;
 pub mod record;
+pub mod sink;
 pub mod slab;
 pub mod sliding_window;
+pub mod tile;
 pub mod volume;
 pub mod windows;
 
-pub use blend::Averaging;
+pub use architecture::Architecture;
 pub use confidence::Measure;
 pub use error::InferError;
 pub use model::{Folds, Model, ModelKind, OpenOptions};
+pub use network::{Network, Outputs, TensorNetwork, WindowCost};
 pub use predict::{
     Event, Mode, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings, predict,
     predict_prepared, prepare, prepare_scan,

@@ -6,8 +6,10 @@ use crate::export::{Decision, Extras, NetworkLabels, Restore};
 use crate::memory::{MemoryPlan, Needs};
 use crate::mirror;
 use crate::model::Model;
+use crate::network::{Network, Outputs};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
-use crate::sliding_window::{Network, Recipe, RowSink, SlideReport, slide_tiles};
+use crate::sink::RowSink;
+use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::Array3;
@@ -22,7 +24,6 @@ use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
-use stunet_model::cost;
 
 /// How a prediction at the network's resolution is brought to the image's.
 ///
@@ -210,7 +211,7 @@ pub fn predict(
     options: &PredictOptions,
     events: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
-    recipe(model, options)?;
+    window_settings(model, options)?;
     tell(events, Event::Stage(Stage::Preprocess))?;
     let prepared = prepare(model, image)?;
     predict_prepared(model, prepared, options, events)
@@ -276,7 +277,7 @@ pub fn predict_prepared(
     options: &PredictOptions,
     events: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
-    let mut recipe = recipe(model, options)?;
+    let mut settings = window_settings(model, options)?;
     let Prepared { preprocessed: Preprocessed { image: volume, trace }, secs } = prepared;
     let (_, z, y, x) = volume.dim();
     let shape = [z, y, x];
@@ -285,14 +286,14 @@ pub fn predict_prepared(
         Mode::Normal => trace.taps(),
         _ => shape.map(|n| AxisTaps::linear(n, n)),
     };
-    let windows = Windows::new(shape, recipe.window, recipe.step_size)?;
-    let plan = plan(model, &recipe, &windows, (&taps, &trace), options)?;
-    recipe.on_device = plan.device_bytes > 0;
+    let windows = Windows::new(shape, settings.window, settings.step_size)?;
+    let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
+    settings.on_device = plan.device_bytes > 0;
 
     tell(events, Event::Stage(Stage::Windows))?;
-    let per_window = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
+    let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
     let passes = plan.num_windows * per_window * model.networks().len();
-    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, &recipe, passes, options));
+    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, &settings, passes, options));
     tell(
         events,
         Event::Plan {
@@ -305,8 +306,14 @@ pub fn predict_prepared(
             secs: pass_secs.map(|secs| secs * passes as f64),
         },
     )?;
-    let mut job =
-        Job { model, recipe: &recipe, plan: &plan, volume: Some(volume), trace: &trace, events };
+    let mut job = Job {
+        model,
+        settings: &settings,
+        plan: &plan,
+        volume: Some(volume),
+        trace: &trace,
+        events,
+    };
     let finished = match options.mode {
         Mode::Normal => job.normal(taps, options)?,
         Mode::Fast => job.by_label(RestoreOrder::Linear)?,
@@ -316,10 +323,10 @@ pub fn predict_prepared(
     let Finished { labelmap, probabilities, confidence, slid, export_secs } = finished;
     let report = PredictReport {
         mode: options.mode,
-        reference: recipe.reference,
-        accumulation: recipe.effective_accumulation(),
+        reference: settings.reference,
+        accumulation: settings.effective_accumulation(),
         network_shape: shape,
-        window: recipe.window,
+        window: settings.window,
         num_windows: slid.num_windows,
         num_passes: slid.num_passes,
         estimated_secs: pass_secs.map(|secs| secs * passes as f64),
@@ -335,25 +342,30 @@ pub fn predict_prepared(
     Ok(Prediction { labelmap, probabilities, confidence, report })
 }
 
-/// Bytes that one window takes: in the network, as a piece of logits, and as the sum over mirrored
+/// Bytes that one window takes: in the network, as values handed out, and as the sum over mirrored
 /// passes.
-fn window_bytes(model: &Model, recipe: &Recipe, options: &PredictOptions) -> u64 {
-    let config = &model.description().config;
-    let [depth, height, width] = recipe.window;
-    let plane = (config.num_classes * height * width) as u64 * 4;
-    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes).len();
-    let mirrored = if passes > 1 { plane * depth as u64 } else { 0 };
-    let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
-    let network = match options.own_memory {
-        true => plane * piece as u64,
-        false => cost::predict_peak_bytes(config, recipe.window),
-    };
-    network + mirrored
+fn window_bytes(
+    model: &Model,
+    settings: &WindowSettings,
+    options: &PredictOptions,
+) -> Result<u64, InferError> {
+    let mut network = 0;
+    for each in model.networks() {
+        let cost = each.cost(settings.window)?;
+        network = network.max(match options.own_memory {
+            true => cost.output_bytes,
+            false => cost.peak_bytes,
+        });
+    }
+    let voxels = settings.window.iter().product::<usize>();
+    let passes = mirror::passes(settings.reference, &settings.mirror_axes).len();
+    let mirrored = if passes > 1 { (model.num_classes() * voxels) as u64 * 4 } else { 0 };
+    Ok(network + mirrored)
 }
 
 fn plan(
     model: &Model,
-    recipe: &Recipe,
+    settings: &WindowSettings,
     windows: &Windows,
     (taps, trace): (&[AxisTaps; 3], &Trace),
     options: &PredictOptions,
@@ -384,8 +396,8 @@ fn plan(
         taps,
         num_classes,
         num_folds: model.networks().len(),
-        accumulation: recipe.effective_accumulation(),
-        window_bytes: window_bytes(model, recipe, options),
+        accumulation: settings.effective_accumulation(),
+        window_bytes: window_bytes(model, settings, options)?,
         volume_bytes: volume + written,
         volume_bytes_at_once,
         device_room: options.device_sums_bytes,
@@ -409,7 +421,14 @@ fn bytes_in_passing(windows: &Windows, volume: u64, written: u64) -> u64 {
     held.max().unwrap_or(volume + written)
 }
 
-pub(crate) fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, InferError> {
+/// How the windows of a prediction are laid and averaged.
+///
+/// # Errors
+/// When the options contradict each other or the model.
+pub(crate) fn window_settings(
+    model: &Model,
+    options: &PredictOptions,
+) -> Result<WindowSettings, InferError> {
     if options.save_probabilities.is_some() && options.mode != Mode::Normal {
         return Err(InferError::Unsupported {
             option: "save probabilities",
@@ -422,21 +441,27 @@ pub(crate) fn recipe(model: &Model, options: &PredictOptions) -> Result<Recipe, 
             reason: "modes fast and fastest have none at the image's resolution; use mode normal",
         });
     }
+    if options.confidence.is_some() && model.outputs() == Outputs::Scores {
+        return Err(InferError::Unsupported {
+            option: "confidence",
+            reason: "the model's network gives scores, which are no probabilities; predict without",
+        });
+    }
     if model.plans().reference.is_v1() && options.accumulation == Some(Accumulation::F16) {
         return Err(InferError::Unsupported {
             option: "accumulation f16",
             reason: "nnU-Net v1 sums in f32, and so is this model predicted",
         });
     }
-    let mut recipe = Recipe::new(model.plans());
-    recipe.step_size = options.step_size;
+    let mut settings = WindowSettings::of(model.plans());
+    settings.step_size = options.step_size;
     if !options.mirror {
-        recipe.mirror_axes.clear();
+        settings.mirror_axes.clear();
     }
     if let Some(accumulation) = options.accumulation {
-        recipe.accumulation = accumulation;
+        settings.accumulation = accumulation;
     }
-    Ok(recipe)
+    Ok(settings)
 }
 
 fn tell(events: &mut dyn FnMut(Event) -> ControlFlow<()>, event: Event) -> Result<(), InferError> {
@@ -449,7 +474,7 @@ fn tell(events: &mut dyn FnMut(Event) -> ControlFlow<()>, event: Event) -> Resul
 /// One image on its way through the windows.
 struct Job<'a> {
     model: &'a Model,
-    recipe: &'a Recipe,
+    settings: &'a WindowSettings,
     plan: &'a MemoryPlan,
     /// Taken by the windows.
     volume: Option<Volume<'static>>,
@@ -471,7 +496,7 @@ impl Job<'_> {
         taps: [AxisTaps; 3],
         options: &PredictOptions,
     ) -> Result<Finished, InferError> {
-        let half = self.recipe.effective_accumulation() == Accumulation::F16;
+        let half = self.settings.effective_accumulation() == Accumulation::F16;
         let num_classes = self.model.labels().num_outputs();
         let placement = self.trace.placement();
         let shape = self.trace.output_shape();
@@ -516,10 +541,10 @@ impl Job<'_> {
     fn slide(&mut self, sink: &mut dyn RowSink) -> Result<SlideReport, InferError> {
         let volume = self.volume.take().expect("a case slides once");
         let networks: Vec<&dyn Network> =
-            self.model.networks().iter().map(|n| n as &dyn Network).collect();
+            self.model.networks().iter().map(|network| &**network).collect();
         let events = &mut *self.events;
         let tiles = &self.plan.tiles;
-        slide_tiles(&networks, volume, self.recipe, tiles, sink, &mut |done, total| {
+        slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
             events(Event::Windows { done, total })
         })
     }
@@ -529,7 +554,10 @@ impl Job<'_> {
         match labels.region_order() {
             Some(order) if labels.has_regions() => Decision::Regions {
                 order: order.to_vec(),
-                threshold: if self.recipe.reference.is_v1() { 0.5 } else { 0.0 },
+                threshold: match self.averages() {
+                    Outputs::Probabilities => 0.5,
+                    Outputs::Logits | Outputs::Scores => 0.0,
+                },
             },
             _ => {
                 let first = labels.labels().iter().map(|l| l.values[0]);
@@ -538,11 +566,16 @@ impl Job<'_> {
         }
     }
 
+    /// What the averages over windows are.
+    fn averages(&self) -> Outputs {
+        self.settings.averages(self.model.outputs())
+    }
+
     fn kind(&self) -> ProbabilityKind {
-        match (self.recipe.reference.is_v1(), self.model.labels().has_regions()) {
-            (true, _) => ProbabilityKind::AsTheyAre,
-            (false, true) => ProbabilityKind::Sigmoid,
-            (false, false) => ProbabilityKind::Softmax,
+        match (self.averages(), self.model.labels().has_regions()) {
+            (Outputs::Logits, true) => ProbabilityKind::Sigmoid,
+            (Outputs::Logits, false) => ProbabilityKind::Softmax,
+            (Outputs::Probabilities | Outputs::Scores, _) => ProbabilityKind::AsTheyAre,
         }
     }
 
@@ -552,7 +585,7 @@ impl Job<'_> {
         let geometry = self.trace.geometry();
         let turn = geometry.turn();
         // The reader's axes: which of the file's they are, and what is stored of them.
-        let (shape, lower) = if self.recipe.reference.is_v1() {
+        let (shape, lower) = if self.settings.reference.is_v1() {
             let shape = self.trace.output_shape();
             (backward.map(|axis| shape[axis]), [0; 3])
         } else {

@@ -11,7 +11,7 @@ mod input;
 use crate::confidence::Measure;
 use crate::error::InferError;
 use crate::model::Model;
-use crate::predict::{PredictOptions, recipe};
+use crate::predict::{PredictOptions, window_settings};
 use input::InputFile;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ const INPUT: &str = "input";
 const MODEL: &str = "model";
 
 /// What makes an output: program, model, settings, and the input once it is known.
+///
+/// A model whose network has no [identity](crate::network::Network::identity) is left out, and an
+/// output of it is never taken for the same.
 ///
 /// ```json
 /// {"stunet_record": 1, "program": "0.1.0", "model": "9f86d081884c7d65",
@@ -59,17 +62,19 @@ impl Record {
     /// # Errors
     /// When the settings are none, as for [`predict()`](crate::predict()).
     pub fn new(model: &Model, options: &PredictOptions) -> Result<Self, InferError> {
-        let recipe = recipe(model, options)?;
+        let settings = window_settings(model, options)?;
         let mut entries = Map::new();
         let mut put = |key: &str, value: Value| entries.insert(key.to_owned(), value);
         put(KEY, VERSION.into());
         put("program", env!("CARGO_PKG_VERSION").into());
-        put(MODEL, model.digest().into());
+        if let Some(digest) = model.digest() {
+            put(MODEL, digest.into());
+        }
         put("mode", json!(options.mode));
-        put("step size", recipe.step_size.into());
-        put("mirrored axes", json!(recipe.mirror_axes));
-        put("arithmetic", json!(recipe.reference));
-        put("accumulation", json!(recipe.effective_accumulation()));
+        put("step size", settings.step_size.into());
+        put("mirrored axes", json!(settings.mirror_axes));
+        put("arithmetic", json!(settings.reference));
+        put("accumulation", json!(settings.effective_accumulation()));
         Ok(Self { entries, input: Vec::new() })
     }
 
@@ -122,6 +127,12 @@ impl Record {
                 found: "one of another program or an earlier version".to_owned(),
             });
         };
+        if !self.entries.contains_key(MODEL) {
+            return Ok(Standing::Other {
+                expected: "a network that says which one it is (`Network::identity`)".to_owned(),
+                found: "a network that does not, so the file may be of another".to_owned(),
+            });
+        }
         if let Some((expected, found)) = self.difference(&found) {
             return Ok(Standing::Other { expected, found });
         }

@@ -4,10 +4,10 @@
 //! touches it and final when the last one has. Windows are visited in the reference's order, z
 //! outermost, so that behind them lies a front: of the planes that later windows reach, all rows;
 //! of the planes the present ones close, only those that lie ahead. Final rows are divided by their
-//! weights where they are, read by a [`RowSink`](crate::sliding_window::RowSink) and released, and
+//! weights where they are, read by a [`RowSink`](crate::sink::RowSink) and released, and
 //! their room is used again.
 //!
-//! A slab may hold a part of a plane only (a [tile](crate::memory::Tile)); windows are cut to it.
+//! A slab may hold a part of a plane only (a [tile](crate::tile::Tile)); windows are cut to it.
 //!
 //! # Source
 //! The sums are those of nnU-Net 1.7.1 `_internal_predict_3D_3Dconv_tiled` (f32) and of

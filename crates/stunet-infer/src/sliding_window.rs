@@ -4,21 +4,28 @@ use crate::band::{self, Band, Gone, Outlet, Weighting};
 use crate::blend::{Averaging, Blender, Pass};
 use crate::error::InferError;
 use crate::importance::importance;
-use crate::memory::{Tile, tile_starts};
 use crate::mirror;
+use crate::network::{Network, Outputs, Resident};
+use crate::sink::{PlaneSink, Planes, RowSink};
 use crate::slab::Slab;
+use crate::tile::{Tile, tile_starts};
 use crate::volume::Volume;
 use crate::windows::Windows;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use ndarray::{Array4, ArrayView4};
-use std::ops::{ControlFlow, Range};
+use ndarray::ArrayView4;
+use std::ops::ControlFlow;
 use std::time::Instant;
 use stunet_data::plans::{Accumulation, Plans, Reference};
-use stunet_model::StuNet;
 
-/// How a volume is predicted: what the plans say and what the caller chose.
+/// How windows are laid over a volume and averaged: what the plans say and what the caller chose.
+///
+/// ```
+/// use stunet_infer::sliding_window::WindowSettings;
+/// // Without plans: windows that overlap by a half, not mirrored, summed in f32.
+/// let settings = WindowSettings::new([64, 96, 96]);
+/// assert_eq!(settings.step_size, 0.5);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
+pub struct WindowSettings {
     /// Window size `[z, y, x]` in voxels.
     pub window: [usize; 3],
     /// Largest step between windows, in windows.
@@ -36,24 +43,43 @@ pub struct Recipe {
     pub on_device: bool,
 }
 
-impl Recipe {
-    /// The recipe of `plans` at a step of half a window, mirrored along every axis the plans allow.
-    pub fn new(plans: &Plans) -> Self {
+impl WindowSettings {
+    /// Windows of a size `[z, y, x]` at a step of half a window, not mirrored, averaged as nnU-Net
+    /// 2.8 does, in f32.
+    pub fn new(window: [usize; 3]) -> Self {
         Self {
-            window: plans.patch_size,
+            window,
             step_size: 0.5,
-            mirror_axes: plans.mirror_axes.clone(),
-            reference: plans.reference,
-            accumulation: plans.accumulation,
+            mirror_axes: Vec::new(),
+            reference: Reference::NnUNetV28,
+            accumulation: Accumulation::F32,
             on_device: false,
         }
     }
 
-    /// Whether the planes handed out are probabilities (v1) or logits (v2).
-    pub fn averaging(&self) -> Averaging {
-        match self.reference {
-            Reference::NnUNetV1 => Averaging::Probabilities,
-            _ => Averaging::Logits,
+    /// The windows of `plans` at a step of half a window, mirrored along every axis the plans allow.
+    pub fn of(plans: &Plans) -> Self {
+        Self {
+            mirror_axes: plans.mirror_axes.clone(),
+            reference: plans.reference,
+            accumulation: plans.accumulation,
+            ..Self::new(plans.patch_size)
+        }
+    }
+
+    /// What the averages over windows are that are handed out: nnU-Net 1 turns the logits of every
+    /// window into probabilities first; all else stays what the network computes.
+    pub fn averages(&self, outputs: Outputs) -> Outputs {
+        match (self.reference, outputs) {
+            (Reference::NnUNetV1, Outputs::Logits) => Outputs::Probabilities,
+            (_, outputs) => outputs,
+        }
+    }
+
+    fn averaging(&self, outputs: Outputs) -> Averaging {
+        match self.averages(outputs) == outputs {
+            true => Averaging::AsTheyAre,
+            false => Averaging::Probabilities,
         }
     }
 
@@ -75,147 +101,6 @@ impl Recipe {
     }
 }
 
-/// What turns one window into logits.
-pub trait Network {
-    /// Classes of the logits.
-    fn num_classes(&self) -> usize;
-
-    /// Logits of one window, read back to the host, some planes at a time, lowest first.
-    ///
-    /// # Shapes
-    /// Of a window `[Cin, z, y, x]`, `take` receives ranges of planes and their values
-    /// `[C, planes, y, x]`.
-    fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32]));
-
-    /// A view of the network whose logits stay on the device; `None` if unsupported.
-    fn resident(&self) -> Option<&dyn Resident> {
-        None
-    }
-}
-
-/// A network whose logits can stay on its device.
-pub trait Resident: Network {
-    /// Where it computes.
-    fn device(&self) -> Device;
-
-    /// Logits of one window.
-    ///
-    /// # Shapes
-    /// `[Cin, z, y, x]` gives f32 values `[C, z, y, x]`.
-    fn logits_there(&self, window: Array4<f32>) -> Tensor<4>;
-}
-
-impl Network for StuNet {
-    fn num_classes(&self) -> usize {
-        self.config().num_classes
-    }
-
-    fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
-        self.forward_by_planes(upload(self, window), &mut |planes, logits| {
-            let logits = logits.into_data().convert::<f32>();
-            take(planes, logits.as_slice::<f32>().expect("converted to f32"));
-        });
-    }
-
-    fn resident(&self) -> Option<&dyn Resident> {
-        Some(self)
-    }
-}
-
-impl Resident for StuNet {
-    fn device(&self) -> Device {
-        self.encoder.stages[0][0].conv1.weight.val().device()
-    }
-
-    fn logits_there(&self, window: Array4<f32>) -> Tensor<4> {
-        let logits = self.forward(upload(self, window)).cast(DType::F32);
-        let [_, classes, z, y, x] = logits.dims();
-        logits.reshape([classes, z, y, x])
-    }
-}
-
-fn upload(network: &StuNet, window: Array4<f32>) -> Tensor<5> {
-    let (channels, z, y, x) = window.dim();
-    let (values, _) = window.into_raw_vec_and_offset();
-    let data = TensorData::new(values, [1, channels, z, y, x]);
-    Tensor::from_data(data, (&network.device(), DType::F32))
-}
-
-/// Takes the planes of a prediction as they become final, lowest first.
-pub trait PlaneSink: Send {
-    /// Plane `z` of the unpadded volume at the network's resolution.
-    ///
-    /// The sink may take the buffer by swapping it for one of the same length.
-    ///
-    /// # Shapes
-    /// `plane` is `[C, Y, X]`: probabilities (v1) or logits (v2).
-    ///
-    /// # Errors
-    /// Whatever the sink meets; the prediction stops there.
-    fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError>;
-}
-
-/// Takes the rows of a prediction as they become final.
-pub trait RowSink: Send {
-    /// A tile begins; its rows come next.
-    ///
-    /// # Errors
-    /// Whatever the sink meets; the prediction stops there.
-    fn begin(&mut self, tile: &Tile) -> Result<(), InferError>;
-
-    /// These rows of these planes are final in `slab`: probabilities (v1) or logits (v2).
-    ///
-    /// Blocks come with planes ascending, and rows ascending for the same planes. The sink releases
-    /// what it will not read again; rows that it holds back cost memory.
-    ///
-    /// # Errors
-    /// Whatever the sink meets; the prediction stops there.
-    fn rows(
-        &mut self,
-        slab: &mut Slab,
-        planes: Range<usize>,
-        rows: Range<usize>,
-    ) -> Result<(), InferError>;
-}
-
-/// Gathers rows into planes.
-struct Planes<'a> {
-    sink: &'a mut dyn PlaneSink,
-    plane: Vec<f32>,
-}
-
-impl RowSink for Planes<'_> {
-    fn begin(&mut self, _: &Tile) -> Result<(), InferError> {
-        Ok(())
-    }
-
-    fn rows(
-        &mut self,
-        slab: &mut Slab,
-        planes: Range<usize>,
-        rows: Range<usize>,
-    ) -> Result<(), InferError> {
-        let (height, width) = (slab.rows().len(), slab.columns().len());
-        if rows.end < height {
-            return Ok(());
-        }
-        let mut scratch = Vec::new();
-        for z in planes {
-            self.plane.resize(slab.num_classes() * height * width, 0.0);
-            for y in 0..height {
-                for class in 0..slab.num_classes() {
-                    let from = slab.values(z, y);
-                    let from = from.widened(class * width..(class + 1) * width, &mut scratch);
-                    self.plane[(class * height + y) * width..][..width].copy_from_slice(from);
-                }
-                slab.release(z, y);
-            }
-            self.sink.plane(z, &mut self.plane)?;
-        }
-        Ok(())
-    }
-}
-
 /// What [`slide`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -226,7 +111,7 @@ pub struct SlideReport {
     pub num_passes: usize,
     /// Seconds from the first window to the last plane.
     pub windows_secs: f64,
-    /// Of those, seconds in [`Network::logits`].
+    /// Of those, seconds in [`Network::predict_window`].
     pub network_secs: f64,
     /// Most bytes of sums held on the host.
     pub peak_bytes: usize,
@@ -245,7 +130,7 @@ pub struct SlideReport {
 /// A step size out of range, sums that overflow, a sink that fails, [`InferError::Interrupted`].
 ///
 /// # Panics
-/// When `networks` is empty or they differ in their number of classes.
+/// When `networks` is empty or they differ in their number of classes or what their values are.
 ///
 /// # Source
 /// nnU-Net 1.7.1 `neural_network.py::_internal_predict_3D_3Dconv_tiled`; nnU-Net 2.2 and 2.8
@@ -257,14 +142,14 @@ pub struct SlideReport {
 pub fn slide(
     networks: &[&dyn Network],
     image: ArrayView4<'_, f32>,
-    recipe: &Recipe,
+    settings: &WindowSettings,
     sink: &mut dyn PlaneSink,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<SlideReport, InferError> {
     let (_, z, y, x) = image.dim();
     let whole = [Tile::whole([z, y, x], [z, y, x])];
-    let mut sink = Planes { sink, plane: Vec::new() };
-    slide_tiles(networks, image.into(), recipe, &whole, &mut sink, progress)
+    let mut sink = Planes::new(sink);
+    slide_tiles(networks, image.into(), settings, &whole, &mut sink, progress)
 }
 
 /// As [`slide`], tile after tile, handing out rows; planes of an owned `image` are freed behind the
@@ -281,7 +166,7 @@ pub fn slide(
 pub fn slide_tiles(
     networks: &[&dyn Network],
     image: Volume<'_>,
-    recipe: &Recipe,
+    settings: &WindowSettings,
     tiles: &[Tile],
     sink: &mut dyn RowSink,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
@@ -290,14 +175,17 @@ pub fn slide_tiles(
     // Tensors of a window are made of the memory of those of the window before.
     let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
-    assert!(networks.iter().all(|n| n.num_classes() == num_classes), "folds of one model");
+    let outputs = networks[0].outputs();
+    let alike = |n: &&dyn Network| n.num_classes() == num_classes && n.outputs() == outputs;
+    assert!(networks.iter().all(alike), "folds of one model");
+    let averaging = settings.averaging(outputs);
     let [_, z, y, x] = image.shape();
-    let windows = Windows::new([z, y, x], recipe.window, recipe.step_size)?;
-    let passes = mirror::passes(recipe.reference, &recipe.mirror_axes);
+    let windows = Windows::new([z, y, x], settings.window, settings.step_size)?;
+    let passes = mirror::passes(settings.reference, &settings.mirror_axes);
     let starts: Vec<_> = tiles.iter().map(|tile| tile_starts(&windows, tile)).collect();
     let total = starts.iter().map(|[z, y, x]| z.len() * y.len() * x.len()).sum();
-    let accumulation = recipe.effective_accumulation();
-    let residents = match recipe.on_device && accumulation == Accumulation::F32 {
+    let accumulation = settings.effective_accumulation();
+    let residents = match settings.on_device && accumulation == Accumulation::F32 {
         true => band::residents(networks),
         false => None,
     };
@@ -309,10 +197,10 @@ pub fn slide_tiles(
         last_tile: false,
         windows: &windows,
         blender: Blender::new(
-            recipe.averaging(),
+            averaging,
             num_classes,
-            recipe.window,
-            recipe.importance(windows.len()),
+            settings.window,
+            settings.importance(windows.len()),
             summed,
         ),
         passes,
@@ -324,7 +212,7 @@ pub fn slide_tiles(
     };
     let weighting = residents.as_ref().map(|residents| {
         let importance = run.blender.importance.as_deref();
-        Weighting::new(recipe.averaging(), recipe.window, importance, &residents[0].device())
+        Weighting::new(averaging, settings.window, importance, &residents[0].device())
     });
     run.step()?;
     for (index, (tile, starts)) in tiles.iter().zip(&starts).enumerate() {
@@ -336,8 +224,8 @@ pub fn slide_tiles(
         match (&residents, &weighting) {
             (Some(residents), Some(weighting)) => {
                 let band = Band::new(weighting, num_classes, tile, below);
-                let bytes = band::beside(slab, sink, networks.len(), |outlet| {
-                    run.tile_there(residents, band, starts, outlet)
+                let bytes = band::with_sink_thread(slab, sink, networks.len(), |outlet| {
+                    run.tile_on_device(residents, band, starts, outlet)
                 })?;
                 run.peak_bytes = run.peak_bytes.max(bytes);
             }
@@ -412,7 +300,7 @@ impl Run<'_, '_> {
     }
 
     /// As [`tile`](Self::tile), with sums that stay on the device.
-    fn tile_there(
+    fn tile_on_device(
         &mut self,
         networks: &[&dyn Resident],
         mut band: Band<'_>,
@@ -426,7 +314,7 @@ impl Run<'_, '_> {
             band.advance(z);
             for &y in ys {
                 for &x in xs {
-                    self.window_there(networks, &mut band, [z, y, x])?;
+                    self.window_on_device(networks, &mut band, [z, y, x])?;
                 }
             }
             let next = zs.get(i + 1).map_or(depth, |next| next.saturating_sub(below));
@@ -447,7 +335,7 @@ impl Run<'_, '_> {
         }
     }
 
-    fn window_there(
+    fn window_on_device(
         &mut self,
         networks: &[&dyn Resident],
         band: &mut Band<'_>,
@@ -459,7 +347,8 @@ impl Run<'_, '_> {
             for index in 0..count {
                 let flips = self.passes[index];
                 let forward = Instant::now();
-                let logits = network.logits_there(self.windows.cut(&self.image, start, flips));
+                let logits =
+                    network.predict_window_on_device(self.windows.cut(&self.image, start, flips));
                 self.network_secs += forward.elapsed().as_secs_f64();
                 sum = Some(band.average(sum, logits, flips, [index, count]));
                 if index + 1 < count {
@@ -481,7 +370,7 @@ impl Run<'_, '_> {
                 let window = self.windows.cut(&self.image, start, flips);
                 let forward = Instant::now();
                 let mut blend_secs = 0.0;
-                network.logits(window, &mut |planes, logits| {
+                network.predict_window(window, &mut |planes, logits| {
                     let blend = Instant::now();
                     let pass = Pass { logits, planes, flips, index, count };
                     self.blender.add(&pass, slab, fold, start);

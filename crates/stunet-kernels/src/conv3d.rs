@@ -6,17 +6,22 @@ use crate::Path;
 use crate::steps::note;
 use burn::tensor::Tensor;
 
-/// Convolves (cross-correlates, as every deep-learning library does) with an odd cubic kernel.
+/// Convolves (cross-correlates, as every deep-learning library does) with an odd kernel.
 ///
 /// The padding is half the kernel, so that stride 1 keeps the spatial size and stride `s` gives
 /// `ceil(size / s)`.
 ///
 /// # Shapes
-/// `x` is `[N, Cin, Z, Y, X]`, `weight` `[Cout, Cin, K, K, K]` with odd `K`, `bias` `[Cout]`;
-/// the result is `[N, Cout, ceil(Z / sz), ceil(Y / sy), ceil(X / sx)]`.
+/// `x` is `[N, Cin, Z, Y, X]`, `weight` `[Cout, Cin, KZ, KY, KX]`, all odd, `bias` `[Cout]`; the
+/// result is `[N, Cout, ceil(Z / sz), ceil(Y / sy), ceil(X / sx)]`.
 ///
 /// # Panics
 /// When the channel counts disagree or a stride is zero.
+///
+/// # Deviations
+/// The processor's own operator knows kernels of 3 and 1 voxels along every axis. Of 3 along some axes
+/// and 1 along others, as in `1 × 3 × 3`, it makes 3 along all of them, with zeros beside; larger
+/// kernels are left to Burn's operator.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -30,6 +35,7 @@ pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &weight, &bias) {
         use crate::cpu::{Cpu, CpuOps, convolution_path};
+        let weight = cubic(weight);
         let path = convolution_path(x.dims(), weight.dims(), stride);
         note("conv3d", path, x.dims(), Some(weight.dims()));
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
@@ -67,6 +73,7 @@ pub fn conv3d_joined(
     #[cfg(feature = "cpu")]
     if cpu_takes(&first, &weight, &bias) && cpu_takes(&second, &weight, &bias) {
         use crate::cpu::{Cpu, CpuOps, convolution_path};
+        let weight = cubic(weight);
         let path = convolution_path(joined, weight.dims(), stride);
         note("conv3d_joined", path, joined, Some(weight.dims()));
         let (first, second) = (first.into_dispatch(), second.into_dispatch());
@@ -83,8 +90,21 @@ pub fn conv3d_joined(
 fn cpu_takes(x: &Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> bool {
     let [_, _, kz, ky, kx] = weight.dims();
     let empty = x.dims().contains(&0) || weight.dims().contains(&0);
-    let known = [[1; 3], [3; 3]].contains(&[kz, ky, kx]);
+    let known = [kz, ky, kx].iter().all(|k| matches!(k, 1 | 3));
     known && !empty && crate::cpu::takes(x) && crate::cpu::takes(weight) && crate::cpu::takes(bias)
+}
+
+/// A kernel of 3 voxels along some axes and 1 along others, with zeros beside: 3 along all of them.
+#[cfg(feature = "cpu")]
+fn cubic(weight: Tensor<5>) -> Tensor<5> {
+    let [.., kz, ky, kx] = weight.dims();
+    if kz == ky && ky == kx {
+        return weight;
+    }
+    (2..5).fold(weight, |weight, axis| match weight.dims()[axis] {
+        3 => weight,
+        _ => Tensor::cat(vec![weight.zeros_like(), weight.clone(), weight.zeros_like()], axis),
+    })
 }
 
 #[cfg(test)]
@@ -127,5 +147,40 @@ mod tests {
         );
         let expected = TensorData::new(expected, [1, 1, 3, 2, 3]);
         found.into_data().assert_approx_eq::<f32>(&expected, Tolerance::default());
+    }
+
+    /// Kernels that are flat along some axes, with strides: values and gradients of Burn's operator.
+    #[test]
+    fn flat_kernels_are_burns() {
+        let random = |shape: [usize; 5], device: &Device| {
+            let count: usize = shape.iter().product();
+            let values: Vec<f32> =
+                (0..count).map(|i| ((i * 7919 % 1013) as f32 / 506.0 - 1.0).sin()).collect();
+            Tensor::<5>::from_data(TensorData::new(values, shape), device)
+        };
+        for (kernel, stride) in [
+            ([1, 3, 3], [1; 3]),
+            ([1, 3, 3], [1, 2, 2]),
+            ([3, 1, 3], [2, 1, 2]),
+            ([1, 1, 3], [1, 1, 2]),
+            ([1, 5, 5], [1, 2, 2]),
+        ] {
+            let run =
+                |operator: &dyn Fn(Tensor<5>, Tensor<5>, Tensor<1>, [usize; 3]) -> Tensor<5>| {
+                    let device = Device::flex().autodiff();
+                    let [z, y, w] = kernel;
+                    let x = random([1, 3, 6, 8, 10], &device).require_grad();
+                    let weight = random([4, 3, z, y, w], &device).require_grad();
+                    let bias = Tensor::<1>::from_data([1.0f32, 0.5, -0.25, 2.0], &device);
+                    let out = operator(x.clone(), weight.clone(), bias, stride);
+                    let grads = (out.clone() * random(out.dims(), &device)).sum().backward();
+                    let gradients = [x.grad(&grads).unwrap(), weight.grad(&grads).unwrap()];
+                    [out, gradients[0].clone(), gradients[1].clone()].map(Tensor::into_data)
+                };
+            let (found, expected) = (run(&conv3d), run(&reference::conv3d));
+            for (found, expected) in found.iter().zip(&expected) {
+                found.assert_approx_eq::<f32>(expected, Tolerance::default());
+            }
+        }
     }
 }

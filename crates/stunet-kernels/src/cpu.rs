@@ -9,6 +9,7 @@
 
 mod autodiff;
 mod conv;
+mod interleave;
 mod memory;
 mod norm;
 mod operators;

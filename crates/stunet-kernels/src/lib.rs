@@ -1,4 +1,4 @@
-//! The 3-D operators of STU-Net on Burn.
+//! The 3-D operators of STU-Net, and of plain U-Nets, on Burn.
 //!
 //! Every convolution, norm, activation and upsampling of the network goes through a function of
 //! this crate, so that a faster operator replaces a slower one without touching the model. Each
@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`conv3d`] | cross-correlation with bias |
 //! | [`conv3d_joined`] | the same of two tensors, as if they were concatenated |
+//! | [`conv_transpose3d`] | transposed convolution whose stride is its kernel |
 //! | [`instance_norm`] | normalisation over space, per sample and channel |
 //! | [`leaky_relu`] | `x` where positive, else `slope * x` |
 //! | [`norm_activation`] | norm, then activation |
@@ -25,6 +26,7 @@
 
 mod concat_channels;
 mod conv3d;
+mod conv_transpose3d;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
@@ -36,6 +38,7 @@ mod upsample_nearest;
 mod workspace;
 
 pub use concat_channels::concat_channels;
+pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
@@ -46,6 +49,7 @@ pub use workspace::{Workspace, workspace};
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {
+    pub use crate::conv_transpose3d::reference::conv_transpose3d;
     pub use crate::conv3d::reference::{conv3d, conv3d_joined};
     pub use crate::instance_norm::reference::{
         instance_norm, norm_activation, norm_residual_activation,

@@ -28,6 +28,7 @@ mod encoder;
 mod error;
 mod init;
 mod parameter;
+pub mod plain_unet;
 mod stunet;
 pub mod weights;
 

@@ -29,13 +29,14 @@ mod key_map;
 pub mod muted;
 pub mod names;
 pub mod pickle;
+mod plain;
 mod report;
 mod source;
 mod tensor;
 pub mod torch;
 pub mod writer;
 
-pub use checkpoint::{Checkpoint, CheckpointKind, CheckpointSource, LoadOptions};
+pub use checkpoint::{Checkpoint, CheckpointKind, CheckpointSource, LoadOptions, NetworkKind};
 pub use digest::Digest;
 pub use report::{LoadReport, Mismatch};
 pub use tensor::{Dtype, StorageRef, TensorRef};

@@ -23,10 +23,17 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     options.checkpoint = args.checkpoint.clone();
     let model = Model::open(&args.model, &options)?;
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    let parameters = match model.architecture().stunet() {
+        Some(config) => stunet::model::cost::num_parameters(config),
+        None => anyhow::bail!(
+            "this model is a {}; only STU-Nets become model folders: predict with {} as it is",
+            model.architecture(),
+            args.model.display()
+        ),
+    };
     let folder = NewFolder::begin(out)?;
     model.save_folder_as(out, precision)?;
     folder.finish();
-    let parameters = stunet::model::cost::num_parameters(model.config());
     output::line(&format!(
         "{} parameters, {} labels: {}",
         output::grouped(parameters),

@@ -3,8 +3,9 @@
 use anyhow::Context;
 use serde::Serialize;
 use stunet::infer::model::Description;
-use stunet::infer::{Model, OpenOptions};
+use stunet::infer::{Architecture, Model, OpenOptions};
 use stunet::model::cost::{self, Cost};
+use stunet::model::plain_unet;
 use stunet::model::{StuNetConfig, StuNetSize};
 
 use crate::args::{InfoArgs, Size};
@@ -17,7 +18,7 @@ const PUBLISHED_PATCH: [usize; 3] = [128; 3];
 struct Info {
     /// `small`, `base`, `large`, `huge`, or none for other shapes.
     size: Option<StuNetSize>,
-    network: StuNetConfig,
+    network: Architecture,
     #[serde(flatten)]
     cost: Cost,
     /// What else a model's files say: kind, plans, labels, folds.
@@ -30,7 +31,8 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
     let mut description = None;
     let (network, patch) = match (&args.model, args.size) {
         (None, Some(size)) => {
-            (StuNetConfig::new(size.into(), args.channels, args.classes), PUBLISHED_PATCH)
+            let config = StuNetConfig::new(size.into(), args.channels, args.classes);
+            (Architecture::StuNet(config), PUBLISHED_PATCH)
         }
         (Some(model), _) => {
             let options = OpenOptions::new(&stunet::device::parse("cpu")?);
@@ -46,10 +48,20 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
         Some(patch) => patch.as_slice().try_into().context("--patch: expected Z Y X")?,
         None => patch,
     };
-    network.validate()?;
-    network.validate_patch(patch)?;
-    let cost = cost::cost(&network, patch);
-    let info = Info { size: network.size(), network, cost, model: description };
+    let cost = match &network {
+        Architecture::StuNet(config) => {
+            config.validate()?;
+            config.validate_patch(patch)?;
+            cost::cost(config, patch)
+        }
+        Architecture::PlainConvUNet(config) => {
+            config.validate_patch(patch)?;
+            plain_unet::cost(config, patch)
+        }
+        other => anyhow::bail!("expected an STU-Net or a PlainConvUNet, found {other}"),
+    };
+    let size = network.stunet().and_then(StuNetConfig::size);
+    let info = Info { size, network, cost, model: description };
     if args.json {
         return output::json(&info);
     }
@@ -59,10 +71,19 @@ pub fn run(args: &InfoArgs) -> anyhow::Result<()> {
 fn print(info: &Info) -> anyhow::Result<()> {
     let Info { size, network, cost, model } = info;
     let [z, y, x] = cost.input;
-    let name = size.map_or("custom", StuNetSize::name);
+    let (name, [channels, classes]) = match network {
+        Architecture::PlainConvUNet(config) => {
+            (network.to_string(), [config.in_channels, config.num_classes])
+        }
+        _ => {
+            let config = network.stunet().context("expected a network that is known here")?;
+            let name = format!("{network} {}", size.map_or("custom", StuNetSize::name));
+            (name, [config.in_channels, config.num_classes])
+        }
+    };
     output::line(&format!(
-        "STU-Net {name}: {} channel(s) in, {} classes out, one window of {z} × {y} × {x} voxels",
-        network.in_channels, network.num_classes
+        "{name}: {channels} channel(s) in, {classes} classes out, one window of {z} × {y} × {x} \
+         voxels"
     ))?;
     output::line("")?;
     let row = |what: &str, value: String| output::line(&format!("{what:<28}{value:>20}"));

@@ -20,6 +20,7 @@ use stunet::infer::model::FoldReport;
 use stunet::infer::{
     self, InferError, Model, OpenOptions, PredictOptions, Prediction, Prepared, Record,
 };
+use stunet::model::StuNetConfig;
 
 use crate::args::{PredictArgs, Reference};
 use crate::failure::{self, Interrupted, Told};
@@ -140,7 +141,7 @@ impl<'a> Session<'a> {
         let description = model.description();
         check_folds(args, &description.folds)?;
         let record = Record::new(&model, &settings(args))?;
-        let size = description.config.size();
+        let size = description.config.stunet().and_then(StuNetConfig::size);
         report.device = Some(chosen.name.clone());
         report.model = Some(ModelReport {
             path: args.model.clone(),
@@ -148,7 +149,7 @@ impl<'a> Session<'a> {
             size,
             network: description.config.clone(),
             folds: description.folds.iter().map(|fold| fold.fold.clone()).collect(),
-            digest: model.digest().to_owned(),
+            digest: model.digest().map(str::to_owned),
             notes: description.notes.clone(),
             load_secs: clock.elapsed().as_secs_f64(),
         });
@@ -156,9 +157,9 @@ impl<'a> Session<'a> {
             1 => String::new(),
             folds => format!(", {folds} folds"),
         };
-        let name = size.map_or("custom", |size| size.name());
-        let classes = description.config.num_classes;
-        let line = format!("STU-Net {name}, {classes} classes{folds}, on {}", chosen.name);
+        let classes = model.num_classes();
+        let kind = words::network(&description.config);
+        let line = format!("{kind}, {classes} classes{folds}, on {}", chosen.name);
         let (pass_secs, unsaid) = Default::default();
         let session = Self { args, device: chosen, model, record, pass_secs, unsaid };
         session.say(&line);

@@ -2,7 +2,7 @@
 
 use super::{
     Accumulation, ChannelPlan, Configuration, Entry, Intensity, Normalization, Plans, Reference,
-    five_strides, invalid,
+    invalid,
 };
 use crate::error::Result;
 use crate::labels::LabelSet;
@@ -29,7 +29,7 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
     }
     checks::check(&root, &config)?;
     let (strides, reference) = strides(&config)?;
-    let mut notes = checks::notes(plans, resolved.entries());
+    let notes = checks::notes(plans, resolved.entries());
     Ok(Plans {
         reference,
         accumulation: Accumulation::F16,
@@ -38,7 +38,7 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
         patch_size: config.get("patch_size")?.parse("three lengths (3-D)")?,
         spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,
         transpose_forward: root.get("transpose_forward")?.parse("an order of 0, 1, 2")?,
-        strides: five_strides(strides, &mut notes),
+        strides,
         channels: channels(&root, &config, dataset)?,
         mirror_axes: vec![0, 1, 2],
         force_separate_z: checks::force_separate_z(&config)?,

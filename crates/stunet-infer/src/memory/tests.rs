@@ -3,8 +3,9 @@
 use super::*;
 use crate::export::{Decision, Extras, Restore};
 use crate::mirror;
+use crate::network::Network;
 use crate::sliding_window::tests::{ALL, Fake, There, image, recipe, whole_volume};
-use crate::sliding_window::{Network, Recipe, SlideReport, slide_tiles};
+use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use half::f16;
 use ndarray::Array3;
@@ -46,7 +47,7 @@ fn unslabbed(
 fn restored(
     fakes: &[impl Network],
     shape: [usize; 3],
-    recipe: &Recipe,
+    recipe: &WindowSettings,
     taps: &[AxisTaps; 3],
     tiles: &[Tile],
 ) -> (Array3<u16>, SlideReport) {
@@ -63,7 +64,7 @@ fn restored(
     (restore.finish().0.to_words(), report.unwrap())
 }
 
-fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &Recipe) -> Needs<'a> {
+fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &WindowSettings) -> Needs<'a> {
     Needs {
         windows,
         taps,
@@ -99,7 +100,7 @@ proptest! {
         share in 0.0f64..1.0,
     ) {
         let (reference, accumulation) = ALL[which];
-        let recipe = Recipe { window, step_size: step, ..recipe(reference, accumulation, &axes) };
+        let recipe = WindowSettings { window, step_size: step, ..recipe(reference, accumulation, &axes) };
         let fakes = [Fake { classes: CLASSES, gain: 1.0 }];
         let taps = taps(shape, to, apart);
         let half = recipe.effective_accumulation() == Accumulation::F16;
@@ -155,7 +156,7 @@ proptest! {
 
 #[test]
 fn sums_on_the_device_leave_little_on_the_host() {
-    let recipe = Recipe { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[0]) };
+    let recipe = WindowSettings { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[0]) };
     let fake = Fake { classes: CLASSES, gain: 1.0 };
     let (shape, to) = ([33, 9, 17], [41, 14, 20]);
     let taps = taps(shape, to, 3);
@@ -207,7 +208,7 @@ fn memory_does_not_grow_with_the_height_of_the_volume() {
 
 #[test]
 fn the_shortest_cross_section_is_what_counts() {
-    let recipe = Recipe { window: [16, 16, 16], ..recipe(ALL[0].0, ALL[0].1, &[]) };
+    let recipe = WindowSettings { window: [16, 16, 16], ..recipe(ALL[0].0, ALL[0].1, &[]) };
     let bytes = |shape: [usize; 3]| {
         let windows = Windows::new(shape, recipe.window, 0.5).unwrap();
         let taps = taps(shape, shape, 3);

@@ -3,9 +3,13 @@
 use crate::error::InferError;
 use serde_json::Value;
 use std::path::Path;
+use stunet_data::DataError;
 use stunet_data::compare::{differences, label_differences};
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::Plans;
+
+/// Reads a configuration of plans, beside their `dataset.json`.
+pub(super) type Import = fn(&Value, &Value, &str) -> Result<Plans, DataError>;
 
 /// What a checkpoint was trained with otherwise than its folder says, as a note.
 ///
@@ -17,6 +21,7 @@ use stunet_data::plans::Plans;
 pub(super) fn agree(
     (plans, dataset): (&Plans, &Value),
     arguments: &Value,
+    import: Import,
     file: &Path,
 ) -> Result<Option<String>, InferError> {
     let Some(trained) = arguments.get("plans").filter(|plans| plans.is_object()) else {
@@ -24,7 +29,7 @@ pub(super) fn agree(
     };
     let own = arguments.get("dataset_json").filter(|json| json.is_object()).unwrap_or(dataset);
     // Nobody reads these plans for anything else: what cannot be read contradicts nothing.
-    let Ok(trained) = Plans::from_v2_json(trained, own, &plans.configuration) else {
+    let Ok(trained) = import(trained, own, &plans.configuration) else {
         return Ok(None);
     };
     let spare = ["notes", "batch_size", "num_outputs", "mirror_axes", "accumulation"];
@@ -77,7 +82,8 @@ mod tests {
         own["labels"] = labels;
         let plans = Plans::from_v2_json(&plans(), &dataset(), "3d_fullres").unwrap();
         let arguments = json!({"plans": trained, "dataset_json": own});
-        agree((&plans, &dataset()), &arguments, Path::new("fold_0/checkpoint_final.pth"))
+        let file = Path::new("fold_0/checkpoint_final.pth");
+        agree((&plans, &dataset()), &arguments, Plans::from_v2_json, file)
     }
 
     #[test]
@@ -114,6 +120,9 @@ mod tests {
         assert!(note.contains("labels.liver is 1 in the folder's files and nothing in"), "{note}");
         let plans = Plans::from_v2_json(&plans(), &dataset(), "3d_fullres").unwrap();
         let nothing = json!({"configuration": "3d_fullres"});
-        assert_eq!(agree((&plans, &dataset()), &nothing, Path::new("x.pth")).unwrap(), None);
+        assert_eq!(
+            agree((&plans, &dataset()), &nothing, Plans::from_v2_json, Path::new("x.pth")).unwrap(),
+            None
+        );
     }
 }

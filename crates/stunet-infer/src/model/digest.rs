@@ -1,26 +1,31 @@
 //! A digest of everything that a model's predictions depend on.
 
-use super::Description;
+use super::description::Description;
+use crate::network::{Network, Outputs};
 use serde_json::{Value, json};
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::{ChannelPlan, Normalization, Plans};
-use stunet_model::StuNet;
 use stunet_model::weights::Digest;
 
 /// Of the networks, whose weights have been summed up while they were loaded, and what is done around
-/// them.
-pub(super) fn of(networks: &[StuNet], description: &Description) -> String {
+/// them; none where a network does not say which one it is.
+pub(super) fn of(networks: &[Box<dyn Network>], description: &Description) -> Option<String> {
     let Description { config, plans, labels, folds, .. } = description;
     let mut digest = Digest::default();
     for (index, network) in networks.iter().enumerate() {
         let load = folds.get(index).and_then(|fold| fold.load.as_ref());
         let known = load.and_then(|load| load.digest.clone());
-        digest.part(known.unwrap_or_else(|| network.digest()).as_bytes());
+        digest.part(known.or_else(|| network.identity())?.as_bytes());
     }
     for part in [json!(config), of_plans(plans), of_labels(labels)] {
         digest.part(part.to_string().as_bytes());
     }
-    digest.finish()
+    // STU-Net's logits go without saying, as they did before there were others.
+    let outputs = networks[0].outputs();
+    if outputs != Outputs::Logits {
+        digest.part(json!(outputs).to_string().as_bytes());
+    }
+    Some(digest.finish())
 }
 
 /// The entries that voxels depend on. Every entry is named, so that a new one has to be thought of.

@@ -1,311 +1,50 @@
-//! Finds and checks the model at a path before any weight is read.
+//! Which of the three kinds of model a path holds.
 
-use super::{Description, FoldReport, Folds, ModelKind, OpenOptions, own, v1, v2};
+use super::choose::{check_fold, check_named, not_a_model};
+use super::description::{ModelKind, OpenOptions};
+use super::located::Located;
+use super::{own, v1, v2};
 use crate::error::InferError;
-use std::path::{Path, PathBuf};
-use stunet_data::labels::LabelSet;
-use stunet_data::plans::{Accumulation, Plans};
-use stunet_model::StuNetConfig;
-use stunet_model::weights::Checkpoint;
-use stunet_model::weights::folder::ModelFolder;
-
-/// A model whose files are open and whose weights are not read yet.
-pub(super) struct Located {
-    pub kind: ModelKind,
-    pub plans: Plans,
-    pub labels: LabelSet,
-    pub folds: Vec<Fold>,
-    pub notes: Vec<String>,
-}
-
-pub(super) struct Fold {
-    /// Empty where there are no folds.
-    pub name: String,
-    pub weights: Weights,
-}
-
-pub(super) enum Weights {
-    Checkpoint(Checkpoint),
-    /// With its path.
-    Folder(ModelFolder, PathBuf),
-}
+use std::path::Path;
+use stunet_data::plans::Accumulation;
 
 const EXPECTED: &str = "a .model file, an nnU-Net results folder (v1 or v2), or a model folder";
 
-impl Located {
-    /// Tells the three kinds apart by what lies at the path, and opens it.
-    pub fn find(path: &Path, options: &OpenOptions) -> Result<Self, InferError> {
-        let mut located = if path.is_file() {
-            check_named(path, options.checkpoint.as_deref())?;
-            match v2::results_folder_of(path) {
-                Some((folder, fold)) => {
-                    check_fold(&fold, &options.folds, path)?;
-                    v2::open_file(path, &folder)?
-                }
-                None => v1::open_file(path)?,
+/// Tells the three kinds apart by what lies at the path, and opens it.
+pub(super) fn find(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
+    let mut located = if path.is_file() {
+        check_named(path, options.checkpoint.as_deref())?;
+        match v2::results_folder_of(path) {
+            Some((folder, fold)) => {
+                check_fold(&fold, &options.folds, path)?;
+                v2::open_file(path, &folder)?
             }
-        } else if !path.exists() {
-            return Err(not_a_model(path, EXPECTED, "no such file or folder"));
-        } else if own::looks_like(path, &options.folds) {
-            own::open(path, options)?
-        } else if path.join("plans.json").is_file() {
-            v2::open(path, options)?
-        } else if let Some((folder, fold)) = v2::results_folder_of_fold(path) {
-            check_fold(&fold, &options.folds, path)?;
-            v2::open(&folder, &OpenOptions { folds: fold.parse()?, ..options.clone() })?
-        } else if v1::looks_like(path) {
-            v1::open(path, options)?
-        } else {
-            let found = match path.is_dir() {
-                true => "a folder with nothing of the kind",
-                false => "a pipe or a device",
-            };
-            return Err(not_a_model(path, EXPECTED, found));
+            None => v1::open_file(path)?,
+        }
+    } else if !path.exists() {
+        return Err(not_a_model(path, EXPECTED, "no such file or folder"));
+    } else if own::looks_like(path, &options.folds) {
+        own::open(path, options)?
+    } else if path.join("plans.json").is_file() {
+        v2::open(path, options)?
+    } else if let Some((folder, fold)) = v2::results_folder_of_fold(path) {
+        check_fold(&fold, &options.folds, path)?;
+        v2::open(&folder, &OpenOptions { folds: fold.parse()?, ..options.clone() })?
+    } else if v1::looks_like(path) {
+        v1::open(path, options)?
+    } else {
+        let found = match path.is_dir() {
+            true => "a folder with nothing of the kind",
+            false => "a pipe or a device",
         };
-        if let Some(reference) = options.reference {
-            located.plans.reference = reference;
-            if located.kind != ModelKind::Stunet {
-                located.plans.accumulation =
-                    if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 };
-            }
-        }
-        Ok(located)
-    }
-
-    /// What was found, with weights, plans and labels held against each other.
-    pub fn describe(&self, path: &Path) -> Result<Description, InferError> {
-        let strides = strides(&self.plans);
-        let mut configs = Vec::new();
-        let mut folds = Vec::new();
-        for fold in &self.folds {
-            let (config, at, epoch, trainer) = match &fold.weights {
-                Weights::Checkpoint(c) => {
-                    let trainer = c.trainer().map(str::to_owned);
-                    (c.config(strides)?, c.path().to_owned(), c.epoch(), trainer)
-                }
-                Weights::Folder(f, at) => {
-                    let entry = |key: &str| f.provenance().get(key);
-                    let trainer = entry("trainer").and_then(|v| v.as_str()).map(str::to_owned);
-                    let epoch = entry("epoch").and_then(serde_json::Value::as_i64);
-                    (f.config().clone(), at.clone(), epoch, trainer)
-                }
-            };
-            configs.push(config);
-            let name = fold.name.clone();
-            folds.push(FoldReport { fold: name, path: at, epoch, trainer, load: None });
-        }
-        check(&configs, &self.plans, &self.labels, path)?;
-        Ok(Description {
-            kind: self.kind,
-            config: configs.swap_remove(0),
-            plans: self.plans.clone(),
-            labels: self.labels.clone(),
-            folds,
-            notes: self.plans.notes.iter().chain(&self.notes).cloned().collect(),
-        })
-    }
-}
-
-/// The plans' strides: five, as checking the plans made sure.
-pub(super) fn strides(plans: &Plans) -> [[usize; 3]; 5] {
-    plans.strides.clone().try_into().expect("checked plans have five strides")
-}
-
-/// Holds the networks of all folds against each other, the plans and the labels.
-pub(super) fn check(
-    configs: &[StuNetConfig],
-    plans: &Plans,
-    labels: &LabelSet,
-    path: &Path,
-) -> Result<(), InferError> {
-    let first = &configs[0];
-    let differ = |what, expected: String, found: String| {
-        Err(InferError::Mismatch { what, expected, found, path: path.to_owned() })
+        return Err(not_a_model(path, EXPECTED, found));
     };
-    if let Some(other) = configs.iter().find(|config| *config != first) {
-        return differ("networks of the folds", format!("{first:?}"), format!("{other:?}"));
-    }
-    if first.num_classes != labels.num_outputs() {
-        let expected = format!("{} (as the labels)", labels.num_outputs());
-        return differ("classes of the weights", expected, first.num_classes.to_string());
-    }
-    if first.in_channels != plans.num_channels() {
-        let expected = format!("{} (as the plans)", plans.num_channels());
-        return differ("input channels of the weights", expected, first.in_channels.to_string());
-    }
-    if first.strides != strides(plans) {
-        let expected = format!("{:?} (as the plans)", plans.strides);
-        return differ("strides of the network", expected, format!("{:?}", first.strides));
-    }
-    Ok(first.validate_patch(plans.patch_size)?)
-}
-
-/// A folder `fold_X`.
-pub(super) struct FoldFolder {
-    pub name: String,
-    pub path: PathBuf,
-}
-
-/// The fold folders of a model, numbers first and ascending.
-pub(super) fn folds_in(path: &Path) -> impl Iterator<Item = FoldFolder> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let mut folds: Vec<_> = entries
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| {
-            let name = entry.file_name().to_str()?.strip_prefix("fold_")?.to_owned();
-            Some(FoldFolder { name, path: entry.path() })
-        })
-        .collect();
-    let number = |fold: &FoldFolder| fold.name.parse::<usize>().unwrap_or(usize::MAX);
-    folds.sort_by(|a, b| (number(a), &a.name).cmp(&(number(b), &b.name)));
-    folds.into_iter()
-}
-
-/// The folders of the wanted folds.
-pub(super) fn choose_folds(path: &Path, wanted: &Folds) -> Result<Vec<FoldFolder>, InferError> {
-    let found: Vec<_> = folds_in(path).collect();
-    let names: Vec<String> = match wanted {
-        Folds::All => vec!["all".to_owned()],
-        Folds::Numbers(numbers) => numbers.iter().map(usize::to_string).collect(),
-        Folds::Found => {
-            let numbered = |fold: &&FoldFolder| fold.name.parse::<usize>().is_ok();
-            let numbers: Vec<_> = found.iter().filter(numbered).map(|f| f.name.clone()).collect();
-            match numbers.is_empty() {
-                true => vec!["all".to_owned()],
-                false => numbers,
-            }
+    if let Some(reference) = options.reference {
+        located.plans.reference = reference;
+        if located.kind != ModelKind::Stunet {
+            located.plans.accumulation =
+                if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 };
         }
-    };
-    let there: Vec<_> = found.iter().map(|f| format!("fold_{}", f.name)).collect();
-    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-    let mut chosen = Vec::new();
-    for name in names {
-        // A fold named twice would count twice.
-        if chosen.iter().any(|c: &FoldFolder| c.name == name) {
-            continue;
-        }
-        let fold = found.iter().find(|f| f.name == name);
-        let Some(fold) = fold else {
-            return Err(InferError::Mismatch {
-                what: "folds",
-                expected: format!("fold_{name}"),
-                found: there,
-                path: path.to_owned(),
-            });
-        };
-        chosen.push(FoldFolder { name, path: fold.path.clone() });
     }
-    Ok(chosen)
-}
-
-/// The checkpoint of one fold: the named one, else the first of the `usual` ones that is there,
-/// else the only one.
-pub(super) fn choose_checkpoint(
-    folder: &Path,
-    wanted: Option<&str>,
-    ending: &str,
-    usual: &[&str],
-) -> Result<PathBuf, InferError> {
-    let file = |name: &str| folder.join(format!("{name}.{ending}"));
-    let mut there: Vec<String> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| Path::new(name).extension().is_some_and(|e| e == ending))
-        .collect();
-    there.sort();
-    let listed = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-    let missing = |expected: String| InferError::Mismatch {
-        what: "checkpoint",
-        expected,
-        found: listed.clone(),
-        path: folder.to_owned(),
-    };
-    if let Some(name) = wanted {
-        let name = name.strip_suffix(&format!(".{ending}")).unwrap_or(name);
-        let path = file(name);
-        return path.is_file().then_some(path).ok_or_else(|| missing(format!("{name}.{ending}")));
-    }
-    let usual = usual.iter().map(|name| file(name)).find(|path| path.is_file());
-    match (usual, &there[..]) {
-        (Some(path), _) => Ok(path),
-        (None, [only]) => Ok(folder.join(only)),
-        (None, []) => Err(missing(format!("a .{ending} file"))),
-        (None, _) => Err(missing("one of them by name (checkpoint)".to_owned())),
-    }
-}
-
-/// The checkpoint of every fold: of one name, as weights of different moments of training are not
-/// averaged by mistake. Where nobody names it and it is not the trainer's final one, that is noted.
-pub(super) fn choose_checkpoints(
-    path: &Path,
-    folds: &[FoldFolder],
-    wanted: Option<&str>,
-    (ending, usual): (&str, &[&str]),
-    notes: &mut Vec<String>,
-) -> Result<Vec<PathBuf>, InferError> {
-    let choose = |fold: &FoldFolder| choose_checkpoint(&fold.path, wanted, ending, usual);
-    let chosen = folds.iter().map(choose).collect::<Result<Vec<_>, _>>()?;
-    let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let names: Vec<_> = chosen.iter().map(|path| name(path)).collect();
-    if names.iter().any(|other| *other != names[0]) {
-        let found =
-            folds.iter().zip(&names).map(|(fold, name)| format!("fold_{} {name}", fold.name));
-        return Err(InferError::Mismatch {
-            what: "checkpoints of the folds",
-            expected: "the same in every fold (choose one with -chk, or finished folds with -f)"
-                .to_owned(),
-            found: found.collect::<Vec<_>>().join(", "),
-            path: path.to_owned(),
-        });
-    }
-    if wanted.is_none() && usual.first().is_some_and(|usual| *usual != names[0]) {
-        notes.push(format!("there is no {}: {} is taken", usual[0], names[0]));
-    }
-    Ok(chosen)
-}
-
-/// A path that is one fold, held against the folds that are wanted.
-pub(super) fn check_fold(fold: &str, wanted: &Folds, path: &Path) -> Result<(), InferError> {
-    let wanted = match wanted {
-        Folds::Found => return Ok(()),
-        Folds::All => "all".to_owned(),
-        Folds::Numbers(numbers) => {
-            numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-        }
-    };
-    if wanted == fold {
-        return Ok(());
-    }
-    Err(InferError::Mismatch {
-        what: "folds",
-        expected: format!("{fold}, the fold that the path names"),
-        found: wanted,
-        path: path.to_owned(),
-    })
-}
-
-/// A checkpoint given by its path, held against the one that is named besides.
-fn check_named(path: &Path, wanted: Option<&str>) -> Result<(), InferError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    match wanted {
-        Some(wanted) if wanted != name && wanted != stem => Err(InferError::Mismatch {
-            what: "checkpoint",
-            expected: format!("{stem}, as the path is that file"),
-            found: wanted.to_owned(),
-            path: path.to_owned(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn not_a_model(path: &Path, expected: &'static str, found: &str) -> InferError {
-    InferError::NotAModel { expected, found: found.to_owned(), path: path.to_owned() }
-}
-
-/// Reads a JSON file.
-pub(super) fn read_json(path: &Path) -> Result<serde_json::Value, InferError> {
-    Ok(stunet_data::files::read_json(path)?)
+    Ok(located)
 }

@@ -1,7 +1,8 @@
 //! Our own folders: a model folder, and what a training run of this program leaves behind.
 
-use super::locate::{Fold, FoldFolder, Located, Weights, check_fold, choose_folds, folds_in};
-use super::{Folds, ModelKind, OpenOptions};
+use super::choose::{check_fold, choose_folds, choose_folds_noted, folds_in};
+use super::description::{Folds, ModelKind, OpenOptions};
+use super::located::{Fold, Located, Weights};
 use crate::error::InferError;
 use serde::Serialize;
 use serde_json::Value;
@@ -137,33 +138,12 @@ fn fold(name: &str, at: &Path) -> Result<Fold, InferError> {
 
 fn with_plans_of(at: &Path, folds: Vec<Fold>, notes: Vec<String>) -> Result<Located, InferError> {
     let (plans, labels) = plans_and_labels(at)?;
-    Ok(Located { kind: ModelKind::Stunet, plans, labels, folds, notes })
+    let (kind, configuration) = (ModelKind::Stunet, Value::Null);
+    Ok(Located { kind, plans, labels, folds, notes, configuration })
 }
 
 fn plans_and_labels(at: &Path) -> Result<(Plans, LabelSet), InferError> {
     Ok((Plans::load(&at.join(PLANS_FILE))?, LabelSet::load(&at.join(LABELS_FILE))?))
-}
-
-/// The folders of the wanted folds, and a sentence about them.
-pub(super) fn choose_folds_noted(
-    path: &Path,
-    wanted: &Folds,
-) -> Result<(Vec<FoldFolder>, String), InferError> {
-    let chosen = choose_folds(path, wanted)?;
-    let list = |folds: &mut dyn Iterator<Item = String>| folds.collect::<Vec<_>>().join(", ");
-    let taken = list(&mut chosen.iter().map(|fold| fold.name.clone()));
-    let mut left = folds_in(path)
-        .map(|fold| fold.name)
-        .filter(|name| !chosen.iter().any(|fold| fold.name == *name));
-    let left = list(&mut left);
-    let what = if chosen.len() == 1 { "fold taken" } else { "folds averaged" };
-    Ok((
-        chosen,
-        match left.is_empty() {
-            true => format!("{what}: {taken} (all there are)"),
-            false => format!("{what}: {taken}; left out: {left}"),
-        },
-    ))
 }
 
 /// A model folder has one set of weights: those of the checkpoint it was made from.

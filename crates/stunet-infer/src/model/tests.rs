@@ -1,9 +1,12 @@
 //! Models written to a folder and opened again; every contradiction answered in one line.
 
 use super::*;
+use burn::tensor::Device;
 use burn::tensor::{Tensor, TensorData};
 use serde_json::{Value, json};
+use stunet_data::plans::Reference;
 use stunet_model::Initialisation;
+use stunet_model::StuNetConfig;
 use stunet_model::weights::writer::{self, Contents, V1Metadata, V2Metadata};
 
 fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
@@ -120,7 +123,7 @@ fn bare_published_weights_get_the_published_plan() {
     assert_eq!(model.description().kind, ModelKind::NnUNetV1);
     assert_eq!(*model.plans(), Plans::totalsegmentator());
     assert_eq!(model.labels().name_of(40), Some("liver"));
-    assert_eq!(model.config().num_classes, 105);
+    assert_eq!(model.num_classes(), 105);
     assert_eq!(model.description().notes.len(), 1);
     let fold = &model.description().folds[0];
     assert_eq!((fold.fold.as_str(), fold.epoch), ("", Some(7)));
@@ -289,7 +292,7 @@ fn own_folder_gives_back_what_was_put_in() {
         assert_eq!(second.labels(), first.labels());
         assert_eq!(second.networks().len(), first.networks().len());
         let window = Tensor::<5>::ones([1, 1, 16, 16, 64], &Device::flex());
-        for (a, b) in first.networks().iter().zip(second.networks()) {
+        for (a, b) in first.stunets().unwrap().into_iter().zip(second.stunets().unwrap()) {
             let [a, b]: [TensorData; 2] = [a, b].map(|n| n.forward(window.clone()).into_data());
             assert_eq!(a, b);
         }

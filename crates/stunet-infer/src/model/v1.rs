@@ -1,10 +1,12 @@
 //! nnU-Net 1.7: `.model` files and results folders.
 
-use super::locate::{
-    Fold, Located, Weights, choose_checkpoint, choose_checkpoints, not_a_model, read_json,
+use super::choose::{
+    choose_checkpoint, choose_checkpoints, choose_folds_noted, not_a_model, read_json,
 };
-use super::{ModelKind, OpenOptions, own};
+use super::description::{ModelKind, OpenOptions};
+use super::located::{Fold, Located, Weights};
 use crate::error::InferError;
+use serde_json::Value;
 use std::path::Path;
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::Plans;
@@ -46,7 +48,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferE
         let file = choose_checkpoint(path, wanted, "model", &USUAL)?;
         return open_file(&file);
     }
-    let (chosen, note) = own::choose_folds_noted(path, &options.folds)?;
+    let (chosen, note) = choose_folds_noted(path, &options.folds)?;
     let mut notes = vec![note];
     let files = choose_checkpoints(path, &chosen, wanted, ("model", &USUAL), &mut notes)?;
     let mut folds = Vec::new();
@@ -106,7 +108,8 @@ fn with_plans(path: &Path, folder: &Path, folds: Vec<Fold>) -> Result<Located, I
         });
     };
     let labels = labels(folder, config.num_classes, published, &mut notes)?;
-    Ok(Located { kind: ModelKind::NnUNetV1, plans, labels, folds, notes })
+    let (kind, configuration) = (ModelKind::NnUNetV1, Value::Null);
+    Ok(Located { kind, plans, labels, folds, notes, configuration })
 }
 
 /// A results folder's `plans.pkl`; the published one lacks everything that matters.

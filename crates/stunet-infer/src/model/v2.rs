@@ -1,14 +1,16 @@
 //! nnU-Net 2: results folders.
 
-use super::agree::agree;
-use super::locate::{Fold, Located, Weights, choose_checkpoints, not_a_model, read_json};
-use super::{ModelKind, OpenOptions, own};
+use super::agree::{Import, agree};
+use super::choose::{choose_checkpoints, choose_folds_noted, not_a_model, read_json};
+use super::description::{ModelKind, OpenOptions};
+use super::located::{Fold, Located, Weights};
 use crate::error::InferError;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use stunet_data::DataError;
 use stunet_data::labels::LabelSet;
-use stunet_data::plans::Plans;
-use stunet_model::weights::{Checkpoint, CheckpointKind};
+use stunet_data::plans::{Configuration, Plans};
+use stunet_model::weights::{Checkpoint, CheckpointKind, NetworkKind};
 
 /// Checkpoints of the trainer, most wanted first.
 const USUAL: [&str; 3] = ["checkpoint_final", "checkpoint_best", "checkpoint_latest"];
@@ -40,7 +42,7 @@ pub(super) fn open_file(file: &Path, folder: &Path) -> Result<Located, InferErro
 /// Opens a results folder.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
     let wanted = options.checkpoint.as_deref();
-    let (chosen, note) = own::choose_folds_noted(path, &options.folds)?;
+    let (chosen, note) = choose_folds_noted(path, &options.folds)?;
     let mut notes = vec![note];
     let files = choose_checkpoints(path, &chosen, wanted, ("pth", &USUAL), &mut notes)?;
     let mut folds = Vec::new();
@@ -79,14 +81,17 @@ fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
     // What is wrong with the dataset is not wrong with the plans, and may stand in the checkpoint.
     let dataset_path = if dataset_path.is_file() { &dataset_path } else { first.path() };
     let configuration = configuration(folder, arguments, &plans);
-    let mut plans = Plans::from_v2_json(&plans, &dataset, &configuration)
-        .map_err(|e| e.at_if_about("dataset.json", dataset_path).at(&plans_path))?;
+    let about = |e: DataError| e.at_if_about("dataset.json", dataset_path).at(&plans_path);
+    let resolved = Configuration::of(&plans, &configuration).map_err(about)?;
+    let resolved = resolved.entries().clone();
+    let import = importer(first.network());
+    let mut plans = import(&plans, &dataset, &configuration).map_err(about)?;
     let mut notes = Vec::new();
     for fold in &folds {
         if let Weights::Checkpoint(checkpoint) = &fold.weights {
             let metadata = checkpoint.metadata();
             let arguments = metadata.get("init_args").unwrap_or(&Value::Null);
-            notes.extend(agree((&plans, &dataset), arguments, checkpoint.path())?);
+            notes.extend(agree((&plans, &dataset), arguments, import, checkpoint.path())?);
         }
     }
     match mirror_axes(metadata.get("inference_allowed_mirroring_axes")) {
@@ -97,7 +102,16 @@ fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
         }
     }
     let labels = LabelSet::from_dataset_json(&dataset).map_err(|e| e.at(dataset_path))?;
-    Ok(Located { kind: ModelKind::NnUNetV2, plans, labels, folds, notes })
+    let kind = ModelKind::NnUNetV2;
+    Ok(Located { kind, plans, labels, folds, notes, configuration: resolved })
+}
+
+/// How plans are read: STU-Net has five strides whatever they say, a plain U-Net has theirs.
+fn importer(network: NetworkKind) -> Import {
+    match network {
+        NetworkKind::StuNet => Plans::from_v2_json,
+        NetworkKind::PlainConvUNet => Plans::from_v2_json_as_planned,
+    }
 }
 
 /// Which configuration: the checkpoint knows, else the folder's name `TRAINER__PLANS__CONFIG`, else

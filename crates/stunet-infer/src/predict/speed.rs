@@ -3,18 +3,19 @@
 use super::PredictOptions;
 use crate::error::InferError;
 use crate::model::Model;
-use crate::sliding_window::{Network, PlaneSink, Recipe, slide};
+use crate::sink::PlaneSink;
+use crate::sliding_window::{WindowSettings, slide};
 use ndarray::Array4;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-/// Seconds of one pass over a window of `recipe`; none where `passes` are too few to spend one on it.
+/// Seconds of one pass over a window of `settings`; none where `passes` are too few to spend one on it.
 ///
 /// The processor is asked with an eighth of a window; devices compile and tune for the shapes they
 /// meet, so they get a window as it will be. The second pass counts: the first makes room.
 pub(super) fn measure(
     model: &Model,
-    recipe: &Recipe,
+    settings: &WindowSettings,
     passes: usize,
     options: &PredictOptions,
 ) -> Option<f64> {
@@ -23,32 +24,31 @@ pub(super) fn measure(
     if passes < FEWEST[usize::from(options.own_memory)] {
         return None;
     }
-    let network = model.networks().first()?;
-    let config = network.config();
-    let half = recipe.window.map(|n| n / 2);
-    let shape = match options.own_memory || config.validate_patch(half).is_err() {
-        true => recipe.window,
-        false => half,
+    let network = &**model.networks().first()?;
+    let whole = network.cost(settings.window).ok()?;
+    let half = settings.window.map(|n| n / 2);
+    let (shape, cost) = match network.cost(half) {
+        Ok(cost) if !options.own_memory => (half, cost),
+        _ => (settings.window, whole),
     };
     let [z, y, x] = shape;
-    let volume = Array4::zeros((config.in_channels, z, y, x));
+    let volume = Array4::zeros((network.in_channels(), z, y, x));
     let pass = || {
         if options.own_memory {
             // Sums of a whole window on the host may be more than the plan has room for.
             let clock = Instant::now();
-            network.logits(volume.clone(), &mut |_, _| ());
+            network.predict_window(volume.clone(), &mut |_, _| ());
             return Some(clock.elapsed().as_secs_f64());
         }
         // A volume of one window: the pass, and what is done with its logits.
-        let once = Recipe { window: shape, mirror_axes: Vec::new(), ..recipe.clone() };
+        let once = WindowSettings { window: shape, mirror_axes: Vec::new(), ..settings.clone() };
         let go_on = &mut |_, _| ControlFlow::Continue(());
         Some(slide(&[network], volume.view(), &once, &mut Nowhere, go_on).ok()?.windows_secs)
     };
     // Kept from the first to the second.
     let _workspace = stunet_model::workspace();
     pass()?;
-    let voxels = |shape: [usize; 3]| shape.iter().product::<usize>() as f64;
-    Some(pass()? * voxels(recipe.window) / voxels(shape))
+    Some(pass()? * whole.work / cost.work)
 }
 
 /// Takes planes and forgets them.

@@ -1,9 +1,12 @@
 //! Windows against what the references do with arrays of classes × volume.
 
 use super::*;
+use crate::network::WindowCost;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
-use ndarray::s;
+use ndarray::{Array4, s};
 use proptest::prelude::*;
+use std::ops::Range;
 
 /// A network whose logits depend on the voxel, its place in the window and the class.
 pub(crate) struct Fake {
@@ -11,13 +14,31 @@ pub(crate) struct Fake {
     pub gain: f32,
 }
 
+/// What a window of a [`Fake`] is said to cost.
+pub(crate) fn fake_cost(classes: usize, window: [usize; 3]) -> Result<WindowCost, InferError> {
+    let bytes = (classes * window.iter().product::<usize>()) as u64 * 4;
+    Ok(WindowCost { peak_bytes: bytes, output_bytes: bytes, work: bytes as f64 })
+}
+
 impl Network for Fake {
+    fn in_channels(&self) -> usize {
+        1
+    }
+
     fn num_classes(&self) -> usize {
         self.classes
     }
 
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        fake_cost(self.classes, window)
+    }
+
     /// Three planes at a time, which divide few windows evenly.
-    fn logits(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+    fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
         let depth = window.dim().1;
         for from in (0..depth).step_by(3) {
             let planes = from..(from + 3).min(depth);
@@ -42,11 +63,23 @@ impl Fake {
 pub(crate) struct There(pub Fake);
 
 impl Network for There {
+    fn in_channels(&self) -> usize {
+        1
+    }
+
     fn num_classes(&self) -> usize {
         self.0.classes
     }
 
-    fn logits(&self, _: Array4<f32>, _: &mut dyn FnMut(Range<usize>, &[f32])) {
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        fake_cost(self.0.classes, window)
+    }
+
+    fn predict_window(&self, _: Array4<f32>, _: &mut dyn FnMut(Range<usize>, &[f32])) {
         panic!("read back")
     }
 
@@ -60,7 +93,7 @@ impl Resident for There {
         Device::flex()
     }
 
-    fn logits_there(&self, window: Array4<f32>) -> Tensor<4> {
+    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
         let logits = self.0.whole(&window);
         let (c, z, y, x) = logits.dim();
         let data = TensorData::new(logits.into_raw_vec_and_offset().0, [c, z, y, x]);
@@ -86,8 +119,12 @@ pub(crate) fn image(shape: [usize; 3]) -> Array4<f32> {
     })
 }
 
-pub(crate) fn recipe(reference: Reference, accumulation: Accumulation, axes: &[usize]) -> Recipe {
-    Recipe {
+pub(crate) fn recipe(
+    reference: Reference,
+    accumulation: Accumulation,
+    axes: &[usize],
+) -> WindowSettings {
+    WindowSettings {
         window: [4, 6, 8],
         step_size: 0.5,
         mirror_axes: axes.to_vec(),
@@ -97,7 +134,7 @@ pub(crate) fn recipe(reference: Reference, accumulation: Accumulation, axes: &[u
     }
 }
 
-fn run(fakes: &[impl Network], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+fn run(fakes: &[impl Network], shape: [usize; 3], recipe: &WindowSettings) -> Vec<Vec<f32>> {
     let networks: Vec<&dyn Network> = fakes.iter().map(|f| f as &dyn Network).collect();
     let mut sink = Collect::default();
     let image = image(shape);
@@ -107,7 +144,11 @@ fn run(fakes: &[impl Network], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f3
 }
 
 /// What the references do: arrays of classes × volume, fold after fold.
-pub(crate) fn whole_volume(fakes: &[Fake], shape: [usize; 3], recipe: &Recipe) -> Vec<Vec<f32>> {
+pub(crate) fn whole_volume(
+    fakes: &[Fake],
+    shape: [usize; 3],
+    recipe: &WindowSettings,
+) -> Vec<Vec<f32>> {
     let windows = Windows::new(shape, recipe.window, recipe.step_size).unwrap();
     let half = recipe.effective_accumulation() == Accumulation::F16;
     let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };
@@ -199,7 +240,7 @@ proptest! {
         let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
         let there: Vec<_> = gains.iter().map(|gain| There(Fake { classes: 3, gain: *gain })).collect();
         let host = run(&fakes, shape, &recipe).concat();
-        let device = run(&there, shape, &Recipe { on_device: true, ..recipe.clone() }).concat();
+        let device = run(&there, shape, &WindowSettings { on_device: true, ..recipe.clone() }).concat();
         // v1's probabilities go through the device's own exponential.
         let bound = if reference.is_v1() { 1e-6 } else { 0.0 };
         let most = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -211,7 +252,7 @@ proptest! {
 #[test]
 fn what_fails_beside_the_device_stops_the_windows() {
     let there = There(Fake { classes: 2, gain: f32::INFINITY });
-    let recipe = Recipe { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[]) };
+    let recipe = WindowSettings { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[]) };
     let networks: [&dyn Network; 1] = [&there];
     let image = image([30, 9, 10]);
     let mut done = 0;

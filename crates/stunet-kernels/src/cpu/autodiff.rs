@@ -10,7 +10,7 @@ use super::operators::{
 };
 use super::simd::Isa;
 use super::tensor::{dims, finish, own, tensor, values};
-use super::upsample;
+use super::{interleave, upsample};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -110,6 +110,15 @@ impl<C: CheckpointStrategy> CpuOps for Autodiff<Flex, C> {
         let (x, node) = x.into_parts();
         let output = Flex::stunet_upsample(x, factor);
         match UpsampleBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(factor, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn stunet_interleave(x: Tracked<C>, factor: [usize; 3]) -> Tracked<C> {
+        let (x, node) = x.into_parts();
+        let output = Flex::stunet_interleave(x, factor);
+        match InterleaveBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(factor, output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
@@ -216,6 +225,25 @@ impl Backward<Flex, 1> for UpsampleBackward {
             let size = [z / fz, y / fy, x / fx];
             let found = upsample::gradient(values(&gradient), size, ops.state);
             let shape = [n, c, size[0], size[1], size[2]];
+            grads.register::<Flex>(node.id, finish(found, shape));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct InterleaveBackward;
+
+impl Backward<Flex, 1> for InterleaveBackward {
+    type State = [usize; 3];
+
+    fn backward(self, ops: Ops<[usize; 3], 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        if let [Some(node)] = &ops.parents {
+            let [n, c, z, y, x] = dims(&gradient);
+            let [fz, fy, fx] = ops.state;
+            let size = [z / fz, y / fy, x / fx];
+            let found = interleave::separate(values(&gradient), size, ops.state);
+            let shape = [n, c * fz * fy * fx, size[0], size[1], size[2]];
             grads.register::<Flex>(node.id, finish(found, shape));
         }
     }

@@ -4,7 +4,7 @@ use super::conv::{self, Shape, voxels};
 use super::norm::{self, Parameters, Statistics};
 use super::simd::Isa;
 use super::tensor::{dims, finish, is_whole, own, tensor, values};
-use super::upsample;
+use super::{interleave, upsample};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, TensorMetadata, backend_extension};
 use burn_flex::FlexTensor;
@@ -50,6 +50,9 @@ pub(crate) trait CpuOps: Backend {
 
     /// Repetition of voxels by whole factors.
     fn stunet_upsample(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;
+
+    /// As many channels as a block has voxels become one channel of blocks.
+    fn stunet_interleave(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;
 }
 
 impl CpuOps for Flex {
@@ -102,6 +105,14 @@ impl CpuOps for Flex {
         let [fz, fy, fx] = factor;
         let output = upsample::upsample(values(&x), [z, y, w], factor);
         finish(output, [n, c, z * fz, y * fy, w * fx])
+    }
+
+    fn stunet_interleave(x: FlexTensor, factor: [usize; 3]) -> FlexTensor {
+        let x = x.to_contiguous();
+        let [n, c, z, y, w] = dims(&x);
+        let [fz, fy, fx] = factor;
+        let output = interleave::interleave(values(&x), [z, y, w], factor);
+        finish(output, [n, c / (fz * fy * fx), z * fz, y * fy, w * fx])
     }
 }
 

@@ -3,6 +3,7 @@
 use super::digest::Digesting;
 use super::key_map::{WITNESS, own_name};
 use super::pickle::{self, Value};
+use super::plain::{self, Key};
 use super::report::{LoadReport, Mismatch};
 use super::tensor::TensorRef;
 use super::torch::TorchFile;
@@ -52,6 +53,25 @@ impl CheckpointKind {
     }
 }
 
+/// Which network a checkpoint holds, by the names of its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkKind {
+    /// STU-Net.
+    StuNet,
+    /// The plain convolutional U-Net of nnU-Net 2's standard trainers.
+    PlainConvUNet,
+}
+
+impl NetworkKind {
+    /// The name, with its article.
+    fn name(self) -> &'static str {
+        match self {
+            Self::StuNet => "an STU-Net",
+            Self::PlainConvUNet => "a PlainConvUNet",
+        }
+    }
+}
+
 /// What loading tolerates. By default nothing: every tensor must find its place.
 ///
 /// Parameters that are tolerated as missing or of another shape are initialised.
@@ -85,6 +105,7 @@ impl Default for LoadOptions {
 #[derive(Debug)]
 pub struct Checkpoint {
     kind: CheckpointKind,
+    network: NetworkKind,
     file: TorchFile,
     tensors: BTreeMap<String, TensorRef>,
     unknown: Vec<String>,
@@ -119,13 +140,26 @@ impl Checkpoint {
             return Err(ModelError::checkpoint(path, expected, keys(file.root())));
         };
         let weights = file.root().get(kind.weights_key()).expect("it was found above");
-        let (tensors, unknown) = tensors(path, weights)?;
-        Ok(Self { kind, tensors, unknown, plan_file: None, file })
+        let Tensors { network, tensors, unknown } = tensors(path, weights)?;
+        Ok(Self { kind, network, tensors, unknown, plan_file: None, file })
     }
 
     /// Which program wrote it.
     pub fn kind(&self) -> CheckpointKind {
         self.kind
+    }
+
+    /// Which network it holds.
+    pub fn network(&self) -> NetworkKind {
+        self.network
+    }
+
+    /// Fails where it holds another network.
+    pub(super) fn expect(&self, network: NetworkKind) -> Result<(), ModelError> {
+        match self.network == network {
+            true => Ok(()),
+            false => Err(ModelError::checkpoint(self.path(), network.name(), self.network.name())),
+        }
     }
 
     /// The checkpoint's path.
@@ -191,6 +225,7 @@ impl Checkpoint {
         &self,
         strides: [[usize; 3]; NUM_UPSAMPLINGS],
     ) -> Result<StuNetConfig, ModelError> {
+        self.expect(NetworkKind::StuNet)?;
         let mut width = [0; NUM_STAGES];
         let mut depth = [0; NUM_STAGES];
         for stage in 0..NUM_STAGES {
@@ -208,7 +243,7 @@ impl Checkpoint {
         Ok(config)
     }
 
-    fn length(&self, name: &str, axis: usize) -> Result<usize, ModelError> {
+    pub(super) fn length(&self, name: &str, axis: usize) -> Result<usize, ModelError> {
         let shape = self.tensors.get(name).map(|tensor| &tensor.shape[..]);
         match shape {
             Some(shape @ [_, _, _, _, _]) => Ok(shape[axis]),
@@ -235,9 +270,12 @@ impl Checkpoint {
 
     /// What loading into a network of this configuration would apply; reads no tensor.
     pub fn compare(&self, config: &StuNetConfig) -> LoadReport {
+        self.compare_specs(&config.parameter_specs())
+    }
+
+    pub(super) fn compare_specs(&self, specs: &[ParameterSpec]) -> LoadReport {
         let mut report = LoadReport { unused: self.unknown.clone(), ..Default::default() };
-        let specs = config.parameter_specs();
-        for spec in &specs {
+        for spec in specs {
             match self.tensors.get(&spec.name) {
                 Some(tensor) if tensor.shape == spec.shape => {
                     report.applied.push(spec.name.clone());
@@ -296,6 +334,7 @@ impl Checkpoint {
         config: &StuNetConfig,
         options: &LoadOptions,
     ) -> Result<(CheckpointSource<'_>, LoadReport), ModelError> {
+        self.expect(NetworkKind::StuNet)?;
         config.validate()?;
         let report = self.compare(config);
         let refused = (!report.missing.is_empty() && !options.allow_missing)
@@ -328,11 +367,39 @@ impl ParameterSource for CheckpointSource<'_> {
     }
 }
 
-/// Tensors by our names, and the keys that are none of ours.
-fn tensors(
-    path: &Path,
-    weights: &Value,
-) -> Result<(BTreeMap<String, TensorRef>, Vec<String>), ModelError> {
+/// The tensors of a checkpoint.
+struct Tensors {
+    network: NetworkKind,
+    /// By our names.
+    tensors: BTreeMap<String, TensorRef>,
+    /// Keys that are none of the network's.
+    unknown: Vec<String>,
+}
+
+/// Finds out which network it is that has any of these tensors.
+fn tensors(path: &Path, weights: &Value) -> Result<Tensors, ModelError> {
+    let own = tensors_of(path, weights, NetworkKind::StuNet)?;
+    if !own.tensors.is_empty() {
+        return Ok(own);
+    }
+    let named = own.unknown.iter().find_map(|key| plain::known_by(key));
+    if named.is_none() {
+        let plain = tensors_of(path, weights, NetworkKind::PlainConvUNet)?;
+        if !plain.tensors.is_empty() {
+            return Ok(plain);
+        }
+    }
+    let unknown = own.unknown;
+    let first = unknown.first().map_or("none", String::as_str);
+    let found = match named {
+        Some(name) => name.to_owned(),
+        None => format!("{} tensors, such as `{first:.80}`", unknown.len()),
+    };
+    let expected = format!("an STU-Net (`{WITNESS}`) or a PlainConvUNet of nnU-Net 2");
+    Err(ModelError::checkpoint(path, expected, found))
+}
+
+fn tensors_of(path: &Path, weights: &Value, network: NetworkKind) -> Result<Tensors, ModelError> {
     let Some(dict) = weights.as_dict() else {
         return Err(ModelError::checkpoint(path, "a dict of weights", "another value"));
     };
@@ -341,22 +408,22 @@ fn tensors(
         let (Value::Str(key), Value::Tensor(tensor)) = (key, value) else {
             return Err(ModelError::checkpoint(path, "tensors by name", "another kind of entry"));
         };
-        match own_name(key) {
-            Some(name) => {
+        let found = match network {
+            NetworkKind::StuNet => own_name(key).map_or(Key::Unknown, Key::Parameter),
+            NetworkKind::PlainConvUNet => plain::own_name(key),
+        };
+        match found {
+            Key::Parameter(name) => {
                 if tensors.insert(name, tensor.clone()).is_some() {
                     let found = format!("`{key:.80}` with and without a prefix");
                     return Err(ModelError::checkpoint(path, "every tensor once", found));
                 }
             }
-            None => unknown.push(key.clone()),
+            Key::Again => {}
+            Key::Unknown => unknown.push(key.clone()),
         }
     }
-    if tensors.is_empty() {
-        let first = unknown.first().map_or("none", String::as_str);
-        let found = format!("{} tensors, such as `{first:.80}`", unknown.len());
-        return Err(ModelError::checkpoint(path, format!("an STU-Net (`{WITNESS}`)"), found));
-    }
-    Ok((tensors, unknown))
+    Ok(Tensors { network, tensors, unknown })
 }
 
 /// The pickle that nnU-Net v1 keeps beside a checkpoint.

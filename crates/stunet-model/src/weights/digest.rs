@@ -59,7 +59,7 @@ impl StuNet {
 impl Digest {
     /// Adds a parameter: single precision, in this machine's order of bytes. Its name is that of
     /// version 1, so that digests in the outputs of earlier versions stay valid.
-    pub(super) fn parameter(&mut self, name: &str, values: &[u8]) {
+    pub(crate) fn parameter(&mut self, name: &str, values: &[u8]) {
         self.part(names::former(name).as_bytes());
         match cfg!(target_endian = "little") {
             true => self.part(values),

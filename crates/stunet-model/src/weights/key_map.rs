@@ -24,12 +24,17 @@ const MEMBERS: [(&str, &str); 5] = [
 /// What training wrappers put before every key: `DistributedDataParallel`, `torch.compile`.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
-/// Our name for a reference key, or none if the network has no such parameter.
-pub(super) fn own_name(mut key: &str) -> Option<String> {
+/// A key without what training wrappers put before it.
+pub(super) fn unwrapped(mut key: &str) -> &str {
     while let Some(inner) = WRAPPERS.iter().find_map(|w| key.strip_prefix(w)) {
         key = inner;
     }
-    let (module, rest) = key.split_once('.')?;
+    key
+}
+
+/// Our name for a reference key, or none if the network has no such parameter.
+pub(super) fn own_name(key: &str) -> Option<String> {
+    let (module, rest) = unwrapped(key).split_once('.')?;
     let (_, own, infix, blocks) = MODULES.iter().find(|m| m.0 == module)?;
     let (index, rest) = split_index(rest)?;
     if *blocks {
@@ -63,7 +68,7 @@ pub(super) fn reference_key(name: &str) -> Option<String> {
 /// A key that tells a checkpoint of STU-Net from those of other networks.
 pub(super) const WITNESS: &str = "conv_blocks_context.0.0.conv1.weight";
 
-fn split_index(text: &str) -> Option<(usize, &str)> {
+pub(super) fn split_index(text: &str) -> Option<(usize, &str)> {
     let (index, rest) = text.split_once('.')?;
     let parsed: usize = index.parse().ok()?;
     // "01" would collide with "1".

@@ -2,12 +2,22 @@
 
 use std::sync::PoisonError;
 
-use stunet::infer::Event;
+use stunet::infer::{Architecture, Event};
 
 use super::Session;
 use crate::jobs::Job;
 use crate::output;
 use crate::report::{CaseResult, Report};
+
+/// The kind of network and its size.
+pub(super) fn network(architecture: &Architecture) -> String {
+    match architecture.stunet() {
+        Some(config) => {
+            format!("{architecture} {}", config.size().map_or("custom", |size| size.name()))
+        }
+        None => architecture.to_string(),
+    }
+}
 
 impl Session<'_> {
     /// Says something, unless that has failed before: cases go on where nobody can be told of them.

@@ -232,7 +232,7 @@ pub fn network(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<StuNetConf
     } else if args.size.is_none()
         && let Some(pretrained) = &args.pretrained
     {
-        let found = super::start::shape_of(pretrained, strides(plans))?;
+        let found = super::start::shape_of(pretrained, plans.stunet_strides()?)?;
         (width, depth) = (found.width, found.depth);
     }
     Ok(StuNetConfig {
@@ -240,12 +240,8 @@ pub fn network(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<StuNetConf
         num_classes: dataset.labels().num_outputs(),
         width,
         depth,
-        strides: strides(plans),
+        strides: plans.stunet_strides()?,
     })
-}
-
-fn strides(plans: &Plans) -> [[usize; 3]; 5] {
-    plans.strides.clone().try_into().expect("checked plans have five strides")
 }
 
 fn patch(args: &TrainArgs) -> anyhow::Result<Option<[usize; 3]>> {

@@ -412,7 +412,7 @@ fn read_pickles() -> Vec<Vec<u8>> {
         "a": { "0": [1, 2.5, "x"] }, "b": [[], {}, null, true, -1, 70_000]
     })))];
     all.push(array("f8", '<', &[2, 3], true, &[0; 48]));
-    for part in stunet_testing::oracle::Part::private() {
+    if let Ok(part) = stunet_testing::oracle::Part::private() {
         for folder in ["../cases/plan_files", "A_model"] {
             let files = std::fs::read_dir(part.path(folder)).into_iter().flatten();
             let pickles = files.map(|f| f.unwrap().path());

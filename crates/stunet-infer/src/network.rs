@@ -1,0 +1,339 @@
+//! What a prediction asks of a network, and who answers: STU-Net, or a network of one's own.
+
+use crate::architecture::Architecture;
+use crate::error::InferError;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use ndarray::Array4;
+use serde::Serialize;
+use std::any::Any;
+use std::ops::Range;
+use stunet_model::plain_unet::{self, PlainConvUNet};
+use stunet_model::{StuNet, cost};
+
+/// What the values are that a network computes for every voxel and class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outputs {
+    /// Logits: softmax (or sigmoid, for regions) makes them probabilities, where the arithmetic that
+    /// is followed asks for it.
+    Logits,
+    /// Probabilities between 0 and 1: averaged, decided on and stored as they are; regions begin
+    /// above one half.
+    Probabilities,
+    /// Anything else of which the largest wins: averaged, decided on and stored as they are;
+    /// regions begin above 0. There is no confidence of them.
+    Scores,
+}
+
+/// What one window costs a network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowCost {
+    /// Most bytes held at a time where the network computes, from above: features and the values
+    /// it hands out. Weights do not count.
+    pub peak_bytes: u64,
+    /// Most bytes of values that [`Network::predict_window`] hands out at a time.
+    pub output_bytes: u64,
+    /// Work, in any unit that grows with the time a window takes, such as multiply-adds: windows of
+    /// two sizes are compared by it.
+    pub work: f64,
+}
+
+/// What turns one window into values for every voxel and class.
+///
+/// This is all that a prediction needs to know of a network: the memory plan, the tiles, the
+/// restoration to the image's grid, confidence and export follow from it, from the
+/// [`Plans`](stunet_data::plans::Plans) and from the labels. [`StuNet`] implements it;
+/// [`TensorNetwork`] makes one of any function of a tensor.
+pub trait Network: Any + Send + Sync {
+    /// Channels that a window has.
+    fn in_channels(&self) -> usize;
+
+    /// Classes of the values.
+    fn num_classes(&self) -> usize;
+
+    /// What the values are.
+    fn outputs(&self) -> Outputs;
+
+    /// What a window of this size `[z, y, x]` in voxels costs.
+    ///
+    /// # Errors
+    /// When the network cannot take windows of this size.
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError>;
+
+    /// Values of one window, read back to the host, some planes at a time, lowest first.
+    ///
+    /// # Shapes
+    /// Of a window `[Cin, z, y, x]`, `take` receives ranges of planes and their values
+    /// `[C, planes, y, x]`.
+    fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32]));
+
+    /// What kind of network this is, for reports, and for the comparison of folds.
+    fn architecture(&self) -> Architecture {
+        Architecture::Other { name: "a network of its own".to_owned() }
+    }
+
+    /// What tells this network from every other one, such as a digest of its weights and settings.
+    ///
+    /// Outputs carry it, so that a later run takes them for ready. Without it they are never taken
+    /// for ready.
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
+    /// A view of the network whose values stay on the device; `None` if unsupported.
+    fn resident(&self) -> Option<&dyn Resident> {
+        None
+    }
+}
+
+/// A network whose values can stay on its device.
+pub trait Resident: Network {
+    /// Where it computes.
+    fn device(&self) -> Device;
+
+    /// Values of one window.
+    ///
+    /// # Shapes
+    /// `[Cin, z, y, x]` gives f32 values `[C, z, y, x]`.
+    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4>;
+}
+
+/// A window as a tensor of one sample on a device.
+///
+/// # Shapes
+/// `[Cin, z, y, x]` gives `[1, Cin, z, y, x]`.
+pub fn upload(window: Array4<f32>, device: &Device) -> Tensor<5> {
+    let (channels, z, y, x) = window.dim();
+    let (values, _) = window.into_raw_vec_and_offset();
+    Tensor::from_data(TensorData::new(values, [1, channels, z, y, x]), (device, DType::F32))
+}
+
+/// A sample without its batch axis, in f32.
+pub(crate) fn single(values: Tensor<5>) -> Tensor<4> {
+    let [_, classes, z, y, x] = values.dims();
+    values.cast(DType::F32).reshape([classes, z, y, x])
+}
+
+/// Hands out a tensor of planes on the host.
+pub(crate) fn hand_out(
+    planes: Range<usize>,
+    values: Tensor<5>,
+    take: &mut dyn FnMut(Range<usize>, &[f32]),
+) {
+    let values = values.into_data().convert::<f32>();
+    take(planes, values.as_slice::<f32>().expect("converted to f32"));
+}
+
+/// A network made of a function from windows to values, such as a Burn module's `forward`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor, activation};
+/// use stunet_infer::network::{Network, Outputs, TensorNetwork};
+/// let network = TensorNetwork {
+///     device: Device::flex(),
+///     in_channels: 1,
+///     num_classes: 2,
+///     outputs: Outputs::Probabilities,
+///     bytes_per_voxel: 12,
+///     multiple_of: [1; 3],
+///     identity: Some("bright voxels, version 1".to_owned()),
+///     forward: |x: Tensor<5>| {
+///         let bright = activation::sigmoid(x);
+///         Tensor::cat(vec![1.0 - bright.clone(), bright], 1)
+///     },
+/// };
+/// assert_eq!(network.cost([4, 4, 4])?.peak_bytes, 768);
+/// # Ok::<(), stunet_infer::InferError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TensorNetwork<F> {
+    /// Where the function computes.
+    pub device: Device,
+    /// Channels that a window has.
+    pub in_channels: usize,
+    /// Classes of the values.
+    pub num_classes: usize,
+    /// What the values are.
+    pub outputs: Outputs,
+    /// Most bytes held at a time per voxel of a window, the values included: 4 for every feature
+    /// map of full size in f32.
+    pub bytes_per_voxel: u64,
+    /// Sizes `[z, y, x]` that windows must be multiples of.
+    pub multiple_of: [usize; 3],
+    /// What tells this network from every other one: see [`Network::identity`].
+    pub identity: Option<String>,
+    /// From windows `[1, Cin, z, y, x]` to values `[1, C, z, y, x]`.
+    pub forward: F,
+}
+
+impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> TensorNetwork<F> {
+    fn run(&self, window: Array4<f32>) -> Tensor<5> {
+        let (_, z, y, x) = window.dim();
+        let values = (self.forward)(upload(window, &self.device));
+        let expected = [1, self.num_classes, z, y, x];
+        assert_eq!(values.dims(), expected, "the network's values have another shape");
+        values
+    }
+}
+
+impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> Network for TensorNetwork<F> {
+    fn in_channels(&self) -> usize {
+        self.in_channels
+    }
+
+    fn num_classes(&self) -> usize {
+        self.num_classes
+    }
+
+    fn outputs(&self) -> Outputs {
+        self.outputs
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        let fits = |axis: usize| {
+            window[axis] > 0 && window[axis].is_multiple_of(self.multiple_of[axis].max(1))
+        };
+        if !(0..3).all(fits) {
+            let expected = format!("multiples of {:?} voxels", self.multiple_of);
+            return Err(InferError::Window { expected, found: window });
+        }
+        let voxels = window.iter().product::<usize>() as u64;
+        Ok(WindowCost {
+            peak_bytes: voxels * self.bytes_per_voxel,
+            output_bytes: voxels * self.num_classes as u64 * 4,
+            work: voxels as f64,
+        })
+    }
+
+    /// # Panics
+    /// When the function gives values of another shape than it was said to.
+    fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+        let planes = 0..window.dim().1;
+        hand_out(planes, self.run(window), take);
+    }
+
+    fn identity(&self) -> Option<String> {
+        self.identity.clone()
+    }
+
+    fn resident(&self) -> Option<&dyn Resident> {
+        Some(self)
+    }
+}
+
+impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> Resident for TensorNetwork<F> {
+    fn device(&self) -> Device {
+        self.device.clone()
+    }
+
+    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
+        single(self.run(window))
+    }
+}
+
+impl Network for StuNet {
+    fn in_channels(&self) -> usize {
+        self.config().in_channels
+    }
+
+    fn num_classes(&self) -> usize {
+        self.config().num_classes
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        let config = self.config();
+        config.validate_patch(window)?;
+        let [depth, height, width] = window;
+        let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
+        Ok(WindowCost {
+            peak_bytes: cost::predict_peak_bytes(&config, window),
+            output_bytes: (config.num_classes * piece * height * width) as u64 * 4,
+            work: cost::cost(&config, window).conv_macs_predict as f64,
+        })
+    }
+
+    fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+        let x = upload(window, &Resident::device(self));
+        self.forward_by_planes(x, &mut |planes, logits| hand_out(planes, logits, take));
+    }
+
+    fn architecture(&self) -> Architecture {
+        Architecture::StuNet(self.config())
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.digest())
+    }
+
+    fn resident(&self) -> Option<&dyn Resident> {
+        Some(self)
+    }
+}
+
+impl Resident for StuNet {
+    fn device(&self) -> Device {
+        self.encoder.stages[0][0].conv1.weight.val().device()
+    }
+
+    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
+        let x = upload(window, &Resident::device(self));
+        single(self.forward(x))
+    }
+}
+
+impl Network for PlainConvUNet {
+    fn in_channels(&self) -> usize {
+        self.config().in_channels
+    }
+
+    fn num_classes(&self) -> usize {
+        self.config().num_classes
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        let config = self.config();
+        config.validate_patch(window)?;
+        let [depth, height, width] = window;
+        let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
+        Ok(WindowCost {
+            peak_bytes: plain_unet::predict_peak_bytes(config, window),
+            output_bytes: (config.num_classes * piece * height * width) as u64 * 4,
+            work: plain_unet::cost(config, window).conv_macs_predict as f64,
+        })
+    }
+
+    fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
+        let x = upload(window, &self.device());
+        self.forward_by_planes(x, &mut |planes, logits| hand_out(planes, logits, take));
+    }
+
+    fn architecture(&self) -> Architecture {
+        Architecture::PlainConvUNet(self.config().clone())
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(self.digest())
+    }
+
+    fn resident(&self) -> Option<&dyn Resident> {
+        Some(self)
+    }
+}
+
+impl Resident for PlainConvUNet {
+    fn device(&self) -> Device {
+        self.device()
+    }
+
+    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
+        single(self.forward(upload(window, &self.device())))
+    }
+}
