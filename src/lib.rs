@@ -10,7 +10,7 @@
 //! * [`infer`]: sliding-window prediction and export in bounded memory, evaluation,
 //! * [`train`]: losses, optimiser, training loop, checkpoints,
 //! * [`device`]: from `auto|cpu|cuda[:N]|…` to a Burn device,
-//! * [`burn`] and [`ndarray`]: the libraries whose tensors and arrays go in and out.
+//! * [`burn`] and [`ndarray`]: the libraries of the tensors and arrays in this interface.
 //!
 //! ```
 //! use stunet::model::{StuNetConfig, StuNetSize, cost};

@@ -220,6 +220,38 @@ pub enum DataError {
     /// Training patches are asked for without a case to cut them from.
     #[error("no training cases: expected at least one")]
     NoTrainingCases,
+    /// Plans that ask for a normalisation which only the caller can have, and has not given.
+    #[error(
+        "the plans ask for a normalisation of your own for channel {channel} ({name}), found none: give \
+         it with Preprocessor::with_normalisation"
+    )]
+    NoNormalisation {
+        /// Its number, from 0.
+        channel: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A normalisation of one's own for a channel that has none of its own.
+    #[error(
+        "normalisation of your own for channel {channel}: expected a channel whose scheme is \
+         Normalization::Own, found {found}"
+    )]
+    NormalisationNotAsked {
+        /// Its number, from 0.
+        channel: usize,
+        /// The scheme of that channel, or that there is no such channel.
+        found: String,
+    },
+    /// A setting of the augmentation that cannot be used.
+    #[error("augmentation, {what}: expected {expected}, found {found}")]
+    Augmentation {
+        /// The transform.
+        what: String,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
     /// Every voxel is exactly 0: there is nothing to crop to.
     #[error("image is empty: every voxel is 0")]
     EmptyImage,
