@@ -336,13 +336,15 @@ fn libraries_print_nothing() {
     });
 }
 
-/// A line elsewhere would panic where nobody reads, or send what steers a terminal.
+/// A line elsewhere would panic where nobody reads, or send what steers a terminal. The allocator says its
+/// last line by itself: nothing may be allocated by then.
 #[test]
 fn one_room_of_the_binary_writes_to_the_terminal() {
     let mut files = Vec::new();
     rust_files(&root().join("crates/stunet-cli/src"), &mut files);
     assert!(files.len() > 20, "the sources were not found");
-    for file in files.iter().filter(|file| !file.ends_with("output.rs")) {
+    let rooms = ["output.rs", "allocator.rs"];
+    for file in files.iter().filter(|file| !rooms.iter().any(|room| file.ends_with(room))) {
         for (index, line) in fs::read_to_string(file).unwrap().lines().enumerate() {
             let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!"]
                 .into_iter()

@@ -23,7 +23,7 @@
 
 pub mod atomic;
 mod checkpoint;
-mod digest;
+pub(crate) mod digest;
 pub mod folder;
 mod key_map;
 pub mod muted;

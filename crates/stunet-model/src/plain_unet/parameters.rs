@@ -3,7 +3,7 @@
 use super::{ConvBlock, PlainConvUNet, PlainConvUNetConfig, PlainDecoder, PlainEncoder};
 use crate::block::{Conv, InstanceNorm};
 use crate::init::Initialiser;
-use crate::weights::Digest;
+use crate::weights::digest::Digest;
 use crate::{Initialisation, ModelError, ParameterKind, ParameterSource, ParameterSpec, Part};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
