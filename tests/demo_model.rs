@@ -34,6 +34,7 @@ fn held_out_phantoms_are_segmented_as_recorded() {
         let mut ignore = |_| ControlFlow::Continue(());
         let found = predict(&model, &case_truth.image, &options, &mut ignore).unwrap();
         let scores = dice(&case_truth.truth, &found.labelmap.to_labelmap(), demo::STRUCTURES.len());
+        assert_eq!(scores.len(), demo::STRUCTURES.len());
         for (name, score) in demo::STRUCTURES.iter().zip(&scores) {
             let expected = case["dice"][name].as_f64();
             match (expected, score) {
@@ -136,6 +137,7 @@ fn a_folder_of_phantoms_is_a_dataset() {
     let dataset = RawDataset::open(folder.path()).unwrap();
     assert!(dataset.check(&|_| ()).is_empty());
     assert_eq!(dataset.info().labels, common::phantoms::label_set(&structures).unwrap());
+    assert_eq!(dataset.cases().len(), options.seeds.clone().count());
     for (seed, files) in options.seeds.zip(dataset.cases()) {
         let (image, labels) = files.read(dataset.info()).unwrap();
         let expected = phantom(seed, &options.scan, &structures).unwrap();

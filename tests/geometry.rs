@@ -62,6 +62,8 @@ fn sform_of(bytes: &[u8]) -> Vec<f32> {
 }
 
 fn assert_affine(what: &str, found: impl IntoIterator<Item = f64>, expected: &[[f32; 4]; 3]) {
+    let found: Vec<f64> = found.into_iter().collect();
+    assert_eq!(found.len(), expected.as_flattened().len(), "{what}");
     for (found, expected) in found.into_iter().zip(expected.as_flattened()) {
         let distance = (found - f64::from(*expected)).abs();
         assert!(distance <= 1e-5, "{what}: {found} instead of {expected}");

@@ -67,15 +67,14 @@ pub fn run(size: usize, output: &Path) -> anyhow::Result<[Prediction; 2]> {
         predict(&model, &image, &options, &mut |_| ControlFlow::Continue(()))
     };
     let whole = predicted(None)?;
-    let needed = whole.report.memory.total_bytes() - whole.report.memory.sums_bytes / 3;
-    let divided = predicted(Some(needed))?;
+    let divided = predicted(Some(whole.report.memory.total_bytes() * 9 / 10))?;
     nifti::write_compact_labelmap(output, &divided.labelmap, model.labels().max_value(), None)?;
     Ok([whole, divided])
 }
 
 #[allow(dead_code, reason = "the tests call `run`")]
 fn main() -> anyhow::Result<()> {
-    let parts = run(48, &std::env::temp_dir().join("ball.nii.gz"))?;
-    parts.iter().for_each(|p| println!("{} tile(s)", p.report.memory.tiles.len()));
+    let [_, divided] = run(48, &std::env::temp_dir().join("ball.nii.gz"))?;
+    println!("{} tiles", divided.report.memory.tiles.len());
     Ok(())
 }

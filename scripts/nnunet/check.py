@@ -26,6 +26,8 @@ WANTED = "2.8.1"
 CONFIG = "3d_fullres"
 TRAINER = "STUNetTrainer_custom"
 RUN = f"{TRAINER}__nnUNetPlans__{CONFIG}"
+# Its own network, in a training of few steps, and as many as find something.
+PLAIN_TRAINER, PLAIN_ITERATIONS = "nnUNetTrainer_short", 15
 EPOCHS, ITERATIONS = 2, 24
 # The trainer's width; enough updates that something is found, as background alone would show nothing.
 TINY = ["--width", "8,16,32,64,128,128", "--depth", "1", "--iterations", 4 * ITERATIONS, "--val-iterations", "2",
@@ -226,7 +228,39 @@ def fine_tuned(check, name, ours, home):
     return True, "1 epoch from nnU-Net's weights"
 
 
+def plain_trained(check, name):
+    check.run(["nnUNetv2_train", name, CONFIG, "0", "-tr", PLAIN_TRAINER, "-device", "cpu"], check.shared,
+              nnUNet_n_proc_DA="0", STU_VALIDATE="0", STU_ITERS=str(PLAIN_ITERATIONS))
+    return True, f"{EPOCHS} epochs of {PLAIN_ITERATIONS} steps"
+
+
+def plain_alike(check, kind, name, mirrored):
+    """Both predict with nnU-Net's own network."""
+    home, images = check.shared, check.raw / name / "imagesTs"
+    folder = home / "predicted" / name / ("mirrored" if mirrored else "plain")
+    theirs, ours = folder / "theirs", folder / "ours"
+    model = home / "nnUNet_results" / name / f"{PLAIN_TRAINER}__nnUNetPlans__{CONFIG}"
+    tta = [] if mirrored else ["--disable_tta"]
+    check.run(["nnUNetv2_predict", "-d", name, "-c", CONFIG, "-tr", PLAIN_TRAINER, "-f", "0", "-i", images, "-o", theirs,
+               "-device", "cpu", "-npp", "0", "-nps", "0", "--save_probabilities", "--disable_progress_bar", *tta], home)
+    check.stunet("predict", "-i", images, "-o", ours, "-m", model, "-f", "0", "--device", "cpu", "-q",
+                 "--save-probabilities", "npz", *(["--disable-tta"] if not mirrored else []))
+    right, text = compare.labelmaps(theirs, ours, "order" in datasets.KINDS[kind], False)
+    close, more = compare.probabilities(theirs, ours, False)
+    return right and close, f"{text}; {more}"
+
+
+def plain_network(check, kind, name):
+    if check.step("nnU-Net trains its PlainConvUNet", kind, lambda: plain_trained(check, name)):
+        for mirrored in (True, False):
+            what = "with" if mirrored else "without"
+            check.step(f"PlainConvUNet, predicted by both {what} mirroring", kind,
+                       lambda: plain_alike(check, kind, name, mirrored))
+
+
 def both_ways(check, kind, name, ours):
+    if datasets.KINDS[kind].get("plain"):
+        return plain_network(check, kind, name)
     homes = {}
 
     def from_stunet():

@@ -136,7 +136,7 @@ def labelmaps(theirs, ours, regions, turned):
             values = in_file_order(Path(theirs) / name.replace(".nii.gz", ".npz"), Path(theirs) / name, turned)
             close = margins(values, regions)[differ]
             worst, beyond = max(worst, close.max()), beyond + int((close > MARGIN).sum())
-    text = f"{count} of {voxels} voxels differ" + (f", {beyond} beyond doubt (largest margin {worst:.1e})" if count else "")
+    text = f"{count} of {voxels} voxels differ ({100 * (1 - count / voxels):.4f} % equal)" + (f", {beyond} beyond doubt (largest margin {worst:.1e})" if count else "")
     if len(labels) < 2:
         return False, f"{text}; but nnU-Net found only {sorted(labels)}, which shows nothing"
     return beyond == 0 and count <= SHARE * voxels, f"{text}; {len(labels)} labels"

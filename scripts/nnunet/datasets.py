@@ -29,7 +29,7 @@ OBLIQUE = turned(12, 0)
 TWICE_OBLIQUE = turned(-9, 17)
 
 # Shapes are ranges of z, y, x; a spacing is taken in turn, and so is a direction. `brief`: without
-# training by nnU-Net, as only the reading differs from the kind before.
+# training by nnU-Net, as only the reading differs from the kind before; `plain`: nnU-Net's own network.
 ISOTROPIC = dict(shapes=[(38, 46)] * 3, spacings=[(1, 1, 1), (1.2, 1, 1), (1, 1.1, 1.1)])
 KINDS = {
     # Thick slices: anisotropic resampling, and pooling that leaves an axis out.
@@ -54,6 +54,12 @@ KINDS = {
                         directions=[RAS, CORONAL, SAGITTAL, TWICE_OBLIQUE], reader="SimpleITKIOWithReorient", **ISOTROPIC),
     "Nibabel": dict(id=608, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT", brief=True,
                     directions=[LPS, CORONAL, SAGITTAL, TWICE_OBLIQUE], reader="NibabelIO", **ISOTROPIC),
+    # nnU-Net's own network instead of STU-Net: cubic kernels, and kernels that are flat along the slices.
+    "PlainCubes": dict(id=609, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT", plain=True,
+                       directions=[LPS, OBLIQUE], **ISOTROPIC),
+    "PlainSlices": dict(id=610, channels=["T1", "FLAIR"], labels=dict(background=0, a=1, b=2), kind="MR", plain=True,
+                        shapes=[(14, 18), (60, 68), (60, 68)], spacings=[(4, 0.8, 0.8), (4.5, 0.9, 0.9)],
+                        directions=[RAS, TWICE_OBLIQUE]),
 }
 
 

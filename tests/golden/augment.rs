@@ -6,8 +6,8 @@
 use ndarray::{Array3, Array4, Ix3, Ix4};
 use serde_json::Value;
 use stunet_data::augment::{
-    Augmentation, Crop, Flavour, LabelOrder, Params, Spatial, SpatialParams, blur, brightness,
-    contrast, crop_size, downsample_labels, gamma, low_resolution, transform,
+    Augmentation, AugmentationParams, Crop, Flavour, LabelOrder, Spatial, SpatialParams, blur,
+    brightness, contrast, crop_size, downsample_labels, gamma, low_resolution, transform,
 };
 use stunet_data::sample::is_forced;
 use stunet_testing::compare::assert_close;
@@ -156,7 +156,7 @@ fn plain_crop(part: &Part) {
         (recorded - patch) / 2 - (own - patch) / 2
     });
     let crop = Crop { image: image.view(), labels: labels.view(), lower };
-    let found = augmentation.apply(&Params::default(), &crop);
+    let found = augmentation.apply(&AugmentationParams::default(), &crop);
     assert_eq!(found.image, expected);
 }
 

@@ -99,13 +99,18 @@ fn open(part: &Part, name: &str) -> Case {
 
 /// The reference's key of one of our parameters.
 pub(crate) fn reference_key(name: &str) -> String {
-    let (part, rest) = name.split_once('.').unwrap();
-    match part {
-        "encoder" => format!("conv_blocks_context.{rest}").replace(".skip.", ".conv3."),
-        "decoder" => format!("conv_blocks_localization.{rest}").replace(".skip.", ".conv3."),
-        "heads" => format!("seg_outputs.{rest}"),
-        "upsample" => format!("upsample_layers.{}", rest.replacen('.', ".conv.", 1)),
-        other => panic!("unknown part {other}"),
+    let mut path = name.splitn(3, '.');
+    let (half, part, rest) = (path.next().unwrap(), path.next().unwrap(), path.next().unwrap());
+    match (half, part) {
+        ("encoder", "stages") => format!("conv_blocks_context.{rest}").replace(".skip.", ".conv3."),
+        ("decoder", "stages") => {
+            format!("conv_blocks_localization.{rest}").replace(".skip.", ".conv3.")
+        }
+        ("decoder", "heads") => format!("seg_outputs.{rest}"),
+        ("decoder", "upsample") => {
+            format!("upsample_layers.{}", rest.replacen('.', ".conv.", 1))
+        }
+        other => panic!("unknown part {other:?}"),
     }
 }
 

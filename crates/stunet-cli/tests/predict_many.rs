@@ -167,6 +167,7 @@ fn sums_go_to_the_device_where_they_fit() {
     let (here, expected) = run("0.000001G", "here.nii.gz");
     assert!(here.contains("accumulators on the host"), "{here}");
     assert_eq!(found.geometry, expected.geometry);
+    assert_eq!(found.data.dim(), expected.data.dim());
     let differ = found.data.iter().zip(&expected.data).filter(|(a, b)| a != b).count();
     // Equal but for voxels whose classes are equal to the last digits.
     assert!(differ * 1000 <= found.data.len(), "{differ}");

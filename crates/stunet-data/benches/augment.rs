@@ -8,7 +8,7 @@
 use ndarray::{Array3, Array4};
 use std::hint::black_box;
 use std::time::Instant;
-use stunet_data::augment::{Augmentation, Crop, NoiseParams, Params, SpatialParams};
+use stunet_data::augment::{Augmentation, AugmentationParams, Crop, NoiseParams, SpatialParams};
 use stunet_data::loader::{LoaderConfig, batch};
 use stunet_data::sample::{MemoryCase, TrainingCase};
 
@@ -68,21 +68,27 @@ fn batches(name: &str, recipe: &Augmentation, case: &MemoryCase, patches: usize)
 
 fn transforms(name: &str, recipe: &Augmentation, case: &MemoryCase) {
     let turn = SpatialParams { angles: Some([0.3, -0.2, 0.4]), scale: None };
-    let nothing = Params::default;
-    let all: [(&str, Params); 10] = [
+    let nothing = AugmentationParams::default;
+    let all: [(&str, AugmentationParams); 10] = [
         ("crop", nothing()),
-        ("rotation", Params { spatial: turn, ..nothing() }),
+        ("rotation", AugmentationParams { spatial: turn, ..nothing() }),
         (
             "scaling by 1.3",
-            Params { spatial: SpatialParams { angles: None, scale: Some(1.3) }, ..nothing() },
+            AugmentationParams {
+                spatial: SpatialParams { angles: None, scale: Some(1.3) },
+                ..nothing()
+            },
         ),
-        ("noise", Params { noise: Some(NoiseParams { std: 0.05, seed: 1 }), ..nothing() }),
-        ("blur", Params { blur: vec![Some([0.8; 3])], ..nothing() }),
-        ("brightness", Params { brightness: vec![Some(1.1)], ..nothing() }),
-        ("contrast", Params { contrast: vec![Some(1.1)], ..nothing() }),
-        ("low resolution", Params { low_resolution: vec![Some(0.7)], ..nothing() }),
-        ("gamma", Params { gamma: vec![Some(1.2)], ..nothing() }),
-        ("mirror", Params { mirror: [true; 3], ..nothing() }),
+        (
+            "noise",
+            AugmentationParams { noise: Some(NoiseParams { std: 0.05, seed: 1 }), ..nothing() },
+        ),
+        ("blur", AugmentationParams { blur: vec![Some([0.8; 3])], ..nothing() }),
+        ("brightness", AugmentationParams { brightness: vec![Some(1.1)], ..nothing() }),
+        ("contrast", AugmentationParams { contrast: vec![Some(1.1)], ..nothing() }),
+        ("low resolution", AugmentationParams { low_resolution: vec![Some(0.7)], ..nothing() }),
+        ("gamma", AugmentationParams { gamma: vec![Some(1.2)], ..nothing() }),
+        ("mirror", AugmentationParams { mirror: [true; 3], ..nothing() }),
     ];
     let crop = Crop { image: case.image(), labels: case.labels(), lower: [20, 15, 30] };
     for (what, params) in all {

@@ -1,11 +1,15 @@
 //! Augmentation of training patches: random parameters are drawn first, then applied deterministically.
 //!
-//! [`Augmentation::sample`] draws [`Params`]; [`Augmentation::apply`] carries them out and is a pure
-//! function. Two recipes: [`Augmentation::v1`], with which the published models were trained, and
-//! [`Augmentation::v2`], nnU-Net's of today. Their order is fixed:
+//! [`Augmentation::sample`] draws [`AugmentationParams`]; [`Augmentation::apply`] carries them out and
+//! is a pure function. Two recipes: [`Augmentation::v1`], with which the published models were trained,
+//! and [`Augmentation::v2`], nnU-Net's of today. Their order:
 //!
 //! rotation and scaling, noise, blur, brightness, contrast, low resolution, gamma of the inverted
 //! image, gamma, mirroring, mask, removal of label -1.
+//!
+//! Either can be changed: [`Augmentation::with_transforms`] sets probabilities and ranges,
+//! [`Augmentation::with_steps`] removes, reorders and adds steps; a step of one's own is a
+//! [`PatchTransform`].
 //!
 //! ```
 //! use rand::SeedableRng;
@@ -22,9 +26,11 @@ mod intensity;
 mod low_resolution;
 mod mirror;
 mod noise;
+mod own;
 mod power;
 mod pyramid;
 mod spatial;
+mod transforms;
 
 pub use blur::{Blur, blur};
 pub use crop::Crop;
@@ -32,12 +38,16 @@ pub use intensity::{Brightness, Contrast, Gamma, brightness, contrast, gamma};
 pub use low_resolution::{LowResolution, low_resolution};
 pub use mirror::{Mirror, mirror_image, mirror_labels};
 pub use noise::{Noise, NoiseParams, noise};
+pub use own::{PatchRng, PatchTransform, PatchViewMut};
 pub use pyramid::{deep_supervision_scales, downsample_labels, target_pyramid};
+pub use rand;
 pub use spatial::{LabelOrder, Spatial, SpatialParams, crop_size, transform};
+pub use transforms::{Step, Transforms};
 
+use crate::error::Result;
 use crop::OUTSIDE;
 use ndarray::{Array3, Array4, ArrayViewMut3, Axis};
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
 
 /// Whose arithmetic the transforms follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +72,7 @@ pub type PerChannel<T> = Vec<Option<T>>;
 
 /// What was drawn for one patch.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Params {
+pub struct AugmentationParams {
     /// Rotation and scaling.
     pub spatial: SpatialParams,
     /// Gaussian noise.
@@ -81,29 +91,9 @@ pub struct Params {
     pub gamma: PerChannel<f64>,
     /// Axes that are mirrored, `[z, y, x]`.
     pub mirror: [bool; 3],
-}
-
-/// The random transforms of a recipe.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Transforms {
-    /// Rotation and scaling.
-    pub spatial: Spatial,
-    /// Gaussian noise.
-    pub noise: Noise,
-    /// Gaussian blur.
-    pub blur: Blur,
-    /// Brightness.
-    pub brightness: Brightness,
-    /// Contrast.
-    pub contrast: Contrast,
-    /// Low resolution.
-    pub low_resolution: LowResolution,
-    /// Gamma of the inverted image.
-    pub gamma_inverted: Gamma,
-    /// Gamma.
-    pub gamma: Gamma,
-    /// Mirroring.
-    pub mirror: Mirror,
+    /// Seeds of the random streams of steps of one's own, in their order; a step without one is left
+    /// out.
+    pub own: Vec<u64>,
 }
 
 /// A recipe for patches of one size.
@@ -112,7 +102,8 @@ pub struct Augmentation {
     flavour: Flavour,
     patch_size: [usize; 3],
     crop_size: [usize; 3],
-    transforms: Option<Transforms>,
+    transforms: Transforms,
+    steps: Vec<Step>,
     masked_channels: Vec<bool>,
 }
 
@@ -121,34 +112,33 @@ impl Augmentation {
     ///
     /// Patches that are more than three times as wide as high are rotated and scaled slice by slice.
     pub fn v1(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V1, patch_size)
+        Self::of(Flavour::V1, patch_size, Step::all())
     }
 
     /// The recipe of nnU-Net 2.8.
     pub fn v2(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V2, patch_size)
+        Self::of(Flavour::V2, patch_size, Step::all())
     }
 
     /// No transform: patches as they are, for validation.
     pub fn none(patch_size: [usize; 3]) -> Self {
-        Self {
-            flavour: Flavour::V1,
-            patch_size,
-            crop_size: patch_size,
-            transforms: None,
-            masked_channels: Vec::new(),
-        }
+        Self::of(Flavour::V1, patch_size, Vec::new())
     }
 
-    fn of(flavour: Flavour, patch_size: [usize; 3]) -> Self {
-        let flat = spatial::is_flat(patch_size);
-        Self {
-            flavour,
-            patch_size,
-            crop_size: crop_size(patch_size, flat),
-            transforms: Some(Transforms::of(flavour, flat)),
-            masked_channels: Vec::new(),
-        }
+    fn of(flavour: Flavour, patch_size: [usize; 3], steps: Vec<Step>) -> Self {
+        let transforms = Transforms::of(flavour, spatial::is_flat(patch_size));
+        let masked_channels = Vec::new();
+        Self { flavour, patch_size, crop_size: patch_size, transforms, steps, masked_channels }
+            .with_crop()
+    }
+
+    /// Rotation needs a larger crop.
+    fn with_crop(mut self) -> Self {
+        self.crop_size = match self.steps.contains(&Step::Spatial) {
+            true => self.transforms.spatial.crop_size(self.patch_size),
+            false => self.patch_size,
+        };
+        self
     }
 
     /// Sets voxels outside the nonzero region (label -1) back to 0, in the channels that were
@@ -162,10 +152,40 @@ impl Augmentation {
     /// The same recipe with other mirroring: none where left and right must not be confused.
     #[must_use]
     pub fn with_mirroring(mut self, mirror: Mirror) -> Self {
-        if let Some(transforms) = &mut self.transforms {
-            transforms.mirror = mirror;
-        }
+        self.transforms.mirror = mirror;
         self
+    }
+
+    /// The same steps with other probabilities and ranges.
+    ///
+    /// ```
+    /// use stunet_data::augment::{Augmentation, Gamma, Transforms};
+    /// let recipe = Augmentation::v1([96; 3]);
+    /// let published = *recipe.transforms();
+    /// let gamma = Gamma { probability: 0.5, ..published.gamma };
+    /// let recipe = recipe.with_transforms(Transforms { gamma, ..published })?;
+    /// assert_eq!(recipe.transforms().gamma.probability, 0.5);
+    /// # Ok::<(), stunet_data::error::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When a probability is not between 0 and 1, or a range is empty or not finite.
+    pub fn with_transforms(mut self, transforms: Transforms) -> Result<Self> {
+        transforms.check()?;
+        self.transforms = transforms;
+        Ok(self.with_crop())
+    }
+
+    /// The same recipe with other steps: those that are left out are removed, the others are done in
+    /// the order given. Without [`Step::Spatial`] a patch is cut as it is.
+    ///
+    /// # Errors
+    /// When a built-in step occurs twice, or [`Step::Spatial`], which cuts the patch, is not the
+    /// first.
+    pub fn with_steps(mut self, steps: impl IntoIterator<Item = Step>) -> Result<Self> {
+        self.steps = steps.into_iter().collect();
+        Step::check(&self.steps)?;
+        Ok(self.with_crop())
     }
 
     /// Size of the patches, `[z, y, x]`.
@@ -178,102 +198,127 @@ impl Augmentation {
         self.crop_size
     }
 
-    /// The random transforms, unless patches stay as they are.
-    pub fn transforms(&self) -> Option<&Transforms> {
-        self.transforms.as_ref()
+    /// Probabilities and ranges of the built-in transforms; those that are no step have no effect.
+    pub fn transforms(&self) -> &Transforms {
+        &self.transforms
     }
 
-    /// Draws what happens to one patch.
-    pub fn sample(&self, num_channels: usize, rng: &mut impl Rng) -> Params {
-        let Some(transforms) = &self.transforms else {
-            return Params::default();
+    /// The steps, in their order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The recipe in one line: its name, or its steps with all that is not the reference's. Runs of
+    /// training are told apart by it.
+    pub fn describe(&self) -> String {
+        let stock = Transforms::of(self.flavour, spatial::is_flat(self.patch_size));
+        let name = match self.flavour {
+            Flavour::V1 => "nnU-Net 1",
+            Flavour::V2 => "nnU-Net 2",
         };
-        Params {
-            spatial: transforms.spatial.sample(rng),
-            noise: transforms.noise.sample(rng),
-            blur: transforms.blur.sample(num_channels, rng),
-            brightness: transforms.brightness.sample(num_channels, rng),
-            contrast: transforms.contrast.sample(num_channels, rng),
-            low_resolution: transforms.low_resolution.sample(num_channels, rng),
-            gamma_inverted: transforms.gamma_inverted.sample(num_channels, rng),
-            gamma: transforms.gamma.sample(num_channels, rng),
-            mirror: transforms.mirror.sample(rng),
+        match &self.steps[..] {
+            [] => "none".to_owned(),
+            steps if steps == Step::all() && self.transforms == stock => name.to_owned(),
+            steps => {
+                let steps = steps.iter().map(|step| step.describe(&self.transforms, &stock));
+                format!("{name}: {}", steps.collect::<Vec<_>>().join(", "))
+            }
         }
+    }
+
+    /// Draws what happens to one patch. Steps of one's own draw from streams of their own, so that
+    /// adding one changes nothing else.
+    pub fn sample(&self, num_channels: usize, rng: &mut impl Rng) -> AugmentationParams {
+        let (t, mut params) = (&self.transforms, AugmentationParams::default());
+        for step in &self.steps {
+            match step {
+                Step::Spatial => params.spatial = t.spatial.sample(rng),
+                Step::Noise => params.noise = t.noise.sample(rng),
+                Step::Blur => params.blur = t.blur.sample(num_channels, rng),
+                Step::Brightness => params.brightness = t.brightness.sample(num_channels, rng),
+                Step::Contrast => params.contrast = t.contrast.sample(num_channels, rng),
+                Step::LowResolution => {
+                    params.low_resolution = t.low_resolution.sample(num_channels, rng);
+                }
+                Step::GammaInverted => {
+                    params.gamma_inverted = t.gamma_inverted.sample(num_channels, rng);
+                }
+                Step::Gamma => params.gamma = t.gamma.sample(num_channels, rng),
+                Step::Mirror => params.mirror = t.mirror.sample(rng),
+                Step::Own(_) => {}
+            }
+        }
+        // Last, so that the others are drawn as if there were none of these.
+        let own = self.steps.iter().filter(|step| matches!(step, Step::Own(_)));
+        params.own = own.map(|_| rng.random()).collect();
+        params
     }
 
     /// Carries out what was drawn. Only the part of the crop that is needed is read.
     ///
     /// # Panics
     /// When the parameters were drawn for another number of channels.
-    pub fn apply(&self, params: &Params, crop: &Crop<'_>) -> Patch {
-        let (mut image, labels) = self.place(&params.spatial, crop);
-        self.recolour(params, &mut image);
-        let mut image = mirror_image(image, params.mirror);
-        let mut labels = mirror_labels(labels, params.mirror);
+    pub fn apply(&self, params: &AugmentationParams, crop: &Crop<'_>) -> Patch {
+        let (image, labels) = self.place(&params.spatial, crop);
+        let mut patch = Patch { image, labels };
+        let mut seeds = params.own.iter();
+        for step in &self.steps {
+            match step {
+                Step::Own(transform) => {
+                    let Some(seed) = seeds.next() else { continue };
+                    let rng = &mut PatchRng::seed_from_u64(*seed);
+                    let (image, labels) = (patch.image.view_mut(), patch.labels.view_mut());
+                    transform.apply(PatchViewMut { image, labels }, rng);
+                }
+                Step::Mirror => {
+                    patch.image = mirror_image(patch.image, params.mirror);
+                    patch.labels = mirror_labels(patch.labels, params.mirror);
+                }
+                step => self.recolour(step, params, &mut patch.image),
+            }
+        }
+        let Patch { image, labels } = &mut patch;
         for (mut channel, masked) in image.outer_iter_mut().zip(&self.masked_channels) {
             if *masked {
-                channel.zip_mut_with(&labels, |v, l| *v = if *l == OUTSIDE { 0.0 } else { *v });
+                channel.zip_mut_with(labels, |v, l| *v = if *l == OUTSIDE { 0.0 } else { *v });
             }
         }
         labels.mapv_inplace(|l| if l == OUTSIDE { 0 } else { l });
-        Patch { image, labels }
+        patch
     }
 
     fn place(&self, params: &SpatialParams, crop: &Crop<'_>) -> (Array4<f32>, Array3<i16>) {
-        match &self.transforms {
-            Some(t) if !params.is_identity() => {
-                transform(&t.spatial, params, crop, self.crop_size, self.patch_size)
+        match params.is_identity() {
+            true => crop.centre(self.crop_size, self.patch_size),
+            false => {
+                let spatial = &self.transforms.spatial;
+                transform(spatial, params, crop, self.crop_size, self.patch_size)
             }
-            _ => crop.centre(self.crop_size, self.patch_size),
         }
     }
 
-    /// Everything that changes voxel values and leaves them where they are.
-    fn recolour(&self, params: &Params, image: &mut Array4<f32>) {
-        let (flavour, flat) =
-            (self.flavour, self.transforms.is_some_and(|t| t.spatial.slice_by_slice));
-        if let Some(params) = &params.noise {
-            noise(params, image);
-        }
-        each(image, &params.blur, |channel, sigma| blur(channel, *sigma, flavour));
-        each(image, &params.brightness, |channel, factor| brightness(channel, *factor));
-        each(image, &params.contrast, |channel, factor| contrast(channel, *factor));
-        each(image, &params.low_resolution, |channel, scale| {
-            low_resolution(channel, *scale, flat, flavour);
-        });
-        each(image, &params.gamma_inverted, |channel, exponent| {
-            gamma(channel, *exponent, true, flavour);
-        });
-        each(image, &params.gamma, |channel, exponent| gamma(channel, *exponent, false, flavour));
-    }
-}
-
-impl Transforms {
-    /// The reference's probabilities and ranges; slice by slice for flat patches.
-    pub fn of(flavour: Flavour, slice_by_slice: bool) -> Self {
-        Self {
-            spatial: Spatial::of(flavour, slice_by_slice),
-            noise: Noise { probability: 0.1, std: (0.0, 0.1) },
-            blur: Blur {
-                probability: 0.2,
-                per_channel: 0.5,
-                sigma: (0.5, 1.0),
-                one_sigma: flavour == Flavour::V1,
-            },
-            brightness: Brightness {
-                probability: 0.15,
-                factor: (0.75, 1.25),
-                balanced: flavour == Flavour::V2,
-            },
-            contrast: Contrast { probability: 0.15, factor: (0.75, 1.25) },
-            low_resolution: LowResolution {
-                probability: 0.25,
-                per_channel: 0.5,
-                scale: (0.5, 1.0),
-            },
-            gamma_inverted: Gamma { probability: 0.1, exponent: (0.7, 1.5) },
-            gamma: Gamma { probability: 0.3, exponent: (0.7, 1.5) },
-            mirror: Mirror { probabilities: [0.5; 3] },
+    /// The steps that change voxel values and leave them where they are.
+    fn recolour(&self, step: &Step, params: &AugmentationParams, image: &mut Array4<f32>) {
+        let (flavour, flat) = (self.flavour, self.transforms.spatial.slice_by_slice);
+        match step {
+            Step::Noise => {
+                if let Some(params) = &params.noise {
+                    noise(params, image);
+                }
+            }
+            Step::Blur => each(image, &params.blur, |c, sigma| blur(c, *sigma, flavour)),
+            Step::Brightness => each(image, &params.brightness, |c, factor| brightness(c, *factor)),
+            Step::Contrast => each(image, &params.contrast, |c, factor| contrast(c, *factor)),
+            Step::LowResolution => each(image, &params.low_resolution, |channel, scale| {
+                low_resolution(channel, *scale, flat, flavour);
+            }),
+            Step::GammaInverted => each(image, &params.gamma_inverted, |channel, exponent| {
+                gamma(channel, *exponent, true, flavour);
+            }),
+            Step::Gamma => each(image, &params.gamma, |channel, exponent| {
+                gamma(channel, *exponent, false, flavour);
+            }),
+            Step::Spatial | Step::Mirror | Step::Own(_) => {}
         }
     }
 }

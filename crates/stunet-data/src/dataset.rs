@@ -7,12 +7,13 @@ mod orientation;
 mod scan;
 mod training;
 
+pub use crate::error::Problem;
 pub use cases::{
     Case, Cases, Labelmaps, folded, list_cases, list_labelmaps, same_on_some_systems, stem,
 };
 pub use convert::in_version_2;
 pub use scan::{PassedOver, Reason, told};
-pub use training::{Problem, RawDataset, TrainingCaseFiles};
+pub use training::{RawDataset, TrainingCaseFiles};
 
 use crate::error::{Result, invalid};
 use crate::labels::LabelSet;

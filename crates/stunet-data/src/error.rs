@@ -188,7 +188,7 @@ pub enum DataError {
     },
     /// Training cases cannot be used; each problem names its case.
     #[error("{} problem(s) in the training cases, the first: {}", .0.len(), .0[0])]
-    BadCases(Vec<crate::dataset::Problem>),
+    BadCases(Vec<Problem>),
     /// The labels of all cases are background.
     #[error("no foreground: every label of every case is 0")]
     NoForeground,
@@ -220,6 +220,38 @@ pub enum DataError {
     /// Training patches are asked for without a case to cut them from.
     #[error("no training cases: expected at least one")]
     NoTrainingCases,
+    /// Plans that ask for a normalisation which only the caller can have, and has not given.
+    #[error(
+        "the plans ask for a normalisation of your own for channel {channel} ({name}), found none: give \
+         it with Preprocessor::with_normalisation"
+    )]
+    NoNormalisation {
+        /// Its number, from 0.
+        channel: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A normalisation of one's own for a channel that has none of its own.
+    #[error(
+        "normalisation of your own for channel {channel}: expected a channel whose scheme is \
+         Normalization::Own, found {found}"
+    )]
+    NormalisationNotAsked {
+        /// Its number, from 0.
+        channel: usize,
+        /// The scheme of that channel, or that there is no such channel.
+        found: String,
+    },
+    /// A setting of the augmentation that cannot be used.
+    #[error("augmentation, {what}: expected {expected}, found {found}")]
+    Augmentation {
+        /// The transform.
+        what: String,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
     /// Every voxel is exactly 0: there is nothing to crop to.
     #[error("image is empty: every voxel is 0")]
     EmptyImage,
@@ -273,6 +305,21 @@ pub enum DataError {
     /// A JSON file that cannot be parsed.
     #[error("cannot use JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// Something that is wrong with one case.
+#[derive(Debug)]
+pub struct Problem {
+    /// Name of the case.
+    pub case: String,
+    /// What is wrong, and with which file.
+    pub error: DataError,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "case {}: {}", self.case, self.error)
+    }
 }
 
 impl DataError {

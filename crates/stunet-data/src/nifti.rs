@@ -26,7 +26,9 @@ mod write;
 
 pub use names::{ENDINGS, files_of, has_header_beside, split_ending};
 pub use reader::{Reader, in_file};
-pub use write::{write_bytes, write_compact_labelmap, write_image, write_labelmap};
+pub use write::{
+    labelmap_to_bytes, write_bytes, write_compact_labelmap, write_image, write_labelmap,
+};
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
@@ -91,6 +93,15 @@ fn into_scan(volume: read::Volume) -> Scan {
 /// As [`read_image`].
 pub fn read_scan_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<Scan> {
     read::read_bytes(bytes, voxels).map(into_scan)
+}
+
+/// As [`read_labelmap`], from the bytes of one file, or of a header and of the `voxels` beside it.
+///
+/// # Errors
+/// As [`read_labelmap`].
+pub fn read_labelmap_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<LabelMap> {
+    let volume = read::read_bytes(bytes, voxels)?;
+    LabelMap::new(to_labels(&volume)?, volume.geometry)
 }
 
 /// Reads a labelmap: whole numbers from 0 to 65535, one channel.

@@ -66,6 +66,9 @@ pub enum Normalization {
     RescaleZeroToOne,
     /// Divided by 255.
     RgbToZeroOne,
+    /// The caller's own: see [`Preprocessor`](crate::preprocess::Preprocessor). Without it the plans
+    /// can be read, and no image prepared by them.
+    Own,
 }
 
 /// Intensities of the training set's foreground.
@@ -189,7 +192,21 @@ impl Plans {
     /// # Errors
     /// When an entry is missing, malformed or not supported (2-D, cascades, other resampling).
     pub fn from_v2_json(plans: &Value, dataset: &Value, configuration: &str) -> Result<Self> {
-        let mut plans = v2::import(plans, dataset, configuration)?;
+        Self::from_v2_json_with(plans, dataset, configuration, &[])
+    }
+
+    /// As [`from_v2_json`](Self::from_v2_json), where the schemes of normalisation named in `own` are
+    /// ones that the caller has: their channels get [`Normalization::Own`].
+    ///
+    /// # Errors
+    /// As [`from_v2_json`](Self::from_v2_json).
+    pub fn from_v2_json_with(
+        plans: &Value,
+        dataset: &Value,
+        configuration: &str,
+        own: &[&str],
+    ) -> Result<Self> {
+        let mut plans = v2::import(plans, dataset, configuration, own)?;
         plans.strides = five_strides(plans.strides, &mut plans.notes);
         plans.checked()
     }
@@ -204,7 +221,7 @@ impl Plans {
         dataset: &Value,
         configuration: &str,
     ) -> Result<Self> {
-        v2::import(plans, dataset, configuration)?.checked()
+        v2::import(plans, dataset, configuration, &[])?.checked()
     }
 
     /// The strides of an STU-Net, which has five.
@@ -614,6 +631,19 @@ mod tests {
 
     fn dataset() -> Value {
         json!({"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2}})
+    }
+
+    /// A scheme that stunet does not have is refused unless the caller has it.
+    #[test]
+    fn own_schemes_are_read_where_they_are_supplied() {
+        let pools = json!([[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2]]);
+        let mut plans = v2(json!({"inherits_from": "base", "pool_op_kernel_sizes": pools}));
+        plans["configurations"]["base"]["normalization_schemes"] = json!(["HistogramMatching"]);
+        let import = |own: &[&str]| Plans::from_v2_json_with(&plans, &dataset(), "3d_fullres", own);
+        let line = import(&["Other"]).unwrap_err().to_string();
+        assert!(line.contains("HistogramMatching"), "{line}");
+        let plans = import(&["HistogramMatching"]).unwrap();
+        assert_eq!(plans.channels[0].scheme, Normalization::Own);
     }
 
     #[test]

@@ -5,17 +5,21 @@
 
 pub mod crop;
 mod normalize;
+mod preprocessor;
 pub mod resample;
+mod resample_image;
 mod restore;
 
+pub use preprocessor::Preprocessor;
 pub use restore::{Placement, RestoreOrder, Trace};
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::image::{Image, Scan, Voxels};
+use crate::image::{Image, Scan};
 use crate::labels::LabelMap;
-use crate::plans::{Plans, Reference};
+use crate::plans::{Normalization, Plans, Reference};
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis};
+use preprocessor::OwnNormalisations;
 use resample::{LabelRule, Order, Voxel, resize_labels, resize_mapped, resize_separately};
 
 /// What the network sees.
@@ -33,14 +37,14 @@ pub struct Preprocessed {
 /// Prepares an image for the network.
 ///
 /// # Errors
-/// When the number of channels differs from the plan's, every voxel is 0, or the volume would grow
-/// beyond reason.
+/// When the number of channels differs from the plan's, every voxel is 0, the volume would grow beyond
+/// reason, or the plans ask for a normalisation that only the caller has: see [`Preprocessor`].
 ///
 /// # Source
 /// nnU-Net 1.7 `preprocessing.py` (`GenericPreprocessor.preprocess_test_case`); nnU-Net 2.2 and 2.8
 /// `default_preprocessor.py` (`DefaultPreprocessor.run_case_npy`).
 pub fn preprocess(image: &Image, plans: &Plans) -> Result<Preprocessed> {
-    preprocess_voxels(image.data.view(), &image.geometry, plans)
+    Preprocessor::new(plans).image(image)
 }
 
 /// As [`preprocess`], from the voxels as they were read: nothing of the file's size is held beside
@@ -49,20 +53,7 @@ pub fn preprocess(image: &Image, plans: &Plans) -> Result<Preprocessed> {
 /// # Errors
 /// As [`preprocess`].
 pub fn preprocess_scan(scan: &Scan, plans: &Plans) -> Result<Preprocessed> {
-    match &scan.voxels {
-        Voxels::Small(data) => preprocess_voxels(data.view(), &scan.geometry, plans),
-        Voxels::Single(data) => preprocess_voxels(data.view(), &scan.geometry, plans),
-    }
-}
-
-fn preprocess_voxels<T: Voxel<Resized = f32>>(
-    data: ArrayView4<'_, T>,
-    geometry: &Geometry,
-    plans: &Plans,
-) -> Result<Preprocessed> {
-    let masked = plans.channels.iter().any(|c| c.use_mask);
-    let (prepared, _) = run(data, geometry, Labels::Outside { needed: masked }, plans)?;
-    Ok(prepared)
+    Preprocessor::new(plans).scan(scan)
 }
 
 /// Prepares an image with its labels, which come back on the same grid.
@@ -77,7 +68,7 @@ pub fn preprocess_with_labels(
     labels: Option<&LabelMap>,
     plans: &Plans,
 ) -> Result<(Preprocessed, Array3<i16>)> {
-    with_labels(image.data.view(), &image.geometry, labels, plans)
+    Preprocessor::new(plans).image_with_labels(image, labels)
 }
 
 /// As [`preprocess_with_labels`], from the voxels as they were read.
@@ -89,27 +80,7 @@ pub fn preprocess_scan_with_labels(
     labels: Option<&LabelMap>,
     plans: &Plans,
 ) -> Result<(Preprocessed, Array3<i16>)> {
-    match &scan.voxels {
-        Voxels::Small(data) => with_labels(data.view(), &scan.geometry, labels, plans),
-        Voxels::Single(data) => with_labels(data.view(), &scan.geometry, labels, plans),
-    }
-}
-
-fn with_labels<T: Voxel<Resized = f32>>(
-    data: ArrayView4<'_, T>,
-    geometry: &Geometry,
-    labels: Option<&LabelMap>,
-    plans: &Plans,
-) -> Result<(Preprocessed, Array3<i16>)> {
-    let labels = match labels {
-        Some(labels) => {
-            geometry.check_same_grid(&labels.geometry)?;
-            Labels::Given(labels)
-        }
-        None => Labels::Outside { needed: true },
-    };
-    let (prepared, labels) = run(data, geometry, labels, plans)?;
-    Ok((prepared, labels.expect("labels were asked for")))
+    Preprocessor::new(plans).scan_with_labels(scan, labels)
 }
 
 /// Bytes that reading a file and [`preprocess_scan`] hold at their peak, by an estimate from above:
@@ -138,7 +109,7 @@ fn run<T: Voxel<Resized = f32>>(
     data: ArrayView4<'_, T>,
     geometry: &Geometry,
     labels: Labels<'_>,
-    plans: &Plans,
+    (plans, own): (&Plans, &OwnNormalisations),
 ) -> Result<(Preprocessed, Option<Array3<i16>>)> {
     let num_channels = data.dim().0;
     if num_channels != plans.num_channels() {
@@ -147,6 +118,7 @@ fn run<T: Voxel<Resized = f32>>(
             found: num_channels,
         });
     }
+    own.check(plans)?;
     let bounds = crop::bounding_box(data)?;
     let trace = Trace::new(geometry, bounds, plans)?;
     let [z, y, x] = bounds.map(|[from, to]| ndarray::Slice::from(from..to));
@@ -162,8 +134,8 @@ fn run<T: Voxel<Resized = f32>>(
     let [a, b, c] = plans.transpose_forward.map(|axis| axis + 1);
     let data = cropped.permuted_axes([0, a, b, c]);
     let (image, labels) = match plans.reference {
-        Reference::NnUNetV1 => resample_then_normalize(data, labels, plans, &trace),
-        _ => normalize_then_resample(data, labels, plans, &trace),
+        Reference::NnUNetV1 => resample_then_normalize(data, labels, (plans, own), &trace),
+        _ => normalize_then_resample(data, labels, (plans, own), &trace),
     };
     Ok((Preprocessed { image, trace }, labels))
 }
@@ -172,13 +144,14 @@ fn run<T: Voxel<Resized = f32>>(
 fn resample_then_normalize<T: Voxel<Resized = f32>>(
     data: ArrayView4<'_, T>,
     labels: Option<Array3<i16>>,
-    plans: &Plans,
+    (plans, own): (&Plans, &OwnNormalisations),
     trace: &Trace,
 ) -> (Array4<f32>, Option<Array3<i16>>) {
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LastAboveHalf, separate));
     let inside = inside(labels.as_ref(), plans);
-    let channels = data.axis_iter(Axis(0)).zip(&plans.channels).map(|(channel, plan)| {
+    let channels = data.axis_iter(Axis(0)).zip(&plans.channels).enumerate();
+    let channels = channels.map(|(index, (channel, _))| {
         // This version alone takes NaN for 0. Only NaN differs from itself.
         let cleaned = channel.iter().any(|v| v.partial_cmp(v).is_none());
         let clean = |v: &T| if v.partial_cmp(v).is_none() { T::default() } else { *v };
@@ -186,7 +159,7 @@ fn resample_then_normalize<T: Voxel<Resized = f32>>(
         let channel = cleaned.as_ref().map_or(channel, |c| c.view());
         let mut resized = resize_separately(channel, shape, Order::Cubic, separate);
         let inside = inside.as_ref().map(|a| a.view());
-        normalize::normalize(&mut resized, inside, plan, plans.reference);
+        normalize(&mut resized, inside, index, (plans, own));
         resized
     });
     (stack(channels.collect()), labels)
@@ -196,24 +169,39 @@ fn resample_then_normalize<T: Voxel<Resized = f32>>(
 fn normalize_then_resample<T: Voxel<Resized = f32>>(
     data: ArrayView4<'_, T>,
     labels: Option<Array3<i16>>,
-    plans: &Plans,
+    (plans, own): (&Plans, &OwnNormalisations),
     trace: &Trace,
 ) -> (Array4<f32>, Option<Array3<i16>>) {
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let inside = inside(labels.as_ref(), plans);
-    let channels = data.axis_iter(Axis(0)).zip(&plans.channels).map(|(channel, plan)| {
+    let channels = data.axis_iter(Axis(0)).zip(&plans.channels).enumerate();
+    let channels = channels.map(|(index, (channel, plan))| {
         if let Some(map) = normalize::PointMap::of(channel, plan, plans.reference) {
             let map = move |v: T| f64::from(map.apply(v.to_f64() as f32));
             return resize_mapped(channel, shape, Order::Cubic, separate, map);
         }
         let mut channel = resample::owned(channel.map(|v| v.to_f64() as f32).view());
         let inside = inside.as_ref().map(|a| a.view());
-        normalize::normalize(&mut channel, inside, plan, plans.reference);
+        normalize(&mut channel, inside, index, (plans, own));
         resize_separately(channel.view(), shape, Order::Cubic, separate)
     });
     let image = stack(channels.collect());
     let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LargestShare, separate));
     (image, labels)
+}
+
+/// By the plan's scheme, or the caller's own.
+fn normalize(
+    channel: &mut Array3<f32>,
+    inside: Option<ArrayView3<'_, bool>>,
+    index: usize,
+    (plans, own): (&Plans, &OwnNormalisations),
+) {
+    let plan = &plans.channels[index];
+    match plan.scheme {
+        Normalization::Own => own.run(index, channel, inside.filter(|_| plan.use_mask)),
+        _ => normalize::normalize(channel, inside, plan, plans.reference),
+    }
 }
 
 /// Labels of the cropped region, -1 where background lies outside the nonzero region.

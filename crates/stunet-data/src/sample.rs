@@ -4,9 +4,11 @@
 //! that were drawn once, when it was preprocessed ([`class_locations`]). [`PatchSampler`] draws the
 //! corner of a patch; the patch is read later, so that only its voxels are touched.
 
+mod lazy;
 mod locations;
 mod sampler;
 
+pub use lazy::LazyCases;
 pub use locations::{ANNOTATED, ClassLocations, class_locations};
 pub use sampler::{PatchSampler, Placement, is_forced};
 

@@ -6,7 +6,7 @@ use chacha20::ChaCha8Rng;
 use rand::SeedableRng;
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
-use stunet_data::augment::{Augmentation, Params};
+use stunet_data::augment::{Augmentation, AugmentationParams};
 use stunet_data::sample::{ClassLocations, PatchSampler};
 
 const DRAWS: usize = 30_000;
@@ -100,7 +100,7 @@ fn references() -> Vec<Reference> {
     ]
 }
 
-fn draws(augmentation: &Augmentation, seed: u64) -> Vec<Params> {
+fn draws(augmentation: &Augmentation, seed: u64) -> Vec<AugmentationParams> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..DRAWS).map(|_| augmentation.sample(CHANNELS, &mut rng)).collect()
 }
@@ -110,9 +110,9 @@ fn rotation_scaling_noise_and_mirroring() {
     for (seed, reference) in references().into_iter().enumerate() {
         let draws = draws(&reference.augmentation, seed as u64);
         let name = reference.name;
-        let count = |f: &dyn Fn(&Params) -> bool| draws.iter().filter(|p| f(p)).count();
-        let turned = |p: &Params| p.spatial.angles.is_some();
-        let scaled = |p: &Params| p.spatial.scale.is_some();
+        let count = |f: &dyn Fn(&AugmentationParams) -> bool| draws.iter().filter(|p| f(p)).count();
+        let turned = |p: &AugmentationParams| p.spatial.angles.is_some();
+        let scaled = |p: &AugmentationParams| p.spatial.scale.is_some();
         check_rate(&format!("{name} rotation"), count(&turned), DRAWS, 0.2);
         check_rate(&format!("{name} scaling"), count(&scaled), DRAWS, 0.2);
         let both = count(&|p| turned(p) && scaled(p));
@@ -144,8 +144,8 @@ fn rotation_scaling_noise_and_mirroring() {
 /// Probability that it fires, and for each channel then; the spread of its values.
 fn check_channels(
     what: &str,
-    draws: &[Params],
-    values: impl Fn(&Params) -> Vec<Option<f64>>,
+    draws: &[AugmentationParams],
+    values: impl Fn(&AugmentationParams) -> Vec<Option<f64>>,
     probabilities: (f64, f64),
     distribution: Distribution,
 ) {
@@ -172,11 +172,12 @@ fn intensity_transforms() {
     use Distribution::{Halves, Uniform};
     for (seed, reference) in references().into_iter().enumerate() {
         let draws = draws(&reference.augmentation, 100 + seed as u64);
-        let check = |what: &str, values: &dyn Fn(&Params) -> Vec<Option<f64>>, p, d| {
+        let check = |what: &str, values: &dyn Fn(&AugmentationParams) -> Vec<Option<f64>>, p, d| {
             check_channels(&format!("{} {what}", reference.name), &draws, values, p, d);
         };
         for axis in 0..3 {
-            let sigma = move |p: &Params| p.blur.iter().map(|s| s.map(|s| s[axis])).collect();
+            let sigma =
+                move |p: &AugmentationParams| p.blur.iter().map(|s| s.map(|s| s[axis])).collect();
             check(&format!("blur along {axis}"), &sigma, (0.2, 0.5), Uniform(0.5, 1.0));
         }
         let one_sigma = reference.name.starts_with("v1");
@@ -191,7 +192,7 @@ fn intensity_transforms() {
 }
 
 /// A transform's name, its probability, and whether it fired.
-type Firing = (&'static str, f64, fn(&Params) -> bool);
+type Firing = (&'static str, f64, fn(&AugmentationParams) -> bool);
 
 /// Each pair of transforms fires together as often as chance has it.
 #[test]

@@ -337,3 +337,6 @@ impl Resident for PlainConvUNet {
         single(self.forward(upload(window, &self.device())))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -575,7 +575,11 @@ impl Job<'_> {
         match (self.averages(), self.model.labels().has_regions()) {
             (Outputs::Logits, true) => ProbabilityKind::Sigmoid,
             (Outputs::Logits, false) => ProbabilityKind::Softmax,
-            (Outputs::Probabilities | Outputs::Scores, _) => ProbabilityKind::AsTheyAre,
+            // The frame goes with the arithmetic.
+            _ if self.settings.reference.is_v1() => ProbabilityKind::AsTheyAre,
+            (outputs, regions) => {
+                ProbabilityKind::Kept { background: outputs == Outputs::Probabilities && !regions }
+            }
         }
     }
 

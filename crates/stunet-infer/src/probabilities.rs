@@ -51,20 +51,26 @@ pub enum ProbabilityKind {
     Softmax,
     /// Sigmoid of logits, for regions: array `probabilities` in f32, in the image's frame.
     Sigmoid,
+    /// The values of a network that gives no logits: array `probabilities` in f32, in the image's
+    /// frame.
+    Kept {
+        /// Whether outside the crop the first class has 1, as background for certain; else 0.
+        background: bool,
+    },
 }
 
 impl ProbabilityKind {
     fn array_name(self) -> &'static str {
         match self {
             Self::AsTheyAre => "softmax",
-            Self::Softmax | Self::Sigmoid => "probabilities",
+            Self::Softmax | Self::Sigmoid | Self::Kept { .. } => "probabilities",
         }
     }
 
     fn bytes_per_value(self) -> usize {
         match self {
             Self::AsTheyAre => 2,
-            Self::Softmax | Self::Sigmoid => 4,
+            Self::Softmax | Self::Sigmoid | Self::Kept { .. } => 4,
         }
     }
 
@@ -72,7 +78,7 @@ impl ProbabilityKind {
     pub(crate) fn apply(self, values: &[f32], width: usize, out: &mut [f32]) {
         out.copy_from_slice(values);
         match self {
-            Self::AsTheyAre => {}
+            Self::AsTheyAre | Self::Kept { .. } => {}
             Self::Softmax => softmax(out, width, &mut Vec::new(), &mut Vec::new()),
             Self::Sigmoid => out.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
         }

@@ -83,7 +83,7 @@ pub struct PlainDecoder {
 /// let device = Device::flex();
 /// let (kernels, strides) = (vec![[3; 3]; 2], vec![[1; 3], [2; 3]]);
 /// let config = PlainConvUNetConfig::new(1, 3, vec![4, 8], kernels, strides, vec![2; 2], vec![2]);
-/// let network = config.init(Initialisation::NnUNetV1, 0, &device)?;
+/// let network = config.init_seeded(Initialisation::NnUNetV1, 0, &device)?;
 /// let logits = network.forward(Tensor::ones([1, 1, 8, 8, 8], &device));
 /// assert_eq!(logits.dims(), [1, 3, 8, 8, 8]);
 /// # Ok::<(), stunet_model::ModelError>(())

@@ -17,6 +17,7 @@
 mod anatomy;
 mod dataset;
 mod noise;
+mod point;
 mod pose;
 mod render;
 mod shape;

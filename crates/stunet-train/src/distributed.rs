@@ -284,6 +284,7 @@ mod tests {
             assert!((norms.0 / norms.1 - 1.0).abs() < 1e-4, "step {step}: {norms:?}");
         }
         let [a, b] = [parallel.network(), &network].map(parameters);
+        assert_eq!(a.len(), b.len());
         let worst = a.iter().zip(&b).fold(0f32, |w, (a, b)| w.max((a - b).abs()));
         assert!(worst < 1e-5, "{worst:e}");
         let second = parameters(parallel.replicas[1].network.as_ref().unwrap());

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use stunet_data::labels::LabelSet;
 use stunet_data::nifti::Reader;
-use stunet_data::plans::{Accumulation, Plans};
+use stunet_data::plans::{Accumulation, Normalization, Plans};
 use stunet_model::weights::folder::{self, Precision, Provenance};
 use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
 use stunet_model::{ModelError, ParameterSource, ParameterSpec};
@@ -97,6 +97,13 @@ pub fn nnunet_v1(
             expected: "a model whose images are read by SimpleITKIO, the one reader of version 1"
                 .to_owned(),
             found: reader.name().to_owned(),
+        });
+    }
+    if let Some(own) = about.plans.channels.iter().find(|c| c.scheme == Normalization::Own) {
+        return Err(TrainError::Setting {
+            what: "export for nnU-Net 1",
+            expected: "a normalisation that version 1 has".to_owned(),
+            found: format!("one of your own for the channel {}", own.name),
         });
     }
     let progress = &checkpoint.state().progress;

@@ -235,6 +235,7 @@ mod tests {
 
     /// Difference in L2 over all parameters, relative to the gradient's.
     fn distance(found: &[f64], expected: &[f64]) -> f64 {
+        assert_eq!(found.len(), expected.len());
         let (mut squares, mut norm) = (0.0, 0.0);
         for (a, b) in found.iter().zip(expected) {
             if !(a.is_nan() && b.is_nan()) {

@@ -97,6 +97,13 @@ impl Spatial {
     }
 }
 
+impl Spatial {
+    /// Crop that a patch is made from, at this largest angle: [`crop_size`] for the reference's.
+    pub(super) fn crop_size(&self, patch_size: [usize; 3]) -> [usize; 3] {
+        crop_size_at(patch_size, self.slice_by_slice, self.max_angle)
+    }
+}
+
 /// Largest angle about each axis: half a turn where only slices turn.
 fn max_angle(slice_by_slice: bool) -> f64 {
     if slice_by_slice { PI } else { PI / 6.0 }
@@ -114,8 +121,12 @@ pub(super) fn is_flat(patch_size: [usize; 3]) -> bool {
 /// # Source
 /// nnU-Net's `get_patch_size` with the scale range (0.85, 1.25).
 pub fn crop_size(patch_size: [usize; 3], slice_by_slice: bool) -> [usize; 3] {
+    crop_size_at(patch_size, slice_by_slice, max_angle(slice_by_slice))
+}
+
+fn crop_size_at(patch_size: [usize; 3], slice_by_slice: bool, angle: f64) -> [usize; 3] {
     const MIN_SCALE: f64 = 0.85;
-    let angle = max_angle(slice_by_slice).min(PI / 2.0);
+    let angle = angle.min(PI / 2.0);
     let size = patch_size.map(|n| n as f64);
     let mut largest = size;
     let axes = if slice_by_slice { 1 } else { 3 };

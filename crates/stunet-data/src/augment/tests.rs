@@ -91,7 +91,7 @@ proptest! {
 fn slices_are_transformed_alone() {
     let patch = [3, 14, 12];
     for recipe in [Augmentation::v1(patch), Augmentation::v2(patch)] {
-        let spatial = recipe.transforms().unwrap().spatial;
+        let spatial = recipe.transforms().spatial;
         assert!(spatial.slice_by_slice);
         let [z, y, x] = recipe.crop_size();
         assert_eq!(z, 3);
@@ -183,7 +183,7 @@ fn masked_channels_are_zero_outside_the_nonzero_region() {
     let (image, labels) = case([8, 9, 10]);
     let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
     let recipe = Augmentation::none([8, 9, 10]).with_masked_channels(vec![true, false]);
-    let found = recipe.apply(&Params::default(), &crop);
+    let found = recipe.apply(&AugmentationParams::default(), &crop);
     for ((z, y, x), label) in labels.indexed_iter() {
         let masked = if *label == -1 { 0.0 } else { image[[0, z, y, x]] };
         assert_eq!(found.image[[0, z, y, x]], masked);
@@ -200,15 +200,151 @@ fn constant_images_stay_finite() {
     let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
     for recipe in [Augmentation::v1([8; 3]), Augmentation::v2([8; 3])] {
         for exponent in [0.7, 1.5] {
-            let params = Params {
+            let params = AugmentationParams {
                 gamma: vec![Some(exponent)],
                 gamma_inverted: vec![Some(exponent)],
                 contrast: vec![Some(1.2)],
-                ..Params::default()
+                ..AugmentationParams::default()
             };
             let found = recipe.apply(&params, &crop);
             let far = found.image.iter().fold(0f32, |m, v| m.max((v - 2.5).abs()));
             assert!(far < 1e-4, "{far}");
         }
     }
+}
+
+/// Steps of one's own draw from streams of their own: the others are drawn as without them.
+#[test]
+fn own_steps_leave_the_others_alone() {
+    #[derive(Debug)]
+    struct Shift;
+    impl PatchTransform for Shift {
+        fn describe(&self) -> String {
+            "shift".to_owned()
+        }
+        fn apply(&self, mut patch: PatchViewMut<'_>, rng: &mut PatchRng) {
+            patch.image += rng.random_range(10.0f32..20.0);
+            patch.labels.mapv_inplace(|l| if l == 104 { 3 } else { l });
+        }
+    }
+    let stock = Augmentation::v1([8; 3]);
+    let end = stock.steps().iter().cloned();
+    let first = [Step::Spatial, Step::own(Shift), Step::own(Shift)];
+    let last = end.clone().chain([Step::own(Shift)]);
+    let rest = end.skip(1);
+    let twice = stock.clone().with_steps(first.into_iter().chain(rest)).unwrap();
+    let last = stock.clone().with_steps(last).unwrap();
+    let (image, labels) = case([20, 22, 24]);
+    let crop = Crop { image: image.view(), labels: labels.view(), lower: [2; 3] };
+    for seed in 0..20 {
+        let draw = |recipe: &Augmentation| recipe.sample(2, &mut ChaCha8Rng::seed_from_u64(seed));
+        let [plain, once, both] = [&stock, &last, &twice].map(draw);
+        let without =
+            |params: &AugmentationParams| AugmentationParams { own: vec![], ..params.clone() };
+        assert_eq!(without(&once), plain);
+        assert_eq!(without(&both), plain);
+        assert!(both.own.len() == 2 && both.own[0] != both.own[1] && both.own[0] == once.own[0]);
+        let (before, after) = (stock.apply(&plain, &crop), last.apply(&once, &crop));
+        let shift = after.image[[0, 0, 0, 0]] - before.image[[0, 0, 0, 0]];
+        assert!((10.0..20.0).contains(&shift));
+        let apart = (&after.image - &before.image).fold(0f32, |m, d| m.max((d - shift).abs()));
+        assert!(apart < 1e-5, "{apart}");
+        assert_eq!(after.labels, before.labels.mapv(|l| if l == 104 { 3 } else { l }));
+        assert_eq!(after, last.apply(&once, &crop), "apply is pure");
+        // Parameters without seeds leave the steps out.
+        assert_eq!(last.apply(&plain, &crop), before);
+    }
+}
+
+#[test]
+fn steps_are_removed_and_reordered() {
+    let stock = Augmentation::v2([8; 3]);
+    let few = stock.clone().with_steps([Step::Mirror, Step::Gamma]).unwrap();
+    assert_eq!(few.crop_size(), [8; 3], "nothing turns");
+    let always = Transforms {
+        gamma: Gamma { probability: 1.0, ..stock.transforms().gamma },
+        mirror: Mirror { probabilities: [1.0; 3] },
+        ..*stock.transforms()
+    };
+    let few = few.with_transforms(always).unwrap();
+    let params = few.sample(1, &mut ChaCha8Rng::seed_from_u64(1));
+    let drawn =
+        AugmentationParams { mirror: [true; 3], gamma: params.gamma.clone(), ..Default::default() };
+    assert!(params == drawn && params.gamma[0].is_some());
+    // In which order, noise and contrast tell.
+    let (image, labels) = case([8; 3]);
+    let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
+    let params = AugmentationParams {
+        noise: Some(NoiseParams { std: 0.5, seed: 3 }),
+        contrast: vec![Some(1.25), Some(0.75)],
+        ..Default::default()
+    };
+    let ordered = |second: Step, third: Step| {
+        let recipe = stock.clone().with_steps([Step::Spatial, second, third]).unwrap();
+        recipe.apply(&params, &crop)
+    };
+    let one = ordered(Step::Noise, Step::Contrast);
+    let other = ordered(Step::Contrast, Step::Noise);
+    assert_eq!(one, stock.apply(&params, &crop), "noise comes first in the reference");
+    assert_ne!(one, other);
+}
+
+#[test]
+fn recipes_are_described() {
+    let stock = Augmentation::v1([8; 3]);
+    assert_eq!(stock.describe(), "nnU-Net 1");
+    assert_eq!(Augmentation::v2([1, 40, 40]).describe(), "nnU-Net 2");
+    assert_eq!(Augmentation::none([8; 3]).describe(), "none");
+    let other = Transforms {
+        noise: Noise { probability: 0.5, ..stock.transforms().noise },
+        ..*stock.transforms()
+    };
+    let other = stock.with_transforms(other).unwrap();
+    let few = other.with_steps([Step::Gamma, Step::Noise]).unwrap();
+    assert_eq!(
+        few.describe(),
+        "nnU-Net 1: gamma, noise with Noise { probability: 0.5, std: (0.0, 0.1) }"
+    );
+}
+
+#[test]
+fn what_cannot_be_drawn_is_refused() {
+    let stock = Augmentation::v1([8; 3]);
+    let refused = |change: &dyn Fn(&mut Transforms), line: &str| {
+        let mut transforms = *stock.transforms();
+        change(&mut transforms);
+        let error = stock.clone().with_transforms(transforms).unwrap_err().to_string();
+        assert_eq!(error, line);
+    };
+    refused(
+        &|t| t.gamma.probability = 1.5,
+        "augmentation, gamma: expected a probability of 0 to 1, found 1.5",
+    );
+    refused(
+        &|t| t.blur.per_channel = f64::NAN,
+        "augmentation, blur per channel: expected a probability of 0 to 1, found NaN",
+    );
+    refused(
+        &|t| t.noise.std = (0.2, 0.1),
+        "augmentation, noise: expected a range from low to high, from 0, up to 1000000, found 0.2 to 0.1",
+    );
+    refused(
+        &|t| t.contrast.factor = (0.5, 0.9),
+        "augmentation, contrast: expected a range from low to high, above 0, up to 1000000, that ends \
+         at 1 or above, found 0.5 to 0.9",
+    );
+    refused(
+        &|t| t.low_resolution.scale = (0.5, 2.0),
+        "augmentation, low resolution: expected a range from low to high, above 0, up to 1, found 0.5 \
+         to 2",
+    );
+    let line = |steps: [Step; 3]| stock.clone().with_steps(steps).unwrap_err().to_string();
+    assert_eq!(
+        line([Step::Noise, Step::Spatial, Step::Gamma]),
+        "augmentation, rotation and scaling: expected the first step, or none, found step 2"
+    );
+    assert_eq!(
+        line([Step::Noise, Step::Gamma, Step::Noise]),
+        "augmentation, noise: expected once among the steps, found twice"
+    );
 }

@@ -2,7 +2,7 @@
 
 use super::scan::ENDINGS;
 use super::{DEFAULT_ENDING, DatasetInfo, PassedOver, convert, listing};
-use crate::error::{DataError, Result, invalid};
+use crate::error::{DataError, Problem, Result, invalid};
 use crate::image::{Image, Scan};
 use crate::labels::{LabelMap, LabelSet, dataset_json};
 use crate::nifti::{self, Reader};
@@ -10,7 +10,6 @@ use crate::plans::Reference;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Unknown label values named in an error; the rest is counted.
@@ -27,21 +26,6 @@ pub struct TrainingCaseFiles {
     pub images: Vec<PathBuf>,
     /// The labelmap.
     pub labels: PathBuf,
-}
-
-/// Something that is wrong with one case.
-#[derive(Debug)]
-pub struct Problem {
-    /// Name of the case.
-    pub case: String,
-    /// What is wrong, and with which file.
-    pub error: DataError,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "case {}: {}", self.case, self.error)
-    }
 }
 
 /// A training dataset on disk: `dataset.json`, `imagesTr` and `labelsTr`.

@@ -128,6 +128,7 @@ fn an_error_names_its_case_and_others_go_on() {
     let found: Vec<_> = Loader::start(Arc::new(watched), config(2), 0).take(40).collect();
     let expected = expected(&config(1), 0..40);
     let mut failed = 0;
+    assert_eq!(found.len(), expected.len());
     for (found, expected) in found.into_iter().zip(expected) {
         let touches = expected.patches.iter().any(|p| p.case == "case 1");
         match found {

@@ -395,6 +395,26 @@ fn a_missing_file_and_a_folder() {
 }
 
 #[test]
+fn memory_has_what_a_file_has() {
+    use crate::labels::{CompactLabelMap, LabelVoxels};
+    let folder = tempfile::tempdir().unwrap();
+    let geometry = Geometry::axis_aligned([2, 3, 4], [1.0, 2.0, 3.0]).unwrap();
+    let voxels = Array3::from_shape_fn([2, 3, 4], |(z, y, x)| (z * 12 + y * 4 + x) as u8);
+    let labels = CompactLabelMap { voxels: LabelVoxels::Bytes(voxels), geometry };
+    for (name, compressed) in [("a.nii.gz", true), ("a.nii", false)] {
+        for most in [23, 300] {
+            let file = folder.path().join(name);
+            write_compact_labelmap(&file, &labels, most, Some("a note")).unwrap();
+            let bytes = labelmap_to_bytes(&labels, most, Some("a note"), compressed).unwrap();
+            assert_eq!(bytes, std::fs::read(&file).unwrap(), "{name} {most}");
+            let found = read_labelmap_bytes(&bytes, None).unwrap();
+            assert_eq!(found, read_labelmap(&file).unwrap());
+        }
+    }
+    assert!(read_labelmap_bytes(b"no labelmap", None).is_err());
+}
+
+#[test]
 fn labels_must_be_whole_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("labels.nii");

@@ -23,7 +23,7 @@ use std::path::Path;
 /// When the folder is missing or not writable, the disk is full, or the ending is another one.
 /// Nothing is left under `path` then.
 pub fn write_labelmap(path: &Path, labels: &LabelMap, max_label: u16) -> Result<()> {
-    write_words(path, &labels.data, &labels.geometry, max_label, None)
+    words(&mut Target::File(path), (&labels.data, &labels.geometry), max_label, None)
 }
 
 /// As [`write_labelmap`], for the labels of a prediction; a note goes into an extension of the header,
@@ -37,20 +37,52 @@ pub fn write_compact_labelmap(
     max_label: u16,
     note: Option<&str>,
 ) -> Result<()> {
+    compact(&mut Target::File(path), labels, max_label, note)
+}
+
+/// As [`write_compact_labelmap`], into memory: the bytes of a `.nii.gz` if `compressed`, else of a
+/// `.nii`.
+///
+/// # Errors
+/// When memory runs out.
+pub fn labelmap_to_bytes(
+    labels: &CompactLabelMap,
+    max_label: u16,
+    note: Option<&str>,
+    compressed: bool,
+) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    compact(&mut Target::Memory(&mut bytes, compressed), labels, max_label, note)?;
+    Ok(bytes)
+}
+
+/// Where a volume goes.
+enum Target<'a> {
+    /// A file, compressed as its name says.
+    File(&'a Path),
+    /// Memory, compressed or not.
+    Memory(&'a mut Vec<u8>, bool),
+}
+
+fn compact(
+    target: &mut Target<'_>,
+    labels: &CompactLabelMap,
+    max_label: u16,
+    note: Option<&str>,
+) -> Result<()> {
     let CompactLabelMap { voxels, geometry } = labels;
     match voxels {
         LabelVoxels::Bytes(values) if LabelVoxels::bytes_each(max_label) == 1 => {
-            write_bytes(path, values, geometry, note)
+            bytes(target, values, geometry, note)
         }
-        LabelVoxels::Bytes(_) => write_words(path, &voxels.to_words(), geometry, max_label, note),
-        LabelVoxels::Words(values) => write_words(path, values, geometry, max_label, note),
+        LabelVoxels::Bytes(_) => words(target, (&voxels.to_words(), geometry), max_label, note),
+        LabelVoxels::Words(values) => words(target, (values, geometry), max_label, note),
     }
 }
 
-fn write_words(
-    path: &Path,
-    labels: &Array3<u16>,
-    geometry: &Geometry,
+fn words(
+    target: &mut Target<'_>,
+    (labels, geometry): (&Array3<u16>, &Geometry),
     max_label: u16,
     note: Option<&str>,
 ) -> Result<()> {
@@ -58,12 +90,15 @@ fn write_words(
     let values = labels.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     if largest <= u16::from(u8::MAX) {
-        write(path, Head { geometry, channels: 1, datatype: NiftiType::Uint8, note }, values, |v| {
-            [*v as u8]
-        })
+        write(
+            target,
+            Head { geometry, channels: 1, datatype: NiftiType::Uint8, note },
+            values,
+            |v| [*v as u8],
+        )
     } else {
         write(
-            path,
+            target,
             Head { geometry, channels: 1, datatype: NiftiType::Uint16, note },
             values,
             |v| v.to_le_bytes(),
@@ -80,7 +115,7 @@ pub fn write_image(path: &Path, image: &Image) -> Result<()> {
     let values = values.as_slice().expect("standard layout is contiguous");
     let (geometry, channels) = (&image.geometry, image.num_channels());
     let head = Head { geometry, channels, datatype: NiftiType::Float32, note: None };
-    write(path, head, values, |v| v.to_le_bytes())
+    write(&mut Target::File(path), head, values, |v| v.to_le_bytes())
 }
 
 /// Writes a volume of bytes, such as how sure each label is, with a note as in
@@ -94,9 +129,20 @@ pub fn write_bytes(
     geometry: &Geometry,
     note: Option<&str>,
 ) -> Result<()> {
+    bytes(&mut Target::File(path), volume, geometry, note)
+}
+
+fn bytes(
+    target: &mut Target<'_>,
+    volume: &Array3<u8>,
+    geometry: &Geometry,
+    note: Option<&str>,
+) -> Result<()> {
     let values = volume.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
-    write(path, Head { geometry, channels: 1, datatype: NiftiType::Uint8, note }, values, |v| [*v])
+    write(target, Head { geometry, channels: 1, datatype: NiftiType::Uint8, note }, values, |v| {
+        [*v]
+    })
 }
 
 /// Labels and CT shrink little more at higher levels, which take several times as long.
@@ -112,7 +158,37 @@ struct Head<'a> {
 }
 
 fn write<T, const N: usize>(
-    path: &Path,
+    target: &mut Target<'_>,
+    head: Head<'_>,
+    values: &[T],
+    to_bytes: impl Fn(&T) -> [u8; N],
+) -> Result<()> {
+    match target {
+        Target::File(path) => {
+            let compressed = is_compressed(path).map_err(|e| e.at(path))?;
+            files::write(path, |file| encode(file, compressed, head, values, to_bytes))
+        }
+        Target::Memory(bytes, compressed) => {
+            encode(&mut **bytes, *compressed, head, values, to_bytes)
+        }
+    }
+}
+
+/// What the ending of a name asks for.
+fn is_compressed(path: &Path) -> Result<bool> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    match (name.ends_with(".nii.gz"), name.ends_with(".nii")) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err(DataError::UnsupportedNifti {
+            what: "expected a file name ending in .nii or .nii.gz".to_owned(),
+        }),
+    }
+}
+
+fn encode<T, const N: usize>(
+    mut out: impl Write,
+    compressed: bool,
     head: Head<'_>,
     values: &[T],
     to_bytes: impl Fn(&T) -> [u8; N],
@@ -123,16 +199,7 @@ fn write<T, const N: usize>(
             what: "number of voxels",
             expected: format!("{shape:?} × {}", head.channels),
             found: values.len().to_string(),
-        }
-        .at(path));
-    }
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let compress = name.ends_with(".nii.gz");
-    if !compress && !name.ends_with(".nii") {
-        return Err(DataError::UnsupportedNifti {
-            what: "expected a file name ending in .nii or .nii.gz".to_owned(),
-        }
-        .at(path));
+        });
     }
     let header = header(head);
     let body = |out: &mut dyn Write| -> std::io::Result<()> {
@@ -145,17 +212,14 @@ fn write<T, const N: usize>(
         }
         Ok(())
     };
-    files::write(path, |file| {
-        let written = if compress {
-            ParallelGzip::new(file, LEVEL).and_then(|mut packed| {
-                body(&mut packed)?;
-                packed.finish()
-            })
-        } else {
-            body(file)
-        };
-        written.map_err(|e| DataError::io("write", e))
-    })
+    let written = match compressed {
+        true => ParallelGzip::new(out, LEVEL).and_then(|mut packed| {
+            body(&mut packed)?;
+            packed.finish()
+        }),
+        false => body(&mut out),
+    };
+    written.map_err(|e| DataError::io("write", e))
 }
 
 /// A version 1 header, or version 2 where an axis is too long for it.

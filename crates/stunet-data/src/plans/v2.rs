@@ -20,7 +20,12 @@ pub(super) fn reader(plans: &Value) -> Result<Reader> {
     checks::reader(&root)
 }
 
-pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Result<Plans> {
+pub(super) fn import(
+    plans: &Value,
+    dataset: &Value,
+    configuration: &str,
+    own: &[&str],
+) -> Result<Plans> {
     let root = Entry::root("plans", plans);
     let resolved = Configuration::of(plans, configuration)?;
     let config = resolved.root();
@@ -39,7 +44,7 @@ pub(super) fn import(plans: &Value, dataset: &Value, configuration: &str) -> Res
         spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,
         transpose_forward: root.get("transpose_forward")?.parse("an order of 0, 1, 2")?,
         strides,
-        channels: channels(&root, &config, dataset)?,
+        channels: channels(&root, &config, dataset, own)?,
         mirror_axes: vec![0, 1, 2],
         force_separate_z: checks::force_separate_z(&config)?,
         batch_size: config.get("batch_size")?.parse("a count")?,
@@ -64,7 +69,12 @@ fn strides(config: &Entry<'_>) -> Result<(Vec<[usize; 3]>, Reference)> {
     }
 }
 
-fn channels(root: &Entry<'_>, config: &Entry<'_>, dataset: &Value) -> Result<Vec<ChannelPlan>> {
+fn channels(
+    root: &Entry<'_>,
+    config: &Entry<'_>,
+    dataset: &Value,
+    own: &[&str],
+) -> Result<Vec<ChannelPlan>> {
     let schemes: Vec<String> = config.get("normalization_schemes")?.parse("a list of names")?;
     let masks: Vec<bool> = config.get("use_mask_for_norm")?.parse("a list of true or false")?;
     let entry = Entry::root("dataset.json", dataset);
@@ -83,7 +93,10 @@ fn channels(root: &Entry<'_>, config: &Entry<'_>, dataset: &Value) -> Result<Vec
         .enumerate()
         .map(|(c, (scheme, use_mask))| {
             let key = c.to_string();
-            let scheme = normalization(scheme)?;
+            let scheme = match own.contains(&scheme.as_str()) {
+                true => Normalization::Own,
+                false => normalization(scheme)?,
+            };
             let name = names.as_ref().and_then(|n| n.find(&key)?.value.as_str());
             let needs = scheme == Normalization::Ct;
             let intensity = match properties.as_ref().and_then(|p| p.find(&key)) {
@@ -109,7 +122,7 @@ fn normalization(name: &str) -> Result<Normalization> {
         "RescaleTo01Normalization" => Normalization::RescaleZeroToOne,
         "RGBTo01Normalization" => Normalization::RgbToZeroOne,
         other => {
-            let expected = "one of nnU-Net 2's five schemes";
+            let expected = "one of nnU-Net 2's five schemes, or one that the caller has";
             return Err(invalid("plans", "normalization_schemes", expected, other));
         }
     })

@@ -117,7 +117,8 @@ pub(super) fn normalize(
 ) {
     let inside = inside.filter(|_| plan.use_mask);
     match plan.scheme {
-        Normalization::None => {}
+        // What is the caller's own is done by the caller.
+        Normalization::None | Normalization::Own => {}
         Normalization::Ct | Normalization::CtPerVolume => ct(channel, inside, plan, reference),
         Normalization::ZScore => z_score(channel, inside, reference),
         Normalization::RescaleZeroToOne => {

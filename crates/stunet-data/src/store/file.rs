@@ -5,7 +5,7 @@
 //! itself, taken with zeros in its place.
 
 use super::NewCase;
-use super::recipe::fnv;
+use super::recipe::{CASE_FORMAT, fnv};
 use crate::error::{DataError, Result};
 use crate::files;
 use crate::plans::Plans;
@@ -22,8 +22,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const FORMAT: &str = "stunet-case";
-/// Of the layout of a case; part of the digest of a recipe.
-pub(super) const VERSION: u32 = 1;
 /// The values begin at a multiple of this: whole cache lines, and more than any element needs.
 const ALIGNMENT: usize = 64;
 
@@ -126,7 +124,7 @@ fn header(case: &NewCase<'_>, digest: &str, parts: &[Part<'_>]) -> Result<Vec<u8
     let mut entries = Map::new();
     let about = json!({
         "format": FORMAT,
-        "version": VERSION.to_string(),
+        "version": CASE_FORMAT.to_string(),
         "name": case.name,
         "digest": digest,
         "stamp": case.stamp.0,
@@ -278,8 +276,8 @@ fn check_kind(about: &HashMap<String, String>) -> Result<()> {
     if found("format") != FORMAT {
         return Err(wrong(format!("format {FORMAT}"), format!("{:.60}", found("format"))));
     }
-    if found("version") != VERSION.to_string() {
-        return Err(wrong(format!("version {VERSION}"), format!("{:.60}", found("version"))));
+    if found("version") != CASE_FORMAT.to_string() {
+        return Err(wrong(format!("version {CASE_FORMAT}"), format!("{:.60}", found("version"))));
     }
     Ok(())
 }

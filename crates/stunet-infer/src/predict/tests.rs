@@ -74,6 +74,7 @@ fn modes_agree_where_labels_are_sure() {
         assert!(normal.labelmap.voxels.iter().any(|v| v > 0), "{reference:?}");
         for mode in [Mode::Fast, Mode::Fastest] {
             let other = run(mode).labelmap.voxels.to_words();
+            assert_eq!(other.len(), normal.labelmap.voxels.iter().count());
             let pairs = other.iter().copied().zip(normal.labelmap.voxels.iter());
             let equal = pairs.filter(|(a, b)| a == b).count();
             assert!(equal * 10 > other.len() * 7, "{reference:?} {mode:?}: {equal}");
@@ -136,6 +137,7 @@ fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regi
     };
     assert_eq!(stored.shape()[1..], *expected.shape(), "{reference:?}");
     let found = decide(&stored, model.labels().region_order().filter(|_| regions));
+    assert_eq!(found.dim(), expected.dim());
     let differ = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
     // v1 stores half precision: neighbours may become equal.
     let most = if reference.is_v1() { found.len() / 100 } else { 0 };

@@ -158,7 +158,9 @@ impl Spool {
 
 /// What lies outside the crop: background for certain, as nnU-Net v2 writes it.
 fn outside(kind: ProbabilityKind, class: usize) -> Vec<u8> {
-    let value = if kind == ProbabilityKind::Softmax && class == 0 { 1f32 } else { 0.0 };
+    let certain = ProbabilityKind::Kept { background: true };
+    let value =
+        if [ProbabilityKind::Softmax, certain].contains(&kind) && class == 0 { 1f32 } else { 0.0 };
     match kind {
         ProbabilityKind::AsTheyAre => f16::from_f32(value).to_le_bytes().to_vec(),
         _ => value.to_le_bytes().to_vec(),

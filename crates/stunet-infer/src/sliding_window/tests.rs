@@ -273,6 +273,7 @@ fn folds_are_averaged() {
         let found = run(&fakes, [7, 9, 11], &recipe).concat();
         let expected = whole_volume(&fakes, [7, 9, 11], &recipe).concat();
         let bound = if accumulation == Accumulation::F16 { 0.0 } else { 2e-6 };
+        assert_eq!(found.len(), expected.len());
         let differ = found.iter().zip(&expected).any(|(a, b)| (a - b).abs() > bound);
         assert!(!differ, "{reference:?} {accumulation:?}");
     }

@@ -66,6 +66,7 @@ fn check_above(
 ) {
     let found = run(volumes, vectors, DType::F32, operator);
     let expected = run(volumes, vectors, DType::F64, truth);
+    assert_eq!(found.len(), expected.len());
     for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let least = least[usize::from(which > volumes.len())];
         let scale = expected.iter().fold(least, |max: f64, v| max.max(v.abs()));

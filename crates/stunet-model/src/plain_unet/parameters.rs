@@ -13,7 +13,7 @@ impl PlainConvUNetConfig {
     ///
     /// # Errors
     /// When the configuration describes no network.
-    pub fn init(
+    pub fn init_seeded(
         &self,
         initialisation: Initialisation,
         seed: u64,

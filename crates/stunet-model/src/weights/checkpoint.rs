@@ -1,7 +1,7 @@
 //! Checkpoints of nnU-Net: which tensors they hold, and loading them into a network.
 
 use super::digest::Digesting;
-use super::key_map::{WITNESS, own_name};
+use super::key_map::{WITNESS, known_by, own_name};
 use super::pickle::{self, Value};
 use super::plain::{self, Key};
 use super::report::{LoadReport, Mismatch};
@@ -382,7 +382,7 @@ fn tensors(path: &Path, weights: &Value) -> Result<Tensors, ModelError> {
     if !own.tensors.is_empty() {
         return Ok(own);
     }
-    let named = own.unknown.iter().find_map(|key| plain::known_by(key));
+    let named = own.unknown.iter().find_map(|key| known_by(key));
     if named.is_none() {
         let plain = tensors_of(path, weights, NetworkKind::PlainConvUNet)?;
         if !plain.tensors.is_empty() {

@@ -65,6 +65,18 @@ pub(super) fn reference_key(name: &str) -> Option<String> {
     }
 }
 
+/// A network of nnU-Net that is known by its keys, and not supported.
+pub(super) fn known_by(key: &str) -> Option<&'static str> {
+    let key = unwrapped(key);
+    if key.starts_with("encoder.stem.") || key.starts_with("encoder.stages.0.blocks.") {
+        return Some("a ResidualEncoderUNet, which is not supported");
+    }
+    if key.starts_with("conv_blocks_context.0.blocks.") {
+        return Some("a Generic_UNet of nnU-Net 1, which is not supported");
+    }
+    None
+}
+
 /// A key that tells a checkpoint of STU-Net from those of other networks.
 pub(super) const WITNESS: &str = "conv_blocks_context.0.0.conv1.weight";
 

@@ -56,18 +56,6 @@ fn leaf(text: &str) -> Option<&str> {
     matches!(text, "weight" | "bias").then_some(text)
 }
 
-/// A network of nnU-Net that is known by its keys, and not supported.
-pub(super) fn known_by(key: &str) -> Option<&'static str> {
-    let key = unwrapped(key);
-    if key.starts_with("encoder.stem.") || key.starts_with("encoder.stages.0.blocks.") {
-        return Some("a ResidualEncoderUNet, which is not supported");
-    }
-    if key.starts_with("conv_blocks_context.0.blocks.") {
-        return Some("a Generic_UNet of nnU-Net 1, which is not supported");
-    }
-    None
-}
-
 impl Checkpoint {
     /// The plain U-Net that a configuration of the plans describes, with everything it inherits;
     /// channels and classes are read off the tensors.
@@ -154,6 +142,7 @@ mod tests {
         check("encoder.stages.0.blocks.0.conv1.conv.weight", None);
         check("conv_blocks_context.0.0.conv1.weight", None);
         check("", None);
+        use crate::weights::key_map::known_by;
         assert!(known_by("encoder.stem.convs.0.conv.weight").unwrap().contains("ResidualEncoder"));
     }
 }

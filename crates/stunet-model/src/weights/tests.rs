@@ -235,6 +235,7 @@ fn folder_round_trip() {
     let (exact, network) = check(folder::Precision::F32);
     assert_eq!(exact, expected);
     let (halves, _) = check(folder::Precision::F16);
+    assert_eq!(halves.len(), expected.len());
     for ((_, half), (_, full)) in halves.iter().zip(&expected) {
         let rounded: Vec<f32> = full.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
         assert_eq!(*half, rounded);

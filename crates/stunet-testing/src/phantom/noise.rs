@@ -1,6 +1,6 @@
 //! Randomness by place: the value at a point depends on the point and a seed, on nothing else.
 
-use super::shape::{Point, dot};
+use super::point::{Point, dot};
 
 /// A well-mixed 32-bit hash (the finaliser of MurmurHash3).
 fn mix(mut h: u32) -> u32 {

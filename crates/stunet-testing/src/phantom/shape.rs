@@ -1,17 +1,7 @@
 //! Solids by their distance in mm: negative inside, and near the surface about right.
 
 use super::noise;
-
-/// A place in the reference body, mm: up, back, left.
-pub(super) type Point = [f32; 3];
-
-pub(super) fn sub(a: Point, b: Point) -> Point {
-    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
-}
-
-pub(super) fn dot(a: Point, b: Point) -> f32 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
+pub(super) use super::point::{Point, dot, sub};
 
 /// Turns by `degrees` about z, then y, then x, as rows that take a point into the turned frame.
 pub(super) fn turned(degrees: Point) -> [Point; 3] {

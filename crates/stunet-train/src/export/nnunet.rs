@@ -96,6 +96,8 @@ fn made_plans(about: &About, config: &StuNetConfig) -> Value {
         Normalization::None => "NoNormalization",
         Normalization::RescaleZeroToOne => "RescaleTo01Normalization",
         Normalization::RgbToZeroOne => "RGBTo01Normalization",
+        // nnU-Net asks for a class of that name, and says so where it has none.
+        Normalization::Own => "OwnNormalization",
     };
     let intensities = plans.channels.iter().enumerate().filter_map(|(c, channel)| {
         let i = channel.intensity?;

@@ -264,6 +264,7 @@ fn two_devices_end_where_one_does() {
     let losses = |state: &TrainingState| -> Vec<f64> {
         state.progress.history.iter().map(|r| r.train_loss).collect()
     };
+    assert_eq!(losses(&single).len(), losses(&double).len());
     let pairs = losses(&single).into_iter().zip(losses(&double));
     let worst = pairs.map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
     assert!(worst < 1e-4, "{:?} {:?}", losses(&single), losses(&double));

@@ -102,6 +102,7 @@ fn check(config: &LossConfig, scale: f64) {
         assert!(close(value.dice, dice), "{evaluation:?}: {value:?}, expected {dice}");
         let expected = cross_entropy;
         assert!(close(value.cross_entropy, expected), "{evaluation:?}: {value:?}, {expected}");
+        assert_eq!(found.shape(), gradient.shape());
         let worst = found
             .iter::<f64>()
             .zip(gradient.iter::<f64>())

@@ -175,6 +175,7 @@ fn a_bad_case_is_named_and_the_others_go_on() {
     assert_eq!(scene.store().names(), ["a", "e"]);
     assert_eq!(scene.store().unfinished(), ["b", "c", "d"]);
     let told: Vec<(&str, String)> = report.failures().map(|(c, e)| (c, e.to_string())).collect();
+    assert_eq!(told.len(), 3);
     for ((case, message), (name, words, file)) in told.iter().zip([
         ("b", "truncated", "b_0000.nii"),
         ("c", "no such file", "absent.nii"),

@@ -155,7 +155,9 @@ fn check(case: &Case) {
     let data = case.data();
     let expected = case.expected(&data);
     for isa in Isa::available() {
-        for ((name, found), (_, expected)) in case.compute(isa, &data).iter().zip(&expected) {
+        let computed = case.compute(isa, &data);
+        assert_eq!(computed.len(), expected.len());
+        for ((name, found), (_, expected)) in computed.iter().zip(&expected) {
             assert_eq!(found.len(), expected.len());
             let scale = expected.iter().fold(1e-30, |max: f64, v| max.max(v.abs()));
             for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
