@@ -259,7 +259,7 @@ impl Devices {
         &self.first
     }
 
-    /// All but the first.
+    /// The other devices.
     pub fn others(&self) -> impl Iterator<Item = &Chosen> {
         self.others.iter()
     }

@@ -21,7 +21,7 @@ use stunet::device::SYNTAX as DEVICES;
     max_term_width = 100
 )]
 pub struct LowArgs {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: LowCommand,
 }

@@ -42,7 +42,7 @@ impl std::error::Error for Interrupted {}
 
 /// Notes the first panic instead of printing it: [`shielded`] tells it in one line.
 ///
-/// A driver's library panics in threads of its own as well, so the hook has to be everyone's.
+/// Driver libraries also panic in their own threads, so the hook is set for the whole process.
 pub fn quiet_panics() {
     panic::set_hook(Box::new(|info| {
         let payload = info.payload();
@@ -83,7 +83,7 @@ fn kind_of(panic: &str) -> &'static str {
     }
 }
 
-/// As [`shielded`], for work that tells of its failures itself.
+/// As [`shielded`], for work that reports its failures itself.
 pub fn survived(work: impl FnOnce()) -> anyhow::Result<()> {
     shielded(|| {
         work();
@@ -91,7 +91,7 @@ pub fn survived(work: impl FnOnce()) -> anyhow::Result<()> {
     })
 }
 
-/// Says why, unless it has been said, and chooses the exit code.
+/// Prints the error, unless it has been printed, and chooses the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
         return ExitCode::from(INTERRUPTED);
@@ -102,7 +102,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Tells a wrong command line in one line as well; help and version go where clap puts them.
+/// Reports a wrong command line in one line as well; help and version are printed as clap does.
 pub fn report_usage(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // To standard error: where it cannot be written, nobody can be told.
@@ -125,7 +125,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
 
 /// The error and its causes as one line.
 ///
-/// A cause that the line above it quotes already is left out.
+/// A cause that the preceding text already contains is left out.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

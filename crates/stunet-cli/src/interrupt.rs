@@ -12,8 +12,8 @@ static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
 /// Catches Ctrl-C and termination from here on.
 ///
-/// Work stops between two units (windows of a prediction, steps of a training run), where files
-/// under construction are removed. Whoever cannot wait for one presses again.
+/// Work stops between two units (windows of a prediction, steps of a training run), and temporary
+/// files are removed. A second signal does not wait for that.
 pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
     ctrlc::set_handler(move || {
         if ASKED.swap(true, Ordering::SeqCst) || AT_ONCE.load(Ordering::SeqCst) {
@@ -33,7 +33,7 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As long as it lives nothing is under construction: the first request ends the program.
+/// While it exists no file is being written, and the first signal ends the program.
 ///
 /// Loading has no steps between which it could stop.
 pub struct AtOnce(());

@@ -26,7 +26,7 @@ pub struct NewFolder {
 }
 
 impl NewFolder {
-    /// Fails where a model cannot be written; changes nothing.
+    /// Fails if a model cannot be written there; changes nothing.
     pub fn check(path: &Path) -> anyhow::Result<()> {
         match fs::symlink_metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -60,7 +60,7 @@ impl NewFolder {
         Ok(Self { path: path.to_owned(), made, finished: false, _lock: lock })
     }
 
-    /// Says that the model is whole.
+    /// Marks the model as complete.
     pub fn finish(mut self) {
         self.finished = true;
     }

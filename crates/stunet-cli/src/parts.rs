@@ -14,12 +14,12 @@ pub struct Part {
 }
 
 impl Part {
-    /// The part's cases of all.
+    /// The cases of this part.
     pub fn take<T>(&self, all: Vec<T>) -> Vec<T> {
         all.into_iter().skip(self.id).step_by(self.of).collect()
     }
 
-    /// What a scheduler decided, as one line: nobody typed it.
+    /// One line about the part, if a scheduler's variables and not options chose it.
     pub fn line(&self, taken: usize, total: usize) -> Option<String> {
         let from = (!self.from.is_empty()).then(|| self.from.join(", "))?;
         let (number, of) = (self.id + 1, self.of);

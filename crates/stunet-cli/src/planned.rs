@@ -42,7 +42,7 @@ pub fn plans_in(folder: &Path, wanted: Option<&str>) -> Option<String> {
     found.map(str::to_owned)
 }
 
-/// What is expected where [`plans_in`] finds nothing.
+/// The error text if [`plans_in`] finds nothing.
 pub fn expected(wanted: Option<&str>) -> String {
     format!("expected {}.json, found none", wanted.unwrap_or(PLANS[0]))
 }
@@ -110,7 +110,7 @@ impl Planned {
         Ok(stages.is_some_and(|stages| stages.len() > 1))
     }
 
-    /// What the plans ask of the network that STU-Net does not have.
+    /// Entries of the plans that STU-Net cannot follow.
     pub fn network_note(&self) -> Option<String> {
         let entries = self.configuration.as_ref()?.entries();
         let nested = entries.pointer("/architecture/arch_kwargs/kernel_sizes");
@@ -121,7 +121,7 @@ impl Planned {
         ))
     }
 
-    /// The command that prepares the cases by these plans.
+    /// The command that preprocesses the cases by these plans.
     pub fn preprocess_command(&self) -> String {
         let plans = match PLANS.contains(&self.name.as_str()) {
             true => String::new(),
@@ -143,7 +143,7 @@ pub fn dataset_json(folder: &Path) -> anyhow::Result<Option<Value>> {
     Ok(file.exists().then(|| files::read_json(&file)).transpose()?)
 }
 
-/// The same, for plans that mean nothing without it.
+/// As above, for plans that need it.
 pub fn needed_dataset_json(folder: &Path) -> anyhow::Result<Value> {
     dataset_json(folder)?.with_context(|| {
         let shown = folder.display();
@@ -151,7 +151,7 @@ pub fn needed_dataset_json(folder: &Path) -> anyhow::Result<Value> {
     })
 }
 
-/// Holds the raw dataset's description against the one beside the plans: nnU-Net acts on the latter.
+/// Compares the raw dataset's description with the one beside the plans, which nnU-Net uses.
 pub fn check_descriptions(raw: &Path, info: &DatasetInfo, planned: &Path) -> anyhow::Result<()> {
     let Some(json) = dataset_json(planned)? else { return Ok(()) };
     let file = planned.join(DATASET);

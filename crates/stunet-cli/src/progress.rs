@@ -14,7 +14,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar under the words of `title`.
+    /// A bar with the text `title`.
     pub fn new(title: String, quiet: bool) -> Self {
         let target =
             if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
@@ -26,7 +26,7 @@ impl Progress {
         Self { bar }
     }
 
-    /// Moves on with the prediction.
+    /// Updates the bar for an event of the prediction.
     pub fn hear(&self, event: Event) {
         match event {
             Event::Stage(Stage::Preprocess) => self.say("preprocessing"),
@@ -36,7 +36,7 @@ impl Progress {
         }
     }
 
-    /// A stage that counts.
+    /// Starts a stage with a known number of steps.
     pub fn count(&self, done: usize, total: usize, what: &'static str) {
         if self.bar.length() != Some(total as u64) {
             self.bar.set_style(style(&format!(
@@ -48,7 +48,7 @@ impl Progress {
         self.bar.set_position(done as u64);
     }
 
-    /// A stage without a measure of its own.
+    /// Starts a stage without a known number of steps.
     pub fn say(&self, stage: &'static str) {
         self.bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
         self.bar.set_message(stage);

@@ -44,7 +44,7 @@ pub struct PassedOverReport {
     pub reason: String,
 }
 
-/// A path as text. What is not text in it is replaced: serde would refuse the whole report.
+/// A path as text. Invalid UTF-8 is replaced, because serde would reject the whole report.
 pub fn path<S: Serializer>(path: &impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&path.as_ref().to_string_lossy())
 }
@@ -66,7 +66,7 @@ pub fn passed_over(files: &[PassedOver]) -> Vec<PassedOverReport> {
     files.iter().map(report).collect()
 }
 
-/// Says on standard error which files of a folder belong to no case, in one line.
+/// Prints one line on standard error with the files of a folder that belong to no case.
 pub fn tell_passed_over(folder: &Path, files: &[PassedOver]) {
     if let Some(told) = told(files) {
         let (count, folder) = (files.len(), folder.display());
@@ -117,13 +117,13 @@ pub struct ModelReport {
     pub load_secs: f64,
 }
 
-/// What became of a case.
+/// Outcome of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Its labelmap was written.
     Predicted,
-    /// Everything asked for was there before, made by the same model and settings.
+    /// All requested outputs existed, made by the same program, model, settings and input.
     Skipped,
     /// See its error.
     Failed,
@@ -273,7 +273,7 @@ impl Report {
         });
     }
 
-    /// Writes the report whole or not at all.
+    /// Writes the report atomically.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let made = folder.map_or(Ok(()), std::fs::create_dir_all);

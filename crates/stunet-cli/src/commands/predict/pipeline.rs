@@ -36,7 +36,7 @@ pub trait Stages: Sync {
     fn failed(&self, job: &Job, error: &anyhow::Error);
 }
 
-/// A case that left the line, at its end or before.
+/// A case that has left the pipeline, finished or failed.
 pub struct Ended<T> {
     /// The case.
     pub work: Work,

@@ -39,7 +39,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens what the arguments name, and holds the files against each other.
+    /// Opens what the arguments name and checks that the files agree.
     pub fn open(args: &TrainArgs) -> anyhow::Result<Self> {
         let folder = &args.dataset;
         let shown = folder.display();
@@ -78,7 +78,7 @@ impl Dataset {
         })
     }
 
-    /// Every file that is read of it.
+    /// Every file of the dataset that is read.
     pub fn files(&self) -> Vec<PathBuf> {
         let store = self.store.folder();
         let home = store.parent().unwrap_or(store);

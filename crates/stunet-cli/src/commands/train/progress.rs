@@ -18,7 +18,7 @@ pub struct TrainingProgress {
 }
 
 impl TrainingProgress {
-    /// A bar that waits for the run to begin.
+    /// A bar for a run that has not started yet.
     pub fn new(json: bool, quiet: bool) -> Self {
         let target = match quiet || json {
             true => ProgressDrawTarget::hidden(),
@@ -31,7 +31,7 @@ impl TrainingProgress {
         Self { bar, json, quiet, num_epochs: 0, num_iterations: 0, dice: None }
     }
 
-    /// Moves on with the run.
+    /// Updates the bar for an event of the run.
     pub fn hear(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         match event {
             Event::Started { epoch, iteration, num_epochs, num_iterations } => {

@@ -51,7 +51,7 @@ pub fn check_new(fold: &FoldFolder) -> anyhow::Result<()> {
 /// The files that all folds share, as they have to be written; none that are there and right.
 pub struct Beside(Vec<(PathBuf, Value)>);
 
-/// Holds a run against what lies beside its folder. Nothing is written.
+/// Compares a run with the files beside its folder. Nothing is written.
 pub fn check(fold: &FoldFolder, run: &Run) -> anyhow::Result<Beside> {
     let (settings, about) = (&run.settings, &run.about);
     let Some(home) = fold.path.parent() else { return Ok(Beside(Vec::new())) };
@@ -153,7 +153,7 @@ pub fn describe(fold: &FoldFolder, settings: &Settings, beside: &Beside) -> anyh
     Ok(())
 }
 
-/// Writes the model folder of a finished run; one that is there has to be this run's.
+/// Writes the model folder of a finished run; an existing one must belong to this run.
 pub fn model_folder(
     checkpoint: &TrainingCheckpoint,
     about: &About,

@@ -52,7 +52,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of a new run.
+    /// Settings of a new run.
     pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let plans = dataset.plans();
         let recipe = args.recipe.unwrap_or(match plans.reference.is_v1() {
@@ -93,7 +93,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Those of a run that goes on; what was typed must not contradict them.
+    /// Settings of a resumed run; options must not contradict them.
     pub fn of_run(recorded: Self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let r = &recorded;
         same("--pretrained", name_of(args), r.pretrained.as_ref())?;

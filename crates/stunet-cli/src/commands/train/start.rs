@@ -34,7 +34,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A new one.
+    /// A new run.
     pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let settings = Settings::new(args, dataset)?;
         let about = About {
