@@ -45,10 +45,14 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', requires = "width")]
     pub depth: Option<Vec<usize>>,
 
-    /// Begin with these weights, heads excepted: a .model, a .pth, a model folder, the folder of a
+    /// Begin with these weights, heads excepted unless --keep-heads says otherwise: a .model, a .pth, a model folder, the folder of a
     /// complete fold, or a checkpoint
     #[arg(long, value_name = "FILE")]
     pub pretrained: Option<PathBuf>,
+
+    /// Keep the segmentation heads of the pre-trained weights: for the same labels in the same order
+    #[arg(long, requires = "pretrained")]
+    pub keep_heads: bool,
 
     /// Divide the repeated first convolutions by the number of input channels
     #[arg(long, requires = "pretrained")]
