@@ -20,10 +20,12 @@ use common::training::{judge, phantoms, prepared, print_progress, short_run};
 use common::{demo, phantoms::label_set, phantoms::mean};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use stunet::infer::{Model, OpenOptions};
 use stunet::model::Initialisation;
 use stunet::model::weights::folder::Precision;
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
+use stunet::train::optimiser::SgdConfig;
 use stunet::train::{FitCases, FoldFolder, StateOptions, TrainingState, fit};
 use stunet_testing::phantom::ScanOptions;
 
@@ -50,7 +52,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let mut options = StateOptions::new(&stunet::device::parse(&args.device)?);
-    options.sgd.momentum = demo::MOMENTUM;
+    options.optimiser = Arc::new(SgdConfig { momentum: demo::MOMENTUM, ..SgdConfig::default() });
     let run = FoldFolder::at(&args.output.join("run"));
     if !run.path.join(FINAL).is_file() {
         train(&args, &options, &run)?;

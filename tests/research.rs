@@ -8,8 +8,14 @@
 
 #[path = "../examples/research/feature_extractor.rs"]
 mod feature_extractor;
+#[path = "../examples/research/own_augmentation.rs"]
+mod own_augmentation;
+#[path = "../examples/research/own_loss.rs"]
+mod own_loss;
 #[path = "../examples/research/own_network.rs"]
 mod own_network;
+#[path = "../examples/research/own_schedule.rs"]
+mod own_schedule;
 
 #[test]
 fn feature_extractor() {
@@ -31,6 +37,31 @@ fn own_network() {
     let found = written.data.iter().filter(|label| **label == 1).count() as f64;
     let expected = 4.0 / 3.0 * std::f64::consts::PI * 12f64.powi(3);
     assert!((found / expected - 1.0).abs() < 0.1, "{found} voxels, expected about {expected}");
+}
+
+#[test]
+fn own_loss() {
+    let (first, last, dice) = own_loss::run(12).unwrap();
+    assert!(last < 0.7 * first, "loss {first} -> {last}");
+    assert!(dice > 0.8, "Dice {dice}");
+}
+
+/// Half of the patches have ghosts, the others are as they were.
+#[test]
+fn own_augmentation() {
+    let differ = own_augmentation::run(20).unwrap();
+    assert!((10..=30).contains(&differ), "{differ} of 40");
+}
+
+/// Cut off anywhere, the run ends as the one that was not.
+#[test]
+fn own_schedule() {
+    let folder = || tempfile::tempdir().unwrap();
+    let straight = own_schedule::run(folder().path(), None).unwrap();
+    assert!(straight[3] < straight[0] - 0.2, "{straight:?}");
+    for update in [1, 5, 7, 19] {
+        assert_eq!(own_schedule::run(folder().path(), Some(update)).unwrap(), straight);
+    }
 }
 
 /// Every example of the folder is run by this file, and is short.

@@ -18,7 +18,7 @@ use stunet::data::sample::MemoryCase;
 use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
 use stunet::train::export::{self, About};
-use stunet::train::loss::LossConfig;
+use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::{FitCases, FitConfig, FoldFolder, StateOptions, TrainingState, fit};
 
 const PATCH: [usize; 3] = [16, 16, 32];
@@ -56,7 +56,8 @@ fn prepare(folder: &Path) {
     let initial = Initialisation::PyTorchDefault;
     let network = config().init_seeded(initial, 7, &options.training_device()).unwrap();
     let loader = LoaderConfig::new(Augmentation::none(PATCH), 2, &config().strides);
-    let how = FitConfig { num_iterations: 5, ..FitConfig::new(2, loader, LossConfig::v1(false)) };
+    let loss = Loss::new(LossConfig::v1(false)).unwrap();
+    let how = FitConfig { num_iterations: 5, ..FitConfig::new(2, loader, loss) };
     let fold = FoldFolder::at(&folder.join("fold_0"));
     let state = TrainingState::new(network, &options);
     let go_on = &mut |_: stunet::train::Event<'_>| ControlFlow::Continue(());

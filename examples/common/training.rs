@@ -13,7 +13,8 @@ use stunet::data::preprocess::preprocess_with_labels;
 use stunet::data::sample::MemoryCase;
 use stunet::infer::{Model, PredictOptions, predict};
 use stunet::model::StuNet;
-use stunet::train::loss::LossConfig;
+use stunet::train::loss::{Loss, LossConfig};
+use stunet::train::schedule::Poly;
 use stunet::train::{Event, FitConfig};
 use stunet_testing::phantom::ScanOptions;
 
@@ -64,7 +65,8 @@ pub fn short_run(plans: &Plans, num_epochs: usize, num_iterations: usize, lr: f6
         initial_lr: lr,
         accumulate: 1,
         save_every: 1,
-        loss: LossConfig::v2(true),
+        objective: Arc::new(Loss::new(LossConfig::v2(true)).expect("a recipe of its own")),
+        schedule: Arc::new(Poly),
         validation: LoaderConfig { seed: 1, ..training.clone() },
         training,
     }

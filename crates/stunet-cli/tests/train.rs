@@ -428,6 +428,31 @@ fn pretrained_weights_are_carried_over_and_said() {
     // Fine-tuning begins with a tenth of the learning rate.
     assert!(log.contains("\"lr\":0.001"), "{log}");
 
+    // The heads as well: for the same labels.
+    let kept = scene.path("kept");
+    let mut keep = more.to_vec();
+    keep.push("--keep-heads");
+    let (out, _) = said(&run(&mut train(&scene, &kept, &keep)));
+    assert!(out.contains("carried over, the heads among them"), "{out}");
+    let checkpoint = TrainingCheckpoint::open(&pretrained).unwrap();
+    let mut state = checkpoint.state().clone();
+    let labels = state.run["about"]["labels"].to_string();
+    let renamed = labels.replace("\"box\"", "\"tumour\"");
+    assert_ne!(renamed, labels);
+    state.run["about"]["labels"] = serde_json::from_str(&renamed).unwrap();
+    let weights = checkpoint.read_all(Group::Weights).unwrap();
+    let other = scene.path("other.safetensors");
+    stunet::train::checkpoint::save(&other, &state, &[(Group::Weights, weights)]).unwrap();
+    keep[1] = other.to_str().unwrap();
+    let output = train(&scene, &scene.path("refused"), &keep).output().unwrap();
+    let (_, err) = said(&output);
+    let lists = "expected 2 labels (background, box), found 2 labels (background, tumour); ";
+    assert!(!output.status.success() && err.contains(lists), "{err}");
+    keep[1] = text;
+    keep.push("--continue");
+    let (out, _) = said(&run(&mut train(&scene, &kept, &keep)));
+    assert!(out.contains(", complete"), "{out}");
+
     // Weights to begin with may not lie where the run would write its own.
     for name in [FINAL, BEST, LATEST] {
         let _ = fs::remove_file(at.join(name));

@@ -1,15 +1,16 @@
 //! A training run on disk: one file that holds everything the run needs to go on.
 //!
 //! The file is in the safetensors format: the network's parameters under `weights/`, SGD's momentum
-//! under `momentum/`, averaged weights, if any, under `ema/`, each by its path in the network
-//! (`encoder.stages.0.0.conv1.weight`; in files of version 1 by a shorter
-//! [name](stunet_model::weights::names)). The header's metadata holds the rest as JSON:
+//! under `momentum/` or another optimiser's state under `optimiser/`, averaged weights, if any, under
+//! `ema/`, each by its path in the network (`encoder.stages.0.0.conv1.weight`; in files of version 1 by
+//! a shorter [name](stunet_model::weights::names)). The header's metadata holds the rest as JSON:
 //! configuration, [`Progress`], the settings of whoever trains, and a checksum of all of it. A
 //! checkpoint appears whole or not at all, so a run killed at any moment finds the previous one.
 
 use crate::error::{Result, TrainError};
 use crate::exact;
 use crate::history::Progress;
+use crate::identity::Identity;
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub enum Group {
     Weights,
     /// SGD's momentum; a parameter that never had a gradient has none.
     Momentum,
+    /// The state of any other optimiser.
+    Optimiser,
     /// Moving average of the parameters.
     Ema,
 }
@@ -61,6 +64,7 @@ impl Group {
         match self {
             Self::Weights => "weights",
             Self::Momentum => "momentum",
+            Self::Optimiser => "optimiser",
             Self::Ema => "ema",
         }
     }
@@ -76,6 +80,20 @@ pub struct LossScale {
     pub num_good_steps: u32,
 }
 
+/// A number of an optimiser's state.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scalar {
+    /// A signed integer.
+    Int(i64),
+    /// An unsigned integer.
+    UInt(u64),
+    /// A floating-point number.
+    Float(#[serde(with = "exact")] f64),
+    /// A truth value.
+    Bool(bool),
+}
+
 /// What is no tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -86,6 +104,12 @@ pub struct State {
     /// Scale of the loss under f16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
+    /// The optimiser's numbers that are no tensors, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub optimiser: BTreeMap<String, Scalar>,
+    /// The parts of the run that a caller may replace; earlier versions did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// Settings of whoever trains, returned as they were given.
     #[serde(default)]
     pub run: Value,
@@ -94,15 +118,13 @@ pub struct State {
 /// Writes a checkpoint, whole or not at all.
 ///
 /// # Errors
-/// When the file cannot be written.
-///
-/// # Panics
-/// When a tensor is neither `f32` nor `f64`.
+/// When the file cannot be written, or a tensor is neither `f32` nor `f64`.
 pub fn save(
     path: &Path,
     state: &State,
     groups: &[(Group, Vec<(String, TensorData)>)],
 ) -> Result<()> {
+    check_types(groups)?;
     let json = serde_json::to_string(state)
         .map_err(|e| TrainError::checkpoint(path, "a state that JSON can hold", e.to_string()))?;
     let header = header(&json, groups);
@@ -122,6 +144,19 @@ pub fn save(
         file.seek(SeekFrom::Start(8 + BEGINNING.len() as u64)).map_err(io)?;
         file.write_all(format!("{:08x}", crc32.finalize()).as_bytes()).map_err(io)
     })
+}
+
+/// An optimiser of one's own may keep whatever it likes.
+fn check_types(groups: &[(Group, Vec<(String, TensorData)>)]) -> Result<()> {
+    for (group, tensors) in groups {
+        if let Some((name, data)) =
+            tensors.iter().find(|(_, data)| !matches!(data.dtype(), DType::F32 | DType::F64))
+        {
+            let found = format!("{:?} in {}/{name}", data.dtype(), group.name());
+            return Err(TrainError::setting("tensors of a checkpoint", "f32 or f64", found));
+        }
+    }
+    Ok(())
 }
 
 /// Names, types, shapes and ranges; the checksum first, so that its place can be found.
@@ -152,7 +187,7 @@ fn dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
-        other => panic!("checkpoints hold f32 and f64, not {other:?}"),
+        other => unreachable!("{other:?} was refused before"),
     }
 }
 

@@ -13,15 +13,15 @@
 //! it must. Here each device has the batch Dice (and, with an ignore label, the mean cross-entropy)
 //! of its own share, and shares are equal.
 
-use crate::optimiser::{ParameterGradients, Sgd};
+use crate::error::Result;
+use crate::optimiser::{Optimiser, OptimiserState, ParameterGradients};
 use burn::module::Module;
+use burn::tensor::Device;
 use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::distributed::all_reduce;
-use burn::tensor::{Device, TensorData};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use stunet_model::{ModelError, StuNet};
+use stunet_model::StuNet;
 
 /// How the gradients of several devices become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ struct Replica {
     device: Device,
     /// None only while a step is under way.
     network: Option<StuNet>,
-    sgd: Sgd,
+    optimiser: Box<dyn Optimiser>,
     /// Gradients of the running update.
     pending: Option<ParameterGradients>,
 }
@@ -64,27 +64,25 @@ impl DataParallel {
     /// When the system starts no more threads.
     pub fn new(
         network: StuNet,
-        sgd: Sgd,
+        optimiser: Box<dyn Optimiser>,
         device: &Device,
         others: &[Device],
         averaging: Averaging,
-    ) -> Result<Self, ModelError> {
-        let velocities: HashMap<String, TensorData> = match others.is_empty() {
-            true => HashMap::new(),
-            false => {
-                sgd.velocities().filter_map(|(spec, v)| Some((spec.name.clone(), v?))).collect()
-            }
+    ) -> Result<Self> {
+        let memory = match others.is_empty() {
+            true => OptimiserState::default(),
+            false => optimiser.state(),
         };
         let replica = |device: &Device| {
             let device = with_gradients(device);
-            let mut replica = Sgd::new(*sgd.config(), &network.config());
-            replica.restore(&mut |spec| velocities.get(&spec.name).cloned(), &device)?;
+            let mut replica = optimiser.at_rest();
+            replica.restore(memory.clone(), &device)?;
             let network = Some(network.clone().fork(&device));
-            Ok(Replica { device, network, sgd: replica, pending: None })
+            Ok(Replica { device, network, optimiser: replica, pending: None })
         };
-        let mut replicas = others.iter().map(replica).collect::<Result<Vec<_>, ModelError>>()?;
+        let mut replicas = others.iter().map(replica).collect::<Result<Vec<_>>>()?;
         let device = with_gradients(device);
-        replicas.insert(0, Replica { device, network: Some(network), sgd, pending: None });
+        replicas.insert(0, Replica { device, network: Some(network), optimiser, pending: None });
         let threads = (replicas.len() > 1).then(|| {
             let threads = ThreadPoolBuilder::new().num_threads(replicas.len());
             threads.build().expect("the system starts a thread per device")
@@ -104,28 +102,32 @@ impl DataParallel {
     }
 
     /// The optimiser, on the first device.
-    pub fn sgd(&self) -> &Sgd {
-        &self.replicas[0].sgd
+    pub fn optimiser(&self) -> &dyn Optimiser {
+        &*self.replicas[0].optimiser
     }
 
     /// Gradients of a batch, added to those of the batches before: `work` gives those of one
     /// device's share, and whatever else is to be reported of it. It is told the device's rank.
     ///
+    /// # Errors
+    /// When `work` fails on a device: the first of the failures.
+    ///
     /// # Panics
     /// When `work` does.
     pub fn accumulate<T: Send>(
         &mut self,
-        work: impl Fn(usize, &Device, &StuNet) -> (T, ParameterGradients) + Sync,
-    ) -> Vec<T> {
-        self.on_every_replica(|rank, replica| {
+        work: impl Fn(usize, &Device, &StuNet) -> Result<(T, ParameterGradients)> + Sync,
+    ) -> Result<Vec<T>> {
+        let reports = self.on_every_replica(|rank, replica| {
             let network = replica.network.as_ref().expect("no step is under way");
-            let (report, gradients) = work(rank, &replica.device, network);
+            let (report, gradients) = work(rank, &replica.device, network)?;
             replica.pending = Some(match replica.pending.take() {
                 Some(sum) => sum + gradients,
                 None => gradients,
             });
-            report
-        })
+            Ok(report)
+        });
+        reports.into_iter().collect()
     }
 
     /// One step of every replica with the mean of the gradients that were accumulated; `step` moves
@@ -135,13 +137,13 @@ impl DataParallel {
     /// When `step` does, or nothing was accumulated.
     pub fn descend<T: Send>(
         &mut self,
-        step: impl Fn(&mut Sgd, StuNet, ParameterGradients) -> (StuNet, T) + Sync,
+        step: impl Fn(&mut dyn Optimiser, StuNet, ParameterGradients) -> (StuNet, T) + Sync,
     ) -> T {
         self.average();
         let reports = self.on_every_replica(|_, replica| {
             let network = replica.network.take().expect("no step is under way");
             let gradients = replica.pending.take().expect("an update has a batch");
-            let (network, report) = step(&mut replica.sgd, network, gradients);
+            let (network, report) = step(&mut *replica.optimiser, network, gradients);
             replica.network = Some(network);
             report
         });
@@ -210,8 +212,8 @@ fn over_first_device(
 mod tests {
     use super::*;
     use crate::loss::{Loss, LossConfig};
-    use crate::optimiser::{IntoParameterGradients, SgdConfig};
-    use burn::tensor::{Int, Tensor};
+    use crate::optimiser::{IntoParameterGradients, Sgd, SgdConfig};
+    use burn::tensor::{Int, Tensor, TensorData};
     use stunet_model::{Initialisation, StuNetConfig};
 
     const SIZE: [usize; 3] = [8, 8, 16];
@@ -266,15 +268,21 @@ mod tests {
         let start = config().init_seeded(Initialisation::NnUNetV1, 3, &device).unwrap();
         let sgd = || Sgd::new(SgdConfig::default(), &config());
         let others = [Device::flex()];
-        let mut parallel =
-            DataParallel::new(start.clone(), sgd(), &device, &others, Averaging::FirstDevice)
-                .unwrap();
+        let mut parallel = DataParallel::new(
+            start.clone(),
+            Box::new(sgd()),
+            &device,
+            &others,
+            Averaging::FirstDevice,
+        )
+        .unwrap();
         let (mut network, mut sgd) = (start, sgd());
         for step in 0..3 {
             let losses = parallel.accumulate(|rank, device, network| {
-                gradients(network, batch(step, rank, rank + 1, device))
+                Ok(gradients(network, batch(step, rank, rank + 1, device)))
             });
-            let report = parallel.descend(|sgd, network, g| sgd.step(network, g, 0.01));
+            let losses = losses.unwrap();
+            let report = parallel.descend(|sgd, network, g| sgd.step(network, g, 0.01, 1.0));
             let (loss, grads) = gradients(&network, batch(step, 0, 2, &device));
             let (next, single) = sgd.step(network, grads, 0.01);
             network = next;
@@ -289,7 +297,9 @@ mod tests {
         assert!(worst < 1e-5, "{worst:e}");
         let second = parameters(parallel.replicas[1].network.as_ref().unwrap());
         assert_eq!(a, second, "replicas part");
-        assert_eq!(parallel.sgd().velocities().count(), config().parameter_specs().len());
+        // The coarsest head, weight and bias, has weight 0 in the loss.
+        let moved = config().parameter_specs().len() - 2;
+        assert_eq!(parallel.optimiser().state().tensors.len(), moved);
     }
 
     /// Burn's collective exists for CUDA alone: on a processor it panics, which is why the averaging

@@ -1,6 +1,5 @@
 //! The one error type of the crate.
 
-use crate::loss::LossError;
 use std::path::{Path, PathBuf};
 use stunet_data::error::DataError;
 use stunet_model::ModelError;
@@ -43,6 +42,20 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// Heads that are to be kept, for other labels.
+    #[error(
+        "heads can be kept for the same labels only: expected {expected}, found {found}; leave them \
+         out (without --keep-heads or TransferOptions::keep_heads), or train for those labels: {}",
+        path.display()
+    )]
+    Heads {
+        /// The labels of the network to be trained, in the order of its outputs.
+        expected: String,
+        /// Those of the file.
+        found: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// A checkpoint of a training run that is none, is broken, or belongs to another run.
     #[error("expected {expected}, found {found}: {}", path.display())]
     Checkpoint {
@@ -52,6 +65,28 @@ pub enum TrainError {
         found: String,
         /// The file.
         path: PathBuf,
+    },
+    /// A run that goes on with another part than it began with.
+    #[error(
+        "this run was begun with another {part}: expected {expected}, found {found}; go on with the \
+         same, or call TrainingState::forget_identity first to change it on purpose"
+    )]
+    OtherRun {
+        /// Which part: the loss, the optimiser, the learning rate schedule, the augmentation.
+        part: &'static str,
+        /// Description of the run's.
+        expected: String,
+        /// Description of the one that was given.
+        found: String,
+    },
+    /// A loss that does not depend on the logits, as far as autodiff knows.
+    #[error(
+        "the loss ({objective}) carries no gradient: expected one that is computed from the logits by \
+         Burn's tensor operations, without `inner`, `detach` or data copied to the host"
+    )]
+    NoGradient {
+        /// Its description.
+        objective: String,
     },
     /// A number that is none any more: the weights before that step are the last good ones.
     #[error(
@@ -89,6 +124,22 @@ pub enum TrainError {
         problem: std::io::Error,
         /// The file.
         path: PathBuf,
+    },
+}
+
+/// A loss that cannot be computed as configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossError {
+    /// A setting out of range.
+    #[error("loss: {what}: expected {expected}, found {found}")]
+    Config {
+        /// The setting.
+        what: &'static str,
+        /// What is allowed.
+        expected: &'static str,
+        /// What was given.
+        found: String,
     },
 }
 

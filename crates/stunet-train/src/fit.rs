@@ -10,8 +10,8 @@ pub use state::{StateOptions, TrainingState};
 
 use crate::error::{Result, TrainError};
 use crate::events::{Event, Step};
-use crate::loss::{Loss, LossConfig};
-use crate::schedule::poly_lr;
+use crate::objective::Objective;
+use crate::schedule::{Poly, Position, Schedule};
 pub(crate) use clock::Clock;
 use recorder::Recorder;
 use std::ops::ControlFlow;
@@ -38,12 +38,14 @@ pub struct FitConfig {
     pub num_val_iterations: usize,
     /// Learning rate of the first epoch: 0.01; 0.001 for fine-tuning.
     pub initial_lr: f64,
+    /// What becomes of it: nnU-Net's polynomial decay by default.
+    pub schedule: Arc<dyn Schedule>,
     /// Batches whose gradients make up one update.
     pub accumulate: usize,
     /// A checkpoint is written after every so many epochs, and after the last.
     pub save_every: usize,
-    /// The loss.
-    pub loss: LossConfig,
+    /// The loss: one of the built-in ones, or one's own.
+    pub objective: Arc<dyn Objective>,
     /// Where and how training patches are cut.
     pub training: LoaderConfig,
     /// The same for validation.
@@ -71,8 +73,9 @@ pub struct FitCases {
 /// says. Without a folder nothing is written.
 ///
 /// # Errors
-/// When a case cannot be read, a file not written, the loss is no longer finite, or the devices
-/// cannot share a batch equally.
+/// When a case cannot be read, a file not written, the loss is no longer finite or has no gradient, the
+/// devices cannot share a batch equally, or the run was begun with another loss, optimiser, schedule or
+/// augmentation.
 ///
 /// # Source
 /// nnU-Net 1.7.1 `nnUNetTrainerV2.run_training` with STU-Net's `STUNetTrainer`; nnU-Net 2
@@ -86,7 +89,7 @@ pub fn fit(
 ) -> Result<TrainingState> {
     config.check()?;
     state.check(config)?;
-    let loss = Loss::new(config.loss.clone())?;
+    state.adopt(config)?;
     // A run may have been cut off between its last epoch and its final checkpoint.
     if state.is_complete(config) && folder.is_none_or(FoldFolder::is_final) {
         folder.map_or(Ok(()), FoldFolder::remove_latest)?;
@@ -107,11 +110,9 @@ pub fn fit(
     let mut stop = hear(started).is_break();
 
     while state.progress.epoch < config.num_epochs {
-        let lr = poly_lr(config.initial_lr, state.progress.epoch, config.num_epochs);
         let mut clock = Clock::default();
         while state.progress.iteration < config.num_iterations && !stop {
-            let step =
-                update(&mut state, &loss, &mut training, config, lr, (&recorder, &mut *hear))?;
+            let step = update(&mut state, &mut training, config, (&recorder, &mut *hear))?;
             match step {
                 None => stop = true,
                 Some(step) => {
@@ -122,13 +123,15 @@ pub fn fit(
         }
         let validated = match stop {
             true => None,
-            false => validate(&state, &loss, validation.as_mut(), config, hear)?,
+            false => validate(&state, validation.as_mut(), config, hear)?,
         };
         // A validation that was stopped is done anew by whoever goes on.
         let Some(validated) = validated else {
             recorder.save_latest(&state, hear)?;
             return Ok(state);
         };
+        let last = config.num_iterations - 1;
+        let lr = config.learning_rate(state.progress.epoch, last)?;
         let record = state.progress.close_epoch(lr, clock, validated);
         recorder.epoch(&state, &record, hear)?;
         stop = hear(Event::Epoch(&record)).is_break();
@@ -137,17 +140,16 @@ pub fn fit(
     Ok(state)
 }
 
-/// One update of the weights: forward, loss and backward for each of its batches, then SGD. None
+/// One update of the weights: forward, loss and backward for each of its batches, then the step. None
 /// where the run was stopped while the first of them was not ready.
 fn update(
     state: &mut TrainingState,
-    loss: &Loss,
     batches: &mut Loader,
     config: &FitConfig,
-    lr: f64,
     (recorder, hear): (&Recorder<'_>, Hear<'_>),
 ) -> Result<Option<Step>> {
     let begin = Instant::now();
+    let lr = config.learning_rate(state.progress.epoch, state.progress.iteration)?;
     let (mut wait_secs, mut total, mut names) = (0.0, 0.0, Vec::new());
     for number in 0..config.accumulate {
         let waiting = Instant::now();
@@ -162,7 +164,7 @@ fn update(
         wait_secs += waiting.elapsed().as_secs_f64();
         state.progress.next_batch += 1;
         names.extend(batch.patches.iter().map(|patch| patch.case.clone()));
-        let value = state.backward(&batch, loss, config.accumulate);
+        let value = state.backward(&batch, &*config.objective, config.accumulate)?;
         total += value / config.accumulate as f64;
     }
     let (epoch, iteration) = (state.progress.epoch, state.progress.iteration);
@@ -207,7 +209,11 @@ fn next(batches: &mut Loader, index: u64, hear: Hear<'_>) -> Result<Option<Train
 impl FitConfig {
     /// The published recipe for a number of epochs; validation patches are like the training
     /// patches, but not augmented and not the same.
-    pub fn new(num_epochs: usize, loader: LoaderConfig, loss: LossConfig) -> Self {
+    pub fn new(
+        num_epochs: usize,
+        loader: LoaderConfig,
+        objective: impl Objective + 'static,
+    ) -> Self {
         let validation = LoaderConfig {
             augmentation: Augmentation::none(loader.patch_size()),
             seed: loader.seed ^ VALIDATION,
@@ -218,11 +224,38 @@ impl FitConfig {
             num_iterations: 250,
             num_val_iterations: 1,
             initial_lr: 0.01,
+            schedule: Arc::new(Poly),
             accumulate: 1,
             save_every: 1,
-            loss,
+            objective: Arc::new(objective),
             validation,
             training: loader,
+        }
+    }
+
+    /// The same with another loss.
+    #[must_use]
+    pub fn with_objective(self, objective: impl Objective + 'static) -> Self {
+        Self { objective: Arc::new(objective), ..self }
+    }
+
+    /// The same with other learning rates.
+    #[must_use]
+    pub fn with_schedule(self, schedule: impl Schedule + 'static) -> Self {
+        Self { schedule: Arc::new(schedule), ..self }
+    }
+
+    /// The learning rate of an update.
+    fn learning_rate(&self, epoch: usize, iteration: usize) -> Result<f64> {
+        let Self { num_epochs, num_iterations, .. } = *self;
+        let at = Position { epoch, iteration, num_epochs, num_iterations };
+        let rate = self.schedule.rate(self.initial_lr, &at);
+        match rate.is_finite() && rate >= 0.0 {
+            true => Ok(rate),
+            false => {
+                let found = format!("{rate} at epoch {epoch}, iteration {iteration}");
+                Err(TrainError::setting("learning rate", "a number of at least 0", found))
+            }
         }
     }
 
@@ -243,7 +276,7 @@ impl FitConfig {
         if !(self.initial_lr.is_finite() && self.initial_lr > 0.0) {
             return Err(TrainError::setting("learning rate", "above 0", self.initial_lr));
         }
-        Ok(())
+        self.objective.check()
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! * [`fit()`]: the loop; [`FitConfig`] is its recipe, [`FitCases`] its data, [`TrainingState`] all
 //!   that changes, [`FoldFolder`] where it writes, [`Event`] what it tells,
-//! * [`schedule`], [`loss`], [`optimiser`], [`precision`], [`recompute`]: what one update is made of,
+//! * [`objective`], [`loss`], [`schedule`], [`optimiser`], [`precision`], [`recompute`]: what one update
+//!   is made of; loss, schedule and optimiser can be replaced by one's own,
 //! * [`distributed`]: that update on several devices at once, [`memory`]: what it will hold,
 //! * [`transfer`]: pre-trained weights, and a report of what was carried over,
 //! * [`checkpoint`]: a run on disk, [`export`]: its weights for others,
@@ -22,7 +23,7 @@
 //! use stunet_data::loader::LoaderConfig;
 //! use stunet_data::sample::MemoryCase;
 //! use stunet_model::{Initialisation, StuNet, StuNetConfig};
-//! use stunet_train::loss::LossConfig;
+//! use stunet_train::loss::{Loss, LossConfig};
 //! use stunet_train::{Event, FitCases, FitConfig, StateOptions, TrainingState, fit};
 //!
 //! let labels = Array3::from_shape_fn([16, 16, 64], |(_, y, _)| i16::from(y > 7));
@@ -35,7 +36,8 @@
 //! let device = options.training_device();
 //! let initial = network.init_seeded(Initialisation::NnUNetV1, 0, &device)?;
 //! let loader = LoaderConfig::new(Augmentation::v1([16, 16, 64]), 2, &network.strides);
-//! let config = FitConfig { num_iterations: 2, ..FitConfig::new(1, loader, LossConfig::v1(true)) };
+//! let loss = Loss::new(LossConfig::v1(true))?;
+//! let config = FitConfig { num_iterations: 2, ..FitConfig::new(1, loader, loss) };
 //!
 //! let state = fit(TrainingState::new(initial, &options), &cases, &config, None, &mut |event| {
 //!     if let Event::Step(step) = event {
@@ -60,9 +62,11 @@ pub mod exact;
 pub mod export;
 mod fit;
 mod history;
+mod identity;
 pub mod log;
 pub mod loss;
 pub mod memory;
+pub mod objective;
 pub mod optimiser;
 pub mod precision;
 pub mod progress_png;
@@ -72,7 +76,9 @@ pub mod schedule;
 pub mod transfer;
 
 pub use batch::DeviceBatch;
+pub use burn_optim;
 pub use error::{Result, TrainError};
 pub use events::{Event, Step};
 pub use fit::{FitCases, FitConfig, FoldFolder, StateOptions, TrainingState, fit};
 pub use history::{EpochRecord, Progress, Running};
+pub use identity::Identity;

@@ -6,13 +6,15 @@
 //! tensors; autodiff sees one cheap operation per scale, whose backward delivers that gradient.
 //!
 //! * [`LossConfig`]: which of nnU-Net's losses, checked once by [`Loss::new`],
-//! * [`Loss::backward`]: value and gradients; [`Loss::value`]: the value alone,
+//! * [`Loss::backward`]: value and gradients; [`Loss::value`]: the value alone; to
+//!   [`fit`](crate::fit()) it is an [`Objective`] like any other,
 //! * [`deep_supervision`]: the weights of the scales and their target pyramid.
 //!
 //! On a processor the logits are read as slices and worked on in one fused pass per direction; every
 //! other device runs Burn's operators. [`Evaluation`] chooses; the tests hold one against the other.
 
 pub mod deep_supervision;
+mod describe;
 mod device;
 mod dice;
 mod exponential;
@@ -20,6 +22,9 @@ mod host;
 pub(crate) mod inject;
 mod regions;
 
+pub use crate::error::LossError;
+use crate::error::Result;
+use crate::objective::Objective;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor};
 
 /// Whose Dice loss.
@@ -120,22 +125,6 @@ impl LossConfig {
         }
         Ok(())
     }
-}
-
-/// A loss that cannot be computed as configured.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LossError {
-    /// A setting out of range.
-    #[error("loss: {what}: expected {expected}, found {found}")]
-    Config {
-        /// The setting.
-        what: &'static str,
-        /// What is allowed.
-        expected: &'static str,
-        /// What was given.
-        found: String,
-    },
 }
 
 /// The loss at one scale, before its weight.
@@ -324,6 +313,53 @@ impl Loss {
         } else {
             device::scale(&setting, logits, target)
         }
+    }
+}
+
+/// Beside the logits themselves: their softmax, which becomes the gradient, and its delivery.
+const LOGIT_COPIES: f64 = 2.0;
+
+impl Objective for Loss {
+    fn describe(&self) -> String {
+        self.config.describe()
+    }
+
+    /// For sums of this loss and terms of one's own: its gradient is that of
+    /// [`Loss::backward`].
+    fn loss(&self, logits: &[Tensor<5>], targets: &[Tensor<4, Int>]) -> Tensor<1> {
+        let (value, surrogate) = Self::surrogate(self, logits.to_vec(), targets, 1.0);
+        // Its number is replaced, its gradient stays.
+        surrogate.clone() - surrogate.detach() + value.total
+    }
+
+    fn value(&self, logits: &[Tensor<5>], targets: &[Tensor<4, Int>]) -> f64 {
+        Self::value(self, logits, targets).total
+    }
+
+    fn surrogate(
+        &self,
+        logits: Vec<Tensor<5>>,
+        targets: &[Tensor<4, Int>],
+        scale: f64,
+    ) -> (f64, Tensor<1>) {
+        let (value, surrogate) = Self::surrogate(self, logits, targets, scale);
+        (value.total, surrogate)
+    }
+
+    fn regions(&self) -> Option<Vec<Vec<i32>>> {
+        self.config.regions.clone()
+    }
+
+    fn ignore_label(&self) -> Option<i32> {
+        self.config.ignore_label
+    }
+
+    fn copies_of_logits(&self) -> f64 {
+        LOGIT_COPIES
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(self.config.validate()?)
     }
 }
 

@@ -20,8 +20,6 @@ use stunet_model::{NUM_STAGES, StuNetConfig, cost};
 const F32: f64 = 4.0;
 /// Volumes of the widest stage that are on their way while the backward pass is in it.
 const ON_THEIR_WAY: f64 = 4.0;
-/// Beside the logits themselves: their softmax, which becomes the gradient, and its delivery.
-const LOGIT_COPIES: f64 = 2.0;
 /// Scratch of the kernels' threads, on the host.
 const SCRATCH: f64 = 24.0 * 1024.0 * 1024.0;
 /// Batches that are held at a time beside those that wait: the one in work.
@@ -59,14 +57,15 @@ impl MemoryPlan {
 /// use stunet_data::augment::Augmentation;
 /// use stunet_data::loader::LoaderConfig;
 /// use stunet_model::StuNetConfig;
-/// use stunet_train::loss::LossConfig;
+/// use stunet_train::loss::{Loss, LossConfig};
 /// use stunet_train::{FitConfig, StateOptions, memory};
 ///
 /// let network = StuNetConfig::small(1, 105);
 /// let loader = LoaderConfig::new(Augmentation::v1([128; 3]), 2, &network.strides);
-/// let config = FitConfig::new(1000, loader, LossConfig::v1(true));
+/// let config = FitConfig::new(1000, loader, Loss::new(LossConfig::v1(true))?);
 /// let plan = memory::plan(&network, &config, &StateOptions::new(&Device::flex()));
 /// assert_eq!(plan.total_bytes() / 1_000_000_000, 9);
+/// # Ok::<(), stunet_train::TrainError>(())
 /// ```
 pub fn plan(network: &StuNetConfig, config: &FitConfig, options: &StateOptions) -> MemoryPlan {
     let Sizes { weights, saved, activations, waiting, uploaded } =
@@ -102,7 +101,8 @@ struct Sizes {
 impl Sizes {
     fn of(network: &StuNetConfig, config: &FitConfig, options: &StateOptions) -> Self {
         let parameters = cost::num_parameters(network) as f64 * F32;
-        let kept = if options.ema.is_some() { 3.0 } else { 2.0 };
+        let average = if options.ema.is_some() { 1.0 } else { 0.0 };
+        let kept = 1.0 + options.optimiser.copies_of_weights() + average;
         let gradients = if config.accumulate > 1 { 2.0 } else { 1.0 };
         let cast = match options.precision {
             Precision::F32 => 0.0,
@@ -125,7 +125,7 @@ impl Sizes {
         Self {
             weights: parameters * (kept + gradients + cast),
             saved: parameters * kept,
-            activations: batch * pyramid.activations(network, options),
+            activations: batch * pyramid.activations(network, config, options),
             waiting: ahead(&config.training) + ahead(&config.validation),
             uploaded: batch * (image + pyramid.labels() * F32),
         }
@@ -146,7 +146,12 @@ impl Volumes {
     }
 
     /// Bytes of one patch in the network and in the loss at the peak of a step.
-    fn activations(&self, network: &StuNetConfig, options: &StateOptions) -> f64 {
+    fn activations(
+        &self,
+        network: &StuNetConfig,
+        config: &FitConfig,
+        options: &StateOptions,
+    ) -> f64 {
         let volume = |stage: usize| network.width[stage] as f64 * self.0[stage];
         // A block keeps the outputs of its convolutions and of its norms; a stage of the decoder the
         // upsampled features besides.
@@ -155,20 +160,21 @@ impl Volumes {
         let stages = || 0..NUM_STAGES;
         let fine = || 0..NUM_STAGES - 1;
         let logits = network.num_classes as f64 * self.labels();
+        let copies = config.objective.copies_of_logits();
         let way = ON_THEIR_WAY * stages().map(volume).fold(0.0, f64::max);
         let values = match options.checkpoint_activations {
             false => {
                 stages().map(encoder).sum::<f64>()
                     + fine().map(decoder).sum::<f64>()
                     + logits
-                    + f64::max(LOGIT_COPIES * logits, way)
+                    + f64::max(copies * logits, way)
             }
             // The output of every stage, its slope, and one stage or the loss at a time.
             true => {
                 let outputs = stages().chain(fine()).map(volume).sum::<f64>();
                 let slopes = fine().map(volume).sum::<f64>();
                 let stage = stages().map(encoder).chain(fine().map(decoder)).fold(0.0, f64::max);
-                outputs + slopes + f64::max((1.0 + LOGIT_COPIES) * logits, stage + way)
+                outputs + slopes + f64::max((1.0 + copies) * logits, stage + way)
             }
         };
         let width = match (options.precision, is_host(&options.device)) {
@@ -188,7 +194,7 @@ fn voxels(size: [usize; 3]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::LossConfig;
+    use crate::loss::{Loss, LossConfig};
     use burn::tensor::Device;
     use stunet_data::augment::Augmentation;
     use stunet_data::loader::LoaderConfig;
@@ -227,7 +233,7 @@ mod tests {
             let loader = LoaderConfig::new(augmentation, self.batch, &self.network.strides);
             let config = FitConfig {
                 accumulate: self.accumulate,
-                ..FitConfig::new(1, loader, LossConfig::v2(true))
+                ..FitConfig::new(1, loader, Loss::new(LossConfig::v2(true)).unwrap())
             };
             plan(&self.network, &config, &self.options)
         }

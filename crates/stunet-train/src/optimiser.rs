@@ -1,6 +1,10 @@
-//! The optimiser: SGD with Nesterov momentum, coupled weight decay and clipping by the global norm.
+//! The optimiser: SGD with Nesterov momentum, coupled weight decay and clipping by the global norm, or
+//! any of Burn's, or one's own.
 //!
-//! * [`Sgd`]: one step at a time, its momentum by parameter name,
+//! * [`OptimiserConfig`]: which optimiser, as [`StateOptions`](crate::StateOptions) takes it;
+//!   [`Optimiser`]: one that is running,
+//! * [`Sgd`]: nnU-Net's, one step at a time, its momentum by parameter name,
+//! * [`BurnOptimiser`]: one of Burn's, or one that implements Burn's trait,
 //! * [`ParameterGradients`]: the gradients of a network in the order of its parameters; they add up
 //!   over micro-batches and over devices,
 //! * [`LossScaler`]: the moving factor that keeps half-precision gradients in range,
@@ -8,17 +12,80 @@
 //!
 //! Parameters stay f32 whatever the [`Precision`](crate::precision::Precision) of the computation.
 
+mod burn_optimiser;
 mod ema;
 mod gradients;
 mod scaler;
 mod update;
 
+pub use burn_optimiser::BurnOptimiser;
 pub use ema::Ema;
 pub use gradients::{IntoParameterGradients, ParameterGradients};
 pub use scaler::LossScaler;
 
+use crate::checkpoint::{Group, Scalar};
+use crate::error::Result;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::collections::BTreeMap;
+use std::fmt;
 use stunet_model::{ModelError, ParameterSpec, StuNet, StuNetConfig};
+
+/// Which optimiser a run has. [`SgdConfig`] and [`BurnOptimiser`] are such.
+pub trait OptimiserConfig: fmt::Debug + Send + Sync {
+    /// Name and settings in one line. The text is kept in checkpoints, and a run is continued only
+    /// with an optimiser of the same description.
+    fn describe(&self) -> String;
+
+    /// An optimiser at rest; every device of a run has one of its own.
+    fn init(&self, network: &StuNetConfig) -> Box<dyn Optimiser>;
+
+    /// How many tensors of the size of the weights it keeps, for the estimate of
+    /// [`memory::plan`](crate::memory::plan).
+    fn copies_of_weights(&self) -> f64;
+}
+
+/// An optimiser that is running: its memory of the steps before, and the next one.
+///
+/// For an optimiser of one's own, Burn's trait [`Optimizer`](burn_optim::Optimizer) with
+/// [`BurnOptimiser`] around it is the shorter way: it works on one parameter at a time and leaves
+/// clipping, loss scaling and checkpoints to this crate.
+pub trait Optimiser: fmt::Debug + Send {
+    /// Moves the network one step. The gradients are those of a loss that was scaled; they have to be
+    /// multiplied by `unscale`. Where one is not finite nothing may change, and the report says so.
+    fn step(
+        &mut self,
+        network: StuNet,
+        gradients: ParameterGradients,
+        lr: f64,
+        unscale: f64,
+    ) -> (StuNet, StepReport);
+
+    /// Where its tensors are kept in a checkpoint: [`Group::Momentum`] is for what nnU-Net reads.
+    fn group(&self) -> Group {
+        Group::Optimiser
+    }
+
+    /// All that the next step depends on.
+    fn state(&self) -> OptimiserState;
+
+    /// Takes the state of a run to be continued.
+    ///
+    /// # Errors
+    /// When it is not that of this network; nothing is changed then.
+    fn restore(&mut self, state: OptimiserState, device: &Device) -> Result<()>;
+
+    /// One with the same settings and no memory, for another device.
+    fn at_rest(&self) -> Box<dyn Optimiser>;
+}
+
+/// The memory of an optimiser, as checkpoints keep it.
+#[derive(Clone, Debug, Default)]
+pub struct OptimiserState {
+    /// Tensors by name, `f32` or `f64`.
+    pub tensors: Vec<(String, TensorData)>,
+    /// Numbers that are no tensors, such as a count of steps, by name.
+    pub scalars: BTreeMap<String, Scalar>,
+}
 
 /// How [`Sgd`] moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +104,54 @@ pub struct SgdConfig {
 impl Default for SgdConfig {
     fn default() -> Self {
         Self { momentum: 0.99, nesterov: true, weight_decay: 3e-5, max_norm: Some(12.0) }
+    }
+}
+
+impl OptimiserConfig for SgdConfig {
+    fn describe(&self) -> String {
+        let Self { momentum, nesterov, weight_decay, max_norm } = self;
+        let kind = if *nesterov { "Nesterov momentum" } else { "momentum" };
+        let clip = max_norm.map_or_else(|| "none".to_owned(), |norm| format!("{norm:?}"));
+        format!("SGD, {kind} {momentum:?}, weight decay {weight_decay:?}, largest norm {clip}")
+    }
+
+    fn init(&self, network: &StuNetConfig) -> Box<dyn Optimiser> {
+        Box::new(Sgd::new(*self, network))
+    }
+
+    fn copies_of_weights(&self) -> f64 {
+        1.0
+    }
+}
+
+impl Optimiser for Sgd {
+    fn step(
+        &mut self,
+        network: StuNet,
+        gradients: ParameterGradients,
+        lr: f64,
+        unscale: f64,
+    ) -> (StuNet, StepReport) {
+        self.step_unscaled(network, gradients, lr, unscale)
+    }
+
+    fn group(&self) -> Group {
+        Group::Momentum
+    }
+
+    fn state(&self) -> OptimiserState {
+        let tensors = self.velocities().filter_map(|(spec, v)| Some((spec.name.clone(), v?)));
+        OptimiserState { tensors: tensors.collect(), scalars: BTreeMap::new() }
+    }
+
+    fn restore(&mut self, state: OptimiserState, device: &Device) -> Result<()> {
+        let mut velocities: BTreeMap<_, _> = state.tensors.into_iter().collect();
+        Ok(Self::restore(self, &mut |spec| velocities.remove(&spec.name), device)?)
+    }
+
+    fn at_rest(&self) -> Box<dyn Optimiser> {
+        let velocities = vec![None; self.specs.len()];
+        Box::new(Self { config: self.config, specs: self.specs.clone(), velocities })
     }
 }
 
@@ -124,12 +239,10 @@ impl Sgd {
         if !grad_norm.is_finite() {
             return (network, StepReport { grad_norm, skipped: true });
         }
-        let clip = match self.config.max_norm {
-            Some(max_norm) => (max_norm / (grad_norm + 1e-6)).min(1.0),
-            None => 1.0,
-        };
+        let clip = clip_factor(self.config.max_norm, grad_norm);
         let step = update::Step { config: self.config, gradient_factor: clip * unscale, lr };
-        let network = update::apply(network, gradients, &mut self.velocities, &step);
+        let mut rule = update::SgdRule { velocities: &mut self.velocities, step: &step };
+        let network = update::apply(network, gradients, &mut rule);
         (network, StepReport { grad_norm, skipped: false })
     }
 
@@ -175,6 +288,14 @@ impl Sgd {
         }
         self.velocities = restored;
         Ok(())
+    }
+}
+
+/// What the gradients are multiplied by so that their norm is at most `max_norm`.
+fn clip_factor(max_norm: Option<f64>, norm: f64) -> f64 {
+    match max_norm {
+        Some(max_norm) => (max_norm / (norm + 1e-6)).min(1.0),
+        None => 1.0,
     }
 }
 

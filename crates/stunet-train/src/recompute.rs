@@ -6,29 +6,34 @@
 //! to the stage before. At most one stage's activations are held at a time, for one more forward
 //! pass: about a third more time.
 
-use crate::loss::{Loss, LossValue, inject};
+use crate::error::Result;
+use crate::loss::inject;
+use crate::objective::{self, Objective};
 use crate::optimiser::{IntoParameterGradients, ParameterGradients};
 use crate::precision::Precision;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use stunet_model::StuNet;
 
-/// The loss and its gradients, as `loss.backward_scaled(network.forward_deep(input), ..)` gives them
-/// for the network in that precision, holding the activations of one stage at a time.
+/// The loss and its gradients times `scale`, as for the outputs of `network.forward_deep(input)` in that
+/// precision, holding the activations of one stage at a time.
 ///
 /// # Shapes
-/// `input` is `[N, Cin, Z, Y, X]`, `targets` as for [`Loss::backward`].
+/// `input` is `[N, Cin, Z, Y, X]`, `targets` as for [`Objective::loss`].
+///
+/// # Errors
+/// When the loss carries no gradient.
 ///
 /// # Panics
-/// As [`StuNet::forward_deep`] and [`Loss::backward`]; when the network is not on an autodiff device.
+/// As [`StuNet::forward_deep`] and the loss; when the network is not on an autodiff device.
 pub fn backward(
     network: &StuNet,
     precision: Precision,
     input: Tensor<5>,
-    loss: &Loss,
+    loss: &dyn Objective,
     targets: &[Tensor<4, Int>],
     scale: f64,
-) -> (LossValue, ParameterGradients) {
+) -> Result<(f64, ParameterGradients)> {
     let working = precision.network(network);
     let mut pass = Pass { master: network, working: &working, gradients: None };
     let input = match precision {
@@ -37,7 +42,7 @@ pub fn backward(
     };
     let mut kept = Kept::forward(&working.valid(), input.clone());
 
-    let (value, mut slopes) = pass.heads(&kept.climbed, loss, targets, scale);
+    let (value, mut slopes) = pass.heads(&kept.climbed, loss, targets, scale)?;
     let stages = kept.climbed.len();
     let mut encoder_slopes = vec![None; stages + 1];
     for index in (0..stages).rev() {
@@ -69,7 +74,7 @@ pub fn backward(
             pass.stage([input.clone()], slope, forward);
         }
     }
-    (value, pass.gradients.expect("the heads have gradients"))
+    Ok((value, pass.gradients.expect("the heads have gradients")))
 }
 
 /// What the forward pass keeps.
@@ -110,19 +115,19 @@ impl Pass<'_> {
     fn heads(
         &mut self,
         climbed: &[Tensor<5>],
-        loss: &Loss,
+        loss: &dyn Objective,
         targets: &[Tensor<4, Int>],
         scale: f64,
-    ) -> (LossValue, Vec<Option<Tensor<5>>>) {
+    ) -> Result<(f64, Vec<Option<Tensor<5>>>)> {
         let leaves: Vec<_> = climbed.iter().map(|x| self.leaf(x.clone())).collect();
         let heads = self.working.decoder.heads.iter();
         let mut outputs: Vec<_> =
             heads.zip(&leaves).map(|(head, x)| head.forward(x.clone(), [1; 3])).collect();
         outputs.reverse();
-        let (value, mut grads) = loss.backward_scaled(outputs, targets, scale);
+        let (value, mut grads) = objective::backward(loss, outputs, targets, scale)?;
         let slopes = leaves.iter().map(|leaf| leaf.grad_remove(&mut grads)).collect();
         self.collect(grads);
-        (value, slopes)
+        Ok((value, slopes))
     }
 
     /// Runs a stage again, under autodiff, and takes its output's slope back to its inputs.
@@ -170,7 +175,7 @@ fn add(sum: &mut Option<Tensor<5>>, slope: Tensor<5>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::{LossConfig, ZeroWeight};
+    use crate::loss::{Loss, LossConfig, ZeroWeight};
     use burn::tensor::{DType, Device, Distribution, TensorData};
     use stunet_model::{Initialisation, ParameterSource, ParameterSpec, StuNetConfig};
 
@@ -215,12 +220,12 @@ mod tests {
         let input = input.cast(dtype);
         let loss = Loss::new(loss.clone()).unwrap();
         let (value, gradients) = if recomputed {
-            backward(&network, precision, input, &loss, &targets, 256.0)
+            backward(&network, precision, input, &loss, &targets, 256.0).unwrap()
         } else {
             let input = if dtype == DType::F64 { input } else { input.cast(precision.dtype()) };
             let outputs = precision.network(&network).forward_deep(input);
             let (value, grads) = loss.backward_scaled(outputs, &targets, 256.0);
-            (value, grads.into_parameter_gradients(&network))
+            (value.total, grads.into_parameter_gradients(&network))
         };
         let mut all = Vec::new();
         for (index, spec) in config().parameter_specs().iter().enumerate() {
@@ -230,7 +235,7 @@ mod tests {
                 None => all.resize(all.len() + spec.shape.iter().product::<usize>(), f64::NAN),
             }
         }
-        (value.total, all)
+        (value, all)
     }
 
     /// Difference in L2 over all parameters, relative to the gradient's.

@@ -1,5 +1,9 @@
 //! Pre-trained weights: what is carried over, what is not, and why.
 
+mod labels;
+
+pub use labels::{check_labels, labels_of};
+
 use crate::checkpoint::{Group, TrainingCheckpoint, is_training_checkpoint};
 use crate::error::{Result, TrainError};
 use burn::tensor::{Device, TensorData};
@@ -29,6 +33,9 @@ pub enum Rules {
 pub struct TransferOptions {
     /// When to refuse a file.
     pub rules: Rules,
+    /// Carry the segmentation heads over as well: for the same labels in the same order, which
+    /// [`check_labels`] holds against those of the file. The reference does not.
+    pub keep_heads: bool,
     /// Divide the repeated stem by the number of input channels, so that equal channels give what
     /// the one channel gave. The reference does not.
     pub divide_stem: bool,
@@ -42,6 +49,7 @@ impl Default for TransferOptions {
     fn default() -> Self {
         Self {
             rules: Rules::V1,
+            keep_heads: false,
             divide_stem: false,
             initialisation: Initialisation::NnUNetV1,
             seed: 0,
@@ -58,7 +66,7 @@ pub struct TransferReport {
     pub repeated: Vec<String>,
     /// By how many channels the repeated ones were divided; 1 for not.
     pub divided_by: usize,
-    /// The heads': always initialised.
+    /// The heads' that were initialised: all of them, or none where they were kept.
     pub heads: Vec<String>,
     /// Others that do not fit and were initialised.
     pub initialised: Vec<String>,
@@ -77,7 +85,10 @@ impl fmt::Display for TransferReport {
             let count = self.repeated.len();
             write!(f, " ({count} of the stem repeated for every channel{divided})")?;
         }
-        write!(f, ", {} of the heads initialised", self.heads.len())?;
+        match self.heads.len() {
+            0 => write!(f, ", the heads among them")?,
+            count => write!(f, ", {count} of the heads initialised")?,
+        }
         let rest =
             [(&self.initialised, "others initialised"), (&self.unused, "of the file unused")];
         for (names, what) in rest {
@@ -92,8 +103,8 @@ impl fmt::Display for TransferReport {
 /// A network of configuration `config` that begins with the weights of `file`: an nnU-Net
 /// checkpoint (v1 or v2), a checkpoint of a training run, or a model folder.
 ///
-/// Segmentation heads are never carried over: other labels mean other heads, and equal numbers of
-/// classes do not mean equal classes. If the file has one input channel and the network several,
+/// Segmentation heads are carried over only with [`TransferOptions::keep_heads`]: other labels mean
+/// other heads, and equal numbers of classes do not mean equal classes. If the file has one input channel and the network several,
 /// the stem's two convolutions are repeated for each.
 ///
 /// # Errors
@@ -171,7 +182,7 @@ fn plan(
     for spec in config.parameter_specs() {
         let found = pretrained.shapes.get(&spec.name);
         let fate = match found {
-            _ if spec.part == Part::Head => Fate::Head,
+            _ if spec.part == Part::Head && !options.keep_heads => Fate::Head,
             Some(shape) if *shape == spec.shape => Fate::Copy,
             Some(shape) if spec.sees_image && repeats(shape, &spec.shape) => Fate::Repeat,
             _ if options.rules == Rules::V1 && spec.part == Part::Upsampling => Fate::Initialise,
@@ -223,7 +234,7 @@ struct Pretrained {
 
 enum Weights {
     NnUNet(Checkpoint),
-    Training(TrainingCheckpoint),
+    Training(Box<TrainingCheckpoint>),
     /// Loaded as a whole, as its checksum covers the whole.
     Folder(StuNet),
 }
@@ -242,7 +253,7 @@ impl Pretrained {
                 (name.to_owned(), shape.to_vec())
             };
             let shapes = checkpoint.names(Group::Weights).map(shape).collect();
-            (shapes, Weights::Training(checkpoint))
+            (shapes, Weights::Training(Box::new(checkpoint)))
         } else {
             let checkpoint = Checkpoint::open(path)?;
             let tensors = checkpoint.tensors();

@@ -56,7 +56,9 @@ fn measure(recomputed: bool) {
     let (held, begin, cpu) = (status("VmRSS:"), Instant::now(), cpu_secs());
     for step in 0..UPDATES {
         let gradients = if recomputed {
-            recompute::backward(&network, Precision::F32, images(step), &loss, &targets, 1.0).1
+            recompute::backward(&network, Precision::F32, images(step), &loss, &targets, 1.0)
+                .unwrap()
+                .1
         } else {
             let (_, gradients) = loss.backward(network.forward_deep(images(step)), &targets);
             gradients.into_parameter_gradients(&network)

@@ -45,10 +45,14 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', requires = "width")]
     pub depth: Option<Vec<usize>>,
 
-    /// Start from these weights, except for the output heads: a .model or .pth file, a model folder,
-    /// the folder of a finished fold, or a checkpoint
+    /// Start from these weights, except for the output heads unless --keep-heads is given: a .model or
+    /// .pth file, a model folder, the folder of a finished fold, or a checkpoint
     #[arg(long, value_name = "FILE")]
     pub pretrained: Option<PathBuf>,
+
+    /// Keep the segmentation heads of the pre-trained weights: for the same labels in the same order
+    #[arg(long, requires = "pretrained")]
+    pub keep_heads: bool,
 
     /// If the weights of the first convolutions are repeated for several input channels, divide them
     /// by the number of channels

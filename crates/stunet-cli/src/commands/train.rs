@@ -54,7 +54,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     let (state, note) = match &checkpoint {
         Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
-        None => start::fresh(args, settings, &options)?,
+        None => start::fresh(args, &run, &options)?,
     };
     state.check(&config)?;
     say(args, &headline(settings, &state, &devices.names()))?;

@@ -21,6 +21,8 @@ fn state() -> State {
         config: StuNetConfig::small(1, 2),
         progress,
         loss_scale: None,
+        optimiser: BTreeMap::new(),
+        identity: None,
         run: serde_json::json!({ "seed": 12345 }),
     }
 }

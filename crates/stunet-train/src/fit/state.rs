@@ -6,16 +6,18 @@ use crate::checkpoint::{Group, Groups, LossScale, State, TrainingCheckpoint};
 use crate::distributed::{Averaging, DataParallel};
 use crate::error::{Result, TrainError};
 use crate::history::Progress;
-use crate::loss::Loss;
+use crate::identity::Identity;
+use crate::objective::{self, Objective};
 use crate::optimiser::{
-    Ema, IntoParameterGradients, LossScaler, ParameterGradients, Sgd, SgdConfig, StepReport,
+    Ema, IntoParameterGradients, LossScaler, Optimiser, OptimiserConfig, OptimiserState,
+    ParameterGradients, SgdConfig, StepReport,
 };
 use crate::precision::Precision;
 use crate::recompute;
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use stunet_data::loader::TrainingBatch;
 use stunet_model::{StuNet, StuNetConfig};
 
@@ -28,8 +30,8 @@ pub struct StateOptions {
     pub others: Vec<Device>,
     /// How the gradients of several devices become one.
     pub averaging: Averaging,
-    /// The optimiser's constants.
-    pub sgd: SgdConfig,
+    /// The optimiser: nnU-Net's SGD by default.
+    pub optimiser: Arc<dyn OptimiserConfig>,
     /// Keep a moving average of the weights with this decay.
     pub ema: Option<f64>,
     /// Precision of the network's arithmetic; weights, norms and loss stay f32.
@@ -45,11 +47,17 @@ impl StateOptions {
             device: device.clone(),
             others: Vec::new(),
             averaging: Averaging::default(),
-            sgd: SgdConfig::default(),
+            optimiser: Arc::new(SgdConfig::default()),
             ema: None,
             precision: Precision::F32,
             checkpoint_activations: false,
         }
+    }
+
+    /// The same with another optimiser.
+    #[must_use]
+    pub fn with_optimiser(self, optimiser: impl OptimiserConfig + 'static) -> Self {
+        Self { optimiser: Arc::new(optimiser), ..self }
     }
 
     /// The device on which gradients are kept: where a network to be trained has to be made.
@@ -69,6 +77,8 @@ pub struct TrainingState {
     /// Where the run stands.
     pub progress: Progress,
     options: StateOptions,
+    /// The parts that the run began with; none before its first update, and in old checkpoints.
+    identity: Option<Identity>,
 }
 
 impl TrainingState {
@@ -78,11 +88,15 @@ impl TrainingState {
     /// # Panics
     /// When the system starts no thread per device.
     pub fn new(network: StuNet, options: &StateOptions) -> Self {
-        let sgd = Sgd::new(options.sgd, &network.config());
-        Self::with(network, sgd, options).expect("an optimiser without state fits")
+        let optimiser = options.optimiser.init(&network.config());
+        Self::with(network, optimiser, options).expect("an optimiser without state fits")
     }
 
-    fn with(network: StuNet, sgd: Sgd, options: &StateOptions) -> Result<Self> {
+    fn with(
+        network: StuNet,
+        optimiser: Box<dyn Optimiser>,
+        options: &StateOptions,
+    ) -> Result<Self> {
         let scaled = options.precision.needs_loss_scaling();
         let StateOptions { others, averaging, .. } = options;
         Ok(Self {
@@ -90,26 +104,32 @@ impl TrainingState {
             scaler: scaled.then(LossScaler::default),
             progress: Progress::default(),
             options: options.clone(),
-            replicas: DataParallel::new(network, sgd, &options.device, others, *averaging)?,
+            replicas: DataParallel::new(network, optimiser, &options.device, others, *averaging)?,
+            identity: None,
         })
     }
 
     /// A run that goes on from a checkpoint.
     ///
     /// # Errors
-    /// When the checkpoint cannot be read, or lacks a parameter.
+    /// When the checkpoint cannot be read, lacks a parameter, or was written with another optimiser.
+    /// To go on with another, begin with [`TrainingState::new`] and the checkpoint's weights.
     pub fn from_checkpoint(
         checkpoint: &TrainingCheckpoint,
         options: &StateOptions,
     ) -> Result<Self> {
         let device = options.training_device();
-        let State { config, progress, loss_scale, .. } = checkpoint.state();
+        let State { config, progress, loss_scale, optimiser: scalars, identity, .. } =
+            checkpoint.state();
+        let optimiser = options.optimiser.describe();
+        if let Some(identity) = identity {
+            identity.check(&Identity { optimiser, ..identity.clone() })?;
+        }
         let network = |group| StuNet::from_source(config, &mut checkpoint.source(group), &device);
-        let mut momentum: BTreeMap<_, _> =
-            checkpoint.read_all(Group::Momentum)?.into_iter().collect();
-        let mut sgd = Sgd::new(options.sgd, config);
-        sgd.restore(&mut |spec| momentum.remove(&spec.name), &device)?;
-        let mut state = Self::with(network(Group::Weights)?, sgd, options)?;
+        let mut optimiser = options.optimiser.init(config);
+        let tensors = checkpoint.read_all(optimiser.group())?;
+        optimiser.restore(OptimiserState { tensors, scalars: scalars.clone() }, &device)?;
+        let mut state = Self::with(network(Group::Weights)?, optimiser, options)?;
         if let Some(decay) = options.ema {
             // An average that begins now where the run had none.
             let group = if checkpoint.has(Group::Ema) { Group::Ema } else { Group::Weights };
@@ -121,7 +141,33 @@ impl TrainingState {
             *scaler = LossScaler::restore(*factor, *num_good_steps);
         }
         state.progress = progress.clone();
+        state.identity = identity.clone();
         Ok(state)
+    }
+
+    /// Loss, optimiser, schedule and augmentation of the run, once it has begun.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Lets the run go on with another loss, schedule or augmentation than it began with.
+    pub fn forget_identity(&mut self) {
+        self.identity = None;
+    }
+
+    /// Takes the run's parts as its own, or holds them against those that it began with.
+    pub(super) fn adopt(&mut self, config: &FitConfig) -> Result<()> {
+        let identity = Identity {
+            objective: config.objective.describe(),
+            optimiser: self.options.optimiser.describe(),
+            schedule: config.schedule.describe(),
+            augmentation: config.training.augmentation.describe(),
+        };
+        if let Some(begun) = &self.identity {
+            begun.check(&identity)?;
+        }
+        self.identity = Some(identity);
+        Ok(())
     }
 
     /// True when nothing is left to do.
@@ -176,31 +222,29 @@ impl TrainingState {
     pub(super) fn backward(
         &mut self,
         batch: &TrainingBatch,
-        loss: &Loss,
+        loss: &dyn Objective,
         num_batches: usize,
-    ) -> f64 {
+    ) -> Result<f64> {
         let scale = self.scaler.map_or(1.0, |scaler| scaler.factor()) / num_batches as f64;
         let share = batch.patches.len() / self.replicas.len();
         let options = &self.options;
         let losses = self.replicas.accumulate(|rank, device, network| {
             let patches = &batch.patches[rank * share..(rank + 1) * share];
             gradients(options, network, DeviceBatch::of(patches, device), loss, scale)
-        });
-        losses.iter().sum::<f64>() / losses.len() as f64
+        })?;
+        Ok(losses.iter().sum::<f64>() / losses.len() as f64)
     }
 
     /// Updates the weights with the gradients of the batches before.
     pub(super) fn descend(&mut self, lr: f64) -> StepReport {
         let scaler = self.scaler;
-        let (report, scaler) = self.replicas.descend(|sgd, network, gradients| {
-            let mut scaler = scaler;
-            let (network, report) = match &mut scaler {
-                Some(scaler) => sgd.step_scaled(network, gradients, lr, scaler),
-                None => sgd.step(network, gradients, lr),
-            };
-            (network, (report, scaler))
+        let unscale = scaler.map_or(1.0, |scaler| 1.0 / scaler.factor());
+        let report = self.replicas.descend(|optimiser, network, gradients| {
+            optimiser.step(network, gradients, lr, unscale)
         });
-        self.scaler = scaler;
+        if let Some(scaler) = &mut self.scaler {
+            scaler.update(!report.skipped);
+        }
         if let Some(ema) = &mut self.ema
             && !report.skipped
         {
@@ -211,10 +255,10 @@ impl TrainingState {
 
     /// What a checkpoint holds.
     pub(super) fn to_parts(&self, run: Value) -> (State, Groups) {
-        let momentum = self.replicas.sgd().velocities();
-        let momentum = momentum.filter_map(|(spec, v)| Some((spec.name.clone(), v?))).collect();
+        let optimiser = self.replicas.optimiser();
+        let OptimiserState { tensors, scalars } = optimiser.state();
         let mut groups =
-            vec![(Group::Weights, parameters(self.network())), (Group::Momentum, momentum)];
+            vec![(Group::Weights, parameters(self.network())), (optimiser.group(), tensors)];
         if let Some(ema) = &self.ema {
             groups.push((Group::Ema, parameters(ema.network())));
         }
@@ -222,8 +266,14 @@ impl TrainingState {
             factor: scaler.factor(),
             num_good_steps: scaler.num_good_steps(),
         });
-        let state =
-            State { config: self.config(), progress: self.progress.clone(), loss_scale, run };
+        let state = State {
+            config: self.config(),
+            progress: self.progress.clone(),
+            loss_scale,
+            optimiser: scalars,
+            identity: self.identity.clone(),
+            run,
+        };
         (state, groups)
     }
 }
@@ -233,18 +283,21 @@ fn gradients(
     options: &StateOptions,
     network: &StuNet,
     DeviceBatch { images, targets }: DeviceBatch,
-    loss: &Loss,
+    loss: &dyn Objective,
     scale: f64,
-) -> (f64, ParameterGradients) {
+) -> Result<(f64, ParameterGradients)> {
     let precision = options.precision;
     let (value, gradients) = if options.checkpoint_activations {
-        recompute::backward(network, precision, images, loss, &targets, scale)
+        recompute::backward(network, precision, images, loss, &targets, scale)?
     } else {
         let outputs = precision.network(network).forward_deep(images.cast(precision.dtype()));
-        let (value, gradients) = loss.backward_scaled(outputs, &targets, scale);
+        let (value, gradients) = objective::backward(loss, outputs, &targets, scale)?;
         (value, gradients.into_parameter_gradients(network))
     };
-    (value.total, gradients)
+    match gradients.all_missing() {
+        true => Err(TrainError::NoGradient { objective: loss.describe() }),
+        false => Ok((value, gradients)),
+    }
 }
 
 fn parameters(network: &StuNet) -> Vec<(String, TensorData)> {

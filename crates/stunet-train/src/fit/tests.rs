@@ -1,6 +1,7 @@
 use super::*;
 use crate::checkpoint::{BEST, FINAL, Group, LATEST, TrainingCheckpoint};
 use crate::log::LOG_FILE;
+use crate::loss::{Loss, LossConfig};
 use crate::precision::Precision;
 use crate::progress_png::PROGRESS_FILE;
 use burn::tensor::Device;
@@ -8,6 +9,9 @@ use ndarray::{Array3, Array4};
 use stunet_data::augment::Augmentation;
 use stunet_data::sample::MemoryCase;
 use stunet_model::{Initialisation, StuNetConfig};
+
+/// Loss, optimiser, schedule and augmentation of one's own.
+mod own;
 
 const SHAPE: [usize; 3] = [12, 20, 24];
 const PATCH: [usize; 3] = [8, 16, 16];
@@ -60,7 +64,7 @@ fn config(num_epochs: usize, num_iterations: usize) -> FitConfig {
         num_iterations,
         num_val_iterations: 2,
         save_every: 1,
-        ..FitConfig::new(num_epochs, loader, LossConfig::v1(false))
+        ..FitConfig::new(num_epochs, loader, Loss::new(LossConfig::v1(false)).unwrap())
     }
 }
 

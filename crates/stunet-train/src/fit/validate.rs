@@ -4,7 +4,6 @@ use super::{FitCases, FitConfig, Hear, TrainingState, next};
 use crate::batch::DeviceBatch;
 use crate::error::Result;
 use crate::events::Event;
-use crate::loss::Loss;
 use crate::pseudo_dice::Overlap;
 use std::time::Instant;
 use stunet_data::loader::Loader;
@@ -42,7 +41,6 @@ pub(crate) struct Validated {
 /// was stopped meanwhile.
 pub(super) fn validate(
     state: &TrainingState,
-    loss: &Loss,
     validation: Option<&mut Validation>,
     config: &FitConfig,
     hear: Hear<'_>,
@@ -51,9 +49,10 @@ pub(super) fn validate(
     let begin = Instant::now();
     let network = state.network_for_inference();
     let device = state.device().inner();
-    let mut overlap = match &config.loss.regions {
-        None => Overlap::of_classes(state.config().num_classes, config.loss.ignore_label),
-        Some(regions) => Overlap::of_regions(regions.clone(), config.loss.ignore_label),
+    let (objective, ignored) = (&config.objective, config.objective.ignore_label());
+    let mut overlap = match objective.regions() {
+        None => Overlap::of_classes(state.config().num_classes, ignored),
+        Some(regions) => Overlap::of_regions(regions, ignored),
     };
     let (total, mut sum) = (config.num_val_iterations, 0.0);
     for done in 1..=total {
@@ -64,7 +63,7 @@ pub(super) fn validate(
         let DeviceBatch { images, targets } = DeviceBatch::new(&batch, &device);
         let outputs = network.forward_deep(images);
         overlap.add_batch(outputs[0].clone(), &targets[0]);
-        sum += loss.value(&outputs, &targets).total;
+        sum += objective.value(&outputs, &targets);
         if hear(Event::Validated { done, total }).is_break() {
             return Ok(None);
         }

@@ -70,6 +70,11 @@ impl ParameterGradients {
         self.gradients.is_empty()
     }
 
+    /// True where no loss reaches any parameter.
+    pub fn all_missing(&self) -> bool {
+        self.gradients.iter().all(Option::is_none)
+    }
+
     /// The values of one gradient, flat; none where no loss reaches the parameter.
     pub fn values(&self, index: usize) -> Option<TensorData> {
         self.gradients[index].as_ref().map(|(g, _)| g.to_data())

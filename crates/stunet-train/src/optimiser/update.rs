@@ -1,4 +1,4 @@
-//! One step of every parameter: a fused pass over slices on the host, operators elsewhere.
+//! One step of every parameter; SGD as a fused pass over slices on the host, with operators elsewhere.
 
 use super::{ParameterGradients, SgdConfig};
 use crate::loss::is_host;
@@ -19,12 +19,22 @@ pub(super) struct Step {
     pub lr: f64,
 }
 
+/// How one parameter moves.
+pub(super) trait Rule {
+    /// The parameter of a number, without autodiff, and its gradient, flat.
+    fn step<const D: usize>(
+        &mut self,
+        index: usize,
+        parameter: Tensor<D>,
+        gradient: Tensor<1>,
+    ) -> Tensor<D>;
+}
+
 /// Moves every parameter that has a gradient.
 pub(super) fn apply(
     network: StuNet,
     gradients: ParameterGradients,
-    velocities: &mut [Option<Tensor<1>>],
-    step: &Step,
+    rule: &mut impl Rule,
 ) -> StuNet {
     let mut work = HashMap::new();
     let mut gradients = gradients.into_tensors().enumerate();
@@ -38,36 +48,53 @@ pub(super) fn apply(
             work.insert(id, (index, gradient));
         }
     });
-    network.map(&mut Mapper { work, velocities, step })
+    network.map(&mut Mapper { work, rule })
 }
 
-struct Mapper<'a> {
+struct Mapper<'a, R> {
     work: HashMap<ParamId, (usize, Tensor<1>)>,
-    velocities: &'a mut [Option<Tensor<1>>],
-    step: &'a Step,
+    rule: &'a mut R,
 }
 
-impl ModuleMapper for Mapper<'_> {
+impl<R: Rule> ModuleMapper for Mapper<'_, R> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some((index, gradient)) = self.work.remove(&param.id) else { return param };
-        let velocity = self.velocities[index].take();
         param.map(|parameter| {
-            let (shape, strategy) = (parameter.dims(), parameter.gradient_checkpointing_strategy());
+            let strategy = parameter.gradient_checkpointing_strategy();
             let tracked = parameter.is_require_grad();
-            let value: Tensor<1> = parameter.inner().flatten(0, D as isize - 1);
-            let on_host = is_host(&value.device()) && value.dtype() == DType::F32;
-            let (value, velocity) = if on_host {
-                on_host_slices(value, gradient, velocity, self.step)
-            } else {
-                with_operators(value, gradient, velocity, self.step)
-            };
-            self.velocities[index] = Some(velocity);
-            let mut value: Tensor<D> = value.reshape(shape);
+            let mut value = self.rule.step(index, parameter.inner(), gradient);
             if let Some(strategy) = strategy {
                 value = value.autodiff().with_gradient_checkpointing_strategy(strategy);
             }
             if tracked { value.require_grad() } else { value }
         })
+    }
+}
+
+/// Stochastic gradient descent.
+pub(super) struct SgdRule<'a> {
+    pub velocities: &'a mut [Option<Tensor<1>>],
+    pub step: &'a Step,
+}
+
+impl Rule for SgdRule<'_> {
+    fn step<const D: usize>(
+        &mut self,
+        index: usize,
+        parameter: Tensor<D>,
+        gradient: Tensor<1>,
+    ) -> Tensor<D> {
+        let velocity = self.velocities[index].take();
+        let shape = parameter.dims();
+        let value: Tensor<1> = parameter.flatten(0, D as isize - 1);
+        let on_host = is_host(&value.device()) && value.dtype() == DType::F32;
+        let (value, velocity) = if on_host {
+            on_host_slices(value, gradient, velocity, self.step)
+        } else {
+            with_operators(value, gradient, velocity, self.step)
+        };
+        self.velocities[index] = Some(velocity);
+        value.reshape(shape)
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use stunet_data::labels::LabelSet;
 use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
 
 fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
@@ -45,6 +46,8 @@ fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
         config,
         progress: Default::default(),
         loss_scale: None,
+        optimiser: Default::default(),
+        identity: None,
         run: Default::default(),
     };
     let mut weights = Vec::new();
@@ -155,6 +158,8 @@ fn the_two_rules_differ_in_the_upsamplings() {
         config: source.config(),
         progress: Default::default(),
         loss_scale: None,
+        optimiser: Default::default(),
+        identity: None,
         run: Default::default(),
     };
     let file = folder.path().join("partial.safetensors");
@@ -166,4 +171,71 @@ fn the_two_rules_differ_in_the_upsamplings() {
     let (_, report) = with(Rules::V1).unwrap();
     assert_eq!(report.initialised, ["decoder.upsample.2.weight"]);
     assert!(with(Rules::V2).unwrap_err().to_string().contains("decoder.upsample.2.weight"));
+}
+
+#[test]
+fn heads_are_kept_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 3));
+    let expected = values(&source);
+    let keep = TransferOptions { keep_heads: true, ..TransferOptions::default() };
+    for file in files(folder.path(), &source) {
+        let (found, report) = transfer(&file, &config(1, 3), &keep, &Device::flex()).unwrap();
+        assert_eq!(values(&found), expected);
+        assert!(report.heads.is_empty() && report.copied.len() == expected.len());
+        assert!(report.to_string().ends_with("carried over, the heads among them"), "{report}");
+        let error = transfer(&file, &config(1, 4), &keep, &Device::flex()).unwrap_err();
+        assert!(error.to_string().contains("heads.0.weight: expected shape [4,"), "{error}");
+    }
+}
+
+/// As many labels, and the same names where the file knows them.
+#[test]
+fn heads_are_kept_for_the_same_labels_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 3));
+    let labels = |names: &[&str]| LabelSet::from_names(names.iter().copied()).unwrap();
+    let (own, other) =
+        (labels(&["background", "liver", "tumour"]), labels(&["background", "a", "b"]));
+    let all = files(folder.path(), &source);
+    let check = |file: &Path, labels: &LabelSet| check_labels(file, labels);
+    for file in &all {
+        assert!(labels_of(file).unwrap().is_none(), "nothing says so: {}", file.display());
+        check(file, &own).unwrap();
+        check(file, &other).unwrap();
+        let line = check(file, &labels(&["background", "liver"])).unwrap_err().to_string();
+        let begin = "heads can be kept for the same labels only: expected 2 labels (background, liver), \
+                     found 3 outputs whose labels are not known; leave them out";
+        assert!(line.starts_with(begin), "{line}");
+    }
+    // Each of the places where labels may stand.
+    own.save(&all[2].join("labels.json")).unwrap();
+    let dataset = serde_json::json!({"labels": {"background": 0, "liver": 1, "tumour": 2}});
+    let metadata = V2Metadata {
+        init_args: serde_json::json!({ "dataset_json": dataset }),
+        ..V2Metadata::default()
+    };
+    let contents = Contents {
+        config: &source.config(),
+        parameters: &mut source.source(),
+        momentum: None,
+        optimiser: Optimiser::default(),
+    };
+    writer::write_v2(&all[1], contents, &metadata).unwrap();
+    let checkpoint = TrainingCheckpoint::open(&all[3]).unwrap();
+    let mut state = checkpoint.state().clone();
+    state.run = serde_json::json!({ "about": { "labels": own } });
+    let weights = checkpoint.read_all(Group::Weights).unwrap();
+    drop(checkpoint);
+    crate::checkpoint::save(&all[3], &state, &[(Group::Weights, weights)]).unwrap();
+    for file in &all[1..] {
+        assert_eq!(labels_of(file).unwrap().as_ref(), Some(&own), "{}", file.display());
+        check(file, &own).unwrap();
+        let line = check(file, &other).unwrap_err().to_string();
+        let lists =
+            "expected 3 labels (background, a, b), found 3 labels (background, liver, tumour); ";
+        assert!(line.contains(lists) && line.contains(&file.display().to_string()), "{line}");
+        let turned = labels(&["background", "tumour", "liver"]);
+        assert!(check(file, &turned).is_err(), "the order is that of the outputs");
+    }
 }

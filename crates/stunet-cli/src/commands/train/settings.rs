@@ -8,7 +8,7 @@ use stunet::data::plans::{Plans, Reference};
 use stunet::device::Devices;
 use stunet::model::{StuNetConfig, StuNetSize};
 use stunet::train::distributed::Averaging;
-use stunet::train::loss::{LossConfig, ZeroWeight};
+use stunet::train::loss::{Loss, LossConfig, ZeroWeight};
 use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub network: StuNetConfig,
     /// File name of the pre-trained weights.
     pub pretrained: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_heads: bool,
     pub stem_divide: bool,
     pub epochs: usize,
     pub iterations: usize,
@@ -67,6 +69,7 @@ impl Settings {
             network: network(args, dataset)?,
             pretrained: pretrained
                 .map(|p| p.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+            keep_heads: args.keep_heads,
             stem_divide: args.stem_divide,
             epochs: args.epochs.unwrap_or(1000),
             iterations: args.iterations.unwrap_or(250),
@@ -111,6 +114,7 @@ impl Settings {
         let given = [
             ("--no-augmentation", args.no_augmentation, !r.augmentation),
             ("--checkpoint-activations", args.checkpoint_activations, r.checkpoint_activations),
+            ("--keep-heads", args.keep_heads, r.keep_heads),
             ("--stem-divide", args.stem_divide, r.stem_divide),
         ];
         for (what, typed, recorded) in given {
@@ -176,7 +180,7 @@ impl Settings {
             initial_lr: self.lr,
             accumulate: self.accumulate,
             save_every: args.save_every,
-            ..FitConfig::new(self.epochs, loader, loss)
+            ..FitConfig::new(self.epochs, loader, Loss::new(loss)?)
         })
     }
 

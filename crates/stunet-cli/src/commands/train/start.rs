@@ -11,7 +11,7 @@ use stunet::model::weights::{Checkpoint, folder};
 use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::checkpoint::{TrainingCheckpoint, is_training_checkpoint};
 use stunet::train::export::About;
-use stunet::train::transfer::{Rules, TransferOptions, transfer};
+use stunet::train::transfer::{Rules, TransferOptions, check_labels, transfer};
 use stunet::train::{FoldFolder, StateOptions, TrainingState};
 
 use super::dataset::Dataset;
@@ -139,9 +139,10 @@ pub fn shape_of(file: &Path, strides: [[usize; 3]; 5]) -> anyhow::Result<StuNetC
 /// A state at the beginning of a run, and what was carried over.
 pub fn fresh(
     args: &TrainArgs,
-    settings: &Settings,
+    Run { settings, about, .. }: &Run,
     options: &StateOptions,
 ) -> anyhow::Result<(TrainingState, Option<String>)> {
+    let labels = &about.labels;
     let initialisation = match settings.recipe {
         Recipe::V1 => Initialisation::NnUNetV1,
         Recipe::V2 => Initialisation::PyTorchDefault,
@@ -158,12 +159,16 @@ pub fn fresh(
     };
     let how = TransferOptions {
         rules,
+        keep_heads: settings.keep_heads,
         divide_stem: settings.stem_divide,
         initialisation,
         seed: settings.seed,
     };
-    let (network, report) =
-        transfer(&weights_of(file)?, &settings.network, &how, &options.training_device())?;
+    let (file, device) = (weights_of(file)?, options.training_device());
+    if how.keep_heads {
+        check_labels(&file, labels)?;
+    }
+    let (network, report) = transfer(&file, &settings.network, &how, &device)?;
     Ok((TrainingState::new(network, options), Some(report.to_string())))
 }
 

@@ -1,0 +1,66 @@
+//! The settings of a loss in one line, as checkpoints keep them.
+
+use super::{LossConfig, LossFlavour, ZeroWeight};
+
+impl LossConfig {
+    /// Everything that decides the number and the gradients; where it is computed does not. The text
+    /// is compared when a run goes on, and so must not change.
+    pub(super) fn describe(&self) -> String {
+        let Self {
+            flavour,
+            batch_dice,
+            ignore_label,
+            regions,
+            weights,
+            zero_weight,
+            smooth,
+            evaluation: _,
+        } = self;
+        let version = match flavour {
+            LossFlavour::V1 => 1,
+            LossFlavour::V2 => 2,
+        };
+        let dice = if *batch_dice { "of the batch" } else { "of each sample" };
+        let heads = match zero_weight {
+            ZeroWeight::Skip => "left out",
+            ZeroWeight::ZeroGradient => "with gradient 0",
+        };
+        let mut text = format!(
+            "Dice and cross-entropy of nnU-Net {version}, Dice {dice}, smooth {smooth:?}, scales \
+             {weights:?}, scales of weight 0 {heads}"
+        );
+        if let Some(label) = ignore_label {
+            text += &format!(", ignoring label {label}");
+        }
+        if let Some(regions) = regions {
+            text += &format!(", regions {regions:?}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Old checkpoints hold these texts.
+    #[test]
+    fn the_texts_stay_what_they_are() {
+        assert_eq!(
+            LossConfig { weights: vec![1.0, 0.5], ..LossConfig::v1(false) }.describe(),
+            "Dice and cross-entropy of nnU-Net 1, Dice of each sample, smooth 1e-5, scales [1.0, 0.5], \
+             scales of weight 0 left out"
+        );
+        let regions = LossConfig {
+            weights: vec![1.0],
+            ignore_label: Some(7),
+            regions: Some(vec![vec![1, 2], vec![2]]),
+            ..LossConfig::v2(true)
+        };
+        assert_eq!(
+            regions.describe(),
+            "Dice and cross-entropy of nnU-Net 2, Dice of the batch, smooth 1e-5, scales [1.0], scales \
+             of weight 0 with gradient 0, ignoring label 7, regions [[1, 2], [2]]"
+        );
+    }
+}
