@@ -19,8 +19,10 @@ mod own_schedule;
 
 #[test]
 fn feature_extractor() {
-    let (first, last) = feature_extractor::run(40).unwrap();
-    assert!(last < 0.5 * first, "loss {first} -> {last}");
+    for (steps, frozen) in [(60, true), (20, false)] {
+        let (first, last) = feature_extractor::run(steps, frozen).unwrap();
+        assert!(last < 0.5 * first, "frozen: {frozen}, loss {first} -> {last}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use stunet::data::augment::Augmentation;
 use stunet::data::loader::LoaderConfig;
 use stunet::data::sample::MemoryCase;
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::loss::deep_supervision::weights;
 use stunet::train::objective::Objective;
 use stunet::train::{FitCases, FitConfig, StateOptions, TrainingState, fit};
@@ -76,5 +76,5 @@ pub fn run(num_epochs: usize) -> anyhow::Result<(f64, f64, f64)> {
 
 #[allow(dead_code, reason = "the tests call `run`")]
 fn main() -> anyhow::Result<()> {
-    Ok(println!("{:?}", run(20)?))
+    run(20).map(|found| println!("{found:?}"))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use stunet::data::augment::Augmentation;
 use stunet::data::loader::LoaderConfig;
 use stunet::data::sample::MemoryCase;
-use stunet::model::{Initialisation, StuNet, StuNetConfig};
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::burn_optim::AdamWConfig;
 use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::loss::{Loss, LossConfig};
@@ -76,5 +76,5 @@ pub fn run(folder: &Path, cut_off_at: Option<usize>) -> anyhow::Result<Vec<f64>>
 #[allow(dead_code, reason = "the tests call `run`")]
 fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    Ok(println!("{:?}", run(folder.path(), Some(7))?))
+    run(folder.path(), Some(7)).map(|losses| println!("{losses:?}"))
 }

@@ -10,7 +10,13 @@ use burn::tensor::{Device, Tensor};
 
 /// Six stages of residual blocks; every stage after the first begins with a strided block.
 ///
-/// As a part of [`StuNet`](crate::StuNet), or alone as a feature extractor:
+/// As a part of [`StuNet`](crate::StuNet), or alone as a feature extractor in another network, whose
+/// own `#[derive(Module)]` may hold it. It begins with initial parameters
+/// ([`StuNetConfig::init_encoder`]) or with those of a model folder
+/// ([`load_encoder`](crate::weights::folder::ModelFolder::load_encoder)), of a checkpoint of nnU-Net
+/// ([`load_encoder`](crate::weights::Checkpoint::load_encoder)) or of any other source. Burn's
+/// [`freeze`](burn::module::Module::freeze) and
+/// [`freeze_group`](burn::module::Module::freeze_group) keep it, or its first stages, as they are.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -164,6 +170,9 @@ impl ModuleDisplay for Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::{ModuleVisitor, Param, ParamGroup};
+    use burn::tensor::{Gradients, TensorData};
+    use std::collections::BTreeMap;
 
     fn config() -> StuNetConfig {
         StuNetConfig::small(2, 3).with_width([2, 2, 3, 3, 4, 4]).with_depth([2, 1, 1, 1, 1, 1])
@@ -187,6 +196,65 @@ mod tests {
             assert_eq!(found.into_data(), expected.into_data());
         }
         assert_eq!((alone.in_channels(), alone.width()), (2, vec![2, 2, 3, 3, 4, 4]));
+    }
+
+    /// Gradients of the encoder's parameters by path, those that there are.
+    fn gradients(encoder: &Encoder) -> BTreeMap<String, TensorData> {
+        struct Collect<'a>(Vec<String>, &'a Gradients, BTreeMap<String, TensorData>);
+        impl ModuleVisitor for Collect<'_> {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.0.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.0.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+                if let Some(gradient) = parameter.val().grad(self.1) {
+                    self.2.insert(self.0.join("."), gradient.into_data());
+                }
+            }
+        }
+        let device = Device::flex().autodiff();
+        let values = (0..32_768).map(|i| (i * i % 83) as f32 / 40.0 - 1.0).collect();
+        let x = Tensor::<5>::from_data(TensorData::new(values, [1, 2, 16, 16, 64]), &device);
+        let all = encoder.forward(x).into_iter().map(|f| f.powi_scalar(2).mean());
+        let gradients = all.reduce(|sum, next| sum + next).unwrap().backward();
+        let mut collect = Collect(Vec::new(), &gradients, BTreeMap::new());
+        encoder.visit(&mut collect);
+        collect.2
+    }
+
+    /// Frozen parameters get no gradient, and the others the same as without freezing.
+    #[test]
+    fn frozen_stages() {
+        let device = Device::flex().autodiff();
+        let initialisation = Initialisation::NnUNetV1;
+        let encoder = config().init_encoder_seeded(initialisation, 3, &device).unwrap();
+        let all = gradients(&encoder);
+        assert_eq!(all.len(), config().encoder_specs().len());
+        for paths in [vec!["stages.0."], vec!["stages.5."], vec!["stages.1.", "stages.3."]] {
+            let group = ParamGroup::from_any_predicates(paths.clone());
+            let found = gradients(&encoder.clone().freeze_group(group));
+            let frozen = |path: &str| paths.iter().any(|begin| path.starts_with(begin));
+            let expected = all.iter().filter(|(path, _)| !frozen(path));
+            assert!(found.iter().eq(expected), "{paths:?}");
+            assert!(found.len() < all.len());
+        }
+    }
+
+    /// Whoever freezes all of it trains a head on features that carry no graph.
+    #[test]
+    fn frozen_altogether() {
+        let device = Device::flex().autodiff();
+        let encoder = config().init_encoder(&device).freeze();
+        let x = Tensor::<5>::ones([1, 2, 16, 16, 64], &device);
+        assert!(encoder.forward(x.clone()).iter().all(|features| !features.is_require_grad()));
+        let thawed = encoder.clone().unfreeze();
+        assert_eq!(gradients(&thawed).len(), config().encoder_specs().len());
+        // The image may still be what is learnt.
+        let x = x.require_grad();
+        let slope = encoder.forward(x.clone()).pop().unwrap().sum().backward();
+        assert_eq!(x.grad(&slope).unwrap().dims(), [1, 2, 16, 16, 64]);
     }
 
     fn refuse(shape: [usize; 5], phrase: &str) {

@@ -11,7 +11,7 @@ use crate::error::{Result, TrainError};
 use crate::exact;
 use crate::history::Progress;
 use crate::identity::Identity;
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,8 +20,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use stunet_model::weights::{atomic, names};
-use stunet_model::{ModelError, ParameterSource, ParameterSpec, StuNetConfig};
+use stunet_model::weights::{LoadReport, atomic, names};
+use stunet_model::{Encoder, ModelError, ParameterSource, ParameterSpec, Part, StuNetConfig};
 
 /// Written every few epochs and on interruption; what a run continues from.
 pub const LATEST: &str = "checkpoint_latest.safetensors";
@@ -325,6 +325,21 @@ impl TrainingCheckpoint {
     /// When the file cannot be read.
     pub fn read_all(&self, group: Group) -> Result<Vec<(String, TensorData)>> {
         self.names(group).map(|name| Ok((name.to_owned(), self.read(group, name)?))).collect()
+    }
+
+    /// The encoder alone, of the run's weights or of their average, as a feature extractor; the
+    /// report names the decoder's parameters as left out.
+    ///
+    /// # Errors
+    /// When the group lacks a parameter, or the file cannot be read.
+    pub fn load_encoder(&self, group: Group, device: &Device) -> Result<(Encoder, LoadReport)> {
+        let config = &self.state.config;
+        let encoder = Encoder::from_source(config, &mut self.source(group), device)?;
+        let specs = config.parameter_specs().into_iter();
+        let (applied, left_out) = specs.partition::<Vec<_>, _>(|spec| spec.part == Part::Encoder);
+        let names = |specs: Vec<ParameterSpec>| specs.into_iter().map(|spec| spec.name).collect();
+        let (applied, left_out) = (names(applied), names(left_out));
+        Ok((encoder, LoadReport { applied, left_out, ..LoadReport::default() }))
     }
 
     /// A group as a source of parameters.

@@ -22,7 +22,7 @@
 //! use stunet_data::augment::Augmentation;
 //! use stunet_data::loader::LoaderConfig;
 //! use stunet_data::sample::MemoryCase;
-//! use stunet_model::{Initialisation, StuNet, StuNetConfig};
+//! use stunet_model::{Initialisation, StuNetConfig};
 //! use stunet_train::loss::{Loss, LossConfig};
 //! use stunet_train::{Event, FitCases, FitConfig, StateOptions, TrainingState, fit};
 //!

@@ -39,7 +39,7 @@ impl Precision {
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
-    /// use stunet_model::{Initialisation, StuNet, StuNetConfig};
+    /// use stunet_model::{Initialisation, StuNetConfig};
     /// use stunet_train::precision::Precision;
     ///
     /// let config = StuNetConfig { width: [2, 2, 4, 4, 8, 8], ..StuNetConfig::small(1, 3) };

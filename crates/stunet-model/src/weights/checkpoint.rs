@@ -4,14 +4,14 @@ use super::digest::Digesting;
 use super::key_map::{WITNESS, known_by, own_name};
 use super::pickle::{self, Value};
 use super::plain::{self, Key};
-use super::report::{LoadReport, Mismatch};
+use super::report::LoadReport;
 use super::tensor::TensorRef;
 use super::torch::TorchFile;
 use crate::init::Initialiser;
 use crate::parameter::{finest_head, first_weight, stage_path};
 use crate::{
-    Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS, ParameterSource, ParameterSpec,
-    StuNet, StuNetConfig,
+    Encoder, Initialisation, ModelError, NUM_STAGES, NUM_UPSAMPLINGS, ParameterSource,
+    ParameterSpec, StuNet, StuNetConfig,
 };
 use burn::tensor::{Device, TensorData};
 use std::collections::BTreeMap;
@@ -274,23 +274,9 @@ impl Checkpoint {
     }
 
     pub(super) fn compare_specs(&self, specs: &[ParameterSpec]) -> LoadReport {
-        let mut report = LoadReport { unused: self.unknown.clone(), ..Default::default() };
-        for spec in specs {
-            match self.tensors.get(&spec.name) {
-                Some(tensor) if tensor.shape == spec.shape => {
-                    report.applied.push(spec.name.clone());
-                }
-                Some(tensor) => report.mismatched.push(Mismatch {
-                    name: spec.name.clone(),
-                    expected: spec.shape.clone(),
-                    found: tensor.shape.clone(),
-                }),
-                None => report.missing.push(spec.name.clone()),
-            }
-        }
-        let known: std::collections::HashSet<_> = specs.iter().map(|s| &s.name).collect();
-        let unused = self.tensors.keys().filter(|name| !known.contains(name));
-        report.unused.extend(unused.cloned());
+        let found = self.tensors.iter().map(|(name, tensor)| (&name[..], &tensor.shape[..]));
+        let mut report = LoadReport::compare(specs, found);
+        report.unused.splice(0..0, self.unknown.iter().cloned());
         report
     }
 
@@ -325,6 +311,23 @@ impl Checkpoint {
         Ok((network, report))
     }
 
+    /// Loads the encoder alone, such as that of [`config`](Self::config); the report names the
+    /// decoder's parameters as left out.
+    ///
+    /// # Errors
+    /// As [`load_into`](Self::load_into), of the encoder's parameters.
+    pub fn load_encoder(
+        &self,
+        config: &StuNetConfig,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Result<(Encoder, LoadReport), ModelError> {
+        config.validate()?;
+        let report = self.compare_specs(&config.encoder_specs()).of_encoder();
+        let (mut source, report) = self.source_of(report, options)?;
+        Ok((Encoder::from_source(config, &mut source, device)?, report))
+    }
+
     /// The checkpoint as a source of parameters for a network of a given configuration.
     ///
     /// # Errors
@@ -336,7 +339,14 @@ impl Checkpoint {
     ) -> Result<(CheckpointSource<'_>, LoadReport), ModelError> {
         self.expect(NetworkKind::StuNet)?;
         config.validate()?;
-        let report = self.compare(config);
+        self.source_of(self.compare(config), options)
+    }
+
+    fn source_of(
+        &self,
+        report: LoadReport,
+        options: &LoadOptions,
+    ) -> Result<(CheckpointSource<'_>, LoadReport), ModelError> {
         let refused = (!report.missing.is_empty() && !options.allow_missing)
             || (!report.unused.is_empty() && !options.allow_unused)
             || (!report.mismatched.is_empty() && !options.allow_mismatched);

@@ -11,8 +11,7 @@ use super::digest::Digesting;
 use super::source::Source;
 use super::{atomic, names, values};
 use crate::weights::LoadReport;
-use crate::weights::report::Mismatch;
-use crate::{ModelError, ParameterSource, ParameterSpec, StuNet, StuNetConfig};
+use crate::{Encoder, ModelError, ParameterSource, ParameterSpec, Part, StuNet, StuNetConfig};
 use burn::tensor::{Device, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
@@ -327,32 +326,34 @@ impl ModelFolder {
         let mut digesting = Digesting::new(&mut source);
         let network = StuNet::from_source(&self.config, &mut digesting, device)?;
         let digest = digesting.finish();
-        let found = format!("{:08x}", source.crc32.finalize());
-        if found != self.crc32 {
-            let expected = format!("weights with checksum {:.8}", self.crc32);
-            return Err(ModelError::checkpoint(&self.path, expected, found + ": corrupt"));
-        }
+        source.finish()?;
         Ok((network, LoadReport { digest: Some(digest), ..self.compare() }))
     }
 
-    fn compare(&self) -> LoadReport {
-        let mut report = LoadReport::default();
-        let specs = self.config.parameter_specs();
-        for spec in &specs {
-            match self.tensors.get(&spec.name).map(|stored| &stored.shape) {
-                Some(shape) if *shape == spec.shape => report.applied.push(spec.name.clone()),
-                Some(shape) => report.mismatched.push(Mismatch {
-                    name: spec.name.clone(),
-                    expected: spec.shape.clone(),
-                    found: shape.clone(),
-                }),
-                None => report.missing.push(spec.name.clone()),
-            }
+    /// Loads the encoder alone; the report names the decoder's parameters as left out.
+    ///
+    /// Everything is read, one parameter at a time, since the checksum covers everything.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_encoder(&self, device: &Device) -> Result<(Encoder, LoadReport), ModelError> {
+        let mut source = FolderSource { folder: self, crc32: crc32fast::Hasher::new() };
+        let encoder = Encoder::from_source(&self.config, &mut source, device)?;
+        let rest = self.config.parameter_specs().into_iter();
+        for spec in rest.filter(|spec| spec.part != Part::Encoder) {
+            source.parameter(&spec)?;
         }
-        let known: std::collections::HashSet<_> = specs.iter().map(|s| &s.name).collect();
-        let unused = self.tensors.keys().filter(|name| !known.contains(name));
-        report.unused.extend(unused.cloned());
-        report
+        source.finish()?;
+        Ok((encoder, self.compare_with(&self.config.encoder_specs()).of_encoder()))
+    }
+
+    fn compare(&self) -> LoadReport {
+        self.compare_with(&self.config.parameter_specs())
+    }
+
+    fn compare_with(&self, specs: &[ParameterSpec]) -> LoadReport {
+        let found = self.tensors.iter().map(|(name, stored)| (&name[..], &stored.shape[..]));
+        LoadReport::compare(specs, found)
     }
 }
 
@@ -360,6 +361,18 @@ impl ModelFolder {
 struct FolderSource<'a> {
     folder: &'a ModelFolder,
     crc32: crc32fast::Hasher,
+}
+
+impl FolderSource<'_> {
+    /// Compares the checksum, once every parameter was asked for.
+    fn finish(self) -> Result<(), ModelError> {
+        let found = format!("{:08x}", self.crc32.finalize());
+        if found == self.folder.crc32 {
+            return Ok(());
+        }
+        let expected = format!("weights with checksum {:.8}", self.folder.crc32);
+        Err(ModelError::checkpoint(&self.folder.path, expected, found + ": corrupt"))
+    }
 }
 
 impl ParameterSource for FolderSource<'_> {

@@ -1,5 +1,7 @@
 //! The report of loading weights.
 
+use crate::ParameterSpec;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 /// What loading applied and what it did not: a partial load is never silent.
@@ -13,7 +15,12 @@ pub struct LoadReport {
     pub unused: Vec<String>,
     /// Parameters that the file has in another shape.
     pub mismatched: Vec<Mismatch>,
-    /// [Digest](crate::StuNet::digest) of the network; none before its values have been read.
+    /// Parameters of the file that were not asked for: the decoder's where only the encoder is
+    /// loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// [Digest](crate::StuNet::digest) of the network; none before its values have been read, and
+    /// none of an encoder alone.
     pub digest: Option<String>,
 }
 
@@ -29,7 +36,39 @@ pub struct Mismatch {
 }
 
 impl LoadReport {
-    /// True when every tensor of the file went to a parameter and every parameter got one.
+    /// Holds parameters against the names and shapes of a file.
+    pub(crate) fn compare<'a>(
+        specs: &[ParameterSpec],
+        file: impl Iterator<Item = (&'a str, &'a [usize])>,
+    ) -> Self {
+        let mut report = Self::default();
+        let found: BTreeMap<_, _> = file.collect();
+        for spec in specs {
+            match found.get(&spec.name[..]) {
+                Some(shape) if **shape == spec.shape => report.applied.push(spec.name.clone()),
+                Some(shape) => report.mismatched.push(Mismatch {
+                    name: spec.name.clone(),
+                    expected: spec.shape.clone(),
+                    found: shape.to_vec(),
+                }),
+                None => report.missing.push(spec.name.clone()),
+            }
+        }
+        let known: HashSet<_> = specs.iter().map(|spec| &spec.name[..]).collect();
+        let unused = found.into_keys().filter(|name| !known.contains(name));
+        report.unused = unused.map(str::to_owned).collect();
+        report
+    }
+
+    /// The same where only the encoder was asked for: the decoder's are left out, not unused.
+    pub(crate) fn of_encoder(self) -> Self {
+        let (left_out, unused) =
+            self.unused.into_iter().partition(|name| name.starts_with("decoder."));
+        Self { left_out, unused, ..self }
+    }
+
+    /// True when every tensor of the file went to a parameter, unless it was left out on purpose, and
+    /// every parameter got one.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unused.is_empty() && self.mismatched.is_empty()
     }
@@ -46,7 +85,8 @@ impl fmt::Display for LoadReport {
             .iter()
             .map(|m| format!("{}: expected {:?}, found {:?}", m.name, m.expected, m.found))
             .collect();
-        list(f, "of another shape", &mismatched)
+        list(f, "of another shape", &mismatched)?;
+        list(f, "left out", &self.left_out)
     }
 }
 
@@ -78,5 +118,8 @@ mod tests {
              1 of another shape (f: expected [2], found [3, 1])"
         );
         assert!(!report.is_complete());
+        let report = LoadReport { left_out: vec!["g".into()], ..Default::default() };
+        assert_eq!(report.to_string(), "0 tensors applied; 1 left out (g)");
+        assert!(report.is_complete());
     }
 }

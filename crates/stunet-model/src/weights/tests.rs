@@ -443,3 +443,51 @@ proptest! {
         }
     }
 }
+
+/// The encoder alone, from a checkpoint and from a folder, is the network's.
+#[test]
+fn the_encoder_alone() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (config, device) = (config(), Device::flex());
+    let file = Checkpoint::open(&v1(temporary.path())).unwrap();
+    let options = LoadOptions::default();
+    let (network, whole) = file.load_into(&config, &options, &device).unwrap();
+    let path = temporary.path().join("folder");
+    let precision = folder::Precision::F32;
+    folder::save(&path, &config, &mut network.source(), precision, Default::default()).unwrap();
+    let opened = folder::open(&path).unwrap();
+
+    let x = Tensor::<5>::from_data(
+        TensorData::new((0..65_536u64).map(|i| (i * i % 97) as f32).collect(), [1, 2, 16, 32, 64]),
+        &device,
+    );
+    let expected = network.encoder.forward(x.clone()).pop().unwrap().into_data();
+    let of_file = file.load_encoder(&config, &options, &device).unwrap();
+    for (encoder, report) in [of_file, opened.load_encoder(&device).unwrap()] {
+        assert_eq!(encoder.forward(x.clone()).pop().unwrap().into_data(), expected);
+        assert!(report.is_complete() && report.digest.is_none(), "{report}");
+        assert_eq!(report.applied[..], whole.applied[..report.applied.len()]);
+        assert_eq!(report.applied.len() + report.left_out.len(), whole.applied.len());
+        assert!(report.left_out.iter().all(|name| name.starts_with("decoder.")));
+        let expected = format!("left out ({}", report.left_out[0]);
+        assert!(report.to_string().contains(&expected), "{report}");
+    }
+
+    // Other classes do not matter, other channels do.
+    let other = StuNetConfig { num_classes: 9, ..config.clone() };
+    file.load_encoder(&other, &options, &device).unwrap();
+    let other = StuNetConfig { in_channels: 1, ..config };
+    let error = file.load_encoder(&other, &options, &device).unwrap_err().to_string();
+    assert!(error.contains("2 of another shape (encoder.stages.0.0.conv1.weight"), "{error}");
+    let allow = LoadOptions { allow_mismatched: true, ..options };
+    let (encoder, report) = file.load_encoder(&other, &allow, &device).unwrap();
+    assert_eq!((encoder.in_channels(), report.mismatched.len()), (1, 2));
+
+    // The checksum covers what is left out.
+    let weights = path.join(folder::WEIGHTS_FILE);
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let error = folder::open(&path).unwrap().load_encoder(&device).unwrap_err().to_string();
+    assert!(error.contains("checksum"), "{error}");
+}
