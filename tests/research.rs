@@ -10,6 +10,8 @@
 mod feature_extractor;
 #[path = "../examples/research/own_augmentation.rs"]
 mod own_augmentation;
+#[path = "../examples/research/own_data.rs"]
+mod own_data;
 #[path = "../examples/research/own_loss.rs"]
 mod own_loss;
 #[path = "../examples/research/own_network.rs"]
@@ -39,6 +41,14 @@ fn own_network() {
     let found = written.data.iter().filter(|label| **label == 1).count() as f64;
     let expected = 4.0 / 3.0 * std::f64::consts::PI * 12f64.powi(3);
     assert!((found / expected - 1.0).abs() < 0.1, "{found} voxels, expected about {expected}");
+}
+
+/// A third of the patches has foreground for certain, and only what a patch needs is unpacked.
+#[test]
+fn own_data() {
+    let (share, unpacked) = own_data::run(20).unwrap();
+    assert!((0.33..1.0).contains(&share), "{share} of the patches have foreground");
+    assert_eq!(unpacked, 40, "two patches of each batch, each from a case that is unpacked for it");
 }
 
 #[test]
