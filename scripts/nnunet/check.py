@@ -74,7 +74,7 @@ class Check:
             nnUNet_results=str(home / "nnUNet_results"), nnUNet_extTrainer=str(HERE / "trainer"),
             nnUNet_def_n_proc="2", nnUNet_n_proc_DA="2", nnUNet_compile="f", OMP_NUM_THREADS=str(self.args.threads),
             CUDA_VISIBLE_DEVICES="", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            STU_EPOCHS=str(EPOCHS), STU_ITERS=str(ITERATIONS), STU_VAL_ITERS="2", PYTHONDONTWRITEBYTECODE="1")
+            STU_EPOCHS=str(EPOCHS), STU_ITERS=str(3 * ITERATIONS), STU_VAL_ITERS="2", PYTHONDONTWRITEBYTECODE="1")
         environment.update(variables)
         command = [str(word) for word in command]
         begin = time.monotonic()
