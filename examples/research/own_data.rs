@@ -2,7 +2,7 @@
 //! a patch is cut from them, with the voxels of every class drawn once.
 #![allow(clippy::disallowed_macros, reason = "examples print")]
 
-use ndarray::{Array3, Axis};
+use ndarray::Array3;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stunet::data::DataError;
 use stunet::data::augment::Augmentation;
@@ -21,11 +21,12 @@ struct Entry {
 /// A bright ball, packed.
 fn entry(radius: usize) -> Result<Entry, DataError> {
     let inside = |at: [usize; 3]| at.iter().map(|v| v.abs_diff(16).pow(2)).sum::<usize>();
-    let ball = |value: u8| {
-        Array3::from_shape_fn([32; 3], |(z, y, x)| {
-            if inside([z, y, x]) < radius * radius { value } else { 0 }
-        })
-    };
+    let ball =
+        |value: u8| {
+            Array3::from_shape_fn([32; 3], |(z, y, x)| {
+                if inside([z, y, x]) < radius * radius { value } else { 0 }
+            })
+        };
     let packed = |voxels| {
         let geometry = Geometry::axis_aligned([32; 3], [1.5; 3])?;
         let volume = CompactLabelMap { voxels: LabelVoxels::Bytes(voxels), geometry };
@@ -47,14 +48,14 @@ pub fn run(steps: u64) -> anyhow::Result<(f64, usize)> {
         Ok(((image - 100.0) / 50.0, labels.data.mapv(|label| label as i16)))
     });
     let loader = LoaderConfig::new(Augmentation::none([8; 3]), 2, &[]);
-    let (mut found, mut patches) = (0, 0);
+    let (mut found, mut patches) = (0usize, 0usize);
     for step in 0..steps {
-        let batch = batch(&cases, &loader, step)?;
-        for labels in batch.labels[0].axis_iter(Axis(0)) {
-            (found, patches) = (found + usize::from(labels.iter().any(|v| *v > 0)), patches + 1);
+        for patch in batch(&cases, &loader, step)?.patches {
+            found += usize::from(patch.targets[0].iter().any(|label| *label > 0));
+            patches += 1;
         }
     }
-    Ok((found as f64 / f64::from(patches), unpacked.into_inner()))
+    Ok((found as f64 / patches as f64, unpacked.into_inner()))
 }
 
 #[allow(dead_code, reason = "the tests call `run`")]

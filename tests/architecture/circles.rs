@@ -17,20 +17,6 @@ const LEFT: &[(&str, &[&str])] = &[
     ("stunet-model", &["weights::pickle::numpy", "weights::pickle::value"]),
     ("stunet-model", &["weights::checkpoint", "weights::plain"]),
     (
-        "stunet-train",
-        &[
-            "checkpoint",
-            "events",
-            "fit",
-            "fit::clock",
-            "fit::recorder",
-            "fit::state",
-            "fit::validate",
-            "history",
-            "progress_png",
-        ],
-    ),
-    (
         "stunet-cli",
         &[
             "commands::train::results",

@@ -1,6 +1,7 @@
 //! Events of a training run, for callers that print, plot or stop it.
 
 use crate::history::EpochRecord;
+pub use crate::step::Step;
 use std::path::Path;
 
 /// A moment of a training run.
@@ -44,23 +45,4 @@ pub enum Event<'a> {
         /// The file.
         path: &'a Path,
     },
-}
-
-/// One update of the weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// Epoch, from 0.
-    pub epoch: usize,
-    /// Iteration within the epoch, from 0.
-    pub iteration: usize,
-    /// Loss of the batch; the mean over the batches of an accumulated step.
-    pub loss: f64,
-    /// Global norm of the gradients before clipping.
-    pub grad_norm: f64,
-    /// The weights were left alone: a scaled gradient overflowed.
-    pub skipped: bool,
-    /// Seconds the step waited for its batch.
-    pub wait_secs: f64,
-    /// Seconds of the whole step.
-    pub secs: f64,
 }

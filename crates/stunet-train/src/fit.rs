@@ -1,6 +1,5 @@
 //! The training loop.
 
-mod clock;
 mod recorder;
 mod state;
 mod validate;
@@ -12,7 +11,7 @@ use crate::error::{Result, TrainError};
 use crate::events::{Event, Step};
 use crate::objective::Objective;
 use crate::schedule::{Poly, Position, Schedule};
-pub(crate) use clock::Clock;
+use crate::step::Clock;
 use recorder::Recorder;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,7 +20,6 @@ use stunet_data::augment::Augmentation;
 use stunet_data::loader::{Loader, LoaderConfig, TrainingBatch};
 use stunet_data::sample::TrainingCases;
 use stunet_model::workspace;
-pub(crate) use validate::Validated;
 use validate::{Validation, validate};
 
 /// Turns the seed of the training patches into that of the validation patches.

@@ -1,8 +1,7 @@
 //! Progress and history of a run: its state except for tensors.
 
-use crate::events::Step;
 use crate::exact;
-use crate::fit::{Clock, Validated};
+use crate::step::{Clock, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -70,6 +69,19 @@ impl EpochRecord {
             "val_secs": self.val_secs,
         })
     }
+}
+
+/// What an epoch's validation found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Validated {
+    /// Mean loss.
+    pub loss: Option<f64>,
+    /// By class.
+    pub dice: Vec<Option<f64>>,
+    /// Their mean.
+    pub mean: Option<f64>,
+    /// Seconds it took.
+    pub secs: f64,
 }
 
 /// Where a run stands.

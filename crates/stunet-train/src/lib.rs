@@ -73,6 +73,7 @@ pub mod progress_png;
 pub mod pseudo_dice;
 pub mod recompute;
 pub mod schedule;
+mod step;
 pub mod transfer;
 
 pub use batch::DeviceBatch;

@@ -4,8 +4,8 @@ use super::pooling::{Rule, Topology, topology};
 use crate::error::{Result, invalid};
 use std::cell::Cell;
 
-/// Networks that are tried for a plan, at most. Whole bodies need a few thousand.
-const MOST_STEPS: u32 = 200_000;
+/// Networks that are tried for a plan, at most. Images of 1000³ voxels need some ten thousand.
+const MOST_STEPS: u32 = 100_000;
 
 /// How many networks may still be tried.
 ///

@@ -4,6 +4,7 @@ use super::{FitCases, FitConfig, Hear, TrainingState, next};
 use crate::batch::DeviceBatch;
 use crate::error::Result;
 use crate::events::Event;
+use crate::history::Validated;
 use crate::pseudo_dice::Overlap;
 use std::time::Instant;
 use stunet_data::loader::Loader;
@@ -22,19 +23,6 @@ impl Validation {
         (config.num_val_iterations > 0)
             .then(|| Self { batches: Loader::start(cases, config.validation.clone(), next), next })
     }
-}
-
-/// What an epoch's validation found.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Validated {
-    /// Mean loss.
-    pub loss: Option<f64>,
-    /// By class.
-    pub dice: Vec<Option<f64>>,
-    /// Their mean.
-    pub mean: Option<f64>,
-    /// Seconds it took.
-    pub secs: f64,
 }
 
 /// Validates with the weights of the moment, or their average where one is kept; none where the run
