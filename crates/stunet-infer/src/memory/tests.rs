@@ -230,6 +230,6 @@ fn what_does_not_fit_is_told_in_one_line() {
     let taps = taps([30; 3], [60; 3], 3);
     let needs = Needs { window_bytes: 3_000_000_000, ..needs(&windows, &taps, &recipe) };
     let message = needs.plan(Some(2_000_000_000)).unwrap_err().to_string();
-    assert!(message.contains("3.00 GB") && message.contains("2.00 GB"), "{message}");
+    assert!(message.contains("3.0 GB") && message.contains("2.0 GB"), "{message}");
     assert!(!message.contains('\n'));
 }
