@@ -2,7 +2,7 @@
 //!
 //! `network.json` holds the configuration and where the weights came from; `weights.safetensors`
 //! every parameter under its path in the network (`encoder.stages.0.0.conv1.weight`), in the network's
-//! order, as `f32` or `f16`, and nothing else. Folders of version 1, whose [names](super::names) were
+//! order, as `f32` or `f16`, and nothing else. Folders of version 1, whose [`names`] were
 //! shorter, are read as well.
 //! A parameter is read when it is asked for, straight into the memory it stays in. Both files appear
 //! whole or not at all.
