@@ -2,13 +2,15 @@
 
 mod dataset;
 mod memory;
+mod pretrained;
 mod progress;
 mod results;
+mod run;
 mod settings;
 mod start;
 mod validation;
 
-pub use start::Run;
+pub use run::Run;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

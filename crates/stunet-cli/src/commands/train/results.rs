@@ -16,8 +16,8 @@ use stunet::train::FoldFolder;
 use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::export::{self, About};
 
+use super::run::Run;
 use super::settings::Settings;
-use super::start::Run;
 use super::validation;
 
 /// Settings of one fold.

@@ -13,6 +13,7 @@ use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
 
 use super::dataset::Dataset;
+use super::pretrained::shape_of;
 use crate::args::{Recipe, TrainArgs, TrainPrecision};
 
 /// Everything that decides a run's numbers; kept in its checkpoints.
@@ -236,7 +237,7 @@ pub fn network(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<StuNetConf
     } else if args.size.is_none()
         && let Some(pretrained) = &args.pretrained
     {
-        let found = super::start::shape_of(pretrained, plans.stunet_strides()?)?;
+        let found = shape_of(pretrained, plans.stunet_strides()?)?;
         (width, depth) = (found.width, found.depth);
     }
     Ok(StuNetConfig {

@@ -46,6 +46,10 @@ pub(super) struct RawArray {
 }
 
 impl Node {
+    pub(super) fn empty_dict(ordered: bool) -> Self {
+        Self::Dict { items: Vec::new(), ordered }
+    }
+
     /// What this is, for error messages.
     pub(super) fn describe(&self) -> String {
         match self {

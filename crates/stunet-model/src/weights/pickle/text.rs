@@ -1,6 +1,7 @@
 //! Text and numbers as pickles spell them.
 
 use super::error::{Step, unexpected};
+use std::sync::Arc;
 
 pub(super) fn decimal(digits: &str) -> Step<i128> {
     digits.parse().map_err(|_| unexpected("a decimal integer", format!("`{digits:.40}`")))
@@ -64,4 +65,12 @@ fn hex(chars: &mut std::str::Chars<'_>, width: usize) -> Option<char> {
         code = code * 16 + chars.next()?.to_digit(16)?;
     }
     char::from_u32(code)
+}
+
+/// Text of code points below 256 as bytes.
+pub(super) fn latin1(text: &str) -> Step<Arc<[u8]>> {
+    text.chars()
+        .map(|c| u8::try_from(c).map_err(|_| unexpected("latin-1 text", "wider characters")))
+        .collect::<Step<Vec<u8>>>()
+        .map(Into::into)
 }
