@@ -8,6 +8,8 @@
 mod circles;
 #[path = "architecture/functions.rs"]
 mod functions;
+#[path = "architecture/names.rs"]
+mod names;
 #[path = "architecture/said.rs"]
 mod said;
 #[path = "architecture/source.rs"]

@@ -15,7 +15,7 @@ pub use restore::{Placement, RestoreOrder, Trace};
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::image::{Image, Scan};
+use crate::image::{Image, RawImage};
 use crate::labels::LabelMap;
 use crate::plans::{Normalization, Plans, Reference};
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis};
@@ -52,7 +52,7 @@ pub fn preprocess(image: &Image, plans: &Plans) -> Result<Preprocessed> {
 ///
 /// # Errors
 /// As [`preprocess`].
-pub fn preprocess_scan(scan: &Scan, plans: &Plans) -> Result<Preprocessed> {
+pub fn preprocess_scan(scan: &RawImage, plans: &Plans) -> Result<Preprocessed> {
     Preprocessor::new(plans).scan(scan)
 }
 
@@ -76,7 +76,7 @@ pub fn preprocess_with_labels(
 /// # Errors
 /// As [`preprocess_with_labels`].
 pub fn preprocess_scan_with_labels(
-    scan: &Scan,
+    scan: &RawImage,
     labels: Option<&LabelMap>,
     plans: &Plans,
 ) -> Result<(Preprocessed, Array3<i16>)> {

@@ -220,7 +220,7 @@ fn add_at(sums: &mut Tensor<4>, rows: Range<usize>, columns: Range<usize>, value
 }
 
 /// Final rows on their way from the device.
-struct Piece {
+struct FinalRows {
     planes: Range<usize>,
     rows: Range<usize>,
     /// `[C, planes, rows, columns]`.
@@ -229,7 +229,7 @@ struct Piece {
 
 /// Gives final rows to those who restore them.
 pub(crate) struct Outlet {
-    sender: SyncSender<Piece>,
+    sender: SyncSender<FinalRows>,
     num_folds: usize,
 }
 
@@ -244,7 +244,9 @@ impl Outlet {
         for from in band.rows.clone().step_by(step) {
             let rows = from..(from + step).min(band.rows.end);
             let values = band.read(&planes, &rows, self.num_folds);
-            self.sender.send(Piece { planes: planes.clone(), rows, values }).map_err(|_| Gone)?;
+            self.sender
+                .send(FinalRows { planes: planes.clone(), rows, values })
+                .map_err(|_| Gone)?;
         }
         Ok(())
     }
@@ -277,9 +279,9 @@ pub(crate) fn with_sink_thread(
 fn take(
     slab: &mut Slab,
     sink: &mut dyn RowSink,
-    pieces: &Receiver<Piece>,
+    pieces: &Receiver<FinalRows>,
 ) -> Result<(), InferError> {
-    for Piece { planes, rows, values } in pieces {
+    for FinalRows { planes, rows, values } in pieces {
         let (height, width) = (rows.len(), slab.columns().len());
         for (index, z) in planes.clone().enumerate() {
             for (row, y) in rows.clone().enumerate() {

@@ -166,7 +166,7 @@ impl Needs<'_> {
                 continue;
             };
             let widest = parts_x.iter().map(|p| p.network.len()).max().unwrap_or(0);
-            let fits = |p: &Piece| self.sums_bytes(&p.network, &(0..widest)) <= room;
+            let fits = |p: &Stretch| self.sums_bytes(&p.network, &(0..widest)) <= room;
             let Some((high, parts_y)) = rows.cheapest(&fits) else {
                 continue;
             };
@@ -198,7 +198,7 @@ impl Needs<'_> {
 
 /// A stretch of an axis.
 #[derive(Clone, Debug)]
-struct Piece {
+struct Stretch {
     network: Range<usize>,
     output: Range<usize>,
     /// Starts of windows that reach into it.
@@ -208,8 +208,8 @@ struct Piece {
 /// The stretches between any two of the places where an axis may be cut.
 struct Divisions {
     num_cuts: usize,
-    /// Piece from cut `i` to cut `j` at `[i][j - i - 1]`.
-    pieces: Vec<Vec<Option<Piece>>>,
+    /// Stretch from cut `i` to cut `j` at `[i][j - i - 1]`.
+    pieces: Vec<Vec<Option<Stretch>>>,
 }
 
 impl Divisions {
@@ -238,7 +238,7 @@ impl Divisions {
             let reached = starts.iter().filter(|start| {
                 **start < network.end + below && **start + window > network.start + below
             });
-            Piece { num_starts: reached.count(), network, output: from..to }
+            Stretch { num_starts: reached.count(), network, output: from..to }
         };
         let pieces = (0..cuts.len() - 1)
             .map(|i| cuts[i + 1..].iter().map(|to| Some(piece(cuts[i], *to))).collect())
@@ -246,17 +246,17 @@ impl Divisions {
         Self { num_cuts: cuts.len(), pieces }
     }
 
-    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+    fn pieces(&self) -> impl Iterator<Item = &Stretch> {
         self.pieces.iter().flatten().flatten()
     }
 
     /// The pieces between neighbouring cuts.
-    fn finest(&self) -> impl Iterator<Item = &Piece> {
+    fn finest(&self) -> impl Iterator<Item = &Stretch> {
         self.pieces.iter().filter_map(|from| from.first()?.as_ref())
     }
 
     /// The division into allowed pieces with the fewest starts in all, and their number.
-    fn cheapest(&self, allowed: &dyn Fn(&Piece) -> bool) -> Option<(usize, Vec<Piece>)> {
+    fn cheapest(&self, allowed: &dyn Fn(&Stretch) -> bool) -> Option<(usize, Vec<Stretch>)> {
         // Cost of the cheapest division up to each cut, and where its last piece begins.
         let mut best: Vec<Option<(usize, usize)>> = vec![None; self.num_cuts];
         best[0] = Some((0, 0));

@@ -1,6 +1,6 @@
 //! From an image to a labelmap: preprocess, slide, restore.
 
-use crate::confidence::{Confidence, Measure};
+use crate::confidence::{Confidence, ConfidenceMeasure};
 use crate::error::InferError;
 use crate::export::{Decision, Extras, NetworkLabels, Restore};
 use crate::memory::{MemoryPlan, Needs};
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use stunet_data::DataError;
 use stunet_data::geometry::{Geometry, Turn};
-use stunet_data::image::{Image, Scan};
+use stunet_data::image::{Image, RawImage};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_data::preprocess::resample::AxisTaps;
@@ -59,17 +59,17 @@ pub struct PredictOptions {
     /// What the file of probabilities says of its making: see [`Record`](crate::Record).
     pub record: Option<String>,
     /// How sure each label is, if wanted; only with [`Mode::Normal`].
-    pub confidence: Option<Measure>,
+    pub confidence: Option<ConfidenceMeasure>,
     /// Bytes of host memory the prediction may take, beside what is held when it begins: the
     /// preprocessed volume counts, the model and the image do not.
     pub memory_bytes: Option<u64>,
     /// True for GPUs: activations are in device memory and do not count against `memory_bytes`.
-    pub own_memory: bool,
+    pub device_has_own_memory: bool,
     /// Bytes of the device's memory that sums may take; within it, f32 sums stay there. How much a
     /// device has free cannot be asked of every backend, so 0 keeps them on the host.
     pub device_sums_bytes: u64,
     /// Seconds of one pass over one window, from an earlier prediction of the same model, for the
-    /// time in [`Event::Plan`]. Where it is not known, and the prediction is long, it is measured.
+    /// time in [`PredictEvent::Plan`]. Where it is not known, and the prediction is long, it is measured.
     pub pass_secs: Option<f64>,
 }
 
@@ -85,7 +85,7 @@ impl Default for PredictOptions {
             record: None,
             confidence: None,
             memory_bytes: None,
-            own_memory: false,
+            device_has_own_memory: false,
             device_sums_bytes: 0,
             pass_secs: None,
         }
@@ -107,7 +107,7 @@ pub enum Stage {
 /// What the caller hears of while a prediction runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum PredictEvent {
     /// A stage begins.
     Stage(Stage),
     /// What the windows will take, by estimate; heard before the first of them.
@@ -209,10 +209,10 @@ pub fn predict(
     model: &Model,
     image: &Image,
     options: &PredictOptions,
-    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
     window_settings(model, options)?;
-    tell(events, Event::Stage(Stage::Preprocess))?;
+    tell(events, PredictEvent::Stage(Stage::Preprocess))?;
     let prepared = prepare(model, image)?;
     predict_prepared(model, prepared, options, events)
 }
@@ -239,7 +239,7 @@ pub fn prepare(model: &Model, image: &Image) -> Result<Prepared, InferError> {
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_scan(model: &Model, scan: &Scan) -> Result<Prepared, InferError> {
+pub fn prepare_scan(model: &Model, scan: &RawImage) -> Result<Prepared, InferError> {
     check_reader(model, &scan.geometry)?;
     prepare_with(model, scan.num_channels(), |plans| preprocess_scan(scan, plans))
 }
@@ -275,7 +275,7 @@ pub fn predict_prepared(
     model: &Model,
     prepared: Prepared,
     options: &PredictOptions,
-    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
     let mut settings = window_settings(model, options)?;
     let Prepared { preprocessed: Preprocessed { image: volume, trace }, secs } = prepared;
@@ -290,13 +290,13 @@ pub fn predict_prepared(
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.on_device = plan.device_bytes > 0;
 
-    tell(events, Event::Stage(Stage::Windows))?;
+    tell(events, PredictEvent::Stage(Stage::Windows))?;
     let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
     let passes = plan.num_windows * per_window * model.networks().len();
     let pass_secs = options.pass_secs.or_else(|| speed::measure(model, &settings, passes, options));
     tell(
         events,
-        Event::Plan {
+        PredictEvent::Plan {
             num_tiles: plan.tiles.len(),
             num_windows: plan.num_windows,
             num_repeated: plan.num_repeated,
@@ -352,7 +352,7 @@ fn window_bytes(
     let mut network = 0;
     for each in model.networks() {
         let cost = each.cost(settings.window)?;
-        network = network.max(match options.own_memory {
+        network = network.max(match options.device_has_own_memory {
             true => cost.output_bytes,
             false => cost.peak_bytes,
         });
@@ -464,7 +464,10 @@ pub(crate) fn window_settings(
     Ok(settings)
 }
 
-fn tell(events: &mut dyn FnMut(Event) -> ControlFlow<()>, event: Event) -> Result<(), InferError> {
+fn tell(
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
+    event: PredictEvent,
+) -> Result<(), InferError> {
     match events(event) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(InferError::Interrupted),
@@ -479,7 +482,7 @@ struct Job<'a> {
     /// Taken by the windows.
     volume: Option<Volume<'static>>,
     trace: &'a Trace,
-    events: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    events: &'a mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
 }
 
 struct Finished {
@@ -514,7 +517,7 @@ impl Job<'_> {
         let slid = self.slide(&mut restore)?;
 
         let clock = Instant::now();
-        tell(self.events, Event::Stage(Stage::Export))?;
+        tell(self.events, PredictEvent::Stage(Stage::Export))?;
         let (labels, extras) = restore.finish();
         let labelmap =
             CompactLabelMap { voxels: labels, geometry: self.trace.geometry().in_file().clone() };
@@ -532,7 +535,7 @@ impl Job<'_> {
         let slid = self.slide(&mut sink)?;
 
         let clock = Instant::now();
-        tell(self.events, Event::Stage(Stage::Export))?;
+        tell(self.events, PredictEvent::Stage(Stage::Export))?;
         let labelmap = self.trace.restore_labels(sink.into_labels().view(), order).into();
         let export_secs = clock.elapsed().as_secs_f64();
         Ok(Finished { labelmap, probabilities: None, confidence: None, slid, export_secs })
@@ -545,7 +548,7 @@ impl Job<'_> {
         let events = &mut *self.events;
         let tiles = &self.plan.tiles;
         slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
-            events(Event::Windows { done, total })
+            events(PredictEvent::Windows { done, total })
         })
     }
 

@@ -21,7 +21,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use stunet_model::weights::{LoadReport, atomic, names};
-use stunet_model::{Encoder, ModelError, ParameterSource, ParameterSpec, Part, StuNetConfig};
+use stunet_model::{
+    Encoder, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNetConfig,
+};
 
 /// Written every few epochs and on interruption; what a run continues from.
 pub const LATEST: &str = "checkpoint_latest.safetensors";
@@ -336,7 +338,8 @@ impl TrainingCheckpoint {
         let config = &self.state.config;
         let encoder = Encoder::from_source(config, &mut self.source(group), device)?;
         let specs = config.parameter_specs().into_iter();
-        let (applied, left_out) = specs.partition::<Vec<_>, _>(|spec| spec.part == Part::Encoder);
+        let (applied, left_out) =
+            specs.partition::<Vec<_>, _>(|spec| spec.part == NetworkPart::Encoder);
         let names = |specs: Vec<ParameterSpec>| specs.into_iter().map(|spec| spec.name).collect();
         let (applied, left_out) = (names(applied), names(left_out));
         Ok((encoder, LoadReport { applied, left_out, ..LoadReport::default() }))

@@ -11,7 +11,7 @@
 //! * [`deep_supervision`]: the weights of the scales and their target pyramid.
 //!
 //! On a processor the logits are read as slices and worked on in one fused pass per direction; every
-//! other device runs Burn's operators. [`Evaluation`] chooses; the tests hold one against the other.
+//! other device runs Burn's operators. [`LossRoute`] chooses; the tests hold one against the other.
 
 pub mod deep_supervision;
 mod describe;
@@ -49,7 +49,7 @@ pub enum ZeroWeight {
 
 /// Where the loss is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Evaluation {
+pub enum LossRoute {
     /// On the host for tensors that live there, with Burn's operators elsewhere.
     #[default]
     Automatic,
@@ -78,7 +78,7 @@ pub struct LossConfig {
     /// Added to numerator and denominator of each Dice.
     pub smooth: f64,
     /// Where it is computed.
-    pub evaluation: Evaluation,
+    pub evaluation: LossRoute,
 }
 
 impl LossConfig {
@@ -93,7 +93,7 @@ impl LossConfig {
             weights: deep_supervision::weights(5),
             zero_weight: ZeroWeight::Skip,
             smooth: 1e-5,
-            evaluation: Evaluation::Automatic,
+            evaluation: LossRoute::Automatic,
         }
     }
 
@@ -304,9 +304,9 @@ impl Loss {
             return regions::scale(&setting, logits, target);
         }
         let on_host = match self.config.evaluation {
-            Evaluation::Automatic => is_host(&logits.device()) && logits.dtype() != DType::F64,
-            Evaluation::Host => true,
-            Evaluation::Device => false,
+            LossRoute::Automatic => is_host(&logits.device()) && logits.dtype() != DType::F64,
+            LossRoute::Host => true,
+            LossRoute::Device => false,
         };
         if on_host {
             host::scale(&setting, logits, target)

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use stunet_model::weights::{Checkpoint, folder};
 use stunet_model::{
-    Initialisation, ModelError, ParameterSource, ParameterSpec, Part, StuNet, StuNetConfig,
+    Initialisation, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNet, StuNetConfig,
 };
 
 /// Which of the reference's two rules decides that a file does not fit.
@@ -182,10 +182,12 @@ fn plan(
     for spec in config.parameter_specs() {
         let found = pretrained.shapes.get(&spec.name);
         let fate = match found {
-            _ if spec.part == Part::Head && !options.keep_heads => Fate::Head,
+            _ if spec.part == NetworkPart::Head && !options.keep_heads => Fate::Head,
             Some(shape) if *shape == spec.shape => Fate::Copy,
             Some(shape) if spec.sees_image && repeats(shape, &spec.shape) => Fate::Repeat,
-            _ if options.rules == Rules::V1 && spec.part == Part::Upsampling => Fate::Initialise,
+            _ if options.rules == Rules::V1 && spec.part == NetworkPart::Upsampling => {
+                Fate::Initialise
+            }
             _ => {
                 return Err(TrainError::Transfer {
                     name: spec.name,

@@ -86,7 +86,7 @@ pub struct TrainArgs {
 
     /// Loss, augmentation and initialisation of this trainer [default: by the version of the plans]
     #[arg(long, value_enum, value_name = "VERSION")]
-    pub recipe: Option<Recipe>,
+    pub recipe: Option<RecipeArg>,
 
     /// Train without augmentation
     #[arg(long)]
@@ -106,7 +106,7 @@ pub struct TrainArgs {
 
     /// Precision of the forward and backward pass; the weights are kept in f32
     #[arg(long, value_enum, value_name = "PRECISION")]
-    pub precision: Option<TrainPrecision>,
+    pub precision: Option<PrecisionArg>,
 
     /// Activation checkpointing: recompute activations in the backward pass; less memory, more time
     #[arg(long)]
@@ -194,7 +194,7 @@ pub struct ExportArgs {
 /// The two trainers of STU-Net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Recipe {
+pub enum RecipeArg {
     /// STU-Net's trainer for nnU-Net 1.7
     V1,
     /// STU-Net's trainer for nnU-Net 2
@@ -204,7 +204,7 @@ pub enum Recipe {
 /// Precision of the network in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TrainPrecision {
+pub enum PrecisionArg {
     /// Single precision
     F32,
     /// bfloat16

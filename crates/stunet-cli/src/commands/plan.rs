@@ -19,14 +19,14 @@ use stunet::data::splits::{Fold, NUM_FOLDS, Splits};
 use stunet::model::weights::pickle::Value as Pickle;
 use stunet::model::weights::writer::write_pickle;
 
-use crate::args::{PlanArgs, Reference};
+use crate::args::{PlanArgs, ReferenceArg};
 use crate::failure::Told;
 use crate::folders;
 use crate::jobs::check_writable;
 use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
-use crate::progress::Progress;
+use crate::progress::CaseBar;
 use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// The plans of version 1, without ending.
@@ -79,7 +79,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         args.plans_name
     );
     ensure!(
-        args.fingerprint.is_none() || args.rules != Reference::V1,
+        args.fingerprint.is_none() || args.rules != ReferenceArg::V1,
         "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
     );
     let reference = reference(args.rules);
@@ -144,7 +144,7 @@ fn check_places(args: &PlanArgs, dataset: &RawDataset, out: &Path) -> anyhow::Re
     let fingerprint = args.fingerprint.iter().filter(|_| !there).cloned();
     let splits = dataset.folder().join(SPLITS);
     let inputs = dataset.files().chain(fingerprint).chain(splits.is_file().then_some(splits));
-    let v1 = args.rules == Reference::V1;
+    let v1 = args.rules == ReferenceArg::V1;
     let plans = if v1 { V1_PLANS } else { &args.plans_name };
     let (plans, pickled) = (format!("{plans}.json"), format!("{plans}.pkl"));
     let own: &[&str] = match there {
@@ -178,7 +178,7 @@ fn measure(
     dataset: &RawDataset,
     reference: plans::Reference,
 ) -> anyhow::Result<Fingerprint> {
-    let progress = Progress::new(dataset.name(), args.quiet);
+    let progress = CaseBar::new(dataset.name(), args.quiet);
     let (done, total) = (AtomicUsize::new(0), dataset.cases().len());
     let on_case = |_: &str| {
         progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
@@ -347,10 +347,10 @@ impl From<PlanSummary> for Configuration {
     }
 }
 
-fn reference(rules: Reference) -> plans::Reference {
+fn reference(rules: ReferenceArg) -> plans::Reference {
     match rules {
-        Reference::V1 => plans::Reference::NnUNetV1,
-        Reference::V22 => plans::Reference::NnUNetV22,
-        Reference::V28 => plans::Reference::NnUNetV28,
+        ReferenceArg::V1 => plans::Reference::NnUNetV1,
+        ReferenceArg::V22 => plans::Reference::NnUNetV22,
+        ReferenceArg::V28 => plans::Reference::NnUNetV28,
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use stunet::device;
 use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
-use stunet::train::export::About;
+use stunet::train::export::ModelDescription;
 use stunet::train::{FitCases, FoldFolder, TrainingState, fit};
 
 use crate::args::TrainArgs;
@@ -79,7 +79,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let mut told = Ok(());
     let state = fit(state, &cases, &config, Some(&fold), &mut |event| {
         if told.is_ok() {
-            told = progress.hear(&event);
+            told = progress.on_event(&event);
         }
         match interrupt::asked() || told.is_err() {
             true => ControlFlow::Break(()),
@@ -119,7 +119,7 @@ fn check_places(args: &TrainArgs, dataset: &Dataset, fold: &FoldFolder) -> anyho
 fn finish(
     args: &TrainArgs,
     settings: &Settings,
-    about: &About,
+    about: &ModelDescription,
     fold: &FoldFolder,
 ) -> anyhow::Result<()> {
     let checkpoint = TrainingCheckpoint::open(&fold.path.join(FINAL))?;

@@ -229,8 +229,9 @@ fn own_steps_leave_the_others_alone() {
     }
     let stock = Augmentation::v1([8; 3]);
     let end = stock.steps().iter().cloned();
-    let first = [Step::Spatial, Step::own(Shift), Step::own(Shift)];
-    let last = end.clone().chain([Step::own(Shift)]);
+    let first =
+        [AugmentationStep::Spatial, AugmentationStep::own(Shift), AugmentationStep::own(Shift)];
+    let last = end.clone().chain([AugmentationStep::own(Shift)]);
     let rest = end.skip(1);
     let twice = stock.clone().with_steps(first.into_iter().chain(rest)).unwrap();
     let last = stock.clone().with_steps(last).unwrap();
@@ -259,7 +260,8 @@ fn own_steps_leave_the_others_alone() {
 #[test]
 fn steps_are_removed_and_reordered() {
     let stock = Augmentation::v2([8; 3]);
-    let few = stock.clone().with_steps([Step::Mirror, Step::Gamma]).unwrap();
+    let few =
+        stock.clone().with_steps([AugmentationStep::Mirror, AugmentationStep::Gamma]).unwrap();
     assert_eq!(few.crop_size(), [8; 3], "nothing turns");
     let always = Transforms {
         gamma: Gamma { probability: 1.0, ..stock.transforms().gamma },
@@ -279,12 +281,12 @@ fn steps_are_removed_and_reordered() {
         contrast: vec![Some(1.25), Some(0.75)],
         ..Default::default()
     };
-    let ordered = |second: Step, third: Step| {
-        let recipe = stock.clone().with_steps([Step::Spatial, second, third]).unwrap();
+    let ordered = |second: AugmentationStep, third: AugmentationStep| {
+        let recipe = stock.clone().with_steps([AugmentationStep::Spatial, second, third]).unwrap();
         recipe.apply(&params, &crop)
     };
-    let one = ordered(Step::Noise, Step::Contrast);
-    let other = ordered(Step::Contrast, Step::Noise);
+    let one = ordered(AugmentationStep::Noise, AugmentationStep::Contrast);
+    let other = ordered(AugmentationStep::Contrast, AugmentationStep::Noise);
     assert_eq!(one, stock.apply(&params, &crop), "noise comes first in the reference");
     assert_ne!(one, other);
 }
@@ -300,7 +302,7 @@ fn recipes_are_described() {
         ..*stock.transforms()
     };
     let other = stock.with_transforms(other).unwrap();
-    let few = other.with_steps([Step::Gamma, Step::Noise]).unwrap();
+    let few = other.with_steps([AugmentationStep::Gamma, AugmentationStep::Noise]).unwrap();
     assert_eq!(
         few.describe(),
         "nnU-Net 1: gamma, noise with Noise { probability: 0.5, std: (0.0, 0.1) }"
@@ -338,13 +340,14 @@ fn what_cannot_be_drawn_is_refused() {
         "augmentation, low resolution: expected a range from low to high, above 0, up to 1, found 0.5 \
          to 2",
     );
-    let line = |steps: [Step; 3]| stock.clone().with_steps(steps).unwrap_err().to_string();
+    let line =
+        |steps: [AugmentationStep; 3]| stock.clone().with_steps(steps).unwrap_err().to_string();
     assert_eq!(
-        line([Step::Noise, Step::Spatial, Step::Gamma]),
+        line([AugmentationStep::Noise, AugmentationStep::Spatial, AugmentationStep::Gamma]),
         "augmentation, rotation and scaling: expected the first step, or none, found step 2"
     );
     assert_eq!(
-        line([Step::Noise, Step::Gamma, Step::Noise]),
+        line([AugmentationStep::Noise, AugmentationStep::Gamma, AugmentationStep::Noise]),
         "augmentation, noise: expected once among the steps, found twice"
     );
 }

@@ -164,7 +164,7 @@ fn refused(what: &str, expected: impl Into<String>, found: impl fmt::Display) ->
 
 /// One step of a recipe: a built-in transform, or one's own.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum AugmentationStep {
     /// Rotation and scaling, which cut the patch from its crop: the first, if at all.
     Spatial,
     /// Gaussian noise.
@@ -188,7 +188,7 @@ pub enum Step {
 }
 
 /// Steps of one's own are equal when their descriptions are.
-impl PartialEq for Step {
+impl PartialEq for AugmentationStep {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Own(a), Self::Own(b)) => a.describe() == b.describe(),
@@ -197,7 +197,7 @@ impl PartialEq for Step {
     }
 }
 
-impl Step {
+impl AugmentationStep {
     /// A step of one's own.
     pub fn own(transform: impl PatchTransform + 'static) -> Self {
         Self::Own(Arc::new(transform))
@@ -205,7 +205,7 @@ impl Step {
 
     /// All built-in ones, in the reference's order.
     pub fn all() -> Vec<Self> {
-        use Step::*;
+        use AugmentationStep::*;
         vec![
             Spatial,
             Noise,

@@ -3,7 +3,7 @@
 use super::scan::ENDINGS;
 use super::{DEFAULT_ENDING, DatasetInfo, PassedOver, convert, listing};
 use crate::error::{DataError, Problem, Result, invalid};
-use crate::image::{Image, Scan};
+use crate::image::{Image, RawImage};
 use crate::labels::{LabelMap, LabelSet, dataset_json};
 use crate::nifti::{self, Reader};
 use crate::plans::Reference;
@@ -186,7 +186,7 @@ impl TrainingCaseFiles {
     ///
     /// # Errors
     /// As [`TrainingCaseFiles::read`].
-    pub fn read_scan(&self, info: &DatasetInfo) -> Result<(Scan, LabelMap), Vec<Problem>> {
+    pub fn read_scan(&self, info: &DatasetInfo) -> Result<(RawImage, LabelMap), Vec<Problem>> {
         let mut errors = self.missing(info);
         if errors.is_empty() {
             errors = self.grids(info.reader);
@@ -253,7 +253,7 @@ impl TrainingCaseFiles {
         self.images[1..].iter().chain([&self.labels]).filter_map(|f| compare(f).err()).collect()
     }
 
-    fn read_image(&self, info: &DatasetInfo) -> Result<Scan, Vec<DataError>> {
+    fn read_image(&self, info: &DatasetInfo) -> Result<RawImage, Vec<DataError>> {
         let expected = info.channel_names.len();
         match info.reader.read_scan(&self.images) {
             Ok(image) if image.num_channels() != expected => {

@@ -180,7 +180,7 @@ fn a_bound_divides_and_changes_nothing() {
                         memory_bytes,
                         save_probabilities,
                         probability_format: ProbabilityFormat::Npz,
-                        confidence: (mode == Mode::Normal).then_some(Measure::Margin),
+                        confidence: (mode == Mode::Normal).then_some(ConfidenceMeasure::Margin),
                         ..Default::default()
                     },
                 )
@@ -209,7 +209,7 @@ fn too_little_memory_is_refused_before_the_first_window() {
     let options = PredictOptions { memory_bytes: Some(1000), ..Default::default() };
     let mut windows = 0;
     let result = predict(&model, &image(1), &options, &mut |event| {
-        windows += usize::from(matches!(event, Event::Windows { .. }));
+        windows += usize::from(matches!(event, PredictEvent::Windows { .. }));
         ControlFlow::Continue(())
     });
     assert!(matches!(result, Err(InferError::Memory { allowed: 1000, .. })));
@@ -219,7 +219,7 @@ fn too_little_memory_is_refused_before_the_first_window() {
 #[test]
 fn confidence_is_certain_outside_the_crop_only_by_chance_inside() {
     let model = model(plans(Reference::NnUNetV28, [0, 1, 2]), labels(), 1);
-    for measure in [Measure::Margin, Measure::Entropy] {
+    for measure in [ConfidenceMeasure::Margin, ConfidenceMeasure::Entropy] {
         let options =
             PredictOptions { confidence: Some(measure), mirror: false, ..Default::default() };
         let volume = run(&model, &options).confidence.unwrap();
@@ -250,11 +250,14 @@ fn every_event_can_interrupt() {
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!(events[0], Event::Stage(Stage::Preprocess));
-    assert!(matches!(events[2], Event::Plan { num_tiles: 1, num_windows: 4, num_repeated: 0, .. }));
-    assert_eq!(events[3], Event::Windows { done: 0, total: 4 });
-    assert_eq!(events[events.len() - 2], Event::Windows { done: 4, total: 4 });
-    assert_eq!(events[events.len() - 1], Event::Stage(Stage::Export));
+    assert_eq!(events[0], PredictEvent::Stage(Stage::Preprocess));
+    assert!(matches!(
+        events[2],
+        PredictEvent::Plan { num_tiles: 1, num_windows: 4, num_repeated: 0, .. }
+    ));
+    assert_eq!(events[3], PredictEvent::Windows { done: 0, total: 4 });
+    assert_eq!(events[events.len() - 2], PredictEvent::Windows { done: 4, total: 4 });
+    assert_eq!(events[events.len() - 1], PredictEvent::Stage(Stage::Export));
     for (stop, event) in events.iter().enumerate() {
         let mut heard = 0;
         let result = predict(&model, &image, &options, &mut |_| {
@@ -318,7 +321,7 @@ fn a_turned_image_comes_back_on_its_files_grid() {
         let usual = model(plans.clone(), labels(), 1);
         let turning = model(Plans { reader: Reader::NibabelReorient, ..plans }, labels(), 1);
         for mode in [Mode::Normal, Mode::Fast, Mode::Fastest] {
-            let confidence = (mode == Mode::Normal).then_some(Measure::Margin);
+            let confidence = (mode == Mode::Normal).then_some(ConfidenceMeasure::Margin);
             let options =
                 PredictOptions { mode, mirror: false, confidence, ..PredictOptions::default() };
             let run = |model: &Model, image: &Image| {

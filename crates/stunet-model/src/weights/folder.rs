@@ -11,7 +11,9 @@ use super::digest::Digesting;
 use super::source::Source;
 use super::{atomic, names, values};
 use crate::weights::LoadReport;
-use crate::{Encoder, ModelError, ParameterSource, ParameterSpec, Part, StuNet, StuNetConfig};
+use crate::{
+    Encoder, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNet, StuNetConfig,
+};
 use burn::tensor::{Device, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
@@ -39,7 +41,7 @@ const ALIGNMENT: usize = 64;
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum StoredPrecision {
     /// As they are.
     #[default]
     F32,
@@ -47,7 +49,7 @@ pub enum Precision {
     F16,
 }
 
-impl Precision {
+impl StoredPrecision {
     fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -79,7 +81,7 @@ struct Description {
 #[derive(Serialize, Deserialize)]
 struct Weights {
     file: String,
-    precision: Precision,
+    precision: StoredPrecision,
     /// CRC-32 of the values, in hexadecimal.
     crc32: String,
 }
@@ -94,7 +96,7 @@ pub fn save(
     folder: &Path,
     config: &StuNetConfig,
     source: &mut dyn ParameterSource,
-    precision: Precision,
+    precision: StoredPrecision,
     provenance: Provenance,
 ) -> Result<(), ModelError> {
     config.validate()?;
@@ -123,7 +125,7 @@ fn write_weights(
     path: &Path,
     config: &StuNetConfig,
     source: &mut dyn ParameterSource,
-    precision: Precision,
+    precision: StoredPrecision,
 ) -> Result<u32, ModelError> {
     let specs = config.parameter_specs();
     let header = header(&specs, precision);
@@ -140,11 +142,11 @@ fn write_weights(
             let data = values(source, spec)?;
             let floats = data.as_slice::<f32>().expect("the values were converted to f32");
             match precision {
-                Precision::F32 if cfg!(target_endian = "little") => {
+                StoredPrecision::F32 if cfg!(target_endian = "little") => {
                     put(bytemuck::cast_slice(floats))?;
                 }
-                Precision::F32 => floats.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
-                Precision::F16 => floats.chunks(1 << 16).try_for_each(|chunk| {
+                StoredPrecision::F32 => floats.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
+                StoredPrecision::F16 => floats.chunks(1 << 16).try_for_each(|chunk| {
                     let half = chunk.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes());
                     put(&half.collect::<Vec<u8>>())
                 })?,
@@ -155,7 +157,7 @@ fn write_weights(
 }
 
 /// The header of a safetensors file: names, types, shapes and ranges in the network's order.
-fn header(specs: &[ParameterSpec], precision: Precision) -> Vec<u8> {
+fn header(specs: &[ParameterSpec], precision: StoredPrecision) -> Vec<u8> {
     let mut entries = serde_json::Map::new();
     entries.insert("__metadata__".into(), serde_json::json!({ "format": FORMAT }));
     let mut at = 0;
@@ -178,7 +180,7 @@ fn header(specs: &[ParameterSpec], precision: Precision) -> Vec<u8> {
 pub struct ModelFolder {
     path: PathBuf,
     config: StuNetConfig,
-    precision: Precision,
+    precision: StoredPrecision,
     crc32: String,
     provenance: Provenance,
     source: Source,
@@ -286,7 +288,7 @@ fn stored(
     path: &Path,
     metadata: &Metadata,
     data: u64,
-    precision: Precision,
+    precision: StoredPrecision,
     name_of: fn(&str) -> String,
 ) -> Result<BTreeMap<String, Stored>, ModelError> {
     let mut tensors = BTreeMap::new();
@@ -308,7 +310,7 @@ impl ModelFolder {
     }
 
     /// How the weights are stored.
-    pub fn precision(&self) -> Precision {
+    pub fn precision(&self) -> StoredPrecision {
         self.precision
     }
 
@@ -340,7 +342,7 @@ impl ModelFolder {
         let mut source = FolderSource { folder: self, crc32: crc32fast::Hasher::new() };
         let encoder = Encoder::from_source(&self.config, &mut source, device)?;
         let rest = self.config.parameter_specs().into_iter();
-        for spec in rest.filter(|spec| spec.part != Part::Encoder) {
+        for spec in rest.filter(|spec| spec.part != NetworkPart::Encoder) {
             source.parameter(&spec)?;
         }
         source.finish()?;
@@ -389,7 +391,7 @@ impl ParameterSource for FolderSource<'_> {
             at += bytes.len() as u64;
             Ok::<_, ModelError>(())
         };
-        if folder.precision == Precision::F32 && cfg!(target_endian = "little") {
+        if folder.precision == StoredPrecision::F32 && cfg!(target_endian = "little") {
             // One buffer, which becomes the tensor; pieces stay in the cache for their checksum.
             let mut floats = vec![0f32; count];
             bytemuck::cast_slice_mut(&mut floats).chunks_mut(CHUNK).try_for_each(read)?;
@@ -402,9 +404,9 @@ impl ParameterSource for FolderSource<'_> {
             let chunk = buffer.len().min((count - floats.len()) * size);
             read(&mut buffer[..chunk])?;
             match folder.precision {
-                Precision::F32 => floats
+                StoredPrecision::F32 => floats
                     .extend(buffer[..chunk].as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-                Precision::F16 => {
+                StoredPrecision::F16 => {
                     let halves = buffer[..chunk].as_chunks().0.iter();
                     floats.extend(halves.map(|&b| half::f16::from_le_bytes(b).to_f32()));
                 }

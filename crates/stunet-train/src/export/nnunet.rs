@@ -1,6 +1,6 @@
 //! nnU-Net's descriptions of a model, made from ours.
 
-use super::About;
+use super::ModelDescription;
 use super::as_trained::as_trained;
 use serde_json::{Map, Value, json};
 use stunet_data::dataset::in_version_2;
@@ -9,7 +9,7 @@ use stunet_model::StuNetConfig;
 
 /// The content of a `.model.pkl`: `init`, `name` and `plans`. Keys that are integers in Python are
 /// digits here.
-pub fn v1_plan_file(about: &About) -> Value {
+pub fn v1_plan_file(about: &ModelDescription) -> Value {
     let plans = &about.plans;
     let by_channel = |value: &dyn Fn(usize) -> Value| -> Value {
         let channels = 0..plans.channels.len();
@@ -73,13 +73,13 @@ pub fn v1_plan_file(about: &About) -> Value {
     })
 }
 
-fn fold(about: &About) -> Value {
+fn fold(about: &ModelDescription) -> Value {
     about.fold.parse::<u64>().map_or_else(|_| json!(about.fold), |number| json!(number))
 }
 
 /// nnU-Net 2's `plans.json` of a model: the one the plans came from, with what the training used in
 /// place of what it did not, else one of its own in the layout of version 2.2.
-pub fn v2_plans(about: &About, config: &StuNetConfig) -> Value {
+pub fn v2_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
     let made = made_plans(about, config);
     match &about.nnunet_plans {
         Some(given) => as_trained(given, (&made, &v2_dataset(about)), about, config),
@@ -88,7 +88,7 @@ pub fn v2_plans(about: &About, config: &StuNetConfig) -> Value {
 }
 
 /// Plans with the one configuration of this model.
-fn made_plans(about: &About, config: &StuNetConfig) -> Value {
+fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
     let plans = &about.plans;
     let scheme = |scheme| match scheme {
         Normalization::Ct | Normalization::CtPerVolume => "CTNormalization",
@@ -157,7 +157,7 @@ fn kwargs(is_seg: bool, order: usize, force_separate_z: Option<bool>) -> Value {
 ///
 /// What is read here is more than nnU-Net 2 reads: version 1's `modality` and table of labels, values
 /// in quotes, another spelling of background. Entries that are not in its form are written anew.
-pub fn v2_dataset(about: &About) -> Value {
+pub fn v2_dataset(about: &ModelDescription) -> Value {
     let made = made_dataset(about);
     let given = about.nnunet_dataset.as_ref().map(in_version_2);
     let Some(Ok(Value::Object(mut given))) = given else {
@@ -180,7 +180,7 @@ pub fn v2_dataset(about: &About) -> Value {
 }
 
 /// One with the model's labels and channels. The label of value 0 is called background there.
-fn made_dataset(about: &About) -> Value {
+fn made_dataset(about: &ModelDescription) -> Value {
     let channels = about.plans.channels.iter().enumerate();
     let channels = channels.map(|(c, channel)| (c.to_string(), json!(channel.name)));
     let mut dataset = json!({

@@ -1,6 +1,6 @@
 use super::*;
 use stunet_data::labels::LabelSet;
-use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
+use stunet_model::weights::writer::{self, Contents, SgdRecord, V1Metadata, V2Metadata};
 
 fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
     StuNetConfig { width: [2, 2, 3, 3, 4, 4], ..StuNetConfig::small(in_channels, num_classes) }
@@ -27,7 +27,7 @@ fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
         config: &config,
         parameters: &mut source,
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v1(&v1, contents, &V1Metadata::default()).unwrap();
     let mut source = network.source();
@@ -35,7 +35,7 @@ fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
         config: &config,
         parameters: &mut source,
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v2(&v2, contents, &V2Metadata::default()).unwrap();
     let own = folder.join("own");
@@ -219,7 +219,7 @@ fn heads_are_kept_for_the_same_labels_only() {
         config: &source.config(),
         parameters: &mut source.source(),
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v2(&all[1], contents, &metadata).unwrap();
     let checkpoint = TrainingCheckpoint::open(&all[3]).unwrap();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use stunet::data::compare::differences;
 use stunet::data::plans::Plans;
 use stunet::train::checkpoint::TrainingCheckpoint;
-use stunet::train::export::About;
+use stunet::train::export::ModelDescription;
 
 use super::dataset::Dataset;
 use super::settings::Settings;
@@ -19,7 +19,7 @@ pub struct Run {
     /// What decides its numbers.
     pub settings: Settings,
     /// What its exports need.
-    pub about: About,
+    pub about: ModelDescription,
     /// The plans' file as it was when the run began, before options of the command line; earlier
     /// versions did not keep it.
     #[serde(default)]
@@ -30,7 +30,7 @@ impl Run {
     /// A new run.
     pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let settings = Settings::new(args, dataset)?;
-        let about = About {
+        let about = ModelDescription {
             plans: settings.plans(dataset)?,
             labels: dataset.labels().clone(),
             trainer: settings.trainer(),

@@ -14,7 +14,7 @@ use stunet::train::{FitConfig, StateOptions, exact};
 
 use super::dataset::Dataset;
 use super::pretrained::shape_of;
-use crate::args::{Recipe, TrainArgs, TrainPrecision};
+use crate::args::{PrecisionArg, RecipeArg, TrainArgs};
 
 /// Everything that decides a run's numbers; kept in its checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,13 +39,13 @@ pub struct Settings {
     pub lr: f64,
     pub batch_size: usize,
     pub patch: [usize; 3],
-    pub recipe: Recipe,
+    pub recipe: RecipeArg,
     pub augmentation: bool,
     pub accumulate: usize,
     #[serde(with = "exact::option")]
     pub ema: Option<f64>,
     pub seed: u64,
-    pub precision: TrainPrecision,
+    pub precision: PrecisionArg,
     pub checkpoint_activations: bool,
     pub batch_dice: bool,
     /// Digest of the recipe by which the cases were prepared.
@@ -59,8 +59,8 @@ impl Settings {
     pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let plans = dataset.plans();
         let recipe = args.recipe.unwrap_or(match plans.reference.is_v1() {
-            true => Recipe::V1,
-            false => Recipe::V2,
+            true => RecipeArg::V1,
+            false => RecipeArg::V2,
         });
         let pretrained = args.pretrained.as_deref();
         let settings = Self {
@@ -75,8 +75,8 @@ impl Settings {
             epochs: args.epochs.unwrap_or(1000),
             iterations: args.iterations.unwrap_or(250),
             val_iterations: args.val_iterations.unwrap_or(match recipe {
-                Recipe::V1 => 1,
-                Recipe::V2 => 50,
+                RecipeArg::V1 => 1,
+                RecipeArg::V2 => 50,
             }),
             lr: args.lr.unwrap_or(if pretrained.is_some() { 1e-3 } else { 1e-2 }),
             batch_size: args.batch_size.unwrap_or(plans.batch_size),
@@ -86,7 +86,7 @@ impl Settings {
             accumulate: args.accumulate.unwrap_or(1),
             ema: args.ema,
             seed: args.seed.unwrap_or(12345),
-            precision: args.precision.unwrap_or(TrainPrecision::F32),
+            precision: args.precision.unwrap_or(PrecisionArg::F32),
             checkpoint_activations: args.checkpoint_activations,
             batch_dice: dataset.batch_dice,
             prepared_by: dataset.store.recipe().digest().to_owned(),
@@ -149,7 +149,7 @@ impl Settings {
     pub fn fit_config(&self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<FitConfig> {
         let plans = dataset.plans();
         // nnU-Net 2.2 augments as version 1 does.
-        let newest = self.recipe == Recipe::V2 && plans.reference == Reference::NnUNetV28;
+        let newest = self.recipe == RecipeArg::V2 && plans.reference == Reference::NnUNetV28;
         let augmentation = match (self.augmentation, newest) {
             (false, _) => Augmentation::none(self.patch),
             (true, false) => Augmentation::v1(self.patch),
@@ -164,11 +164,11 @@ impl Settings {
         };
         let labels = dataset.labels();
         let recipe = match self.recipe {
-            Recipe::V1 => LossConfig::v1(self.batch_dice),
-            Recipe::V2 if newest => {
+            RecipeArg::V1 => LossConfig::v1(self.batch_dice),
+            RecipeArg::V2 if newest => {
                 LossConfig { zero_weight: ZeroWeight::Skip, ..LossConfig::v2(self.batch_dice) }
             }
-            Recipe::V2 => LossConfig::v2(self.batch_dice),
+            RecipeArg::V2 => LossConfig::v2(self.batch_dice),
         };
         let regions = labels.has_regions().then(|| {
             let regions = labels.labels().iter().filter(|label| label.values != [0]);
@@ -195,9 +195,9 @@ impl Settings {
             },
             ema: self.ema,
             precision: match self.precision {
-                TrainPrecision::F32 => Precision::F32,
-                TrainPrecision::Bf16 => Precision::Bf16,
-                TrainPrecision::F16 => Precision::F16,
+                PrecisionArg::F32 => Precision::F32,
+                PrecisionArg::Bf16 => Precision::Bf16,
+                PrecisionArg::F16 => Precision::F16,
             },
             checkpoint_activations: self.checkpoint_activations,
             ..StateOptions::new(&devices.first().device)

@@ -11,7 +11,7 @@ use super::pretrained::weights_of;
 use super::results;
 use super::run::Run;
 use super::settings::Settings;
-use crate::args::{Recipe, TrainArgs};
+use crate::args::{RecipeArg, TrainArgs};
 
 /// A state at the beginning of a run, and what was carried over.
 pub fn fresh(
@@ -21,8 +21,8 @@ pub fn fresh(
 ) -> anyhow::Result<(TrainingState, Option<String>)> {
     let labels = &about.labels;
     let initialisation = match settings.recipe {
-        Recipe::V1 => Initialisation::NnUNetV1,
-        Recipe::V2 => Initialisation::PyTorchDefault,
+        RecipeArg::V1 => Initialisation::NnUNetV1,
+        RecipeArg::V2 => Initialisation::PyTorchDefault,
     };
     let Some(file) = &args.pretrained else {
         let config = &settings.network;
@@ -31,8 +31,8 @@ pub fn fresh(
         return Ok((TrainingState::new(network, options), None));
     };
     let rules = match settings.recipe {
-        Recipe::V1 => Rules::V1,
-        Recipe::V2 => Rules::V2,
+        RecipeArg::V1 => Rules::V1,
+        RecipeArg::V2 => Rules::V2,
     };
     let how = TransferOptions {
         rules,

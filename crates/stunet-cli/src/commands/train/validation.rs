@@ -8,13 +8,13 @@ use stunet::data::compare::label_differences;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
 use stunet::data::nifti;
-use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
+use stunet::infer::evaluate::{Evaluation, EvaluationRules, Pair, evaluate};
 use stunet::infer::{
     InferError, Model, OpenOptions, PredictOptions, Record, Standing, predict_prepared,
     prepare_scan,
 };
 use stunet::train::FoldFolder;
-use stunet::train::export::About;
+use stunet::train::export::ModelDescription;
 
 use super::{say, settings::Settings};
 use crate::args::TrainArgs;
@@ -23,7 +23,7 @@ use crate::folders;
 use crate::interrupt;
 use crate::machine;
 use crate::places::{self, Output};
-use crate::progress::Progress;
+use crate::progress::CaseBar;
 use crate::report::tell_passed_over;
 
 /// Where predictions and scores go in the folder of a fold.
@@ -35,7 +35,7 @@ const SUMMARY: &str = "summary.json";
 pub fn run(
     args: &TrainArgs,
     settings: &Settings,
-    about: &About,
+    about: &ModelDescription,
     model: &Path,
     out: &Path,
 ) -> anyhow::Result<()> {
@@ -84,16 +84,17 @@ pub fn run(
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
             let options = PredictOptions {
                 memory_bytes: machine::allowed(args.max_memory),
-                own_memory: !matches!(chosen.name.as_str(), "cpu" | "ndarray"),
+                device_has_own_memory: !matches!(chosen.name.as_str(), "cpu" | "ndarray"),
                 ..PredictOptions::default()
             };
-            let progress = Progress::new(title, args.quiet);
+            let progress = CaseBar::new(title, args.quiet);
             predict_case(&network, &record, case, &prediction, &options, progress)?;
         }
         let (name, reference) = (case.name.clone(), case.labels.clone());
         pairs.push(Pair { name, reference, prediction });
     }
-    let rules = Rules { reader: about.plans.reader, ..Rules::of(&about.labels) };
+    let rules =
+        EvaluationRules { reader: about.plans.reader, ..EvaluationRules::of(&about.labels) };
     let result = evaluate(&pairs, &rules, &|_| match interrupt::asked() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
@@ -108,7 +109,7 @@ pub fn run(
 pub fn check(
     args: &TrainArgs,
     settings: &Settings,
-    about: &About,
+    about: &ModelDescription,
     fold: &FoldFolder,
 ) -> anyhow::Result<()> {
     if !fold.path.join(FOLDER).join(SUMMARY).is_file() {
@@ -125,7 +126,7 @@ fn raw_of(args: &TrainArgs) -> PathBuf {
 }
 
 /// The raw dataset, held against the run; none where there is none and none was named.
-fn raw_dataset(args: &TrainArgs, about: &About) -> anyhow::Result<Option<RawDataset>> {
+fn raw_dataset(args: &TrainArgs, about: &ModelDescription) -> anyhow::Result<Option<RawDataset>> {
     let folder = raw_of(args);
     if args.raw.is_none() && !folder.is_dir() {
         return Ok(None);
@@ -192,13 +193,13 @@ fn predict_case(
     case: &TrainingCaseFiles,
     out: &Path,
     options: &PredictOptions,
-    progress: Progress,
+    progress: CaseBar,
 ) -> anyhow::Result<()> {
     let record = record.with_input(&case.images)?;
     // The scan is gone before the first window.
     let prepared = prepare_scan(model, &model.plans().reader.read_scan(&case.images)?)?;
     let prediction = predict_prepared(model, prepared, options, &mut |event| {
-        progress.hear(event);
+        progress.on_event(event);
         match interrupt::asked() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -211,7 +212,7 @@ fn predict_case(
     Ok(())
 }
 
-fn tell(args: &TrainArgs, about: &About, result: &Evaluation) -> anyhow::Result<()> {
+fn tell(args: &TrainArgs, about: &ModelDescription, result: &Evaluation) -> anyhow::Result<()> {
     let names = about.labels.labels().iter().filter(|label| label.values != [0]);
     for (index, label) in names.enumerate() {
         say(args, &format!("  {:<24} Dice {:.4}", label.name, result.mean_dice(index)))?;

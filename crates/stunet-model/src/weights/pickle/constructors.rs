@@ -1,6 +1,6 @@
 //! The constructors: what a name on the allow-list makes of its arguments. All of it is plain data.
 
-use super::error::{Step, unexpected};
+use super::error::{StepResult, unexpected};
 use super::globals::Global;
 use super::node::{Id, Node, RawArray, raw_array};
 use super::numpy::Dtype as NumpyDtype;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 impl Objects {
     /// What calling `global` with `args` makes.
-    pub(super) fn construct(&mut self, global: Global, args: &[Id]) -> Step<Node> {
+    pub(super) fn construct(&mut self, global: Global, args: &[Id]) -> StepResult<Node> {
         match (global, args) {
             (Global::OrderedDict, []) => Ok(Node::empty_dict(true)),
             (Global::Dict, []) => Ok(Node::empty_dict(false)),
@@ -71,7 +71,7 @@ impl Objects {
 
     /// What BUILD does to an object: sets the state of a dtype or of an array. Attributes of
     /// dicts (`_metadata` of a state dict) and of tensors (hooks) mean nothing here.
-    pub(super) fn build(&mut self, object: Id, state: Id) -> Step<()> {
+    pub(super) fn build(&mut self, object: Id, state: Id) -> StepResult<()> {
         match self.node(object) {
             Node::Dict { .. } | Node::Tensor(_) => Ok(()),
             Node::Dtype(dtype) => {
@@ -103,7 +103,7 @@ impl Objects {
     }
 
     /// What a persistent id stands for: a storage of the torch file around the pickle.
-    pub(super) fn persistent(&mut self, id: Id) -> Step<Node> {
+    pub(super) fn persistent(&mut self, id: Id) -> StepResult<Node> {
         let parts = self.tuple(id)?;
         let (tag, class, key, numel, view) = match parts[..] {
             [tag, class, key, _location, numel] => (tag, class, key, numel, None),
@@ -134,7 +134,7 @@ impl Objects {
         Ok(Node::Storage(Arc::new(storage)))
     }
 
-    fn dict_from_pairs(&mut self, items: Id, ordered: bool) -> Step<Node> {
+    fn dict_from_pairs(&mut self, items: Id, ordered: bool) -> StepResult<Node> {
         let items = match self.node(items) {
             Node::Dict { items, .. } => {
                 let items = items.clone();
@@ -156,7 +156,7 @@ impl Objects {
         Ok(Node::Dict { items, ordered })
     }
 
-    fn encode(&mut self, text: Id, encoding: Id) -> Step<Node> {
+    fn encode(&mut self, text: Id, encoding: Id) -> StepResult<Node> {
         let (text, encoding) = (self.text(text)?, self.text(encoding)?);
         self.spend(text.len())?;
         let bytes: Arc<[u8]> = match &*encoding {
@@ -167,7 +167,7 @@ impl Objects {
         Ok(Node::Bytes(bytes))
     }
 
-    fn numpy_scalar(&mut self, dtype: Id, data: Id) -> Step<Node> {
+    fn numpy_scalar(&mut self, dtype: Id, data: Id) -> StepResult<Node> {
         let (dtype, bytes) = (self.dtype(dtype)?, self.bytes(data)?);
         self.spend(bytes.len())?;
         Ok(match dtype.scalar(&bytes)? {
@@ -180,7 +180,7 @@ impl Objects {
         })
     }
 
-    fn array(&mut self, dtype: Id, shape: Id, fortran: bool, data: Id) -> Step<RawArray> {
+    fn array(&mut self, dtype: Id, shape: Id, fortran: bool, data: Id) -> StepResult<RawArray> {
         let shape = match self.node(shape) {
             Node::Int(_) => vec![self.size(shape)?],
             _ => self.sizes(shape)?,
@@ -188,7 +188,7 @@ impl Objects {
         raw_array(self.dtype(dtype)?, shape, fortran, self.bytes(data)?)
     }
 
-    fn tensor(&mut self, storage: Id, offset: Id, size: Id, stride: Id) -> Step<Node> {
+    fn tensor(&mut self, storage: Id, offset: Id, size: Id, stride: Id) -> StepResult<Node> {
         let Node::Storage(storage) = self.node(storage) else {
             return Err(unexpected("a torch storage", self.node(storage).describe()));
         };

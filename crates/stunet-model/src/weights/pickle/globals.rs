@@ -4,7 +4,7 @@
 //! table and nowhere else; what it "calls" is one of a few constructors, which only build plain
 //! data. Any other name ends the reading with an error that states it.
 
-use super::error::{PickleProblem, Step};
+use super::error::{PickleProblem, StepResult};
 use crate::weights::tensor::Dtype;
 
 /// A name on the allow-list.
@@ -35,7 +35,7 @@ pub(super) enum Global {
 }
 
 /// Looks a dotted name up.
-pub(super) fn lookup(module: &str, name: &str) -> Step<Global> {
+pub(super) fn lookup(module: &str, name: &str) -> StepResult<Global> {
     // Python 2 and numpy 1 spell some modules differently.
     let canonical = match module {
         "__builtin__" => "builtins",

@@ -1,6 +1,6 @@
 //! The stack machine that runs a pickle's operations.
 
-use super::error::{PickleError, PickleProblem, Step, unexpected};
+use super::error::{PickleError, PickleProblem, StepResult, unexpected};
 use super::globals;
 use super::input::Input;
 use super::node::{Id, Node};
@@ -47,7 +47,7 @@ struct Machine<'a> {
 
 impl Machine<'_> {
     /// One operation; the root's index at STOP.
-    fn step(&mut self) -> Step<Option<Id>> {
+    fn step(&mut self) -> StepResult<Option<Id>> {
         let code = self.input.byte("an operation")?;
         self.objects.read_so_far(self.input.position());
         match code {
@@ -77,14 +77,14 @@ impl Machine<'_> {
         Ok(None)
     }
 
-    fn protocol(&mut self) -> Step<()> {
+    fn protocol(&mut self) -> StepResult<()> {
         match self.input.byte("a protocol version")? {
             0..=5 => Ok(()),
             v => Err(unexpected("pickle protocol 0 to 5", v.to_string())),
         }
     }
 
-    fn integer_op(&mut self, code: u8) -> Step<()> {
+    fn integer_op(&mut self, code: u8) -> StepResult<()> {
         let node = match code {
             b'I' => match &*self.input.line()? {
                 "00" => Node::Bool(false),
@@ -104,7 +104,7 @@ impl Machine<'_> {
         self.push(node)
     }
 
-    fn long(&mut self, width: usize) -> Step<Node> {
+    fn long(&mut self, width: usize) -> StepResult<Node> {
         let bytes = self.input.counted(width)?;
         if bytes.len() > 16 {
             return Err(PickleProblem::TooLarge { what: "bytes in an integer", limit: 16 });
@@ -115,7 +115,7 @@ impl Machine<'_> {
         Ok(Node::Int(i128::from_le_bytes(wide)))
     }
 
-    fn float_op(&mut self, code: u8) -> Step<()> {
+    fn float_op(&mut self, code: u8) -> StepResult<()> {
         let value = match code {
             b'G' => f64::from_be_bytes(self.input.array_of()?),
             _ => {
@@ -126,7 +126,7 @@ impl Machine<'_> {
         self.push(Node::Float(value))
     }
 
-    fn text_op(&mut self, code: u8) -> Step<()> {
+    fn text_op(&mut self, code: u8) -> StepResult<()> {
         let text = match code {
             b'S' => unquote(&self.input.line()?)?,
             b'V' => unescape(&self.input.line()?)?,
@@ -139,12 +139,12 @@ impl Machine<'_> {
         self.push(Node::Str(text.into()))
     }
 
-    fn bytes_op(&mut self, width: usize) -> Step<()> {
+    fn bytes_op(&mut self, width: usize) -> StepResult<()> {
         let bytes = self.input.counted(width)?;
         self.push(Node::Bytes(bytes.into()))
     }
 
-    fn memo_op(&mut self, code: u8) -> Step<()> {
+    fn memo_op(&mut self, code: u8) -> StepResult<()> {
         let key = match code {
             b'p' | b'g' => {
                 let line = self.input.line()?;
@@ -168,7 +168,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn stack_op(&mut self, code: u8) -> Step<()> {
+    fn stack_op(&mut self, code: u8) -> StepResult<()> {
         match code {
             b'(' => self.marks.push(self.stack.len()),
             b'1' => drop(self.pop_mark()?),
@@ -183,7 +183,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn collect_op(&mut self, code: u8) -> Step<()> {
+    fn collect_op(&mut self, code: u8) -> StepResult<()> {
         let node = match code {
             0x85 => Node::Tuple(self.pop_many(1)?),
             0x86 => Node::Tuple(self.pop_many(2)?),
@@ -196,7 +196,7 @@ impl Machine<'_> {
         self.push(node)
     }
 
-    fn append_op(&mut self, code: u8) -> Step<()> {
+    fn append_op(&mut self, code: u8) -> StepResult<()> {
         let new = match code {
             b'a' => vec![self.pop()?],
             _ => self.pop_mark()?,
@@ -211,7 +211,7 @@ impl Machine<'_> {
         }
     }
 
-    fn set_items_op(&mut self, code: u8) -> Step<()> {
+    fn set_items_op(&mut self, code: u8) -> StepResult<()> {
         let new = match code {
             b's' => self.pop_many(2)?,
             _ => self.pop_mark()?,
@@ -226,7 +226,7 @@ impl Machine<'_> {
         }
     }
 
-    fn object_op(&mut self, code: u8) -> Step<()> {
+    fn object_op(&mut self, code: u8) -> StepResult<()> {
         match code {
             b'c' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
@@ -284,7 +284,7 @@ impl Machine<'_> {
         }
     }
 
-    fn call(&mut self, class: Id, args: Id) -> Step<()> {
+    fn call(&mut self, class: Id, args: Id) -> StepResult<()> {
         let (global, args) = (self.objects.global(class)?, self.objects.tuple(args)?);
         let made = self.objects.construct(global, &args)?;
         self.push(made)
@@ -293,7 +293,7 @@ impl Machine<'_> {
 
 /// Access to the stack.
 impl Machine<'_> {
-    fn push(&mut self, node: Node) -> Step<()> {
+    fn push(&mut self, node: Node) -> StepResult<()> {
         let id = self.objects.add(node)?;
         self.stack.push(id);
         Ok(())
@@ -303,25 +303,25 @@ impl Machine<'_> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn top(&self) -> Step<Id> {
+    fn top(&self) -> StepResult<Id> {
         let above = self.stack.get(self.floor()..).unwrap_or_default();
         above.last().copied().ok_or_else(underflow)
     }
 
-    fn pop(&mut self) -> Step<Id> {
+    fn pop(&mut self) -> StepResult<Id> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
-    fn pop_many(&mut self, count: usize) -> Step<Vec<Id>> {
+    fn pop_many(&mut self, count: usize) -> StepResult<Vec<Id>> {
         match self.stack.len().checked_sub(count) {
             Some(at) if at >= self.floor() => Ok(self.stack.split_off(at)),
             _ => Err(underflow()),
         }
     }
 
-    fn pop_mark(&mut self) -> Step<Vec<Id>> {
+    fn pop_mark(&mut self) -> StepResult<Vec<Id>> {
         let at = self.marks.pop().ok_or_else(|| unexpected("a mark", "none on the stack"))?;
         // Nothing pops below a mark, so the stack reaches at least up to it.
         Ok(self.stack.split_off(at))
@@ -332,7 +332,7 @@ fn underflow() -> PickleProblem {
     unexpected("an object on the stack", "none")
 }
 
-fn pairs(ids: Vec<Id>) -> Step<Vec<(Id, Id)>> {
+fn pairs(ids: Vec<Id>) -> StepResult<Vec<(Id, Id)>> {
     let (pairs, rest) = ids.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(unexpected("keys and values", "a key without a value"));

@@ -1,6 +1,6 @@
 //! The objects that a running pickle has made, and what reading them costs.
 
-use super::error::{PickleProblem, Step, unexpected};
+use super::error::{PickleProblem, StepResult, unexpected};
 use super::globals::Global;
 use super::node::{Id, Node, freeze};
 use super::numpy::Dtype;
@@ -28,7 +28,7 @@ impl Objects {
         self.read = bytes;
     }
 
-    pub(super) fn add(&mut self, node: Node) -> Step<Id> {
+    pub(super) fn add(&mut self, node: Node) -> StepResult<Id> {
         if self.nodes.len() >= MAX_NODES {
             return Err(PickleProblem::TooLarge { what: "objects", limit: MAX_NODES as u64 });
         }
@@ -37,7 +37,7 @@ impl Objects {
     }
 
     /// The object graph under `root` as plain data; `length` is the pickle's.
-    pub(super) fn freeze(&self, root: Id, length: u64) -> Step<Value> {
+    pub(super) fn freeze(&self, root: Id, length: u64) -> StepResult<Value> {
         freeze(&self.nodes, root, length)
     }
 
@@ -55,7 +55,7 @@ impl Objects {
 
     /// Counts bytes that operations make out of others: a short pickle could copy a long text
     /// again and again.
-    pub(super) fn spend(&mut self, bytes: usize) -> Step<()> {
+    pub(super) fn spend(&mut self, bytes: usize) -> StepResult<()> {
         self.derived = self.derived.saturating_add(bytes as u64);
         let limit = in_proportion(DERIVED, MAX_DERIVED, self.read);
         if self.derived > limit {
@@ -64,7 +64,7 @@ impl Objects {
         Ok(())
     }
 
-    pub(super) fn text(&self, id: Id) -> Step<Arc<str>> {
+    pub(super) fn text(&self, id: Id) -> StepResult<Arc<str>> {
         match self.node(id) {
             Node::Str(text) => Ok(text.clone()),
             other => Err(unexpected("text", other.describe())),
@@ -72,7 +72,7 @@ impl Objects {
     }
 
     /// Raw bytes; Python 2 wrote them as text.
-    pub(super) fn bytes(&mut self, id: Id) -> Step<Arc<[u8]>> {
+    pub(super) fn bytes(&mut self, id: Id) -> StepResult<Arc<[u8]>> {
         match self.node(id) {
             Node::Bytes(bytes) => Ok(bytes.clone()),
             Node::Str(text) => {
@@ -84,19 +84,19 @@ impl Objects {
         }
     }
 
-    pub(super) fn integer(&self, id: Id) -> Step<i128> {
+    pub(super) fn integer(&self, id: Id) -> StepResult<i128> {
         match self.node(id) {
             Node::Int(v) => Ok(*v),
             other => Err(unexpected("an int", other.describe())),
         }
     }
 
-    pub(super) fn size(&self, id: Id) -> Step<usize> {
+    pub(super) fn size(&self, id: Id) -> StepResult<usize> {
         let v = self.integer(id)?;
         usize::try_from(v).map_err(|_| unexpected("a size", v.to_string()))
     }
 
-    pub(super) fn sizes(&self, id: Id) -> Step<Vec<usize>> {
+    pub(super) fn sizes(&self, id: Id) -> StepResult<Vec<usize>> {
         match self.node(id) {
             Node::Tuple(ids) | Node::List(ids) if ids.len() <= MAX_AXES => {
                 ids.iter().map(|&id| self.size(id)).collect()
@@ -105,14 +105,14 @@ impl Objects {
         }
     }
 
-    pub(super) fn tuple(&mut self, id: Id) -> Step<Vec<Id>> {
+    pub(super) fn tuple(&mut self, id: Id) -> StepResult<Vec<Id>> {
         match self.node(id) {
             Node::Tuple(_) => self.sequence(id),
             other => Err(unexpected("a tuple", other.describe())),
         }
     }
 
-    pub(super) fn sequence(&mut self, id: Id) -> Step<Vec<Id>> {
+    pub(super) fn sequence(&mut self, id: Id) -> StepResult<Vec<Id>> {
         match self.node(id) {
             Node::Tuple(ids) | Node::List(ids) | Node::Set(ids) => {
                 let ids = ids.clone();
@@ -123,14 +123,14 @@ impl Objects {
         }
     }
 
-    pub(super) fn global(&self, id: Id) -> Step<Global> {
+    pub(super) fn global(&self, id: Id) -> StepResult<Global> {
         match self.node(id) {
             Node::Global(global) => Ok(*global),
             other => Err(unexpected("a constructor", other.describe())),
         }
     }
 
-    pub(super) fn dtype(&self, id: Id) -> Step<Dtype> {
+    pub(super) fn dtype(&self, id: Id) -> StepResult<Dtype> {
         match self.node(id) {
             Node::Dtype(dtype) => Ok(*dtype),
             other => Err(unexpected("a numpy dtype", other.describe())),
