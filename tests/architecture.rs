@@ -14,6 +14,8 @@ mod names;
 mod said;
 #[path = "architecture/source.rs"]
 mod source;
+#[path = "architecture/versions.rs"]
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

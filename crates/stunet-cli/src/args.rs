@@ -9,6 +9,7 @@ pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use stunet::data::plans::Reference;
 use stunet::device::SYNTAX as DEVICES;
 
 /// The command line.
@@ -445,6 +446,16 @@ pub enum ReferenceArg {
     /// nnU-Net 2.8
     #[value(name = "v2.8")]
     V28,
+}
+
+impl From<ReferenceArg> for Reference {
+    fn from(version: ReferenceArg) -> Self {
+        match version {
+            ReferenceArg::V1 => Self::NnUNetV1,
+            ReferenceArg::V22 => Self::NnUNetV22,
+            ReferenceArg::V28 => Self::NnUNetV28,
+        }
+    }
 }
 
 /// Precision of the sum over windows.

@@ -45,18 +45,10 @@ pub use spatial::{LabelOrder, Spatial, SpatialParams, crop_size, transform};
 pub use transforms::{AugmentationStep, Transforms};
 
 use crate::error::Result;
+use crate::reference::{AugmentationConventions, Reference};
 use crop::OUTSIDE;
 use ndarray::{Array3, Array4, ArrayViewMut3, Axis};
 use rand::{Rng, RngExt, SeedableRng};
-
-/// Whose arithmetic the transforms follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Flavour {
-    /// nnU-Net 1.7.1 (and 2.2) with batchgenerators 0.25.
-    V1,
-    /// nnU-Net 2.8 with batchgeneratorsv2.
-    V2,
-}
 
 /// An augmented (or plainly cropped) patch.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +91,7 @@ pub struct AugmentationParams {
 /// A recipe for patches of one size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augmentation {
-    flavour: Flavour,
+    conventions: &'static AugmentationConventions,
     patch_size: [usize; 3],
     crop_size: [usize; 3],
     transforms: Transforms,
@@ -112,24 +104,31 @@ impl Augmentation {
     ///
     /// Patches that are more than three times as wide as high are rotated and scaled slice by slice.
     pub fn v1(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V1, patch_size, AugmentationStep::all())
+        Self::of(Reference::NnUNetV1, patch_size)
     }
 
     /// The recipe of nnU-Net 2.8.
     pub fn v2(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V2, patch_size, AugmentationStep::all())
+        Self::of(Reference::NnUNetV28, patch_size)
     }
 
     /// No transform: patches as they are, for validation.
     pub fn none(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V1, patch_size, Vec::new())
+        Self { steps: Vec::new(), ..Self::v1(patch_size) }.with_crop()
     }
 
-    fn of(flavour: Flavour, patch_size: [usize; 3], steps: Vec<AugmentationStep>) -> Self {
-        let transforms = Transforms::of(flavour, spatial::is_flat(patch_size));
-        let masked_channels = Vec::new();
-        Self { flavour, patch_size, crop_size: patch_size, transforms, steps, masked_channels }
-            .with_crop()
+    /// The recipe of a version of nnU-Net.
+    pub fn of(reference: Reference, patch_size: [usize; 3]) -> Self {
+        let conventions = reference.conventions().training.augmentation;
+        Self {
+            conventions,
+            patch_size,
+            crop_size: patch_size,
+            transforms: Transforms::of(conventions, spatial::is_flat(patch_size)),
+            steps: AugmentationStep::all(),
+            masked_channels: Vec::new(),
+        }
+        .with_crop()
     }
 
     /// Rotation needs a larger crop.
@@ -211,11 +210,8 @@ impl Augmentation {
     /// The recipe in one line: its name, or its steps with all that is not the reference's. Runs of
     /// training are told apart by it.
     pub fn describe(&self) -> String {
-        let stock = Transforms::of(self.flavour, spatial::is_flat(self.patch_size));
-        let name = match self.flavour {
-            Flavour::V1 => "nnU-Net 1",
-            Flavour::V2 => "nnU-Net 2",
-        };
+        let stock = Transforms::of(self.conventions, spatial::is_flat(self.patch_size));
+        let name = self.conventions.name;
         match &self.steps[..] {
             [] => "none".to_owned(),
             steps if steps == AugmentationStep::all() && self.transforms == stock => {
@@ -310,7 +306,7 @@ impl Augmentation {
         params: &AugmentationParams,
         image: &mut Array4<f32>,
     ) {
-        let (flavour, flat) = (self.flavour, self.transforms.spatial.slice_by_slice);
+        let (own, flat) = (self.conventions, self.transforms.spatial.slice_by_slice);
         match step {
             AugmentationStep::Noise => {
                 if let Some(params) = &params.noise {
@@ -318,7 +314,7 @@ impl Augmentation {
                 }
             }
             AugmentationStep::Blur => {
-                each(image, &params.blur, |c, sigma| blur(c, *sigma, flavour))
+                each(image, &params.blur, |c, sigma| blur(c, *sigma, own.blur))
             }
             AugmentationStep::Brightness => {
                 each(image, &params.brightness, |c, factor| brightness(c, *factor))
@@ -328,16 +324,16 @@ impl Augmentation {
             }
             AugmentationStep::LowResolution => {
                 each(image, &params.low_resolution, |channel, scale| {
-                    low_resolution(channel, *scale, flat, flavour);
+                    low_resolution(channel, *scale, flat, own.order);
                 })
             }
             AugmentationStep::GammaInverted => {
                 each(image, &params.gamma_inverted, |channel, exponent| {
-                    gamma(channel, *exponent, true, flavour);
+                    gamma(channel, *exponent, true, own.gamma);
                 })
             }
             AugmentationStep::Gamma => each(image, &params.gamma, |channel, exponent| {
-                gamma(channel, *exponent, false, flavour);
+                gamma(channel, *exponent, false, own.gamma);
             }),
             AugmentationStep::Spatial | AugmentationStep::Mirror | AugmentationStep::Own(_) => {}
         }

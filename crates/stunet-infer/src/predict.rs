@@ -24,6 +24,7 @@ use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
+use stunet_data::reference::ProbabilityExtent;
 
 /// How a prediction at the network's resolution is brought to the image's.
 ///
@@ -447,7 +448,9 @@ pub(crate) fn window_settings(
             reason: "the model's network gives scores, which are no probabilities; predict without",
         });
     }
-    if model.plans().reference.is_v1() && options.accumulation == Some(Accumulation::F16) {
+    let conventions = &model.plans().reference.conventions().prediction;
+    let halves = options.accumulation == Some(Accumulation::F16);
+    if halves && !conventions.sums_in_half_precision {
         return Err(InferError::Unsupported {
             option: "accumulation f16",
             reason: "nnU-Net v1 sums in f32, and so is this model predicted",
@@ -579,24 +582,31 @@ impl Job<'_> {
             (Outputs::Logits, true) => ProbabilityKind::Sigmoid,
             (Outputs::Logits, false) => ProbabilityKind::Softmax,
             // The frame goes with the arithmetic.
-            _ if self.settings.reference.is_v1() => ProbabilityKind::AsTheyAre,
+            _ if self.extent() == ProbabilityExtent::Crop => ProbabilityKind::AsTheyAre,
             (outputs, regions) => {
                 ProbabilityKind::Kept { background: outputs == Outputs::Probabilities && !regions }
             }
         }
     }
 
-    /// v1 stores the cropped volume, v2 the whole image; both in the file's axis order.
+    fn extent(&self) -> ProbabilityExtent {
+        self.settings.reference.conventions().prediction.probabilities
+    }
+
+    /// What is stored, in the file's axis order.
     fn frame(&self) -> Frame {
         let backward = self.model.plans().transpose_backward();
         let geometry = self.trace.geometry();
         let turn = geometry.turn();
         // The reader's axes: which of the file's they are, and what is stored of them.
-        let (shape, lower) = if self.settings.reference.is_v1() {
-            let shape = self.trace.output_shape();
-            (backward.map(|axis| shape[axis]), [0; 3])
-        } else {
-            (geometry.shape(), self.trace.bounding_box().map(|[from, _]| from))
+        let (shape, lower) = match self.extent() {
+            ProbabilityExtent::Crop => {
+                let shape = self.trace.output_shape();
+                (backward.map(|axis| shape[axis]), [0; 3])
+            }
+            ProbabilityExtent::Image => {
+                (geometry.shape(), self.trace.bounding_box().map(|[from, _]| from))
+            }
         };
         let mut frame =
             Frame { transpose_backward: [0; 3], flipped: [false; 3], shape: [0; 3], lower: [0; 3] };

@@ -15,6 +15,7 @@ use ndarray::ArrayView4;
 use std::ops::ControlFlow;
 use std::time::Instant;
 use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_data::reference::AverageOf;
 
 /// How windows are laid over a volume and averaged: what the plans say and what the caller chose.
 ///
@@ -70,8 +71,8 @@ impl WindowSettings {
     /// What the averages over windows are that are handed out: nnU-Net 1 turns the logits of every
     /// window into probabilities first; all else stays what the network computes.
     pub fn averages(&self, outputs: Outputs) -> Outputs {
-        match (self.reference, outputs) {
-            (Reference::NnUNetV1, Outputs::Logits) => Outputs::Probabilities,
+        match (self.reference.conventions().prediction.averages, outputs) {
+            (AverageOf::Probabilities, Outputs::Logits) => Outputs::Probabilities,
             (_, outputs) => outputs,
         }
     }
@@ -85,15 +86,16 @@ impl WindowSettings {
 
     /// Precision of the sums: v1 knows only f32.
     pub(crate) fn effective_accumulation(&self) -> Accumulation {
-        match self.reference {
-            Reference::NnUNetV1 => Accumulation::F32,
-            _ => self.accumulation,
+        match self.reference.conventions().prediction.sums_in_half_precision {
+            true => self.accumulation,
+            false => Accumulation::F32,
         }
     }
 
     /// The importance map; v1 has none where a single window covers the volume.
     fn importance(&self, num_windows: usize) -> Option<Vec<f32>> {
-        if self.reference == Reference::NnUNetV1 && num_windows == 1 {
+        let weighted = self.reference.conventions().prediction.weights_single_window;
+        if num_windows == 1 && !weighted {
             return None;
         }
         let map = importance(self.reference, self.effective_accumulation(), self.window);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use stunet::data::reference::{FileFormat, Reference};
 
 use super::{Size, byte_count, devices_help};
 
@@ -199,6 +200,25 @@ pub enum RecipeArg {
     V1,
     /// STU-Net's trainer for nnU-Net 2
     V2,
+}
+
+impl RecipeArg {
+    /// The trainer that belongs to plans.
+    pub fn of(plans: Reference) -> Self {
+        match plans.conventions().files {
+            FileFormat::V1 => Self::V1,
+            FileFormat::V2 => Self::V2,
+        }
+    }
+
+    /// The version of nnU-Net that this trainer belongs to, with plans of `plans`.
+    pub fn reference(self, plans: Reference) -> Reference {
+        match (self, Self::of(plans)) {
+            (Self::V1, _) => Reference::NnUNetV1,
+            (Self::V2, Self::V1) => Reference::NnUNetV22,
+            (Self::V2, Self::V2) => plans,
+        }
+    }
 }
 
 /// Precision of the network in training.

@@ -13,8 +13,8 @@ use anyhow::{Context, ensure};
 use ndarray::Array3;
 use stunet::data::geometry::Geometry;
 use stunet::data::nifti;
-use stunet::data::plans;
 use stunet::data::preprocess::memory_bytes;
+use stunet::data::reference::Reference;
 use stunet::device::{self, Chosen};
 use stunet::infer::model::FoldReport;
 use stunet::infer::{
@@ -22,7 +22,7 @@ use stunet::infer::{
 };
 use stunet::model::StuNetConfig;
 
-use crate::args::{PredictArgs, ReferenceArg};
+use crate::args::PredictArgs;
 use crate::failure::{self, Interrupted, Told};
 use crate::interrupt;
 use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
@@ -359,11 +359,7 @@ fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptio
         options.folds = args.folds.join(",").parse()?;
     }
     options.checkpoint = args.checkpoint.clone();
-    options.reference = args.reference.map(|version| match version {
-        ReferenceArg::V1 => plans::Reference::NnUNetV1,
-        ReferenceArg::V22 => plans::Reference::NnUNetV22,
-        ReferenceArg::V28 => plans::Reference::NnUNetV28,
-    });
+    options.reference = args.reference.map(Reference::from);
     Ok(options)
 }
 

@@ -103,7 +103,7 @@ fn only_logits_become_probabilities() {
                 let mut sink = Collect::default();
                 let go_on = &mut |_, _| ControlFlow::Continue(());
                 slide(&[&network], values().view(), &settings, &mut sink, go_on).unwrap();
-                let softmaxed = reference.is_v1() && outputs == Outputs::Logits;
+                let softmaxed = reference == Reference::NnUNetV1 && outputs == Outputs::Logits;
                 let expected = (network.forward)(upload(values(), &Device::flex()));
                 let expected = match softmaxed {
                     true => activation::softmax(expected, 1),

@@ -15,7 +15,11 @@ const SHAPE: [usize; 3] = [19, 30, 41];
 fn plans(reference: Reference, transpose_forward: [usize; 3]) -> Plans {
     Plans {
         reference,
-        accumulation: if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 },
+        accumulation: if reference == Reference::NnUNetV1 {
+            Accumulation::F32
+        } else {
+            Accumulation::F16
+        },
         patch_size: [16, 16, 64],
         spacing_mm: [1.5, 1.2, 1.3],
         transpose_forward,
@@ -129,7 +133,7 @@ fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regi
     assert_eq!(prediction.probabilities.as_ref(), Some(&path));
     let arrays = Npz::open(&path);
     let labelmap = prediction.labelmap.voxels.to_words();
-    let (stored, expected) = if reference.is_v1() {
+    let (stored, expected) = if reference == Reference::NnUNetV1 {
         let crop = labelmap.slice(ndarray::s![2..17, 3..28, 1..40]).to_owned();
         (arrays.f32("softmax"), crop)
     } else {
@@ -140,7 +144,7 @@ fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regi
     assert_eq!(found.dim(), expected.dim());
     let differ = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
     // v1 stores half precision: neighbours may become equal.
-    let most = if reference.is_v1() { found.len() / 100 } else { 0 };
+    let most = if reference == Reference::NnUNetV1 { found.len() / 100 } else { 0 };
     assert!(differ <= most, "{reference:?} {transpose_forward:?}: {differ} of {}", found.len());
     if !regions {
         let sums = stored.sum_axis(Axis(0));
@@ -194,7 +198,8 @@ fn a_bound_divides_and_changes_nothing() {
             assert_eq!(bound.labelmap, free.labelmap, "{reference:?} {mode:?}");
             assert_eq!(bound.confidence, free.confidence);
             if mode == Mode::Normal {
-                let name = if reference.is_v1() { "softmax" } else { "probabilities" };
+                let name =
+                    if reference == Reference::NnUNetV1 { "softmax" } else { "probabilities" };
                 let arrays =
                     ["a.npz", "b.npz"].map(|n| Npz::open(&folder.path().join(n)).f32(name));
                 assert_eq!(arrays[0], arrays[1]);

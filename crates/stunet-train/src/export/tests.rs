@@ -14,8 +14,8 @@ fn about(reference: Reference) -> ModelDescription {
         intensity,
     };
     // Version 2's reader keeps statistics only where the scheme needs them.
-    let unneeded = reference.is_v1().then_some(intensity);
-    let accumulation = if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 };
+    let unneeded = (reference == Reference::NnUNetV1).then_some(intensity);
+    let accumulation = reference.conventions().prediction.accumulation;
     ModelDescription {
         plans: Plans {
             reference,

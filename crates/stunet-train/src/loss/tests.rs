@@ -77,7 +77,8 @@ fn composition(
     };
     let overlap = sum(p.clone() * one_hot.clone() * valid.clone());
     let total = sum(p * valid.clone()) + sum(one_hot * valid);
-    let smooth = config.smooth + if config.flavour == LossFlavour::V1 { 1e-8 } else { 0.0 };
+    let smooth =
+        config.smooth + if config.denominator == DiceDenominator::Added { 1e-8 } else { 0.0 };
     let dice = (overlap * 2.0 + config.smooth) / (total + smooth);
     let dice = dice.narrow(1, first, c - first).mean().neg();
     let grads = (dice.clone() + cross_entropy.clone()).backward();
@@ -294,7 +295,7 @@ fn settings_out_of_range_are_named() {
     assert!(message(LossConfig { weights: vec![], ..v1.clone() }).contains("weights"));
     assert!(message(LossConfig { weights: vec![-1.0], ..v1.clone() }).contains("[-1.0]"));
     assert!(message(LossConfig { smooth: f64::NAN, ..v1.clone() }).contains("smooth"));
-    assert!(message(LossConfig { regions: Some(regions()), ..v1 }).contains("flavour v1"));
+    assert!(message(LossConfig { regions: Some(regions()), ..v1 }).contains("that of nnU-Net 1"));
     let empty = LossConfig { regions: Some(vec![vec![]]), ..LossConfig::v2(true) };
     assert!(message(empty).contains("at least one label"));
 }

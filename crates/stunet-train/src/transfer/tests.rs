@@ -128,17 +128,17 @@ fn equal_channels_are_copied() {
 fn what_does_not_fit_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = &files(folder.path(), &network(&config(1, 3)))[1];
-    let check = |config: StuNetConfig, rules: Rules, name: &str| {
-        let options = TransferOptions { rules, ..TransferOptions::default() };
+    let check = |config: StuNetConfig, without_upsampling: bool, name: &str| {
+        let options = TransferOptions { without_upsampling, ..TransferOptions::default() };
         let line = transfer(file, &config, &options, &Device::flex()).unwrap_err().to_string();
         assert!(line.contains(name) && line.ends_with("checkpoint_final.pth"), "{line}");
     };
     let wide = StuNetConfig { width: [2, 2, 3, 3, 4, 5], ..config(1, 3) };
-    check(wide, Rules::V1, "encoder.stages.5.0.conv1.weight");
+    check(wide, true, "encoder.stages.5.0.conv1.weight");
     let deep = StuNetConfig { depth: [1, 1, 2, 1, 1, 1], ..config(1, 3) };
     check(
         deep,
-        Rules::V2,
+        false,
         "encoder.stages.2.1.conv1.weight: expected shape [3, 3, 3, 3, 3], found none",
     );
 }
@@ -164,13 +164,13 @@ fn the_two_rules_differ_in_the_upsamplings() {
     };
     let file = folder.path().join("partial.safetensors");
     crate::checkpoint::save(&file, &state, &[(Group::Weights, weights)]).unwrap();
-    let with = |rules| {
-        let options = TransferOptions { rules, ..TransferOptions::default() };
+    let with = |without_upsampling| {
+        let options = TransferOptions { without_upsampling, ..TransferOptions::default() };
         transfer(&file, &config(1, 3), &options, &Device::flex())
     };
-    let (_, report) = with(Rules::V1).unwrap();
+    let (_, report) = with(true).unwrap();
     assert_eq!(report.initialised, ["decoder.upsample.2.weight"]);
-    assert!(with(Rules::V2).unwrap_err().to_string().contains("decoder.upsample.2.weight"));
+    assert!(with(false).unwrap_err().to_string().contains("decoder.upsample.2.weight"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use stunet::model::Initialisation;
 use stunet::train::checkpoint::TrainingCheckpoint;
-use stunet::train::transfer::{Rules, TransferOptions, check_labels, transfer};
+use stunet::train::transfer::{TransferOptions, check_labels, transfer};
 use stunet::train::{FoldFolder, StateOptions, TrainingState};
 
 use super::dataset::Dataset;
@@ -11,7 +11,7 @@ use super::pretrained::weights_of;
 use super::results;
 use super::run::Run;
 use super::settings::Settings;
-use crate::args::{RecipeArg, TrainArgs};
+use crate::args::TrainArgs;
 
 /// A state at the beginning of a run, and what was carried over.
 pub fn fresh(
@@ -20,9 +20,10 @@ pub fn fresh(
     options: &StateOptions,
 ) -> anyhow::Result<(TrainingState, Option<String>)> {
     let labels = &about.labels;
-    let initialisation = match settings.recipe {
-        RecipeArg::V1 => Initialisation::NnUNetV1,
-        RecipeArg::V2 => Initialisation::PyTorchDefault,
+    let conventions = &settings.reference(&about.plans).conventions().training;
+    let initialisation = match conventions.he_initialisation {
+        true => Initialisation::NnUNetV1,
+        false => Initialisation::PyTorchDefault,
     };
     let Some(file) = &args.pretrained else {
         let config = &settings.network;
@@ -30,12 +31,8 @@ pub fn fresh(
             config.init_seeded(initialisation, settings.seed, &options.training_device())?;
         return Ok((TrainingState::new(network, options), None));
     };
-    let rules = match settings.recipe {
-        RecipeArg::V1 => Rules::V1,
-        RecipeArg::V2 => Rules::V2,
-    };
     let how = TransferOptions {
-        rules,
+        without_upsampling: conventions.transfer_without_upsampling,
         keep_heads: settings.keep_heads,
         divide_stem: settings.stem_divide,
         initialisation,
