@@ -48,10 +48,20 @@ thread_local! {
 /// # let _ = Algorithm::Fused;
 /// ```
 pub fn steps<R>(work: impl FnOnce() -> R) -> (R, Vec<OperatorCall>) {
-    let outer = STEPS.replace(Some(Vec::new()));
+    let outer = Outer(STEPS.replace(Some(Vec::new())));
     let result = work();
-    let steps = STEPS.replace(outer).unwrap_or_default();
+    let steps = STEPS.take().unwrap_or_default();
+    drop(outer);
     (result, steps)
+}
+
+/// The list of whoever asked before, put back even if the work panics.
+struct Outer(Option<Vec<OperatorCall>>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        STEPS.set(self.0.take());
+    }
 }
 
 /// Notes an operator, if anybody asks.
@@ -66,4 +76,25 @@ pub(crate) fn note(
             steps.push(OperatorCall { operator, algorithm, input, weight });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn a_panic_leaves_the_outer_list() {
+        let one = |name| note(name, Algorithm::Fused, [1; 5], None);
+        let ((), calls) = steps(|| {
+            one("before");
+            let panicked = catch_unwind(|| steps(|| -> () { panic!("on purpose") }));
+            assert!(panicked.is_err());
+            one("after");
+        });
+        let names: Vec<_> = calls.iter().map(|call| call.operator).collect();
+        assert_eq!(names, ["before", "after"]);
+        // Nobody asks any more.
+        assert!(STEPS.with_borrow(Option::is_none));
+    }
 }

@@ -62,6 +62,7 @@ pub mod exact;
 pub mod export;
 mod fit;
 mod history;
+mod host;
 mod identity;
 pub mod log;
 pub mod loss;

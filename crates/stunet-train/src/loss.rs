@@ -26,8 +26,9 @@ pub use crate::error::LossError;
 pub use stunet_data::reference::DiceDenominator;
 
 use crate::error::Result;
+use crate::host::is_host;
 use crate::objective::Objective;
-use burn::tensor::{DType, Device, Gradients, Int, Tensor};
+use burn::tensor::{DType, Gradients, Int, Tensor};
 use stunet_data::reference::Reference;
 
 /// What becomes of a head whose scale has weight 0, as the coarsest always has.
@@ -361,14 +362,6 @@ impl Objective for Loss {
     fn check(&self) -> Result<()> {
         Ok(self.config.validate()?)
     }
-}
-
-/// Whether tensors of a device lie in the host's memory. Burn says so nowhere but in the name of
-/// the backend, and which backends there are is a matter of Cargo features a library must not look
-/// at. A wrong answer costs time, not correctness.
-pub(crate) fn is_host(device: &Device) -> bool {
-    let name = format!("{:?}", device.clone().inner());
-    name.starts_with("Device<Flex") || name.starts_with("Device<NdArray")
 }
 
 #[cfg(test)]

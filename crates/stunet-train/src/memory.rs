@@ -11,7 +11,7 @@
 //! may take back, and a GPU driver's own memory are not in it.
 
 use crate::fit::{FitConfig, StateOptions};
-use crate::loss::is_host;
+use crate::host::is_host;
 use crate::precision::Precision;
 use serde::Serialize;
 use stunet_model::{NUM_STAGES, StuNetConfig, cost};

@@ -1,4 +1,5 @@
 use super::*;
+use burn::tensor::Device;
 use burn::tensor::{Distribution, TensorData, Tolerance, activation};
 
 const SHAPE: [usize; 5] = [2, 5, 6, 10, 7];

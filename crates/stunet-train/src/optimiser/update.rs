@@ -1,7 +1,7 @@
 //! One step of every parameter; SGD as a fused pass over slices on the host, with operators elsewhere.
 
 use super::{ParameterGradients, SgdConfig};
-use crate::loss::is_host;
+use crate::host::is_host;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;

@@ -84,7 +84,7 @@ pub fn run(
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
             let options = PredictOptions {
                 memory_bytes: machine::allowed(args.max_memory),
-                device_has_own_memory: !matches!(chosen.name.as_str(), "cpu" | "ndarray"),
+                device_has_own_memory: chosen.backend.is_gpu(),
                 ..PredictOptions::default()
             };
             let progress = CaseBar::new(title, args.quiet);
