@@ -13,7 +13,6 @@ const LONGER: &[&str] = &[
     "crates/stunet-cli/src/commands/train/validation.rs run",
     "crates/stunet-infer/src/export.rs restore_to",
     "crates/stunet-infer/src/predict.rs predict_prepared",
-    "crates/stunet-infer/src/sliding_window.rs slide_tiles",
     "crates/stunet-testing/src/phantom/anatomy/chest.rs paint_vessels",
     "crates/stunet-train/src/export/nnunet.rs v1_plan_file",
     "crates/stunet-train/src/loss/regions.rs scale",

@@ -37,6 +37,7 @@ pub mod record;
 pub mod sink;
 pub mod slab;
 pub mod sliding_window;
+mod sums;
 pub mod tile;
 pub mod volume;
 pub mod windows;

@@ -1,12 +1,11 @@
 //! Windows against what the references do with arrays of classes × volume.
 
 use super::*;
-use crate::network::WindowCost;
+use crate::network::{Resident, WindowCost};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ndarray::{Array4, s};
 use proptest::prelude::*;
-use std::ops::Range;
 
 /// A network whose logits depend on the voxel, its place in the window and the class.
 pub(crate) struct Fake {
