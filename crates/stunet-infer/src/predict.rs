@@ -3,7 +3,7 @@
 use crate::confidence::{Confidence, ConfidenceMeasure};
 use crate::error::InferError;
 use crate::export::{Decision, Extras, NetworkLabels, Restore};
-use crate::memory::{MemoryPlan, Needs};
+use crate::memory::{Held, MemoryPlan, Needs, window_bytes};
 use crate::mirror;
 use crate::model::Model;
 use crate::network::{Network, Outputs};
@@ -343,27 +343,7 @@ pub fn predict_prepared(
     Ok(Prediction { labelmap, probabilities, confidence, report })
 }
 
-/// Bytes that one window takes: in the network, as values handed out, and as the sum over mirrored
-/// passes.
-fn window_bytes(
-    model: &Model,
-    settings: &WindowSettings,
-    options: &PredictOptions,
-) -> Result<u64, InferError> {
-    let mut network = 0;
-    for each in model.networks() {
-        let cost = each.cost(settings.window)?;
-        network = network.max(match options.device_has_own_memory {
-            true => cost.output_bytes,
-            false => cost.peak_bytes,
-        });
-    }
-    let voxels = settings.window.iter().product::<usize>();
-    let passes = mirror::passes(settings.reference, &settings.mirror_axes).len();
-    let mirrored = if passes > 1 { (model.num_classes() * voxels) as u64 * 4 } else { 0 };
-    Ok(network + mirrored)
-}
-
+/// The memory plan of a prediction.
 fn plan(
     model: &Model,
     settings: &WindowSettings,
@@ -380,46 +360,25 @@ fn plan(
         _ => 2 * network + 4 * file,
     };
     let graded = if options.confidence.is_some() { file } else { 0 };
-    let num_classes = model.labels().num_outputs();
-    let stored = options.save_probabilities.is_some();
-    let volume = 4 * network * model.plans().num_channels() as u64;
-    let written = labels + graded;
     // Labels are written as far as the windows have come, unless their planes are other planes.
     let in_order = options.mode == Mode::Normal
         && trace.transpose_forward() == [0, 1, 2]
         && trace.geometry().turn() == Turn::NONE;
-    let volume_bytes_at_once = match in_order {
-        true => bytes_in_passing(windows, volume, written),
-        false => volume + written,
-    };
+    let volume = 4 * network * model.plans().num_channels() as u64;
+    let num_passes = mirror::passes(settings.reference, &settings.mirror_axes).len();
+    let own = options.device_has_own_memory;
     let needs = Needs {
         windows,
         taps,
-        num_classes,
+        num_classes: model.labels().num_outputs(),
         num_folds: model.networks().len(),
         accumulation: settings.effective_accumulation(),
-        window_bytes: window_bytes(model, settings, options)?,
-        volume_bytes: volume + written,
-        volume_bytes_at_once,
+        window_bytes: window_bytes(model.networks(), settings.window, num_passes, own)?,
+        held: Held { volume, written: labels + graded, in_order },
         device_room: options.device_sums_bytes,
-        stored,
+        stored: options.save_probabilities.is_some(),
     };
     needs.plan(options.memory_bytes)
-}
-
-/// Most bytes of a volume that goes as the windows pass, and of what is written as they do.
-fn bytes_in_passing(windows: &Windows, volume: u64, written: u64) -> u64 {
-    let shape = windows.volume_shape();
-    let below = windows.padding_below()[0];
-    let starts = &windows.starts()[0];
-    let held = starts.iter().enumerate().map(|(row, start)| {
-        let kept = Volume::share_held(shape, start.saturating_sub(below));
-        let closed = starts.get(row + 1).map_or(shape[0], |next| next.saturating_sub(below));
-        // Output planes beside the last that is closed are interpolated with it.
-        let done = (closed + 1).min(shape[0]) as f64 / shape[0] as f64;
-        (volume as f64 * kept + written as f64 * done).ceil() as u64
-    });
-    held.max().unwrap_or(volume + written)
 }
 
 /// How the windows of a prediction are laid and averaged.

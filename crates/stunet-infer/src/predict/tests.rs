@@ -296,21 +296,6 @@ fn what_cannot_be_predicted_is_told() {
 }
 
 #[test]
-fn a_volume_goes_while_labels_come() {
-    let tall = Windows::new([2000, 300, 300], [64; 3], 0.5).unwrap();
-    let (volume, labels) = (4 * 2000 * 300 * 300, 2000 * 300 * 300);
-    let held = bytes_in_passing(&tall, volume, labels);
-    // All of the volume, until the first layer (117 planes) goes, and the labels to the next step (32).
-    assert!(held > volume && held <= volume + labels * (117 + 32 + 1) / 2000, "{held}");
-    // All labels and the last layers, at the end.
-    let held = bytes_in_passing(&tall, volume, 2 * volume);
-    assert!(held > 2 * volume && held < 2 * volume + volume / 8, "{held}");
-    // A single layer is there to the end.
-    let small = Windows::new([90, 100, 100], [64; 3], 0.5).unwrap();
-    assert_eq!(bytes_in_passing(&small, 3_600_000, 900_000), 4_500_000);
-}
-
-#[test]
 fn a_turned_image_comes_back_on_its_files_grid() {
     let plain = image(1);
     // The file's axes z, y, x are the image's y, x, z; two of them run the other way.
