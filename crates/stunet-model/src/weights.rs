@@ -31,6 +31,7 @@ pub mod names;
 pub mod pickle;
 mod plain;
 mod report;
+pub mod safetensors_file;
 mod source;
 mod tensor;
 pub mod torch;

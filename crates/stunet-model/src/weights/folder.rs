@@ -9,7 +9,7 @@
 
 use super::digest::Digesting;
 use super::source::Source;
-use super::{atomic, names, values};
+use super::{atomic, names, safetensors_file, values};
 use crate::weights::LoadReport;
 use crate::{
     Encoder, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNet, StuNetConfig,
@@ -35,8 +35,6 @@ const MAX_DESCRIPTION: u64 = 1 << 24;
 const MAX_HEADER: u64 = 100_000_000;
 /// Bytes read at a time where elements are converted.
 const CHUNK: usize = 1 << 20;
-/// The data begins at a multiple of this: whole cache lines, and more than any element needs.
-const ALIGNMENT: usize = 64;
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,11 +126,11 @@ fn write_weights(
     precision: StoredPrecision,
 ) -> Result<u32, ModelError> {
     let specs = config.parameter_specs();
-    let header = header(&specs, precision);
+    let tensors = specs.iter().map(|s| (s.name.clone(), precision.dtype(), &s.shape[..]));
+    let header = safetensors_file::header(serde_json::json!({ "format": FORMAT }), tensors);
     let io = |e| ModelError::io("write", path, e);
     atomic::write(path, io, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-        out.write_all(&header).map_err(io)?;
+        safetensors_file::begin(out, &header).map_err(io)?;
         let mut crc32 = crc32fast::Hasher::new();
         let mut put = |bytes: &[u8]| {
             crc32.update(bytes);
@@ -154,25 +152,6 @@ fn write_weights(
         }
         Ok(crc32.finalize())
     })
-}
-
-/// The header of a safetensors file: names, types, shapes and ranges in the network's order.
-fn header(specs: &[ParameterSpec], precision: StoredPrecision) -> Vec<u8> {
-    let mut entries = serde_json::Map::new();
-    entries.insert("__metadata__".into(), serde_json::json!({ "format": FORMAT }));
-    let mut at = 0;
-    for spec in specs {
-        let end = at + spec.shape.iter().product::<usize>() * precision.size();
-        let entry = serde_json::json!({
-            "dtype": precision.dtype(), "shape": spec.shape, "data_offsets": [at, end]
-        });
-        entries.insert(spec.name.clone(), entry);
-        at = end;
-    }
-    let mut header = serde_json::Value::Object(entries).to_string().into_bytes();
-    // The length of the header itself takes eight bytes; the format pads with spaces.
-    header.resize((header.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
-    header
 }
 
 /// An open model folder: checked, no weight read yet.
