@@ -292,21 +292,8 @@ pub fn predict_prepared(
     settings.on_device = plan.device_bytes > 0;
 
     tell(events, PredictEvent::Stage(Stage::Windows))?;
-    let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
-    let passes = plan.num_windows * per_window * model.networks().len();
-    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, &settings, passes, options));
-    tell(
-        events,
-        PredictEvent::Plan {
-            num_tiles: plan.tiles.len(),
-            num_windows: plan.num_windows,
-            num_repeated: plan.num_repeated,
-            sums_bytes: plan.sums_bytes,
-            total_bytes: plan.total_bytes(),
-            device_bytes: plan.device_bytes,
-            secs: pass_secs.map(|secs| secs * passes as f64),
-        },
-    )?;
+    let estimated_secs = estimated_secs(model, &settings, &plan, options);
+    tell(events, told(&plan, estimated_secs))?;
     let mut job = Job {
         model,
         settings: &settings,
@@ -330,7 +317,7 @@ pub fn predict_prepared(
         window: settings.window,
         num_windows: slid.num_windows,
         num_passes: slid.num_passes,
-        estimated_secs: pass_secs.map(|secs| secs * passes as f64),
+        estimated_secs,
         memory: plan,
         sums_bytes: slid.peak_bytes,
         timings: Timings {
@@ -341,6 +328,32 @@ pub fn predict_prepared(
         },
     };
     Ok(Prediction { labelmap, probabilities, confidence, report })
+}
+
+/// How long the windows of a plan will take; none where that is neither known nor worth measuring.
+fn estimated_secs(
+    model: &Model,
+    settings: &WindowSettings,
+    plan: &MemoryPlan,
+    options: &PredictOptions,
+) -> Option<f64> {
+    let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
+    let passes = plan.num_windows * per_window * model.networks().len();
+    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, settings, passes, options));
+    pass_secs.map(|secs| secs * passes as f64)
+}
+
+/// What the caller is told of a plan.
+fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
+    PredictEvent::Plan {
+        num_tiles: plan.tiles.len(),
+        num_windows: plan.num_windows,
+        num_repeated: plan.num_repeated,
+        sums_bytes: plan.sums_bytes,
+        total_bytes: plan.total_bytes(),
+        device_bytes: plan.device_bytes,
+        secs,
+    }
 }
 
 /// The memory plan of a prediction.

@@ -75,15 +75,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         dataset = dataset.read_by(Reader::SimpleItk);
     }
     let out = args.output.clone().unwrap_or_else(|| folders::preprocessed_of(dataset.folder()));
-    ensure!(
-        files::is_plain_name(&args.plans_name),
-        "--plans-name: expected a name, found `{}`",
-        args.plans_name
-    );
-    ensure!(
-        args.fingerprint.is_none() || format == FileFormat::V2,
-        "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
-    );
+    check_options(args, format)?;
     check_places(args, &dataset, &out)?;
     check_writable(&out.join("dataset.json"))?;
     if !args.quiet {
@@ -93,19 +85,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         Some(path) => Fingerprint::load(path)?,
         None => measure(args, &dataset, reference)?,
     };
-    let options = PlanOptions {
-        memory_gb: args.memory,
-        plans_name: args.plans_name.clone(),
-        spacing_mm: args.spacing.as_ref().map(|s| [s[0], s[1], s[2]]),
-        ..PlanOptions::new(reference)
-    };
-    let planned = planner::plan(&dataset, &fingerprint, &options).map_err(|error| {
-        let error = error.at_if_about("dataset.json", &dataset.folder().join("dataset.json"));
-        match &args.fingerprint {
-            Some(path) => error.at_if_about("fingerprint", path),
-            None => error,
-        }
-    })?;
+    let planned = plan(args, &dataset, &fingerprint, reference)?;
     let summaries = planned.summaries()?;
     let folds = Folds::choose(&dataset, &out)?;
     let writer = Writer {
@@ -137,6 +117,40 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         (_, true) => Ok(()),
         _ => print(&report),
     }
+}
+
+fn check_options(args: &PlanArgs, format: FileFormat) -> anyhow::Result<()> {
+    ensure!(
+        files::is_plain_name(&args.plans_name),
+        "--plans-name: expected a name, found `{}`",
+        args.plans_name
+    );
+    ensure!(
+        args.fingerprint.is_none() || format == FileFormat::V2,
+        "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
+    );
+    Ok(())
+}
+
+fn plan(
+    args: &PlanArgs,
+    dataset: &RawDataset,
+    fingerprint: &Fingerprint,
+    reference: Reference,
+) -> anyhow::Result<Planned> {
+    let options = PlanOptions {
+        memory_gb: args.memory,
+        plans_name: args.plans_name.clone(),
+        spacing_mm: args.spacing.as_ref().map(|s| [s[0], s[1], s[2]]),
+        ..PlanOptions::new(reference)
+    };
+    planner::plan(dataset, fingerprint, &options).map_err(|error| {
+        let error = error.at_if_about("dataset.json", &dataset.folder().join("dataset.json"));
+        match &args.fingerprint {
+            Some(path) => error.at_if_about("fingerprint", path).into(),
+            None => error.into(),
+        }
+    })
 }
 
 /// No file of the plan may be one of the dataset's, or two of its own.

@@ -4,7 +4,7 @@ use super::ModelDescription;
 use super::as_trained::as_trained;
 use serde_json::{Map, Value, json};
 use stunet_data::dataset::in_version_2;
-use stunet_data::plans::Normalization;
+use stunet_data::plans::{Intensity, Normalization, Plans};
 use stunet_model::StuNetConfig;
 
 /// The content of a `.model.pkl`: `init`, `name` and `plans`. Keys that are integers in Python are
@@ -23,20 +23,9 @@ pub fn v1_plan_file(about: &ModelDescription) -> Value {
     };
     let intensities = match plans.channels.iter().any(|c| c.intensity.is_some()) {
         false => Value::Null,
-        true => by_channel(&|c| {
-            plans.channels[c].intensity.map_or(Value::Null, |i| {
-                json!({
-                    "mean": i.mean, "sd": i.std,
-                    "percentile_00_5": i.percentile_00_5, "percentile_99_5": i.percentile_99_5,
-                })
-            })
-        }),
+        true => by_channel(&|c| plans.channels[c].intensity.map_or(Value::Null, v1_intensity)),
     };
     let num_classes = about.labels.num_outputs() - 1;
-    let pools: Vec<usize> =
-        (0..3).map(|axis| plans.strides.iter().filter(|s| s[axis] > 1).count()).collect();
-    let patch = plans.patch_size;
-    let dummy_2d = patch.iter().max() > Some(&(3 * patch[0]));
     json!({
         "init": ["", fold(about), "", "", about.batch_dice, 0, true, false, true],
         "name": about.trainer,
@@ -58,18 +47,33 @@ pub fn v1_plan_file(about: &ModelDescription) -> Value {
             "transpose_backward": plans.transpose_backward(),
             "data_identifier": "nnUNetData_plans_v2.1",
             "preprocessor_name": "GenericPreprocessor",
-            "plans_per_stage": { "0": {
-                "batch_size": plans.batch_size,
-                "num_pool_per_axis": pools,
-                "patch_size": patch,
-                "median_patient_size_in_voxels": patch,
-                "current_spacing": plans.spacing_mm,
-                "original_spacing": plans.spacing_mm,
-                "do_dummy_2D_data_aug": dummy_2d,
-                "pool_op_kernel_sizes": plans.strides,
-                "conv_kernel_sizes": vec![[3; 3]; plans.strides.len() + 1],
-            }},
+            "plans_per_stage": { "0": v1_stage(plans) },
         },
+    })
+}
+
+fn v1_intensity(i: Intensity) -> Value {
+    json!({
+        "mean": i.mean, "sd": i.std,
+        "percentile_00_5": i.percentile_00_5, "percentile_99_5": i.percentile_99_5,
+    })
+}
+
+/// The one stage of version 1's plans.
+fn v1_stage(plans: &Plans) -> Value {
+    let pools: Vec<usize> =
+        (0..3).map(|axis| plans.strides.iter().filter(|s| s[axis] > 1).count()).collect();
+    let patch = plans.patch_size;
+    json!({
+        "batch_size": plans.batch_size,
+        "num_pool_per_axis": pools,
+        "patch_size": patch,
+        "median_patient_size_in_voxels": patch,
+        "current_spacing": plans.spacing_mm,
+        "original_spacing": plans.spacing_mm,
+        "do_dummy_2D_data_aug": patch.iter().max() > Some(&(3 * patch[0])),
+        "pool_op_kernel_sizes": plans.strides,
+        "conv_kernel_sizes": vec![[3; 3]; plans.strides.len() + 1],
     })
 }
 
