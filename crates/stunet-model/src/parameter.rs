@@ -258,6 +258,34 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The values of a parameter, in the shape that it must have.
+pub(crate) fn checked(
+    source: &mut dyn ParameterSource,
+    spec: &ParameterSpec,
+) -> Result<TensorData, ModelError> {
+    let data = source.parameter(spec)?;
+    match data.shape().as_slice() == spec.shape {
+        true => Ok(data),
+        false => Err(ModelError::Shape {
+            name: spec.name.clone(),
+            expected: spec.shape.clone(),
+            found: data.shape().to_vec(),
+        }),
+    }
+}
+
+/// A parameter as a tensor.
+pub(crate) fn tensor<const D: usize>(
+    source: &mut dyn ParameterSource,
+    spec: &ParameterSpec,
+    device: &Device,
+) -> Result<Tensor<D>, ModelError> {
+    let data = checked(source, spec)?;
+    // Double precision is kept: tests compute the truth with it. All else becomes f32.
+    let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    Ok(Tensor::from_data(data, (device, dtype)))
+}
+
 /// Gives every parameter of a module the values of a source, in order. `root` is the module's place
 /// within the network.
 pub(crate) fn fill<M: Module>(
@@ -288,18 +316,7 @@ struct Fill<'a> {
 
 impl Fill<'_> {
     fn tensor<const D: usize>(&mut self) -> Result<Tensor<D>, ModelError> {
-        let spec = self.walk.next();
-        let data = self.source.parameter(spec)?;
-        if data.shape().as_slice() != spec.shape {
-            return Err(ModelError::Shape {
-                name: spec.name.clone(),
-                expected: spec.shape.clone(),
-                found: data.shape().to_vec(),
-            });
-        }
-        // Double precision is kept: tests compute the truth with it. All else becomes f32.
-        let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        Ok(Tensor::from_data(data, (self.device, dtype)))
+        tensor(self.source, self.walk.next(), self.device)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{ConvBlock, PlainConvUNet, PlainConvUNetConfig, PlainDecoder, PlainEncoder};
 use crate::block::{Conv, InstanceNorm};
 use crate::init::Initialiser;
+use crate::parameter;
 use crate::weights::digest::Digest;
 use crate::{
     Initialisation, ModelError, NetworkPart, ParameterKind, ParameterSource, ParameterSpec,
@@ -236,16 +237,7 @@ impl Builder<'_> {
         &mut self,
         spec: &ParameterSpec,
     ) -> Result<Param<Tensor<D>>, ModelError> {
-        let data = self.source.parameter(spec)?;
-        if data.shape().as_slice() != spec.shape {
-            return Err(ModelError::Shape {
-                name: spec.name.clone(),
-                expected: spec.shape.clone(),
-                found: data.shape().to_vec(),
-            });
-        }
-        let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        let tensor = Tensor::<D>::from_data(data, (self.device, dtype));
+        let tensor = parameter::tensor(self.source, spec, self.device)?;
         let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
         Ok(Param::initialized(ParamId::new(), tensor))
     }
