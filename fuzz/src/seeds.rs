@@ -15,7 +15,7 @@ use stunet_data::plans::Plans;
 use stunet_data::preprocess::preprocess;
 use stunet_data::sample::ClassLocations;
 use stunet_data::splits::Splits;
-use stunet_data::store::{NewCase, StoreRecipe, Stamp, Store};
+use stunet_data::store::{NewCase, Stamp, Store, StoreRecipe};
 use stunet_model::weights::pickle::{self, Value};
 use stunet_model::weights::writer::{Contents, V1Metadata, V2Metadata, write_v1, write_v2};
 use stunet_model::weights::{Dtype, StorageRef, TensorRef, folder};
@@ -294,7 +294,9 @@ fn models(put: Put<'_>) {
     let scratch = tempfile::tempdir().expect("a folder");
     let config = config();
     let mut parameters = Initialisation::NnUNetV1.source(1);
-    for (name, precision) in [("f32", folder::StoredPrecision::F32), ("f16", folder::StoredPrecision::F16)] {
+    for (name, precision) in
+        [("f32", folder::StoredPrecision::F32), ("f16", folder::StoredPrecision::F16)]
+    {
         let place = scratch.path().join(name);
         folder::save(&place, &config, &mut parameters, precision, Default::default())
             .expect("saved");
