@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use stunet::data::{image::Image, labels::LabelMap, nifti};
-use stunet::infer::{Event, Model, OpenOptions, PredictOptions, Stage, predict};
+use stunet::infer::{Model, OpenOptions, PredictEvent, PredictOptions, Stage, predict};
 use stunet_testing::phantom::ScanOptions;
 
 /// Segments a CT with the published weights of STU-Net, or a phantom with the demo model.
@@ -68,8 +68,10 @@ fn main() -> anyhow::Result<()> {
     let watched = std::io::stderr().is_terminal();
     let prediction = predict(&model, &image, &options, &mut |event| {
         match event {
-            Event::Windows { done, total } if watched => eprint!("\rwindow {done} of {total}"),
-            Event::Stage(Stage::Export) if watched => eprintln!(),
+            PredictEvent::Windows { done, total } if watched => {
+                eprint!("\rwindow {done} of {total}")
+            }
+            PredictEvent::Stage(Stage::Export) if watched => eprintln!(),
             _ => {}
         }
         ControlFlow::Continue(())

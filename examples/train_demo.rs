@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stunet::infer::{Model, OpenOptions};
 use stunet::model::Initialisation;
-use stunet::model::weights::folder::Precision;
+use stunet::model::weights::folder::StoredPrecision;
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
 use stunet::train::optimiser::SgdConfig;
 use stunet::train::{FitCases, FoldFolder, StateOptions, TrainingState, fit};
@@ -94,7 +94,7 @@ fn export(args: &Args, options: &StateOptions, run: &Path) -> anyhow::Result<()>
     let checkpoint = TrainingCheckpoint::open(&run.join(FINAL))?;
     let network = TrainingState::from_checkpoint(&checkpoint, options)?.network_for_inference();
     Model::from_parts(vec![network], plans, labels)?
-        .save_folder_as(&args.output, Precision::F16)?;
+        .save_folder_as(&args.output, StoredPrecision::F16)?;
     for name in ["training_log.jsonl", "progress.png"] {
         std::fs::copy(run.join(name), args.output.join(name))?;
     }

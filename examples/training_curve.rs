@@ -30,7 +30,7 @@ use stunet::data::loader::{LoaderConfig, TrainingBatch, batch};
 use stunet::data::nifti;
 use stunet::data::sample::MemoryCase;
 use stunet::infer::windows::Windows;
-use stunet::model::weights::writer::{self, Contents, Optimiser, V1Metadata};
+use stunet::model::weights::writer::{self, Contents, SgdRecord, V1Metadata};
 use stunet::model::{Initialisation, ParameterSpec, StuNet, StuNetConfig};
 use stunet::train::DeviceBatch;
 use stunet::train::loss::{Loss, LossConfig};
@@ -242,7 +242,7 @@ fn write_initial(folder: &Path, config: &StuNetConfig, network: &StuNet) -> anyh
         config,
         parameters: &mut source,
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v1(&folder.join("initial.model"), contents, &V1Metadata::default())?;
     Ok(())

@@ -141,6 +141,10 @@ impl FromStr for DeviceRequest {
 pub struct Chosen {
     /// `cpu`, `cuda:0`, …
     pub name: String,
+    /// What computes on it.
+    pub backend: Backend,
+    /// Which of the backend's devices, in the order of [`list`].
+    pub index: usize,
     /// Burn's handle.
     pub device: Device,
 }
@@ -275,7 +279,7 @@ impl Devices {
     /// binary built with the feature `distributed`.
     #[must_use]
     pub fn reduce_among_themselves(&self) -> bool {
-        let cuda = self.first.name.starts_with(Backend::Cuda.name());
+        let cuda = self.first.backend == Backend::Cuda;
         cfg!(feature = "distributed") && cuda && !self.others.is_empty()
     }
 }
@@ -296,9 +300,9 @@ pub fn choose_all(texts: &[impl AsRef<str>]) -> Result<Devices, DeviceError> {
         Err(DeviceError::Mixed { found: names.join(",") })
     };
     for (index, one) in all.iter().enumerate() {
-        let kind = |chosen: &Chosen| chosen.name.split(':').next().map(str::to_owned);
-        let twice = one.name.contains(':') && all[..index].iter().any(|o| o.name == one.name);
-        if twice || kind(one) != kind(&all[0]) {
+        let same = |other: &Chosen| other.index == one.index && other.backend == one.backend;
+        let twice = one.backend.is_gpu() && all[..index].iter().any(same);
+        if twice || one.backend != all[0].backend {
             return mixed(&all);
         }
     }
@@ -336,7 +340,8 @@ fn choose_auto() -> Result<Chosen, DeviceError> {
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_gpu()) {
         for (index, found) in devices_of(backend).into_iter().enumerate() {
             if !found.software && try_out(&found.device).is_ok() {
-                return Ok(Chosen { name: device_name(backend, index), device: found.device });
+                let name = device_name(backend, index);
+                return Ok(Chosen { name, backend, index, device: found.device });
             }
         }
     }
@@ -368,7 +373,7 @@ fn choose_named(backend: Backend, index: usize) -> Result<Chosen, DeviceError> {
     let name = device_name(backend, index);
     let device = found.swap_remove(index).device;
     match try_out(&device) {
-        Ok(()) => Ok(Chosen { name, device }),
+        Ok(()) => Ok(Chosen { name, backend, index, device }),
         Err(reason) => Err(DeviceError::NotUsable { name, reason }),
     }
 }

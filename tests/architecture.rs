@@ -8,10 +8,14 @@
 mod circles;
 #[path = "architecture/functions.rs"]
 mod functions;
+#[path = "architecture/names.rs"]
+mod names;
 #[path = "architecture/said.rs"]
 mod said;
 #[path = "architecture/source.rs"]
 mod source;
+#[path = "architecture/versions.rs"]
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use stunet_data::plans::keys::{self, Place, Treatment};
+use stunet_data::plans::keys::{self, KeyPlace, Treatment};
 
 /// Places that nnU-Net 1.7 has, which is not parsed.
-const OF_1_7: [Place; 3] = [Place::V1Plans, Place::V1Stage, Place::V1Model];
+const OF_1_7: [KeyPlace; 3] = [KeyPlace::V1Plans, KeyPlace::V1Stage, KeyPlace::V1Model];
 
 fn recorded() -> BTreeSet<(&'static str, &'static str)> {
     let lines = keys::NNUNET_2_8_1.lines().filter(|line| !line.starts_with('#'));
@@ -31,7 +31,7 @@ fn keys_are_listed_once_and_say_why() {
     for key in keys::KEYS {
         assert!(seen.insert((key.place.name(), key.name)), "{} twice", key.name);
         assert!(!key.how.is_empty(), "{}", key.name);
-        let of_a_checkpoint = matches!(key.place, Place::Checkpoint | Place::Logging);
+        let of_a_checkpoint = matches!(key.place, KeyPlace::Checkpoint | KeyPlace::Logging);
         assert!(key.treatment != Treatment::Written || of_a_checkpoint, "{}", key.name);
     }
 }

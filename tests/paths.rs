@@ -3,17 +3,17 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use burn::tensor::{Device, Tensor};
-use stunet::kernels::{Path, steps};
+use stunet::kernels::{Algorithm, steps};
 use stunet::model::{Initialisation, NUM_STAGES, StuNetConfig, StuNetSize};
 
 /// The stem reads a single channel and strides leave nothing to share between tiles: both are summed
 /// product by product. All other kernels of three voxels are transformed.
-fn expected(weight: [usize; 5], strided: bool) -> Path {
+fn expected(weight: [usize; 5], strided: bool) -> Algorithm {
     let [_, inputs, kernel, ..] = weight;
     match kernel {
-        1 => Path::Pointwise,
-        _ if inputs == 1 || strided => Path::Direct,
-        _ => Path::Winograd,
+        1 => Algorithm::Pointwise,
+        _ if inputs == 1 || strided => Algorithm::Direct,
+        _ => Algorithm::Winograd,
     }
 }
 
@@ -28,9 +28,9 @@ fn check(size: StuNetSize) {
     // Each stage that is entered by a stride is one strided kernel of three voxels.
     let mut strided = 0;
     for (index, step) in steps.iter().enumerate() {
-        let found = step.path;
+        let found = step.algorithm;
         let Some(weight) = step.weight else {
-            assert_eq!(found, Path::Fused, "{step:?}");
+            assert_eq!(found, Algorithm::Fused, "{step:?}");
             continue;
         };
         // The norm behind a convolution sees its output.

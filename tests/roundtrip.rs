@@ -17,7 +17,7 @@ use stunet::data::plans::Plans;
 use stunet::data::sample::MemoryCase;
 use stunet::model::{Initialisation, StuNetConfig};
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
-use stunet::train::export::{self, About};
+use stunet::train::export::{self, ModelDescription};
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::{FitCases, FitConfig, FoldFolder, StateOptions, TrainingState, fit};
 
@@ -60,11 +60,11 @@ fn prepare(folder: &Path) {
     let how = FitConfig { num_iterations: 5, ..FitConfig::new(2, loader, loss) };
     let fold = FoldFolder::at(&folder.join("fold_0"));
     let state = TrainingState::new(network, &options);
-    let go_on = &mut |_: stunet::train::Event<'_>| ControlFlow::Continue(());
+    let go_on = &mut |_: stunet::train::FitEvent<'_>| ControlFlow::Continue(());
     let state = fit(state, &cases(), &how, Some(&fold), go_on).unwrap();
 
     let published = Plans::totalsegmentator();
-    let about = About {
+    let about = ModelDescription {
         plans: Plans {
             patch_size: PATCH,
             strides: config().strides.to_vec(),

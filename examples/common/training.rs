@@ -15,7 +15,7 @@ use stunet::infer::{Model, PredictOptions, predict};
 use stunet::model::StuNet;
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::schedule::Poly;
-use stunet::train::{Event, FitConfig};
+use stunet::train::{FitConfig, FitEvent};
 use stunet_testing::phantom::ScanOptions;
 
 /// A CT with its labels.
@@ -73,13 +73,13 @@ pub fn short_run(plans: &Plans, num_epochs: usize, num_iterations: usize, lr: f6
 }
 
 /// Prints a line for each epoch and, on a terminal, each step in place.
-pub fn print_progress(event: Event<'_>) -> ControlFlow<()> {
+pub fn print_progress(event: FitEvent<'_>) -> ControlFlow<()> {
     let watched = std::io::stderr().is_terminal();
     match event {
-        Event::Step(step) if watched => {
+        FitEvent::Step(step) if watched => {
             eprint!("\repoch {}, step {}: loss {:.3}  ", step.epoch, step.iteration, step.loss);
         }
-        Event::Epoch(record) => {
+        FitEvent::Epoch(record) => {
             let dice = record.pseudo_dice.map_or(String::new(), |dice| format!(", Dice {dice:.3}"));
             let (back, over) = if watched { ("\r", "        ") } else { ("", "") };
             eprintln!("{back}epoch {}: loss {:.3}{dice}{over}", record.epoch, record.train_loss);

@@ -3,7 +3,9 @@
 
 use ndarray::{Array3, Array4, Axis, Slice};
 use stunet::data::augment::rand::RngExt;
-use stunet::data::augment::{Augmentation, PatchRng, PatchTransform, PatchViewMut, Step};
+use stunet::data::augment::{
+    Augmentation, AugmentationStep, PatchRng, PatchTransform, PatchViewMut,
+};
 use stunet::data::geometry::Geometry;
 use stunet::data::image::Image;
 use stunet::data::labels::LabelMap;
@@ -41,8 +43,15 @@ fn recipe(patch: [usize; 3]) -> anyhow::Result<Augmentation> {
     let recipe = Augmentation::v2(patch);
     let mut transforms = *recipe.transforms();
     transforms.noise.std = (0.0, 0.2);
-    let ghosting = Step::own(Ghosting { probability: 0.5, strength: 0.4 });
-    let steps = [Step::Spatial, Step::Noise, Step::Gamma, Step::Blur, Step::Mirror, ghosting];
+    let ghosting = AugmentationStep::own(Ghosting { probability: 0.5, strength: 0.4 });
+    let steps = [
+        AugmentationStep::Spatial,
+        AugmentationStep::Noise,
+        AugmentationStep::Gamma,
+        AugmentationStep::Blur,
+        AugmentationStep::Mirror,
+        ghosting,
+    ];
     Ok(recipe.with_transforms(transforms)?.with_steps(steps)?)
 }
 

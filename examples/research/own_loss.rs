@@ -68,7 +68,7 @@ pub fn run(num_epochs: usize) -> anyhow::Result<(f64, f64, f64)> {
     let options = StateOptions::new(&Device::flex());
     let device = options.training_device();
     let network = network.init_seeded(Initialisation::NnUNetV1, 1, &device)?;
-    let go_on = &mut |_: stunet::train::Event<'_>| ControlFlow::Continue(());
+    let go_on = &mut |_: stunet::train::FitEvent<'_>| ControlFlow::Continue(());
     let state = fit(TrainingState::new(network, &options), &cases, &config, None, go_on)?;
     let [first, .., last] = &state.progress.history[..] else { anyhow::bail!("too few epochs") };
     Ok((first.train_loss, last.train_loss, last.pseudo_dice.unwrap_or(0.0)))

@@ -15,7 +15,7 @@ use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::optimiser::BurnOptimiser;
 use stunet::train::schedule::{Position, Schedule};
-use stunet::train::{Event, FitCases, FitConfig, FoldFolder, StateOptions, TrainingState, fit};
+use stunet::train::{FitCases, FitConfig, FitEvent, FoldFolder, StateOptions, TrainingState, fit};
 
 /// From 0 to the initial rate over some updates, then down along half a cosine.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ pub fn run(folder: &Path, cut_off_at: Option<usize>) -> anyhow::Result<Vec<f64>>
     let device = options.training_device();
     let network = network.init_seeded(Initialisation::PyTorchDefault, 1, &device)?;
     let (fold, mut updates) = (FoldFolder::at(folder), 0);
-    let stop = &mut |event: Event<'_>| {
-        updates += usize::from(matches!(event, Event::Step(_)));
+    let stop = &mut |event: FitEvent<'_>| {
+        updates += usize::from(matches!(event, FitEvent::Step(_)));
         if Some(updates) == cut_off_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut state = fit(TrainingState::new(network, &options), &cases, &config, Some(&fold), stop)?;

@@ -8,7 +8,7 @@ use stunet_data::dataset::{DatasetInfo, RawDataset};
 use stunet_data::files::parse_json;
 use stunet_data::fingerprint::Fingerprint;
 use stunet_data::geometry::Geometry;
-use stunet_data::image::{Image, Scan, Voxels};
+use stunet_data::image::{Image, RawImage, Voxels};
 use stunet_data::labels::{LabelMap, LabelSet};
 use stunet_data::nifti;
 use stunet_data::planner::{PlanOptions, plan};
@@ -16,7 +16,7 @@ use stunet_data::plans::{Plans, Reference};
 use stunet_data::preprocess::{RestoreOrder, Trace, memory_bytes, preprocess};
 use stunet_data::sample::TrainingCase;
 use stunet_data::splits::{Fold, Splits};
-use stunet_data::store::{Recipe, Store};
+use stunet_data::store::{Store, StoreRecipe};
 
 /// A folder of this process, in memory where the system has such.
 pub fn scratch(name: &str) -> PathBuf {
@@ -57,7 +57,7 @@ pub fn nifti_pair(input: &[u8]) -> bool {
 }
 
 /// What is written of a scan is read again as it was.
-fn use_scan(scan: Scan, input: &[u8]) -> bool {
+fn use_scan(scan: RawImage, input: &[u8]) -> bool {
     black_box((scan.num_channels(), scan.bytes(), scan.geometry.world_from_voxel()));
     let [z, y, x] = scan.geometry.shape();
     let usual = |v: f64| (1e-3..1e3).contains(&v.abs());
@@ -67,7 +67,7 @@ fn use_scan(scan: Scan, input: &[u8]) -> bool {
         return true;
     }
     let folder = scratch("nifti");
-    if let Voxels::Small(voxels) = &scan.voxels
+    if let Voxels::I16(voxels) = &scan.voxels
         && voxels.iter().all(|v| *v >= 0)
     {
         let labels = voxels.index_axis(ndarray::Axis(0), 0).mapv(|v| v as u16);
@@ -240,7 +240,7 @@ fn use_trace(trace: &Trace) {
 }
 
 pub fn recipe(input: &[u8]) -> bool {
-    let Ok(recipe) = Recipe::from_bytes(input) else { return false };
+    let Ok(recipe) = StoreRecipe::from_bytes(input) else { return false };
     black_box((recipe.digest().len(), recipe.cases().len()));
     use_plans(recipe.plans(), input);
     use_labels(recipe.labels());
@@ -253,7 +253,7 @@ pub fn store(input: &[u8]) -> bool {
     let folder = FOLDER.get_or_init(|| {
         let folder = scratch("store");
         let labels = LabelSet::numbered(4).expect("labels");
-        let recipe = Recipe::new(Plans::totalsegmentator(), labels, vec!["a".to_owned()]);
+        let recipe = StoreRecipe::new(Plans::totalsegmentator(), labels, vec!["a".to_owned()]);
         Store::create(&folder, recipe.expect("a recipe")).expect("a store");
         folder
     });

@@ -15,7 +15,7 @@ use stunet_data::plans::Plans;
 use stunet_data::preprocess::preprocess;
 use stunet_data::sample::ClassLocations;
 use stunet_data::splits::Splits;
-use stunet_data::store::{NewCase, Recipe, Stamp, Store};
+use stunet_data::store::{NewCase, Stamp, Store, StoreRecipe};
 use stunet_model::weights::pickle::{self, Value};
 use stunet_model::weights::writer::{Contents, V1Metadata, V2Metadata, write_v1, write_v2};
 use stunet_model::weights::{Dtype, StorageRef, TensorRef, folder};
@@ -242,7 +242,7 @@ fn cases(put: Put<'_>) {
     let prepared = preprocess(&image, &plans).expect("prepared");
     put("trace", "v1", &serde_json::to_vec(&prepared.trace).expect("a trace is JSON"));
     let labels = LabelSet::numbered(4).expect("labels");
-    let recipe = Recipe::new(plans.clone(), labels, vec!["a".to_owned()]).expect("a recipe");
+    let recipe = StoreRecipe::new(plans.clone(), labels, vec!["a".to_owned()]).expect("a recipe");
     let store = Store::create(scratch.path(), recipe).expect("a store");
     let text = std::fs::read(scratch.path().join("store.json")).expect("read");
     put("recipe", "own", &text);
@@ -294,7 +294,9 @@ fn models(put: Put<'_>) {
     let scratch = tempfile::tempdir().expect("a folder");
     let config = config();
     let mut parameters = Initialisation::NnUNetV1.source(1);
-    for (name, precision) in [("f32", folder::Precision::F32), ("f16", folder::Precision::F16)] {
+    for (name, precision) in
+        [("f32", folder::StoredPrecision::F32), ("f16", folder::StoredPrecision::F16)]
+    {
         let place = scratch.path().join(name);
         folder::save(&place, &config, &mut parameters, precision, Default::default())
             .expect("saved");

@@ -1,4 +1,4 @@
-//! Files of a crate that need each other: what such a circle is, and those that there are.
+//! No files of a crate need each other.
 //!
 //! A file needs another when it names something of that file's module, by `use` or by path. That a
 //! file names something of a module which contains it does not count: a module may keep what its
@@ -7,52 +7,18 @@
 use crate::source::{Source, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The circles that are left, by crate; a part of one is one that is left. Lines are taken out, and none
-/// is added.
-const LEFT: &[(&str, &[&str])] = &[
-    (
-        "stunet-model",
-        &["weights::pickle::globals", "weights::pickle::machine", "weights::pickle::node"],
-    ),
-    ("stunet-model", &["weights::pickle::numpy", "weights::pickle::value"]),
-    ("stunet-model", &["weights::checkpoint", "weights::plain"]),
-    (
-        "stunet-cli",
-        &[
-            "commands::train::results",
-            "commands::train::settings",
-            "commands::train::start",
-            "commands::train::validation",
-        ],
-    ),
-];
-
 /// A module by its path.
 type Module = Vec<String>;
 
 #[test]
-fn no_new_circles_between_files() {
-    let mut used = BTreeSet::new();
-    let mut new = Vec::new();
+fn no_circles_between_files() {
+    let mut found = Vec::new();
     for (name, _) in crate::ARROWS {
         let folder = if name == "stunet" { "src".to_owned() } else { format!("crates/{name}/src") };
         let circles = circles(&needs(&sources(crate::root(), &folder)));
-        let files: usize = circles.iter().map(BTreeSet::len).sum();
-        println!("{name}: {} circles of {files} files", circles.len());
-        for circle in circles {
-            println!("    {}", circle.iter().cloned().collect::<Vec<_>>().join(" "));
-            let is_part = |(of, files): &(&str, &[&str])| {
-                *of == name && circle.iter().all(|file| files.contains(&file.as_str()))
-            };
-            match LEFT.iter().position(is_part) {
-                Some(index) => drop(used.insert(index)),
-                None => new.push(format!("{name}: {circle:?}")),
-            }
-        }
+        found.extend(circles.into_iter().map(|circle| format!("{name}: {circle:?}")));
     }
-    assert!(new.is_empty(), "files need each other in a circle:\n{}", new.join("\n"));
-    let gone: Vec<_> = LEFT.iter().enumerate().filter(|(index, _)| !used.contains(index)).collect();
-    assert!(gone.is_empty(), "circles that are no more: take out their lines: {gone:?}");
+    assert!(found.is_empty(), "files need each other in a circle:\n{}", found.join("\n"));
 }
 
 /// Which modules each names.

@@ -6,9 +6,10 @@
 use ndarray::{Array3, Array4, Ix3, Ix4};
 use serde_json::Value;
 use stunet_data::augment::{
-    Augmentation, AugmentationParams, Crop, Flavour, LabelOrder, Spatial, SpatialParams, blur,
-    brightness, contrast, crop_size, downsample_labels, gamma, low_resolution, transform,
+    Augmentation, AugmentationParams, Crop, LabelOrder, Spatial, SpatialParams, blur, brightness,
+    contrast, crop_size, downsample_labels, gamma, low_resolution, transform,
 };
+use stunet_data::reference::Reference;
 use stunet_data::sample::is_forced;
 use stunet_testing::compare::assert_close;
 use stunet_testing::oracle::{self, Golden, Npz, Part};
@@ -18,7 +19,7 @@ const PEAK: f64 = 1e-4;
 const RMSE: f64 = 1e-5;
 
 struct Recorded {
-    flavour: Flavour,
+    reference: Reference,
     json: Value,
     npz: Npz,
     image: Array4<f32>,
@@ -45,7 +46,7 @@ fn flavours(part: &Part) -> Vec<String> {
 fn recorded(part: &Part, name: &str) -> Recorded {
     let npz = Npz::open(&part.path(&format!("G_augment/augment_{name}.npz")));
     Recorded {
-        flavour: if name == "v1" { Flavour::V1 } else { Flavour::V2 },
+        reference: if name == "v1" { Reference::NnUNetV1 } else { Reference::NnUNetV28 },
         json: oracle::json(&part.path(&format!("G_augment/augment_{name}.json"))),
         image: npz.f32("img").into_dimensionality::<Ix4>().unwrap(),
         labels: labels(&npz, "seg"),
@@ -82,7 +83,8 @@ fn triple<T>(value: &Value, number: impl Fn(&Value) -> T) -> [T; 3] {
 }
 
 fn check_intensity(part: &Part, name: &str) {
-    let Recorded { flavour, npz, image, .. } = &recorded(part, name);
+    let Recorded { reference, npz, image, .. } = &recorded(part, name);
+    let conventions = reference.conventions().training.augmentation;
     let mut seen = std::collections::BTreeSet::new();
     for name in npz.names() {
         let parts: Vec<&str> = name.split('_').collect();
@@ -92,14 +94,14 @@ fn check_intensity(part: &Part, name: &str) {
             match parts[..] {
                 ["gamma", exponent, inverted] => {
                     let inverted = inverted == "inv1";
-                    gamma(&mut channel, number(exponent), inverted, *flavour);
+                    gamma(&mut channel, number(exponent), inverted, conventions.gamma);
                 }
                 ["brightness", factor] => brightness(&mut channel, number(factor)),
                 ["contrast", factor] => contrast(&mut channel, number(factor)),
-                ["blur", sigma] => blur(&mut channel, [number(sigma); 3], *flavour),
-                ["blur", z, y, x] => blur(&mut channel, [z, y, x].map(number), *flavour),
+                ["blur", sigma] => blur(&mut channel, [number(sigma); 3], conventions.blur),
+                ["blur", z, y, x] => blur(&mut channel, [z, y, x].map(number), conventions.blur),
                 ["lowres", scale] => {
-                    low_resolution(&mut channel, number(scale), false, *flavour);
+                    low_resolution(&mut channel, number(scale), false, conventions.order);
                 }
                 _ => continue,
             }
@@ -107,7 +109,7 @@ fn check_intensity(part: &Part, name: &str) {
         }
         if seen.contains(parts[0]) {
             assert_ne!(found, image, "{name} did nothing");
-            assert_image(&format!("{flavour:?} {name}"), &found, npz, name);
+            assert_image(&format!("{reference:?} {name}"), &found, npz, name);
         }
     }
     let kinds: Vec<&str> = seen.into_iter().collect();
@@ -115,7 +117,7 @@ fn check_intensity(part: &Part, name: &str) {
 }
 
 fn check_spatial(part: &Part, name: &str) {
-    let Recorded { flavour, json, npz, image, labels: seg } = &recorded(part, name);
+    let Recorded { reference, json, npz, image, labels: seg } = &recorded(part, name);
     let crop = Crop { image: image.view(), labels: seg.view(), lower: [0; 3] };
     let size: [usize; 3] = std::array::from_fn(|axis| seg.shape()[axis]);
     let mut seen = 0;
@@ -131,8 +133,11 @@ fn check_spatial(part: &Part, name: &str) {
             1 => LabelOrder::Linear,
             other => panic!("order {other} of {name}"),
         };
-        let spatial = Spatial { label_order, ..Spatial::of(*flavour, flat) };
-        let what = format!("{flavour:?} {name}");
+        let spatial = Spatial {
+            label_order,
+            ..Spatial::of(reference.conventions().training.augmentation, flat)
+        };
+        let what = format!("{reference:?} {name}");
         let patch = triple(patch, |n| n.as_u64().unwrap() as usize);
         let (found, found_labels) = transform(&spatial, &params, &crop, size, patch);
         assert_image(&what, &found, npz, &format!("spatial_{name}/data"));

@@ -114,7 +114,7 @@ fn network_survives(part: &Part, file: &str) {
     assert_eq!(report.applied.len(), expected.names().len());
     let out = tempfile::tempdir().unwrap();
     let config = network.config();
-    let precision = folder::Precision::F32;
+    let precision = folder::StoredPrecision::F32;
     folder::save(out.path(), &config, &mut network.source(), precision, Default::default())
         .unwrap();
     let opened = folder::open(out.path()).unwrap();

@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde_json::Value;
-use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Rules, evaluate, pairs};
+use stunet::infer::evaluate::{
+    Class, Evaluation, EvaluationRules, HeaderV1, Missing, evaluate, pairs,
+};
 use stunet_testing::oracle::{self, Golden, Part};
 use stunet_testing::say;
 
@@ -49,7 +51,7 @@ fn ignored(summary: &Path) -> Option<u16> {
 
 fn evaluated(folder: &Path, means: &Value, ignore: Option<u16>) -> Evaluation {
     let pairs = pairs(&folder.join("ref"), &folder.join("pred"), Missing::Refuse).unwrap();
-    let rules = Rules { classes: classes(means), ignore, ..Rules::default() };
+    let rules = EvaluationRules { classes: classes(means), ignore, ..EvaluationRules::default() };
     evaluate(&pairs, &rules, &|_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -91,7 +91,7 @@ impl Case {
     }
 
     fn modes(&self) -> &'static [&'static str] {
-        if self.reference.is_v1() { &["normal", "fast"] } else { &["normal"] }
+        if self.reference == Reference::NnUNetV1 { &["normal", "fast"] } else { &["normal"] }
     }
 
     fn config(&self, strides: [[usize; 3]; 5]) -> StuNetConfig {
@@ -108,7 +108,7 @@ impl Case {
     /// Writes the model as the reference would have: a `.model` for v1, or a results folder for v2.
     /// Beside a `.model` lies the recorded plan; without one it is bare, and the built-in plan applies.
     fn write_model(&self, work: &Path) -> PathBuf {
-        if self.reference.is_v1() {
+        if self.reference == Reference::NnUNetV1 {
             let plan_file = self.json.get("plan_file").cloned();
             let read = plan_file.as_ref().map(|file| Plans::from_v1_json(file).unwrap());
             let strides = read.unwrap_or_else(Plans::totalsegmentator).strides;
@@ -218,7 +218,7 @@ impl Case {
         same_grid(&found.geometry, &image.geometry);
         same_grid(&found.geometry, &expected.geometry);
 
-        let (mask_name, share) = match self.reference.is_v1() {
+        let (mask_name, share) = match self.reference == Reference::NnUNetV1 {
             true => ("margin_lt_1e4", 0.9999),
             false => ("logit_margin_le_1e2", 0.995),
         };
@@ -262,7 +262,7 @@ impl Case {
         .unwrap();
         let what = format!("{} at the network's resolution", self.tag);
         let found = sink.values.as_slice().unwrap();
-        if self.reference.is_v1() {
+        if self.reference == Reference::NnUNetV1 {
             let expected = net.f32("softmax_at_idx");
             assert_close(&what, found, expected.as_slice().unwrap(), 1e-4, 1e-5);
         } else {

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::{Array3, ArrayD, Axis, Ix3};
 use serde_json::Value;
 use stunet::train::loss::deep_supervision::{scales, target_pyramid};
-use stunet::train::loss::{Evaluation, Loss, LossConfig, LossValue};
+use stunet::train::loss::{Loss, LossConfig, LossRoute, LossValue};
 use stunet_testing::compare::difference;
 use stunet_testing::oracle::{self, Golden, Npz, Part};
 use stunet_testing::prng;
@@ -98,7 +98,7 @@ impl Case {
     /// The value under some evaluation, and the gradient of each output.
     fn run(
         &self,
-        evaluation: Evaluation,
+        evaluation: LossRoute,
         weights: Vec<f64>,
         outputs: Vec<Tensor<5>>,
         targets: &[Tensor<4, Int>],
@@ -137,7 +137,7 @@ impl Case {
 }
 
 /// The device's own choice, and Burn's operators.
-const EVALUATIONS: [Evaluation; 2] = [Evaluation::Automatic, Evaluation::Device];
+const EVALUATIONS: [LossRoute; 2] = [LossRoute::Automatic, LossRoute::Device];
 
 fn single_scale(part: &Part, name: &str) {
     let (case, device) = (open(part, name), device());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use stunet::data::dataset::RawDataset;
 use stunet::data::fingerprint::Fingerprint;
 use stunet::data::planner::{self, PlanOptions};
-use stunet::data::plans::keys::{self, Place};
+use stunet::data::plans::keys::{self, KeyPlace};
 use stunet::data::plans::{Plans, Reference};
 use stunet_testing::oracle::{self, Golden, Part};
 use stunet_testing::say;
@@ -262,31 +262,31 @@ fn all_plans(part: &Part) -> Vec<String> {
 
 /// Every key is in our table of nnU-Net's keys.
 fn keys_are_known(part: &Part, path: &str) {
-    let check = |place: Place, object: &Value| {
+    let check = |place: KeyPlace, object: &Value| {
         for name in object.as_object().unwrap().keys() {
             assert!(keys::find(place, name).is_some(), "{place:?}: {name}");
         }
     };
     let file = oracle::json(&part.path(path));
     if path.ends_with("_nnUNetPlans.json") {
-        check(Place::Plans, &file);
+        check(KeyPlace::Plans, &file);
         for configuration in file["configurations"].as_object().unwrap().values() {
-            check(Place::Configuration, configuration);
+            check(KeyPlace::Configuration, configuration);
             for what in ["data", "seg", "probabilities"] {
                 let arguments = &configuration[format!("resampling_fn_{what}_kwargs")];
                 if arguments.is_object() {
-                    check(Place::Resampling, arguments);
+                    check(KeyPlace::Resampling, arguments);
                 }
             }
         }
     } else {
         let plans = file.get("plans").unwrap_or(&file);
         if plans != &file {
-            check(Place::V1Model, &file);
+            check(KeyPlace::V1Model, &file);
         }
-        check(Place::V1Plans, plans);
+        check(KeyPlace::V1Plans, plans);
         for stage in plans["plans_per_stage"].as_object().unwrap().values() {
-            check(Place::V1Stage, stage);
+            check(KeyPlace::V1Stage, stage);
         }
     }
 }

@@ -4,11 +4,12 @@
 mod reference;
 mod train;
 
-pub use train::{ExportArgs, Recipe, TrainArgs, TrainPrecision};
+pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use stunet::data::plans::Reference;
 use stunet::device::SYNTAX as DEVICES;
 
 /// The command line.
@@ -116,8 +117,8 @@ pub struct PredictArgs {
     pub checkpoint: Option<String>,
 
     /// How the prediction is resampled to the voxel grid of the input image
-    #[arg(long, value_enum, default_value_t = Mode::Normal)]
-    pub mode: Mode,
+    #[arg(long, value_enum, default_value_t = ModeArg::Normal)]
+    pub mode: ModeArg,
 
     /// Step between neighbouring sliding windows, as a fraction of the window size
     #[arg(long, value_name = "FRACTION", default_value_t = 0.5, value_parser = step_size)]
@@ -135,7 +136,7 @@ pub struct PredictArgs {
     /// Also write a confidence map with values from 0 to 255 as confidence/CASE.nii.gz, from the
     /// margin between the two most probable classes or from the entropy of all classes
     #[arg(long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
-    pub confidence: Option<Confidence>,
+    pub confidence: Option<ConfidenceArg>,
 
     /// Memory limit of the program, such as 800M or 2G. A case that does not fit is predicted in
     /// tiles with the same labels, or rejected before the first window [default: free memory]
@@ -149,11 +150,11 @@ pub struct PredictArgs {
 
     /// The nnU-Net version whose arithmetic to reproduce [default: the version that made the model]
     #[arg(long, value_enum, value_name = "VERSION")]
-    pub reference: Option<Reference>,
+    pub reference: Option<ReferenceArg>,
 
     /// Precision in which overlapping windows are summed [default: that of the nnU-Net version]
     #[arg(long, value_enum, value_name = "PRECISION")]
-    pub accumulation: Option<Accumulation>,
+    pub accumulation: Option<AccumulationArg>,
 
     /// Device to compute on
     #[arg(long, value_name = "DEVICE", default_value = "auto", help = device_help())]
@@ -194,7 +195,7 @@ pub enum Probabilities {
 
 /// Measures of confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Confidence {
+pub enum ConfidenceArg {
     /// Probability of the most probable class minus that of the second
     Margin,
     /// One minus the entropy of all classes divided by its maximum
@@ -287,8 +288,8 @@ pub struct PlanArgs {
     pub output: Option<PathBuf>,
 
     /// The nnU-Net version whose planning rules and file formats are used
-    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Reference::V28)]
-    pub rules: Reference,
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t = ReferenceArg::V28)]
+    pub rules: ReferenceArg,
 
     /// GPU memory to plan for, by nnU-Net's own estimate for its plain U-Net
     #[arg(long, value_name = "GB", default_value_t = 8.0, value_parser = above_zero)]
@@ -425,7 +426,7 @@ pub enum Layout {
 
 /// nnU-Net's modes of export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
+pub enum ModeArg {
     /// Resample the probabilities, then take the most probable class
     Normal,
     /// Take the most probable class, then resample the labels by linear interpolation
@@ -436,7 +437,7 @@ pub enum Mode {
 
 /// The reference implementations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Reference {
+pub enum ReferenceArg {
     /// nnU-Net 1.7.1
     V1,
     /// nnU-Net 2.2
@@ -447,9 +448,19 @@ pub enum Reference {
     V28,
 }
 
+impl From<ReferenceArg> for Reference {
+    fn from(version: ReferenceArg) -> Self {
+        match version {
+            ReferenceArg::V1 => Self::NnUNetV1,
+            ReferenceArg::V22 => Self::NnUNetV22,
+            ReferenceArg::V28 => Self::NnUNetV28,
+        }
+    }
+}
+
 /// Precision of the sum over windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Accumulation {
+pub enum AccumulationArg {
     /// Single precision
     F32,
     /// Half precision, as nnU-Net v2 does

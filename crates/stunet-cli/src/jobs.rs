@@ -8,7 +8,7 @@ use anyhow::{bail, ensure};
 use stunet::data::dataset::{Case, Cases, PassedOver, list_cases};
 use stunet::data::files;
 
-use crate::args::{Mode, PredictArgs, Probabilities};
+use crate::args::{ModeArg, PredictArgs, Probabilities};
 use crate::parts::{self, Environment};
 use crate::places::{self, Output};
 
@@ -80,7 +80,7 @@ impl Job {
 
 /// What there is to predict.
 #[derive(Debug)]
-pub struct Work {
+pub struct Workload {
     /// Sorted by case, this part's only.
     pub jobs: Vec<Job>,
     /// Files of the input folder that belong to no case.
@@ -90,13 +90,13 @@ pub struct Work {
 }
 
 /// The jobs that the arguments mean; no output is an input or another job's output.
-pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Work> {
+pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Workload> {
     for (option, given) in [
         ("--save-probabilities", args.save_probabilities.is_some()),
         ("--confidence", args.confidence.is_some()),
     ] {
         ensure!(
-            !given || args.mode == Mode::Normal,
+            !given || args.mode == ModeArg::Normal,
             "{option}: expected --mode normal; the others have none at the image's resolution"
         );
     }
@@ -111,7 +111,7 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
     let total = all.len();
     let jobs = part.take(all);
     let part = part.line(jobs.len(), total);
-    Ok(Work { jobs, passed_over, part })
+    Ok(Workload { jobs, passed_over, part })
 }
 
 /// No output may be a scan, a file of the model or another output.
@@ -228,7 +228,7 @@ mod tests {
     use crate::args::{LowArgs, LowCommand};
     use clap::Parser;
 
-    fn jobs_of(folder: &Path, words: &[&str]) -> anyhow::Result<Work> {
+    fn jobs_of(folder: &Path, words: &[&str]) -> anyhow::Result<Workload> {
         let words = words.iter().map(|word| match word.strip_prefix('@') {
             Some(name) => folder.join(name).into_os_string(),
             None => (*word).into(),

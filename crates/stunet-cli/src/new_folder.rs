@@ -144,14 +144,15 @@ mod tests {
     use super::*;
     use stunet::model::Initialisation;
     use stunet::model::StuNetConfig;
-    use stunet::model::weights::folder::{self, Precision, Provenance};
+    use stunet::model::weights::folder::{self, Provenance, StoredPrecision};
 
     fn network(folder: &Path) {
         let config = StuNetConfig { width: [2; 6], ..StuNetConfig::small(1, 2) };
         let device = stunet::device::parse("cpu").unwrap();
         let network = config.init_seeded(Initialisation::NnUNetV1, 0, &device).unwrap();
         let mut source = network.source();
-        folder::save(folder, &config, &mut source, Precision::F32, Provenance::new()).unwrap();
+        folder::save(folder, &config, &mut source, StoredPrecision::F32, Provenance::new())
+            .unwrap();
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -16,7 +16,7 @@ const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
 const DATASET: &str = "dataset.json";
 
 /// One configuration of the plans in a dataset's folder.
-pub struct Planned {
+pub struct PlannedConfiguration {
     /// The folder with the plans.
     pub folder: PathBuf,
     /// Name of the plans: that of their file without its ending.
@@ -51,7 +51,7 @@ fn plans_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.json"))
 }
 
-impl Planned {
+impl PlannedConfiguration {
     /// Reads plans of any kind; those of nnU-Net 2 need the content of `dataset.json` besides.
     pub fn read(
         folder: &Path,

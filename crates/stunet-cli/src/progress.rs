@@ -4,16 +4,16 @@ use std::fmt;
 use std::time::Duration;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use stunet::infer::{Event, Stage};
+use stunet::infer::{PredictEvent, Stage};
 
 use crate::output;
 
 /// The bar of one case.
-pub struct Progress {
+pub struct CaseBar {
     bar: ProgressBar,
 }
 
-impl Progress {
+impl CaseBar {
     /// A bar with the text `title`.
     pub fn new(title: String, quiet: bool) -> Self {
         let target =
@@ -27,11 +27,11 @@ impl Progress {
     }
 
     /// Updates the bar for an event of the prediction.
-    pub fn hear(&self, event: Event) {
+    pub fn on_event(&self, event: PredictEvent) {
         match event {
-            Event::Stage(Stage::Preprocess) => self.say("preprocessing"),
-            Event::Stage(Stage::Export) => self.say("restoring"),
-            Event::Windows { done, total } => self.count(done, total, "windows"),
+            PredictEvent::Stage(Stage::Preprocess) => self.say("preprocessing"),
+            PredictEvent::Stage(Stage::Export) => self.say("restoring"),
+            PredictEvent::Windows { done, total } => self.count(done, total, "windows"),
             _ => {}
         }
     }
@@ -55,7 +55,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for CaseBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -10,7 +10,7 @@ use ndarray::Array4;
 use std::path::PathBuf;
 use std::time::Instant;
 use stunet_data::geometry::Geometry;
-use stunet_data::image::{Scan, Voxels};
+use stunet_data::image::{RawImage, Voxels};
 use stunet_data::labels::LabelMap;
 use stunet_data::nifti;
 use stunet_data::plans::{Plans, Reference};
@@ -25,7 +25,7 @@ fn main() {
     let data = Array4::from_shape_fn((1, z, y, x), |(_, z, y, x)| {
         ((x * 7 + y * 13 + z * 29) % 2001) as i16 - 1000
     });
-    let scan = Scan { voxels: Voxels::Small(data), geometry: geometry.clone() };
+    let scan = RawImage { voxels: Voxels::I16(data), geometry: geometry.clone() };
     for (name, reference) in [("v1", Reference::NnUNetV1), ("v2", Reference::NnUNetV28)] {
         let plans = Plans { reference, ..Plans::totalsegmentator() };
         for _ in 0..3 {
@@ -39,7 +39,7 @@ fn main() {
     let path = folder.join("ct.nii.gz");
     let scan = nifti::read_scan(&[&path]).unwrap();
     let (bytes, geometry) = (scan.bytes(), scan.geometry.clone());
-    let Voxels::Small(data) = scan.voxels else { panic!("a CT in 16 bits") };
+    let Voxels::I16(data) = scan.voxels else { panic!("a CT in 16 bits") };
     // As a labelmap: few values in large pieces, as labels are.
     let labels = data.index_axis(ndarray::Axis(0), 0).mapv(|v| (v / 64).clamp(0, 40) as u16);
     let map = LabelMap::new(labels, geometry).unwrap();

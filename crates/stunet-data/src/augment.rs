@@ -42,21 +42,13 @@ pub use own::{PatchRng, PatchTransform, PatchViewMut};
 pub use pyramid::{deep_supervision_scales, downsample_labels, target_pyramid};
 pub use rand;
 pub use spatial::{LabelOrder, Spatial, SpatialParams, crop_size, transform};
-pub use transforms::{Step, Transforms};
+pub use transforms::{AugmentationStep, Transforms};
 
 use crate::error::Result;
+use crate::reference::{AugmentationConventions, Reference};
 use crop::OUTSIDE;
 use ndarray::{Array3, Array4, ArrayViewMut3, Axis};
 use rand::{Rng, RngExt, SeedableRng};
-
-/// Whose arithmetic the transforms follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Flavour {
-    /// nnU-Net 1.7.1 (and 2.2) with batchgenerators 0.25.
-    V1,
-    /// nnU-Net 2.8 with batchgeneratorsv2.
-    V2,
-}
 
 /// An augmented (or plainly cropped) patch.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,11 +91,11 @@ pub struct AugmentationParams {
 /// A recipe for patches of one size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augmentation {
-    flavour: Flavour,
+    conventions: &'static AugmentationConventions,
     patch_size: [usize; 3],
     crop_size: [usize; 3],
     transforms: Transforms,
-    steps: Vec<Step>,
+    steps: Vec<AugmentationStep>,
     masked_channels: Vec<bool>,
 }
 
@@ -112,29 +104,36 @@ impl Augmentation {
     ///
     /// Patches that are more than three times as wide as high are rotated and scaled slice by slice.
     pub fn v1(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V1, patch_size, Step::all())
+        Self::of(Reference::NnUNetV1, patch_size)
     }
 
     /// The recipe of nnU-Net 2.8.
     pub fn v2(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V2, patch_size, Step::all())
+        Self::of(Reference::NnUNetV28, patch_size)
     }
 
     /// No transform: patches as they are, for validation.
     pub fn none(patch_size: [usize; 3]) -> Self {
-        Self::of(Flavour::V1, patch_size, Vec::new())
+        Self { steps: Vec::new(), ..Self::v1(patch_size) }.with_crop()
     }
 
-    fn of(flavour: Flavour, patch_size: [usize; 3], steps: Vec<Step>) -> Self {
-        let transforms = Transforms::of(flavour, spatial::is_flat(patch_size));
-        let masked_channels = Vec::new();
-        Self { flavour, patch_size, crop_size: patch_size, transforms, steps, masked_channels }
-            .with_crop()
+    /// The recipe of a version of nnU-Net.
+    pub fn of(reference: Reference, patch_size: [usize; 3]) -> Self {
+        let conventions = reference.conventions().training.augmentation;
+        Self {
+            conventions,
+            patch_size,
+            crop_size: patch_size,
+            transforms: Transforms::of(conventions, spatial::is_flat(patch_size)),
+            steps: AugmentationStep::all(),
+            masked_channels: Vec::new(),
+        }
+        .with_crop()
     }
 
     /// Rotation needs a larger crop.
     fn with_crop(mut self) -> Self {
-        self.crop_size = match self.steps.contains(&Step::Spatial) {
+        self.crop_size = match self.steps.contains(&AugmentationStep::Spatial) {
             true => self.transforms.spatial.crop_size(self.patch_size),
             false => self.patch_size,
         };
@@ -177,14 +176,14 @@ impl Augmentation {
     }
 
     /// The same recipe with other steps: those that are left out are removed, the others are done in
-    /// the order given. Without [`Step::Spatial`] a patch is cut as it is.
+    /// the order given. Without [`AugmentationStep::Spatial`] a patch is cut as it is.
     ///
     /// # Errors
-    /// When a built-in step occurs twice, or [`Step::Spatial`], which cuts the patch, is not the
+    /// When a built-in step occurs twice, or [`AugmentationStep::Spatial`], which cuts the patch, is not the
     /// first.
-    pub fn with_steps(mut self, steps: impl IntoIterator<Item = Step>) -> Result<Self> {
+    pub fn with_steps(mut self, steps: impl IntoIterator<Item = AugmentationStep>) -> Result<Self> {
         self.steps = steps.into_iter().collect();
-        Step::check(&self.steps)?;
+        AugmentationStep::check(&self.steps)?;
         Ok(self.with_crop())
     }
 
@@ -204,21 +203,20 @@ impl Augmentation {
     }
 
     /// The steps, in their order.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[AugmentationStep] {
         &self.steps
     }
 
     /// The recipe in one line: its name, or its steps with all that is not the reference's. Runs of
     /// training are told apart by it.
     pub fn describe(&self) -> String {
-        let stock = Transforms::of(self.flavour, spatial::is_flat(self.patch_size));
-        let name = match self.flavour {
-            Flavour::V1 => "nnU-Net 1",
-            Flavour::V2 => "nnU-Net 2",
-        };
+        let stock = Transforms::of(self.conventions, spatial::is_flat(self.patch_size));
+        let name = self.conventions.name;
         match &self.steps[..] {
             [] => "none".to_owned(),
-            steps if steps == Step::all() && self.transforms == stock => name.to_owned(),
+            steps if steps == AugmentationStep::all() && self.transforms == stock => {
+                name.to_owned()
+            }
             steps => {
                 let steps = steps.iter().map(|step| step.describe(&self.transforms, &stock));
                 format!("{name}: {}", steps.collect::<Vec<_>>().join(", "))
@@ -232,24 +230,28 @@ impl Augmentation {
         let (t, mut params) = (&self.transforms, AugmentationParams::default());
         for step in &self.steps {
             match step {
-                Step::Spatial => params.spatial = t.spatial.sample(rng),
-                Step::Noise => params.noise = t.noise.sample(rng),
-                Step::Blur => params.blur = t.blur.sample(num_channels, rng),
-                Step::Brightness => params.brightness = t.brightness.sample(num_channels, rng),
-                Step::Contrast => params.contrast = t.contrast.sample(num_channels, rng),
-                Step::LowResolution => {
+                AugmentationStep::Spatial => params.spatial = t.spatial.sample(rng),
+                AugmentationStep::Noise => params.noise = t.noise.sample(rng),
+                AugmentationStep::Blur => params.blur = t.blur.sample(num_channels, rng),
+                AugmentationStep::Brightness => {
+                    params.brightness = t.brightness.sample(num_channels, rng)
+                }
+                AugmentationStep::Contrast => {
+                    params.contrast = t.contrast.sample(num_channels, rng)
+                }
+                AugmentationStep::LowResolution => {
                     params.low_resolution = t.low_resolution.sample(num_channels, rng);
                 }
-                Step::GammaInverted => {
+                AugmentationStep::GammaInverted => {
                     params.gamma_inverted = t.gamma_inverted.sample(num_channels, rng);
                 }
-                Step::Gamma => params.gamma = t.gamma.sample(num_channels, rng),
-                Step::Mirror => params.mirror = t.mirror.sample(rng),
-                Step::Own(_) => {}
+                AugmentationStep::Gamma => params.gamma = t.gamma.sample(num_channels, rng),
+                AugmentationStep::Mirror => params.mirror = t.mirror.sample(rng),
+                AugmentationStep::Own(_) => {}
             }
         }
         // Last, so that the others are drawn as if there were none of these.
-        let own = self.steps.iter().filter(|step| matches!(step, Step::Own(_)));
+        let own = self.steps.iter().filter(|step| matches!(step, AugmentationStep::Own(_)));
         params.own = own.map(|_| rng.random()).collect();
         params
     }
@@ -264,13 +266,13 @@ impl Augmentation {
         let mut seeds = params.own.iter();
         for step in &self.steps {
             match step {
-                Step::Own(transform) => {
+                AugmentationStep::Own(transform) => {
                     let Some(seed) = seeds.next() else { continue };
                     let rng = &mut PatchRng::seed_from_u64(*seed);
                     let (image, labels) = (patch.image.view_mut(), patch.labels.view_mut());
                     transform.apply(PatchViewMut { image, labels }, rng);
                 }
-                Step::Mirror => {
+                AugmentationStep::Mirror => {
                     patch.image = mirror_image(patch.image, params.mirror);
                     patch.labels = mirror_labels(patch.labels, params.mirror);
                 }
@@ -298,27 +300,42 @@ impl Augmentation {
     }
 
     /// The steps that change voxel values and leave them where they are.
-    fn recolour(&self, step: &Step, params: &AugmentationParams, image: &mut Array4<f32>) {
-        let (flavour, flat) = (self.flavour, self.transforms.spatial.slice_by_slice);
+    fn recolour(
+        &self,
+        step: &AugmentationStep,
+        params: &AugmentationParams,
+        image: &mut Array4<f32>,
+    ) {
+        let (own, flat) = (self.conventions, self.transforms.spatial.slice_by_slice);
         match step {
-            Step::Noise => {
+            AugmentationStep::Noise => {
                 if let Some(params) = &params.noise {
                     noise(params, image);
                 }
             }
-            Step::Blur => each(image, &params.blur, |c, sigma| blur(c, *sigma, flavour)),
-            Step::Brightness => each(image, &params.brightness, |c, factor| brightness(c, *factor)),
-            Step::Contrast => each(image, &params.contrast, |c, factor| contrast(c, *factor)),
-            Step::LowResolution => each(image, &params.low_resolution, |channel, scale| {
-                low_resolution(channel, *scale, flat, flavour);
+            AugmentationStep::Blur => {
+                each(image, &params.blur, |c, sigma| blur(c, *sigma, own.blur))
+            }
+            AugmentationStep::Brightness => {
+                each(image, &params.brightness, |c, factor| brightness(c, *factor))
+            }
+            AugmentationStep::Contrast => {
+                each(image, &params.contrast, |c, factor| contrast(c, *factor))
+            }
+            AugmentationStep::LowResolution => {
+                each(image, &params.low_resolution, |channel, scale| {
+                    low_resolution(channel, *scale, flat, own.order);
+                })
+            }
+            AugmentationStep::GammaInverted => {
+                each(image, &params.gamma_inverted, |channel, exponent| {
+                    gamma(channel, *exponent, true, own.gamma);
+                })
+            }
+            AugmentationStep::Gamma => each(image, &params.gamma, |channel, exponent| {
+                gamma(channel, *exponent, false, own.gamma);
             }),
-            Step::GammaInverted => each(image, &params.gamma_inverted, |channel, exponent| {
-                gamma(channel, *exponent, true, flavour);
-            }),
-            Step::Gamma => each(image, &params.gamma, |channel, exponent| {
-                gamma(channel, *exponent, false, flavour);
-            }),
-            Step::Spatial | Step::Mirror | Step::Own(_) => {}
+            AugmentationStep::Spatial | AugmentationStep::Mirror | AugmentationStep::Own(_) => {}
         }
     }
 }

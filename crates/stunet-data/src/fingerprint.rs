@@ -10,11 +10,11 @@ use crate::error::{DataError, Result};
 use crate::image::Image;
 use crate::labels::LabelMap;
 use crate::numpy_random::RandomState;
-use crate::plans::Reference;
 use crate::preprocess::crop;
+use crate::reference::{ForegroundSampling, Reference};
 use ndarray::{ArrayView3, Axis};
 use rayon::prelude::*;
-use statistics::{Draws, Interpolation, Summary, median_of, summary};
+use statistics::{Draws, Summary, median_of, summary};
 
 /// Draws of the whole dataset, for the statistics of version 2.
 const NUM_DRAWS: usize = 100_000_000;
@@ -142,10 +142,10 @@ enum Sampling {
 impl Sampling {
     fn new(info: &DatasetInfo, cases: usize, reference: Reference) -> Self {
         let ct = info.channel_names.iter().any(|name| name == "CT" || name == "ct");
-        match reference {
-            Reference::NnUNetV1 if ct => Self::Stride,
-            Reference::NnUNetV1 => Self::None,
-            _ => Self::Draws(NUM_DRAWS / cases),
+        match reference.conventions().planning.foreground {
+            ForegroundSampling::StrideOfCt if ct => Self::Stride,
+            ForegroundSampling::StrideOfCt => Self::None,
+            ForegroundSampling::Draws => Self::Draws(NUM_DRAWS / cases),
         }
     }
 
@@ -200,6 +200,7 @@ fn foreground(
     channels: usize,
     reference: Reference,
 ) -> Result<Vec<ForegroundIntensity>> {
+    let conventions = &reference.conventions().planning;
     let mut by_channel: Vec<Vec<Draws>> = vec![Vec::new(); channels];
     for case in &mut cases {
         for (channel, draws) in by_channel.iter_mut().zip(case.draws.drain(..)) {
@@ -210,15 +211,9 @@ fn foreground(
         .into_par_iter()
         .map(|draws| {
             let empty = draws.iter().any(|case| case.len() == 0);
-            let summary = match reference {
-                Reference::NnUNetV1 => summary::<f32>(&draws, Interpolation::DoubleWithMedian),
-                // An empty case makes NumPy's array one of double precision.
-                Reference::NnUNetV22 if empty => {
-                    summary::<f64>(&draws, Interpolation::SingleWithMedian)
-                }
-                Reference::NnUNetV22 => summary::<f32>(&draws, Interpolation::SingleWithMedian),
-                Reference::NnUNetV28 if empty => summary::<f64>(&draws, Interpolation::Double),
-                Reference::NnUNetV28 => summary::<f32>(&draws, Interpolation::Double),
+            let summary = match empty && conventions.empty_case_makes_double {
+                true => summary::<f64>(&draws, conventions.percentiles),
+                false => summary::<f32>(&draws, conventions.percentiles),
             };
             summary.map(ForegroundIntensity::from).ok_or(DataError::NoForeground)
         })

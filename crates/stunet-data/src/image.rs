@@ -46,9 +46,9 @@ impl Image {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Voxels {
     /// Whole numbers from -32768 to 32767: Hounsfield units, labels.
-    Small(Array4<i16>),
+    I16(Array4<i16>),
     /// Everything else.
-    Single(Array4<f32>),
+    F32(Array4<f32>),
 }
 
 /// A volume as it was read: an [`Image`] that may take half the memory.
@@ -56,19 +56,19 @@ pub enum Voxels {
 /// # Shapes
 /// `voxels` is `[C, Z, Y, X]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scan {
+pub struct RawImage {
     /// Intensities as the file means them, after its scaling.
     pub voxels: Voxels,
     /// The grid.
     pub geometry: Geometry,
 }
 
-impl Scan {
+impl RawImage {
     /// Number of channels.
     pub fn num_channels(&self) -> usize {
         match &self.voxels {
-            Voxels::Small(data) => data.dim().0,
-            Voxels::Single(data) => data.dim().0,
+            Voxels::I16(data) => data.dim().0,
+            Voxels::F32(data) => data.dim().0,
         }
     }
 
@@ -76,16 +76,16 @@ impl Scan {
     pub fn bytes(&self) -> u64 {
         let count = self.geometry.shape().iter().product::<usize>() * self.num_channels();
         match self.voxels {
-            Voxels::Small(_) => count as u64 * 2,
-            Voxels::Single(_) => count as u64 * 4,
+            Voxels::I16(_) => count as u64 * 2,
+            Voxels::F32(_) => count as u64 * 4,
         }
     }
 
     /// The same voxels in single precision.
     pub fn into_image(self) -> Image {
         let data = match self.voxels {
-            Voxels::Small(data) => data.mapv(f32::from),
-            Voxels::Single(data) => data,
+            Voxels::I16(data) => data.mapv(f32::from),
+            Voxels::F32(data) => data,
         };
         Image { data, geometry: self.geometry }
     }

@@ -42,6 +42,7 @@ pub mod numpy_random;
 pub mod planner;
 pub mod plans;
 pub mod preprocess;
+pub mod reference;
 pub mod sample;
 pub mod simd;
 pub mod splits;

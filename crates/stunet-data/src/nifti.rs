@@ -32,7 +32,7 @@ pub use write::{
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::image::{Image, Scan, Voxels};
+use crate::image::{Image, RawImage, Voxels};
 use crate::labels::LabelMap;
 use ndarray::{Array3, Array4};
 use read::Values;
@@ -47,18 +47,18 @@ use std::path::Path;
 /// When a file is missing, truncated, damaged or no NIfTI file, its affine is singular or sheared,
 /// its spacing zero, a voxel NaN or infinite, or the files do not share one grid.
 pub fn read_image<P: AsRef<Path>>(files: &[P]) -> Result<Image> {
-    read_scan(files).map(Scan::into_image)
+    read_scan(files).map(RawImage::into_image)
 }
 
 /// As [`read_image`], in half the memory where the voxels are small whole numbers, as in CT.
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<Scan> {
+pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<RawImage> {
     Reader::default().read_scan(files)
 }
 
-fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<Scan> {
+fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<RawImage> {
     let Some(first) = files.first() else {
         return Err(DataError::NoCases);
     };
@@ -74,24 +74,22 @@ fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<Scan> {
     Ok(into_scan(volume))
 }
 
-fn into_scan(volume: read::Volume) -> Scan {
+fn into_scan(volume: read::Volume) -> RawImage {
     let [z, y, x] = volume.geometry.shape();
     let shape = (volume.num_channels, z, y, x);
     const FITS: &str = "the reader returns as many voxels as the shape says";
     let voxels = match volume.voxels {
-        Values::Small(values) => Voxels::Small(Array4::from_shape_vec(shape, values).expect(FITS)),
-        Values::Single(values) => {
-            Voxels::Single(Array4::from_shape_vec(shape, values).expect(FITS))
-        }
+        Values::Small(values) => Voxels::I16(Array4::from_shape_vec(shape, values).expect(FITS)),
+        Values::Single(values) => Voxels::F32(Array4::from_shape_vec(shape, values).expect(FITS)),
     };
-    Scan { voxels, geometry: volume.geometry }
+    RawImage { voxels, geometry: volume.geometry }
 }
 
 /// As [`read_scan`], from the bytes of one file, or of a header and of the `voxels` beside it.
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn read_scan_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<Scan> {
+pub fn read_scan_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<RawImage> {
     read::read_bytes(bytes, voxels).map(into_scan)
 }
 

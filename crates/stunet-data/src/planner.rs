@@ -26,7 +26,8 @@ use crate::dataset::RawDataset;
 use crate::error::{DataError, Result, invalid};
 use crate::fingerprint::statistics::percentile_of;
 use crate::fingerprint::{Fingerprint, ForegroundIntensity};
-use crate::plans::{NUM_STRIDES, Plans, Reference};
+use crate::plans::{NUM_STRIDES, Plans};
+use crate::reference::{FileFormat, Reference};
 use serde_json::Value;
 use std::path::Path;
 
@@ -113,9 +114,9 @@ pub fn plan(
     check_fingerprint(dataset, fingerprint)?;
     let mut notes = dataset.notes().to_vec();
     let frame = Frame::new(fingerprint, options);
-    let json = match options.reference {
-        Reference::NnUNetV1 => v1::plan(dataset, fingerprint, &frame, options)?,
-        _ => v2::plan(dataset, fingerprint, &frame, options, &mut notes)?,
+    let json = match options.reference.conventions().files {
+        FileFormat::V1 => v1::plan(dataset, fingerprint, &frame, options)?,
+        FileFormat::V2 => v2::plan(dataset, fingerprint, &frame, options, &mut notes)?,
     };
     let mut planned =
         Planned { json, dataset: dataset.json().clone(), reference: options.reference, notes };
@@ -142,9 +143,9 @@ impl Planned {
     /// # Errors
     /// When the plan cannot be read back.
     pub fn summaries(&self) -> Result<Vec<PlanSummary>> {
-        match self.reference {
-            Reference::NnUNetV1 => v1::summaries(&self.json),
-            _ => v2::summaries(&self.json, &self.dataset),
+        match self.reference.conventions().files {
+            FileFormat::V1 => v1::summaries(&self.json),
+            FileFormat::V2 => v2::summaries(&self.json, &self.dataset),
         }
     }
 
@@ -155,7 +156,7 @@ impl Planned {
     /// When the file cannot be written, or the one that is there cannot be read.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut json = self.json.clone();
-        if self.reference != Reference::NnUNetV1 && path.exists() {
+        if self.reference.conventions().files == FileFormat::V2 && path.exists() {
             let old: Value = crate::files::read_json(path)?;
             let kept = old.get("configurations").and_then(Value::as_object).into_iter().flatten();
             let new = json.get_mut("configurations").and_then(Value::as_object_mut);

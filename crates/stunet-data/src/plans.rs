@@ -5,6 +5,7 @@ pub mod keys;
 mod v1;
 mod v2;
 
+pub use crate::reference::{Accumulation, Reference};
 pub use configuration::Configuration;
 
 use crate::error::{DataError, Result, invalid};
@@ -14,40 +15,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
-
-/// Which implementation's arithmetic is reproduced.
-///
-/// The three disagree in the order of preprocessing, in what is averaged over windows and in the
-/// precision of the accumulators, so a model is tied to the one it was trained with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Reference {
-    /// nnU-Net 1.7: the published STU-Net models.
-    #[serde(rename = "nnunet-1.7")]
-    NnUNetV1,
-    /// nnU-Net 2.2, the second code base of STU-Net.
-    #[serde(rename = "nnunet-2.2")]
-    NnUNetV22,
-    /// nnU-Net 2.8.
-    #[serde(rename = "nnunet-2.8")]
-    NnUNetV28,
-}
-
-impl Reference {
-    /// True for nnU-Net 1.
-    pub fn is_v1(self) -> bool {
-        self == Self::NnUNetV1
-    }
-}
-
-/// Precision in which window predictions are summed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accumulation {
-    /// Single precision: the better choice, and the default of our own models.
-    F32,
-    /// Half precision, rounded after every window as nnU-Net 2 does: for equal voxels.
-    F16,
-}
 
 /// How the intensities of one channel are normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

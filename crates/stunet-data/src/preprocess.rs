@@ -15,12 +15,13 @@ pub use restore::{Placement, RestoreOrder, Trace};
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::image::{Image, Scan};
+use crate::image::{Image, RawImage};
 use crate::labels::LabelMap;
-use crate::plans::{Normalization, Plans, Reference};
+use crate::plans::{Normalization, Plans};
+use crate::reference::PreprocessingOrder;
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis};
 use preprocessor::OwnNormalisations;
-use resample::{LabelRule, Order, Voxel, resize_labels, resize_mapped, resize_separately};
+use resample::{Order, Voxel, resize_labels, resize_mapped, resize_separately};
 
 /// What the network sees.
 ///
@@ -52,7 +53,7 @@ pub fn preprocess(image: &Image, plans: &Plans) -> Result<Preprocessed> {
 ///
 /// # Errors
 /// As [`preprocess`].
-pub fn preprocess_scan(scan: &Scan, plans: &Plans) -> Result<Preprocessed> {
+pub fn preprocess_scan(scan: &RawImage, plans: &Plans) -> Result<Preprocessed> {
     Preprocessor::new(plans).scan(scan)
 }
 
@@ -76,7 +77,7 @@ pub fn preprocess_with_labels(
 /// # Errors
 /// As [`preprocess_with_labels`].
 pub fn preprocess_scan_with_labels(
-    scan: &Scan,
+    scan: &RawImage,
     labels: Option<&LabelMap>,
     plans: &Plans,
 ) -> Result<(Preprocessed, Array3<i16>)> {
@@ -133,14 +134,18 @@ fn run<T: Voxel<Resized = f32>>(
     let labels = labels.map(|l| l.permuted_axes(plans.transpose_forward));
     let [a, b, c] = plans.transpose_forward.map(|axis| axis + 1);
     let data = cropped.permuted_axes([0, a, b, c]);
-    let (image, labels) = match plans.reference {
-        Reference::NnUNetV1 => resample_then_normalize(data, labels, (plans, own), &trace),
-        _ => normalize_then_resample(data, labels, (plans, own), &trace),
+    let (image, labels) = match plans.reference.conventions().preprocessing.order {
+        PreprocessingOrder::ResampleFirst => {
+            resample_then_normalize(data, labels, (plans, own), &trace)
+        }
+        PreprocessingOrder::NormalizeFirst => {
+            normalize_then_resample(data, labels, (plans, own), &trace)
+        }
     };
     Ok((Preprocessed { image, trace }, labels))
 }
 
-/// nnU-Net 1.
+/// As nnU-Net 1.
 fn resample_then_normalize<T: Voxel<Resized = f32>>(
     data: ArrayView4<'_, T>,
     labels: Option<Array3<i16>>,
@@ -148,11 +153,11 @@ fn resample_then_normalize<T: Voxel<Resized = f32>>(
     trace: &Trace,
 ) -> (Array4<f32>, Option<Array3<i16>>) {
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
-    let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LastAboveHalf, separate));
+    let labels = resized_labels(labels, plans, trace);
     let inside = inside(labels.as_ref(), plans);
     let channels = data.axis_iter(Axis(0)).zip(&plans.channels).enumerate();
     let channels = channels.map(|(index, (channel, _))| {
-        // This version alone takes NaN for 0. Only NaN differs from itself.
+        // NaN is taken for 0 here alone. Only NaN differs from itself.
         let cleaned = channel.iter().any(|v| v.partial_cmp(v).is_none());
         let clean = |v: &T| if v.partial_cmp(v).is_none() { T::default() } else { *v };
         let cleaned = cleaned.then(|| channel.map(clean));
@@ -165,7 +170,7 @@ fn resample_then_normalize<T: Voxel<Resized = f32>>(
     (stack(channels.collect()), labels)
 }
 
-/// nnU-Net 2.
+/// As nnU-Net 2.
 fn normalize_then_resample<T: Voxel<Resized = f32>>(
     data: ArrayView4<'_, T>,
     labels: Option<Array3<i16>>,
@@ -174,9 +179,10 @@ fn normalize_then_resample<T: Voxel<Resized = f32>>(
 ) -> (Array4<f32>, Option<Array3<i16>>) {
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let inside = inside(labels.as_ref(), plans);
+    let conventions = &plans.reference.conventions().preprocessing;
     let channels = data.axis_iter(Axis(0)).zip(&plans.channels).enumerate();
     let channels = channels.map(|(index, (channel, plan))| {
-        if let Some(map) = normalize::PointMap::of(channel, plan, plans.reference) {
+        if let Some(map) = normalize::PointMap::of(channel, plan, conventions) {
             let map = move |v: T| f64::from(map.apply(v.to_f64() as f32));
             return resize_mapped(channel, shape, Order::Cubic, separate, map);
         }
@@ -186,8 +192,18 @@ fn normalize_then_resample<T: Voxel<Resized = f32>>(
         resize_separately(channel.view(), shape, Order::Cubic, separate)
     });
     let image = stack(channels.collect());
-    let labels = labels.map(|l| resize_labels(l.view(), shape, LabelRule::LargestShare, separate));
-    (image, labels)
+    (image, resized_labels(labels, plans, trace))
+}
+
+/// Labels at the network's resolution.
+fn resized_labels(
+    labels: Option<Array3<i16>>,
+    plans: &Plans,
+    trace: &Trace,
+) -> Option<Array3<i16>> {
+    let rule = plans.reference.conventions().preprocessing.label_rule;
+    let (shape, separate) = (trace.network_shape(), trace.separate_axis());
+    labels.map(|labels| resize_labels(labels.view(), shape, rule, separate))
 }
 
 /// By the plan's scheme, or the caller's own.
@@ -200,7 +216,10 @@ fn normalize(
     let plan = &plans.channels[index];
     match plan.scheme {
         Normalization::Own => own.run(index, channel, inside.filter(|_| plan.use_mask)),
-        _ => normalize::normalize(channel, inside, plan, plans.reference),
+        _ => {
+            let conventions = &plans.reference.conventions().preprocessing;
+            normalize::normalize(channel, inside, plan, conventions);
+        }
     }
 }
 
@@ -243,6 +262,7 @@ fn stack(mut channels: Vec<Array3<f32>>) -> Array4<f32> {
 mod tests {
     use super::*;
     use crate::geometry::Geometry;
+    use crate::reference::Reference;
 
     fn image(channels: usize) -> Image {
         let count = channels * 5 * 7 * 11;

@@ -10,7 +10,7 @@ mod sampler;
 
 pub use lazy::LazyCases;
 pub use locations::{ANNOTATED, ClassLocations, class_locations};
-pub use sampler::{PatchSampler, Placement, is_forced};
+pub use sampler::{CropPosition, PatchSampler, is_forced};
 
 use crate::error::{DataError, Result};
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4};

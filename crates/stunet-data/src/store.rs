@@ -34,7 +34,7 @@ mod recipe;
 pub use file::{Stamp, suffix};
 pub use fill::{FillEvent, FillOptions, FillReport, Outcome, fill};
 pub use place::{Place, move_out};
-pub use recipe::{Recipe, digest};
+pub use recipe::{StoreRecipe, digest};
 
 use crate::error::{DataError, Result};
 use crate::preprocess::Trace;
@@ -54,7 +54,7 @@ pub const STORE_FILE: &str = "store.json";
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
-    recipe: Arc<Recipe>,
+    recipe: Arc<StoreRecipe>,
     names: Vec<String>,
     /// Whose values have been held against their checksum; shared with subsets.
     verified: Vec<Arc<AtomicBool>>,
@@ -85,7 +85,7 @@ impl Store {
     ///
     /// # Errors
     /// When the folder or the description cannot be written, or a name occurs twice.
-    pub fn create(folder: &Path, recipe: Recipe) -> Result<Self> {
+    pub fn create(folder: &Path, recipe: StoreRecipe) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| DataError::io("create", e).at(folder))?;
         recipe.save(&folder.join(STORE_FILE))?;
         Self::open(folder)
@@ -96,7 +96,7 @@ impl Store {
     /// # Errors
     /// When there is no store, or its description is malformed.
     pub fn open(folder: &Path) -> Result<Self> {
-        let recipe = Recipe::load(&folder.join(STORE_FILE))?;
+        let recipe = StoreRecipe::load(&folder.join(STORE_FILE))?;
         let there = |name: &&String| path_of(folder, name).is_file();
         let names: Vec<String> = recipe.cases().iter().filter(there).cloned().collect();
         let verified = names.iter().map(|_| Arc::default()).collect();
@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// How its cases were prepared.
-    pub fn recipe(&self) -> &Recipe {
+    pub fn recipe(&self) -> &StoreRecipe {
         &self.recipe
     }
 

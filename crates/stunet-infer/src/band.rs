@@ -12,7 +12,7 @@ use crate::sink::RowSink;
 use crate::slab::Slab;
 use crate::tile::Tile;
 use burn::tensor::{DType, Device, Tensor, TensorData, activation, s};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Bytes of final rows that are read back at a time.
@@ -193,6 +193,11 @@ impl<'a> Band<'a> {
         add_at(&mut self.weights, rows, columns, weights);
     }
 
+    /// Whether these rows are its last.
+    pub fn ends_with(&self, rows: &Range<usize>) -> bool {
+        rows.end == self.rows.end
+    }
+
     /// Final values of rows of planes of the volume, averaged over `num_folds`, on the host.
     ///
     /// # Shapes
@@ -220,7 +225,7 @@ fn add_at(sums: &mut Tensor<4>, rows: Range<usize>, columns: Range<usize>, value
 }
 
 /// Final rows on their way from the device.
-struct Piece {
+struct FinalRows {
     planes: Range<usize>,
     rows: Range<usize>,
     /// `[C, planes, rows, columns]`.
@@ -229,24 +234,25 @@ struct Piece {
 
 /// Gives final rows to those who restore them.
 pub(crate) struct Outlet {
-    sender: SyncSender<Piece>,
+    sender: SyncSender<FinalRows>,
     num_folds: usize,
 }
 
-/// The other side has failed; it knows why.
-pub(crate) struct Gone;
-
 impl Outlet {
-    /// Reads back rows of planes that are final, piece by piece.
-    pub fn send(&self, band: &Band<'_>, planes: Range<usize>) -> Result<(), Gone> {
+    /// Reads back all rows of planes that are final, piece by piece. Breaks when the other side has
+    /// failed; it knows why.
+    pub fn send(&self, band: &Band<'_>, planes: Range<usize>) -> ControlFlow<()> {
         let [num_classes, _, _, width] = band.sums.dims();
         let step = rows_per_piece(num_classes, planes.len(), width);
         for from in band.rows.clone().step_by(step) {
             let rows = from..(from + step).min(band.rows.end);
             let values = band.read(&planes, &rows, self.num_folds);
-            self.sender.send(Piece { planes: planes.clone(), rows, values }).map_err(|_| Gone)?;
+            let sent = self.sender.send(FinalRows { planes: planes.clone(), rows, values });
+            if sent.is_err() {
+                return ControlFlow::Break(());
+            }
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 }
 
@@ -257,7 +263,7 @@ pub(crate) fn with_sink_thread(
     mut slab: Slab,
     sink: &mut dyn RowSink,
     num_folds: usize,
-    windows: impl FnOnce(&Outlet) -> Result<Result<(), Gone>, InferError>,
+    windows: impl FnOnce(&Outlet) -> Result<ControlFlow<()>, InferError>,
 ) -> Result<usize, InferError> {
     let (sender, receiver) = sync_channel(0);
     std::thread::scope(|scope| {
@@ -268,8 +274,8 @@ pub(crate) fn with_sink_thread(
         let ran = windows(&Outlet { sender, num_folds });
         let taken = taker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match ran? {
-            Ok(()) => taken,
-            Err(Gone) => taken.and(Err(InferError::Interrupted)),
+            ControlFlow::Continue(()) => taken,
+            ControlFlow::Break(()) => taken.and(Err(InferError::Interrupted)),
         }
     })
 }
@@ -277,9 +283,9 @@ pub(crate) fn with_sink_thread(
 fn take(
     slab: &mut Slab,
     sink: &mut dyn RowSink,
-    pieces: &Receiver<Piece>,
+    pieces: &Receiver<FinalRows>,
 ) -> Result<(), InferError> {
-    for Piece { planes, rows, values } in pieces {
+    for FinalRows { planes, rows, values } in pieces {
         let (height, width) = (rows.len(), slab.columns().len());
         for (index, z) in planes.clone().enumerate() {
             for (row, y) in rows.clone().enumerate() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Which measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Measure {
+pub enum ConfidenceMeasure {
     /// Probability of the best class less that of the second: 0 where two classes tie, 255 where
     /// one is certain. For regions the distance of the least sure one to a half, doubled.
     Margin,
@@ -22,7 +22,7 @@ pub enum Measure {
 /// A measure of values of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Grade {
-    measure: Measure,
+    measure: ConfidenceMeasure,
     kind: ProbabilityKind,
     regions: bool,
 }
@@ -36,7 +36,12 @@ pub struct Confidence {
 
 impl Confidence {
     /// An empty volume of the file's shape; what lies outside the crop stays certain background.
-    pub fn new(measure: Measure, kind: ProbabilityKind, regions: bool, shape: [usize; 3]) -> Self {
+    pub fn new(
+        measure: ConfidenceMeasure,
+        kind: ProbabilityKind,
+        regions: bool,
+        shape: [usize; 3],
+    ) -> Self {
         let grade = Grade { measure, kind, regions };
         Self { grade, volume: Array3::from_elem(shape, u8::MAX) }
     }
@@ -69,15 +74,15 @@ impl Grade {
         scratch.clear();
         scratch.resize(width, 0.0);
         match (self.measure, self.regions) {
-            (Measure::Margin, false) => margin(&probabilities, scratch),
-            (Measure::Margin, true) => {
+            (ConfidenceMeasure::Margin, false) => margin(&probabilities, scratch),
+            (ConfidenceMeasure::Margin, true) => {
                 scratch.fill(1.0);
                 for class in probabilities.chunks_exact(width) {
                     let parts = scratch.iter_mut().zip(class);
                     parts.for_each(|(least, p)| *least = least.min(((p - 0.5) * 2.0).abs()));
                 }
             }
-            (Measure::Entropy, regions) => {
+            (ConfidenceMeasure::Entropy, regions) => {
                 for class in probabilities.chunks_exact(width) {
                     for (sum, p) in scratch.iter_mut().zip(class) {
                         *sum += plogp(*p) + if regions { plogp(1.0 - *p) } else { 0.0 };
@@ -120,7 +125,13 @@ fn plogp(p: f32) -> f32 {
 mod tests {
     use super::*;
 
-    fn check(measure: Measure, kind: ProbabilityKind, regions: bool, row: &[f32], expected: &[u8]) {
+    fn check(
+        measure: ConfidenceMeasure,
+        kind: ProbabilityKind,
+        regions: bool,
+        row: &[f32],
+        expected: &[u8],
+    ) {
         let grade = Grade { measure, kind, regions };
         let mut out = vec![7; expected.len()];
         grade.of_row(row, &mut Vec::new(), &mut out);
@@ -129,7 +140,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        use Measure::{Entropy, Margin};
+        use ConfidenceMeasure::{Entropy, Margin};
         use ProbabilityKind::{AsTheyAre, Sigmoid, Softmax};
         // Three classes, four voxels: certain, a tie of two, 0.6 before 0.3, all equal.
         let third = 1.0 / 3.0;

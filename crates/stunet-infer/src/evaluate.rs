@@ -8,10 +8,10 @@
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
-//! use stunet_infer::evaluate::{Class, Missing, Rules, evaluate, pairs};
+//! use stunet_infer::evaluate::{Class, Missing, EvaluationRules, evaluate, pairs};
 //! let pairs = pairs(Path::new("labelsTr"), Path::new("predicted"), Missing::Refuse)?;
 //! let classes = vec![Class::Label(1), Class::Region(vec![2, 3])];
-//! let rules = Rules { classes, ..Rules::default() };
+//! let rules = EvaluationRules { classes, ..EvaluationRules::default() };
 //! let result = evaluate(&pairs, &rules, &|_| ControlFlow::Continue(()))?;
 //! println!("mean Dice of the foreground: {:.3}", result.foreground_dice());
 //! result.write_v2(Path::new("predicted/summary.json"))?;
@@ -24,7 +24,7 @@ mod mean;
 mod pairs;
 mod summary;
 
-pub use class::{Class, Rules};
+pub use class::{Class, EvaluationRules};
 pub use counts::{Contingency, Counts};
 pub use pairs::{Missing, Pair, pairs};
 pub use summary::HeaderV1;
@@ -52,7 +52,7 @@ pub struct CaseCounts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// What was compared.
-    pub rules: Rules,
+    pub rules: EvaluationRules,
     /// In the order of the pairs.
     pub cases: Vec<CaseCounts>,
 }
@@ -70,12 +70,12 @@ pub struct Counted<'a> {
 
 /// Reads and counts every pair, several at a time on rayon's current pool.
 ///
-/// `hear` is called after each case, in the order in which they become ready; what is returned is
+/// `on_event` is called after each case, in the order in which they become ready; what is returned is
 /// in the order of the pairs and does not depend on the number of threads.
 ///
 /// # Errors
 /// When a file cannot be read, or the labelmaps of a pair differ in shape: the first such pair is
-/// named. [`InferError::Interrupted`] when `hear` says so.
+/// named. [`InferError::Interrupted`] when `on_event` says so.
 ///
 /// # Source
 /// nnU-Net 2.2 and 2.8, `evaluate_predictions.py`: `compute_metrics`; nnU-Net 1.7, `evaluator.py`.
@@ -84,8 +84,8 @@ pub struct Counted<'a> {
 /// Files of different shape are an error with both shapes, not NumPy's about broadcasting.
 pub fn evaluate(
     pairs: &[Pair],
-    rules: &Rules,
-    hear: &(dyn Fn(Counted<'_>) -> ControlFlow<()> + Sync),
+    rules: &EvaluationRules,
+    on_event: &(dyn Fn(Counted<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<Evaluation, InferError> {
     let done = AtomicUsize::new(0);
     // Events come one at a time, so that numbers seen by the listener only grow.
@@ -96,7 +96,7 @@ pub fn evaluate(
             let case = count(pair, rules)?;
             let guard = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            let heard = hear(Counted { case: &case, done, total: pairs.len() });
+            let heard = on_event(Counted { case: &case, done, total: pairs.len() });
             drop(guard);
             if heard.is_break() { Err(InferError::Interrupted) } else { Ok(case) }
         })
@@ -109,7 +109,7 @@ pub fn evaluate(
     Ok(Evaluation { rules: rules.clone(), cases })
 }
 
-fn count(pair: &Pair, rules: &Rules) -> Result<CaseCounts, InferError> {
+fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError> {
     let reference = rules.reader.read_labelmap(&pair.reference)?;
     let prediction = rules.reader.read_labelmap(&pair.prediction)?;
     let grids = reference.geometry.check_same_grid(&prediction.geometry);

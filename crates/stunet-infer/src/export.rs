@@ -11,7 +11,7 @@ use crate::probabilities::ProbabilityFile;
 use crate::sink::RowSink;
 use crate::slab::{RowValues, Slab};
 use crate::tile::Tile;
-use ndarray::{Array3, Axis, s};
+use ndarray::{Array3, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
 use stunet_data::labels::LabelVoxels;
@@ -284,22 +284,16 @@ impl Restore {
         let file = probabilities.as_ref();
         planes.into_par_iter().enumerate().try_for_each_init(
             Scratch::default,
-            |scratch, (index, (mut labels, mut grades))| {
+            |scratch, (index, (labels, grades))| {
                 let z = first + index;
-                let rows: Vec<usize> =
-                    work.iter().filter(|(_, p)| p.contains(&z)).map(|(y, _)| *y).collect();
-                for &y in &rows {
-                    wide(RestoreRow { source: &source, at: [z, y], wanted: &wanted, scratch });
-                    let narrowed = labels.row_mut(y).into_iter().zip(&scratch.labels);
-                    narrowed.for_each(|(to, label)| *to = narrow(*label));
-                    if let Some(grades) = &mut grades {
-                        grades.row_mut(y).assign(&ndarray::ArrayView1::from(&scratch.grades));
-                    }
-                    if let Some(file) = file {
-                        file.put_row([z, y], columns.start, &scratch.row, columns.len())?;
-                    }
-                }
-                Ok::<_, InferError>(())
+                let rows = work.iter().filter(|(_, planes)| planes.contains(&z)).map(|(y, _)| *y);
+                restore_plane(
+                    (&source, &wanted),
+                    (z, rows),
+                    (labels, narrow),
+                    (grades, file),
+                    scratch,
+                )
             },
         )?;
         let start = self.tile.out_rows.start;
@@ -328,6 +322,29 @@ impl Restore {
             *released = needed.max(*released);
         }
     }
+}
+
+/// Restores rows of plane `z` into its labels, and into the grades and the file that are wanted too.
+fn restore_plane<T: Copy>(
+    (source, wanted): (&Source<'_>, &Wanted<'_>),
+    (z, rows): (usize, impl Iterator<Item = usize>),
+    (mut labels, narrow): (ArrayViewMut2<'_, T>, fn(u16) -> T),
+    (mut grades, file): (Option<ArrayViewMut2<'_, u8>>, Option<&ProbabilityFile>),
+    scratch: &mut Scratch,
+) -> Result<(), InferError> {
+    let columns = &source.tile.out_columns;
+    for y in rows {
+        wide(RestoreRow { source, at: [z, y], wanted, scratch });
+        let narrowed = labels.row_mut(y).into_iter().zip(&scratch.labels);
+        narrowed.for_each(|(to, label)| *to = narrow(*label));
+        if let Some(grades) = &mut grades {
+            grades.row_mut(y).assign(&ndarray::ArrayView1::from(&scratch.grades));
+        }
+        if let Some(file) = file {
+            file.put_row([z, y], columns.start, &scratch.row, columns.len())?;
+        }
+    }
+    Ok(())
 }
 
 impl RowSink for Restore {

@@ -5,7 +5,7 @@
 
 use half::f16;
 use ndarray::Array3;
-use stunet_data::plans::{Accumulation, Reference};
+use stunet_data::reference::{Accumulation, ImportanceScaling, Reference};
 
 /// The importance map of a window, as `reference` computes it; every value is positive.
 ///
@@ -39,13 +39,13 @@ pub fn importance(
         Accumulation::F16 => |v| f16::from_f64_by_f32(v),
         Accumulation::F32 => |v| v as f32,
     };
-    let map = match reference {
-        Reference::NnUNetV1 => raw.mapv(|v| (v / peak) as f32),
-        Reference::NnUNetV22 => {
+    let map = match reference.conventions().prediction.importance {
+        ImportanceScaling::PeakOfOne => raw.mapv(|v| (v / peak) as f32),
+        ImportanceScaling::RoundedThenThousand => {
             let peak = f64::from(cast(peak));
             raw.mapv(|v| cast(f64::from(cast(f64::from(cast(v)) / peak)) * 1000.0))
         }
-        _ => raw.mapv(|v| cast(v / (peak / 10.0))),
+        ImportanceScaling::TenThenRounded => raw.mapv(|v| cast(v / (peak / 10.0))),
     };
     let smallest = map.iter().copied().filter(|v| *v > 0.0).fold(f32::INFINITY, f32::min);
     map.mapv(|v| if v > 0.0 { v } else { smallest })

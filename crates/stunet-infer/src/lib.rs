@@ -37,18 +37,19 @@ pub mod record;
 pub mod sink;
 pub mod slab;
 pub mod sliding_window;
+mod sums;
 pub mod tile;
 pub mod volume;
 pub mod windows;
 
 pub use architecture::Architecture;
-pub use confidence::Measure;
+pub use confidence::ConfidenceMeasure;
 pub use error::InferError;
 pub use model::{Folds, Model, ModelKind, OpenOptions};
 pub use network::{Network, Outputs, TensorNetwork, WindowCost};
 pub use predict::{
-    Event, Mode, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings, predict,
-    predict_prepared, prepare, prepare_scan,
+    Mode, PredictEvent, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings,
+    predict, predict_prepared, prepare, prepare_scan,
 };
 pub use probabilities::ProbabilityFormat;
 pub use record::{Record, Standing};

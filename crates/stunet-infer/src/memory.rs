@@ -5,6 +5,12 @@
 //! divided into tiles that are predicted one after the other. Windows that reach into two tiles are
 //! then run for both, and every sum has its terms in the same order: the labels do not change, only
 //! the time does. Of all divisions that fit, the one with the fewest windows is taken.
+//!
+//! All estimates meet here. What a row of sums, a layer of the volume, or a window in a network takes is
+//! said where it is made.
+
+mod divisions;
+mod held;
 
 use crate::band;
 use crate::error::InferError;
@@ -12,6 +18,8 @@ use crate::probabilities::ROWS_PER_PIECE;
 use crate::slab::Slab;
 use crate::tile::{Tile, tile_starts};
 use crate::windows::Windows;
+use divisions::{Divisions, Stretch};
+pub(crate) use held::{Held, peak_rows, window_bytes};
 use serde::Serialize;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
@@ -51,10 +59,8 @@ pub(crate) struct Needs<'a> {
     pub num_folds: usize,
     pub accumulation: Accumulation,
     pub window_bytes: u64,
-    /// The volume and the labels, all held to the end.
-    pub volume_bytes: u64,
-    /// The same where everything is predicted in one go: the volume goes as the labels come.
-    pub volume_bytes_at_once: u64,
+    /// The volume and the labels.
+    pub held: Held,
     /// Bytes of the device that sums may take.
     pub device_room: u64,
     /// Whether all values are stored: in pieces of a few whole rows of the output.
@@ -74,7 +80,7 @@ impl Needs<'_> {
             let fixed = self.window_bytes + volume + pieces;
             allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed))
         };
-        let room = room_beside(self.volume_bytes_at_once);
+        let room = room_beside(self.held.bytes_at_once(self.windows));
         let there = band::device_bytes(self.num_classes, self.windows.window_shape()[0], &whole);
         let waiting = self.waiting_bytes(&whole);
         let can = self.accumulation == Accumulation::F32;
@@ -86,7 +92,7 @@ impl Needs<'_> {
             return Ok(self.finish(vec![whole]));
         }
         let (rows, columns) = (self.axis(1), self.axis(2));
-        let room = room_beside(self.volume_bytes);
+        let room = room_beside(self.held.bytes());
         match self.divide(&rows, &columns, room) {
             Some(tiles) => Ok(self.finish(tiles)),
             None => {
@@ -94,7 +100,7 @@ impl Needs<'_> {
                     let widest = columns.finest().map(|piece| piece.network.len()).max();
                     self.sums_bytes(&piece.network, &(0..widest.unwrap_or(0)))
                 });
-                let fixed = self.window_bytes + self.volume_bytes + pieces;
+                let fixed = self.window_bytes + self.held.bytes() + pieces;
                 let needed = fixed + least.max().unwrap_or(0);
                 Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
             }
@@ -114,8 +120,8 @@ impl Needs<'_> {
             device_bytes: 0,
             window_bytes: self.window_bytes,
             volume_bytes: match tiles.len() {
-                1 => self.volume_bytes_at_once,
-                _ => self.volume_bytes,
+                1 => self.held.bytes_at_once(self.windows),
+                _ => self.held.bytes(),
             } + self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len())),
             tiles,
         }
@@ -166,7 +172,7 @@ impl Needs<'_> {
                 continue;
             };
             let widest = parts_x.iter().map(|p| p.network.len()).max().unwrap_or(0);
-            let fits = |p: &Piece| self.sums_bytes(&p.network, &(0..widest)) <= room;
+            let fits = |p: &Stretch| self.sums_bytes(&p.network, &(0..widest)) <= room;
             let Some((high, parts_y)) = rows.cheapest(&fits) else {
                 continue;
             };
@@ -194,135 +200,6 @@ impl Needs<'_> {
         };
         Divisions::new(self.windows, axis, &self.taps[axis], grain)
     }
-}
-
-/// A stretch of an axis.
-#[derive(Clone, Debug)]
-struct Piece {
-    network: Range<usize>,
-    output: Range<usize>,
-    /// Starts of windows that reach into it.
-    num_starts: usize,
-}
-
-/// The stretches between any two of the places where an axis may be cut.
-struct Divisions {
-    num_cuts: usize,
-    /// Piece from cut `i` to cut `j` at `[i][j - i - 1]`.
-    pieces: Vec<Vec<Option<Piece>>>,
-}
-
-impl Divisions {
-    /// Cuts at starts and ends of windows, where the fewest are run twice, and at equal distances;
-    /// at multiples of `grain` in the output.
-    fn new(windows: &Windows, axis: usize, taps: &AxisTaps, grain: usize) -> Self {
-        const EQUAL_PARTS: usize = 12;
-        let (size, below) = (windows.volume_shape()[axis], windows.padding_below()[axis]);
-        let window = windows.window_shape()[axis];
-        let starts = &windows.starts()[axis];
-        let ends = starts.iter().map(|start| start + window);
-        let of_windows = starts.iter().copied().chain(ends).map(|at| at.saturating_sub(below));
-        let equal = (1..EQUAL_PARTS).map(|i| i * size / EQUAL_PARTS);
-        let mut cuts: Vec<usize> = of_windows
-            .chain(equal)
-            .filter(|at| (1..size).contains(at))
-            // The output that is restored from voxels below the cut alone.
-            .map(|at| taps.upper.partition_point(|upper| *upper < at))
-            .map(|at| at / grain * grain)
-            .chain([0, taps.len()])
-            .collect();
-        cuts.sort_unstable();
-        cuts.dedup();
-        let piece = |from: usize, to: usize| {
-            let network = taps.lower[from]..taps.upper[to - 1] + 1;
-            let reached = starts.iter().filter(|start| {
-                **start < network.end + below && **start + window > network.start + below
-            });
-            Piece { num_starts: reached.count(), network, output: from..to }
-        };
-        let pieces = (0..cuts.len() - 1)
-            .map(|i| cuts[i + 1..].iter().map(|to| Some(piece(cuts[i], *to))).collect())
-            .collect();
-        Self { num_cuts: cuts.len(), pieces }
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter().flatten().flatten()
-    }
-
-    /// The pieces between neighbouring cuts.
-    fn finest(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter().filter_map(|from| from.first()?.as_ref())
-    }
-
-    /// The division into allowed pieces with the fewest starts in all, and their number.
-    fn cheapest(&self, allowed: &dyn Fn(&Piece) -> bool) -> Option<(usize, Vec<Piece>)> {
-        // Cost of the cheapest division up to each cut, and where its last piece begins.
-        let mut best: Vec<Option<(usize, usize)>> = vec![None; self.num_cuts];
-        best[0] = Some((0, 0));
-        for to in 1..self.num_cuts {
-            for from in 0..to {
-                let piece = self.pieces[from][to - from - 1].as_ref();
-                let (Some((cost, _)), Some(piece)) = (best[from], piece) else { continue };
-                let cost = cost + piece.num_starts;
-                if best[to].is_none_or(|(least, _)| cost < least) && allowed(piece) {
-                    best[to] = Some((cost, from));
-                }
-            }
-        }
-        let (cost, _) = best[self.num_cuts - 1]?;
-        let mut parts = Vec::new();
-        let mut to = self.num_cuts - 1;
-        while to > 0 {
-            let (_, from) = best[to]?;
-            parts.extend(self.pieces[from][to - from - 1].clone());
-            to = from;
-        }
-        parts.reverse();
-        Some((cost, parts))
-    }
-}
-
-/// Most rows held at a time for a tile of `rows`, when a final row is kept for as long as its
-/// neighbours above are not.
-pub(crate) fn peak_rows(windows: &Windows, rows: &Range<usize>) -> usize {
-    let tile = Tile { rows: rows.clone(), columns: 0..1, out_rows: 0..1, out_columns: 0..1 };
-    let [zs, ys, _] = tile_starts(windows, &tile);
-    let depth = windows.volume_shape()[0];
-    let clip = |axis: usize, at: usize, within: &Range<usize>| {
-        at.saturating_sub(windows.padding_below()[axis]).clamp(within.start, within.end)
-    };
-    let [window_z, window_y, _] = windows.window_shape();
-    let (mut held, mut peak) = (0, 0);
-    let (mut touched_z, mut closed_z) = (0, 0);
-    for (i, z) in zs.iter().enumerate() {
-        let top = clip(0, z + window_z, &(0..depth));
-        let close_z = zs.get(i + 1).map_or(depth, |next| clip(0, *next, &(0..depth)));
-        let released_z =
-            keep_one(closed_z, 0)..if close_z == depth { depth } else { keep_one(close_z, 0) };
-        let (mut touched_y, mut closed_y) = (rows.start, rows.start);
-        for (j, y) in ys.iter().enumerate() {
-            let top_y = clip(1, y + window_y, rows);
-            held += (top - touched_z) * (top_y - touched_y);
-            peak = peak.max(held);
-            touched_y = top_y;
-            let close_y = ys.get(j + 1).map_or(rows.end, |next| clip(1, *next, rows));
-            let released_y = keep_one(closed_y, rows.start)..if close_y == rows.end {
-                rows.end
-            } else {
-                keep_one(close_y, rows.start)
-            };
-            held -= released_z.len() * released_y.len();
-            closed_y = close_y;
-        }
-        touched_z = top;
-        closed_z = close_z;
-    }
-    peak
-}
-
-fn keep_one(closed: usize, start: usize) -> usize {
-    closed.saturating_sub(1).max(start)
 }
 
 #[cfg(test)]

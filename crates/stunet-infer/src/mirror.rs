@@ -5,7 +5,7 @@
 //! `predict_from_raw_data.py::_internal_maybe_mirror_and_predict`.
 
 use ndarray::{Array4, Axis};
-use stunet_data::plans::Reference;
+use stunet_data::reference::{MirrorOrder, Reference};
 
 /// For each forward pass, whether the window is mirrored along `[z, y, x]`; the first is the
 /// window as it is.
@@ -27,13 +27,13 @@ pub fn passes(reference: Reference, axes: &[usize]) -> Vec<[bool; 3]> {
     const Y: bool = true;
     const X: bool = true;
     const O: bool = false;
-    const V1: [[bool; 3]; 8] =
+    const LAST_AXIS_FIRST: [[bool; 3]; 8] =
         [[O, O, O], [O, O, X], [O, Y, O], [O, Y, X], [Z, O, O], [Z, O, X], [Z, Y, O], [Z, Y, X]];
-    const V2: [[bool; 3]; 8] =
+    const FEWEST_FIRST: [[bool; 3]; 8] =
         [[O, O, O], [Z, O, O], [O, Y, O], [O, O, X], [Z, Y, O], [Z, O, X], [O, Y, X], [Z, Y, X]];
-    let order = match reference {
-        Reference::NnUNetV1 => V1,
-        _ => V2,
+    let order = match reference.conventions().prediction.mirrors {
+        MirrorOrder::LastAxisFirst => LAST_AXIS_FIRST,
+        MirrorOrder::FewestFirst => FEWEST_FIRST,
     };
     let allowed = |flips: &[bool; 3]| (0..3).all(|a| !flips[a] || axes.contains(&a));
     order.into_iter().filter(allowed).collect()

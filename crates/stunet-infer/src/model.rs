@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::{Accumulation, Plans};
 use stunet_model::StuNet;
-use stunet_model::weights::folder::{self, Precision, Provenance};
+use stunet_model::weights::folder::{self, Provenance, StoredPrecision};
 
 /// A model ready to predict: networks of all folds, plans and labels, checked against each other.
 ///
@@ -117,14 +117,18 @@ impl Model {
     /// # Errors
     /// When the folder cannot be written, or the networks are no STU-Nets.
     pub fn save_folder(&self, folder: &Path) -> Result<(), InferError> {
-        self.save_folder_as(folder, Precision::F32)
+        self.save_folder_as(folder, StoredPrecision::F32)
     }
 
     /// As [`save_folder`](Self::save_folder), with weights of a chosen precision.
     ///
     /// # Errors
     /// When the folder cannot be written, or the networks are no STU-Nets.
-    pub fn save_folder_as(&self, folder: &Path, precision: Precision) -> Result<(), InferError> {
+    pub fn save_folder_as(
+        &self,
+        folder: &Path,
+        precision: StoredPrecision,
+    ) -> Result<(), InferError> {
         let Description { config, plans, labels, .. } = &self.description;
         let (Some(config), Some(networks)) = (config.stunet(), self.stunets()) else {
             return Err(InferError::Architecture {

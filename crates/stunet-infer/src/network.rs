@@ -231,6 +231,14 @@ impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> Resident for TensorN
     }
 }
 
+/// What a window costs a network whose head runs by planes.
+fn window_cost(classes: usize, window: [usize; 3], peak_bytes: u64, macs: u64) -> WindowCost {
+    let [depth, height, width] = window;
+    let piece = cost::planes_per_piece(classes, [height, width]).min(depth);
+    let output_bytes = (classes * piece * height * width) as u64 * 4;
+    WindowCost { peak_bytes, output_bytes, work: macs as f64 }
+}
+
 impl Network for StuNet {
     fn in_channels(&self) -> usize {
         self.config().in_channels
@@ -247,13 +255,9 @@ impl Network for StuNet {
     fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
         let config = self.config();
         config.validate_patch(window)?;
-        let [depth, height, width] = window;
-        let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
-        Ok(WindowCost {
-            peak_bytes: cost::predict_peak_bytes(&config, window),
-            output_bytes: (config.num_classes * piece * height * width) as u64 * 4,
-            work: cost::cost(&config, window).conv_macs_predict as f64,
-        })
+        let peak_bytes = cost::predict_peak_bytes(&config, window);
+        let macs = cost::cost(&config, window).conv_macs_predict;
+        Ok(window_cost(config.num_classes, window, peak_bytes, macs))
     }
 
     fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
@@ -301,13 +305,9 @@ impl Network for PlainConvUNet {
     fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
         let config = self.config();
         config.validate_patch(window)?;
-        let [depth, height, width] = window;
-        let piece = cost::planes_per_piece(config.num_classes, [height, width]).min(depth);
-        Ok(WindowCost {
-            peak_bytes: plain_unet::predict_peak_bytes(config, window),
-            output_bytes: (config.num_classes * piece * height * width) as u64 * 4,
-            work: plain_unet::cost(config, window).conv_macs_predict as f64,
-        })
+        let peak_bytes = plain_unet::predict_peak_bytes(config, window);
+        let macs = plain_unet::cost(config, window).conv_macs_predict;
+        Ok(window_cost(config.num_classes, window, peak_bytes, macs))
     }
 
     fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {

@@ -1,9 +1,9 @@
 //! From an image to a labelmap: preprocess, slide, restore.
 
-use crate::confidence::{Confidence, Measure};
+use crate::confidence::{Confidence, ConfidenceMeasure};
 use crate::error::InferError;
 use crate::export::{Decision, Extras, NetworkLabels, Restore};
-use crate::memory::{MemoryPlan, Needs};
+use crate::memory::{Held, MemoryPlan, Needs, window_bytes};
 use crate::mirror;
 use crate::model::Model;
 use crate::network::{Network, Outputs};
@@ -19,11 +19,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 use stunet_data::DataError;
 use stunet_data::geometry::{Geometry, Turn};
-use stunet_data::image::{Image, Scan};
+use stunet_data::image::{Image, RawImage};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
+use stunet_data::reference::ProbabilityExtent;
 
 /// How a prediction at the network's resolution is brought to the image's.
 ///
@@ -59,17 +60,17 @@ pub struct PredictOptions {
     /// What the file of probabilities says of its making: see [`Record`](crate::Record).
     pub record: Option<String>,
     /// How sure each label is, if wanted; only with [`Mode::Normal`].
-    pub confidence: Option<Measure>,
+    pub confidence: Option<ConfidenceMeasure>,
     /// Bytes of host memory the prediction may take, beside what is held when it begins: the
     /// preprocessed volume counts, the model and the image do not.
     pub memory_bytes: Option<u64>,
     /// True for GPUs: activations are in device memory and do not count against `memory_bytes`.
-    pub own_memory: bool,
+    pub device_has_own_memory: bool,
     /// Bytes of the device's memory that sums may take; within it, f32 sums stay there. How much a
     /// device has free cannot be asked of every backend, so 0 keeps them on the host.
     pub device_sums_bytes: u64,
     /// Seconds of one pass over one window, from an earlier prediction of the same model, for the
-    /// time in [`Event::Plan`]. Where it is not known, and the prediction is long, it is measured.
+    /// time in [`PredictEvent::Plan`]. Where it is not known, and the prediction is long, it is measured.
     pub pass_secs: Option<f64>,
 }
 
@@ -85,7 +86,7 @@ impl Default for PredictOptions {
             record: None,
             confidence: None,
             memory_bytes: None,
-            own_memory: false,
+            device_has_own_memory: false,
             device_sums_bytes: 0,
             pass_secs: None,
         }
@@ -107,7 +108,7 @@ pub enum Stage {
 /// What the caller hears of while a prediction runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum PredictEvent {
     /// A stage begins.
     Stage(Stage),
     /// What the windows will take, by estimate; heard before the first of them.
@@ -209,10 +210,10 @@ pub fn predict(
     model: &Model,
     image: &Image,
     options: &PredictOptions,
-    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
     window_settings(model, options)?;
-    tell(events, Event::Stage(Stage::Preprocess))?;
+    tell(events, PredictEvent::Stage(Stage::Preprocess))?;
     let prepared = prepare(model, image)?;
     predict_prepared(model, prepared, options, events)
 }
@@ -239,7 +240,7 @@ pub fn prepare(model: &Model, image: &Image) -> Result<Prepared, InferError> {
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_scan(model: &Model, scan: &Scan) -> Result<Prepared, InferError> {
+pub fn prepare_scan(model: &Model, scan: &RawImage) -> Result<Prepared, InferError> {
     check_reader(model, &scan.geometry)?;
     prepare_with(model, scan.num_channels(), |plans| preprocess_scan(scan, plans))
 }
@@ -275,7 +276,7 @@ pub fn predict_prepared(
     model: &Model,
     prepared: Prepared,
     options: &PredictOptions,
-    events: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
 ) -> Result<Prediction, InferError> {
     let mut settings = window_settings(model, options)?;
     let Prepared { preprocessed: Preprocessed { image: volume, trace }, secs } = prepared;
@@ -290,22 +291,9 @@ pub fn predict_prepared(
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.on_device = plan.device_bytes > 0;
 
-    tell(events, Event::Stage(Stage::Windows))?;
-    let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
-    let passes = plan.num_windows * per_window * model.networks().len();
-    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, &settings, passes, options));
-    tell(
-        events,
-        Event::Plan {
-            num_tiles: plan.tiles.len(),
-            num_windows: plan.num_windows,
-            num_repeated: plan.num_repeated,
-            sums_bytes: plan.sums_bytes,
-            total_bytes: plan.total_bytes(),
-            device_bytes: plan.device_bytes,
-            secs: pass_secs.map(|secs| secs * passes as f64),
-        },
-    )?;
+    tell(events, PredictEvent::Stage(Stage::Windows))?;
+    let estimated_secs = estimated_secs(model, &settings, &plan, options);
+    tell(events, told(&plan, estimated_secs))?;
     let mut job = Job {
         model,
         settings: &settings,
@@ -329,7 +317,7 @@ pub fn predict_prepared(
         window: settings.window,
         num_windows: slid.num_windows,
         num_passes: slid.num_passes,
-        estimated_secs: pass_secs.map(|secs| secs * passes as f64),
+        estimated_secs,
         memory: plan,
         sums_bytes: slid.peak_bytes,
         timings: Timings {
@@ -342,27 +330,33 @@ pub fn predict_prepared(
     Ok(Prediction { labelmap, probabilities, confidence, report })
 }
 
-/// Bytes that one window takes: in the network, as values handed out, and as the sum over mirrored
-/// passes.
-fn window_bytes(
+/// How long the windows of a plan will take; none where that is neither known nor worth measuring.
+fn estimated_secs(
     model: &Model,
     settings: &WindowSettings,
+    plan: &MemoryPlan,
     options: &PredictOptions,
-) -> Result<u64, InferError> {
-    let mut network = 0;
-    for each in model.networks() {
-        let cost = each.cost(settings.window)?;
-        network = network.max(match options.own_memory {
-            true => cost.output_bytes,
-            false => cost.peak_bytes,
-        });
-    }
-    let voxels = settings.window.iter().product::<usize>();
-    let passes = mirror::passes(settings.reference, &settings.mirror_axes).len();
-    let mirrored = if passes > 1 { (model.num_classes() * voxels) as u64 * 4 } else { 0 };
-    Ok(network + mirrored)
+) -> Option<f64> {
+    let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
+    let passes = plan.num_windows * per_window * model.networks().len();
+    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, settings, passes, options));
+    pass_secs.map(|secs| secs * passes as f64)
 }
 
+/// What the caller is told of a plan.
+fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
+    PredictEvent::Plan {
+        num_tiles: plan.tiles.len(),
+        num_windows: plan.num_windows,
+        num_repeated: plan.num_repeated,
+        sums_bytes: plan.sums_bytes,
+        total_bytes: plan.total_bytes(),
+        device_bytes: plan.device_bytes,
+        secs,
+    }
+}
+
+/// The memory plan of a prediction.
 fn plan(
     model: &Model,
     settings: &WindowSettings,
@@ -379,46 +373,25 @@ fn plan(
         _ => 2 * network + 4 * file,
     };
     let graded = if options.confidence.is_some() { file } else { 0 };
-    let num_classes = model.labels().num_outputs();
-    let stored = options.save_probabilities.is_some();
-    let volume = 4 * network * model.plans().num_channels() as u64;
-    let written = labels + graded;
     // Labels are written as far as the windows have come, unless their planes are other planes.
     let in_order = options.mode == Mode::Normal
         && trace.transpose_forward() == [0, 1, 2]
         && trace.geometry().turn() == Turn::NONE;
-    let volume_bytes_at_once = match in_order {
-        true => bytes_in_passing(windows, volume, written),
-        false => volume + written,
-    };
+    let volume = 4 * network * model.plans().num_channels() as u64;
+    let num_passes = mirror::passes(settings.reference, &settings.mirror_axes).len();
+    let own = options.device_has_own_memory;
     let needs = Needs {
         windows,
         taps,
-        num_classes,
+        num_classes: model.labels().num_outputs(),
         num_folds: model.networks().len(),
         accumulation: settings.effective_accumulation(),
-        window_bytes: window_bytes(model, settings, options)?,
-        volume_bytes: volume + written,
-        volume_bytes_at_once,
+        window_bytes: window_bytes(model.networks(), settings.window, num_passes, own)?,
+        held: Held { volume, written: labels + graded, in_order },
         device_room: options.device_sums_bytes,
-        stored,
+        stored: options.save_probabilities.is_some(),
     };
     needs.plan(options.memory_bytes)
-}
-
-/// Most bytes of a volume that goes as the windows pass, and of what is written as they do.
-fn bytes_in_passing(windows: &Windows, volume: u64, written: u64) -> u64 {
-    let shape = windows.volume_shape();
-    let below = windows.padding_below()[0];
-    let starts = &windows.starts()[0];
-    let held = starts.iter().enumerate().map(|(row, start)| {
-        let kept = Volume::share_held(shape, start.saturating_sub(below));
-        let closed = starts.get(row + 1).map_or(shape[0], |next| next.saturating_sub(below));
-        // Output planes beside the last that is closed are interpolated with it.
-        let done = (closed + 1).min(shape[0]) as f64 / shape[0] as f64;
-        (volume as f64 * kept + written as f64 * done).ceil() as u64
-    });
-    held.max().unwrap_or(volume + written)
 }
 
 /// How the windows of a prediction are laid and averaged.
@@ -447,7 +420,9 @@ pub(crate) fn window_settings(
             reason: "the model's network gives scores, which are no probabilities; predict without",
         });
     }
-    if model.plans().reference.is_v1() && options.accumulation == Some(Accumulation::F16) {
+    let conventions = &model.plans().reference.conventions().prediction;
+    let halves = options.accumulation == Some(Accumulation::F16);
+    if halves && !conventions.sums_in_half_precision {
         return Err(InferError::Unsupported {
             option: "accumulation f16",
             reason: "nnU-Net v1 sums in f32, and so is this model predicted",
@@ -464,7 +439,10 @@ pub(crate) fn window_settings(
     Ok(settings)
 }
 
-fn tell(events: &mut dyn FnMut(Event) -> ControlFlow<()>, event: Event) -> Result<(), InferError> {
+fn tell(
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
+    event: PredictEvent,
+) -> Result<(), InferError> {
     match events(event) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(InferError::Interrupted),
@@ -479,7 +457,7 @@ struct Job<'a> {
     /// Taken by the windows.
     volume: Option<Volume<'static>>,
     trace: &'a Trace,
-    events: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    events: &'a mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
 }
 
 struct Finished {
@@ -514,7 +492,7 @@ impl Job<'_> {
         let slid = self.slide(&mut restore)?;
 
         let clock = Instant::now();
-        tell(self.events, Event::Stage(Stage::Export))?;
+        tell(self.events, PredictEvent::Stage(Stage::Export))?;
         let (labels, extras) = restore.finish();
         let labelmap =
             CompactLabelMap { voxels: labels, geometry: self.trace.geometry().in_file().clone() };
@@ -532,7 +510,7 @@ impl Job<'_> {
         let slid = self.slide(&mut sink)?;
 
         let clock = Instant::now();
-        tell(self.events, Event::Stage(Stage::Export))?;
+        tell(self.events, PredictEvent::Stage(Stage::Export))?;
         let labelmap = self.trace.restore_labels(sink.into_labels().view(), order).into();
         let export_secs = clock.elapsed().as_secs_f64();
         Ok(Finished { labelmap, probabilities: None, confidence: None, slid, export_secs })
@@ -545,7 +523,7 @@ impl Job<'_> {
         let events = &mut *self.events;
         let tiles = &self.plan.tiles;
         slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
-            events(Event::Windows { done, total })
+            events(PredictEvent::Windows { done, total })
         })
     }
 
@@ -576,24 +554,31 @@ impl Job<'_> {
             (Outputs::Logits, true) => ProbabilityKind::Sigmoid,
             (Outputs::Logits, false) => ProbabilityKind::Softmax,
             // The frame goes with the arithmetic.
-            _ if self.settings.reference.is_v1() => ProbabilityKind::AsTheyAre,
+            _ if self.extent() == ProbabilityExtent::Crop => ProbabilityKind::AsTheyAre,
             (outputs, regions) => {
                 ProbabilityKind::Kept { background: outputs == Outputs::Probabilities && !regions }
             }
         }
     }
 
-    /// v1 stores the cropped volume, v2 the whole image; both in the file's axis order.
+    fn extent(&self) -> ProbabilityExtent {
+        self.settings.reference.conventions().prediction.probabilities
+    }
+
+    /// What is stored, in the file's axis order.
     fn frame(&self) -> Frame {
         let backward = self.model.plans().transpose_backward();
         let geometry = self.trace.geometry();
         let turn = geometry.turn();
         // The reader's axes: which of the file's they are, and what is stored of them.
-        let (shape, lower) = if self.settings.reference.is_v1() {
-            let shape = self.trace.output_shape();
-            (backward.map(|axis| shape[axis]), [0; 3])
-        } else {
-            (geometry.shape(), self.trace.bounding_box().map(|[from, _]| from))
+        let (shape, lower) = match self.extent() {
+            ProbabilityExtent::Crop => {
+                let shape = self.trace.output_shape();
+                (backward.map(|axis| shape[axis]), [0; 3])
+            }
+            ProbabilityExtent::Image => {
+                (geometry.shape(), self.trace.bounding_box().map(|[from, _]| from))
+            }
         };
         let mut frame =
             Frame { transpose_backward: [0; 3], flipped: [false; 3], shape: [0; 3], lower: [0; 3] };

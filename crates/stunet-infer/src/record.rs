@@ -8,7 +8,7 @@
 
 mod input;
 
-use crate::confidence::Measure;
+use crate::confidence::ConfidenceMeasure;
 use crate::error::InferError;
 use crate::model::Model;
 use crate::predict::{PredictOptions, window_settings};
@@ -79,7 +79,7 @@ impl Record {
     }
 
     /// The same of another measure of confidence, which labels do not depend on.
-    pub fn with_confidence(&self, measure: Measure) -> Self {
+    pub fn with_confidence(&self, measure: ConfidenceMeasure) -> Self {
         let mut record = self.clone();
         record.entries.insert("confidence".to_owned(), json!(measure));
         record

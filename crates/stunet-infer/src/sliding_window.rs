@@ -1,20 +1,21 @@
 //! Windows through the network, blended into planes that are handed out as they become final.
 
-use crate::band::{self, Band, Gone, Outlet, Weighting};
-use crate::blend::{Averaging, Blender, Pass};
+use crate::blend::Averaging;
 use crate::error::InferError;
 use crate::importance::importance;
 use crate::mirror;
-use crate::network::{Network, Outputs, Resident};
+use crate::network::{Network, Outputs};
 use crate::sink::{PlaneSink, Planes, RowSink};
 use crate::slab::Slab;
+use crate::sums::{Accumulators, Averages, Summing, WindowPass};
 use crate::tile::{Tile, tile_starts};
 use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::ArrayView4;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_data::reference::AverageOf;
 
 /// How windows are laid over a volume and averaged: what the plans say and what the caller chose.
 ///
@@ -70,8 +71,8 @@ impl WindowSettings {
     /// What the averages over windows are that are handed out: nnU-Net 1 turns the logits of every
     /// window into probabilities first; all else stays what the network computes.
     pub fn averages(&self, outputs: Outputs) -> Outputs {
-        match (self.reference, outputs) {
-            (Reference::NnUNetV1, Outputs::Logits) => Outputs::Probabilities,
+        match (self.reference.conventions().prediction.averages, outputs) {
+            (AverageOf::Probabilities, Outputs::Logits) => Outputs::Probabilities,
             (_, outputs) => outputs,
         }
     }
@@ -85,19 +86,41 @@ impl WindowSettings {
 
     /// Precision of the sums: v1 knows only f32.
     pub(crate) fn effective_accumulation(&self) -> Accumulation {
-        match self.reference {
-            Reference::NnUNetV1 => Accumulation::F32,
-            _ => self.accumulation,
+        match self.reference.conventions().prediction.sums_in_half_precision {
+            true => self.accumulation,
+            false => Accumulation::F32,
         }
     }
 
     /// The importance map; v1 has none where a single window covers the volume.
     fn importance(&self, num_windows: usize) -> Option<Vec<f32>> {
-        if self.reference == Reference::NnUNetV1 && num_windows == 1 {
+        let weighted = self.reference.conventions().prediction.weights_single_window;
+        if num_windows == 1 && !weighted {
             return None;
         }
         let map = importance(self.reference, self.effective_accumulation(), self.window);
         Some(map.into_raw_vec_and_offset().0)
+    }
+
+    /// Where the windows of `networks` are summed, `num_passes` passes of each.
+    fn summing<'a>(
+        &self,
+        networks: &'a [&'a dyn Network],
+        num_windows: usize,
+        num_passes: usize,
+    ) -> Summing<'a> {
+        let (num_classes, outputs) = (networks[0].num_classes(), networks[0].outputs());
+        let alike = |n: &&dyn Network| n.num_classes() == num_classes && n.outputs() == outputs;
+        assert!(networks.iter().all(alike), "folds of one model");
+        let averages = Averages {
+            averaging: self.averaging(outputs),
+            num_classes,
+            window: self.window,
+            importance: self.importance(num_windows),
+            num_passes,
+        };
+        let singles = self.effective_accumulation() == Accumulation::F32;
+        Summing::new(networks, averages, self.on_device && singles)
     }
 }
 
@@ -175,86 +198,55 @@ pub fn slide_tiles(
     // Tensors of a window are made of the memory of those of the window before.
     let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
-    let outputs = networks[0].outputs();
-    let alike = |n: &&dyn Network| n.num_classes() == num_classes && n.outputs() == outputs;
-    assert!(networks.iter().all(alike), "folds of one model");
-    let averaging = settings.averaging(outputs);
     let [_, z, y, x] = image.shape();
     let windows = Windows::new([z, y, x], settings.window, settings.step_size)?;
     let passes = mirror::passes(settings.reference, &settings.mirror_axes);
     let starts: Vec<_> = tiles.iter().map(|tile| tile_starts(&windows, tile)).collect();
-    let total = starts.iter().map(|[z, y, x]| z.len() * y.len() * x.len()).sum();
-    let accumulation = settings.effective_accumulation();
-    let residents = match settings.on_device && accumulation == Accumulation::F32 {
-        true => band::residents(networks),
-        false => None,
-    };
-    // Passes are summed on the device, too.
-    let summed = if residents.is_some() { 1 } else { passes.len() };
+    let mut summing = settings.summing(networks, windows.len(), passes.len());
     let mut run = Run {
-        networks,
         image,
         last_tile: false,
         windows: &windows,
-        blender: Blender::new(
-            averaging,
-            num_classes,
-            settings.window,
-            settings.importance(windows.len()),
-            summed,
-        ),
         passes,
+        num_folds: networks.len(),
         progress,
         done: 0,
-        total,
+        total: starts.iter().map(|[z, y, x]| z.len() * y.len() * x.len()).sum(),
         network_secs: 0.0,
-        peak_bytes: 0,
     };
-    let weighting = residents.as_ref().map(|residents| {
-        let importance = run.blender.importance.as_deref();
-        Weighting::new(averaging, settings.window, importance, &residents[0].device())
-    });
     run.step()?;
+    let (below, mut peak_bytes) = (windows.padding_below(), 0);
     for (index, (tile, starts)) in tiles.iter().zip(&starts).enumerate() {
         run.last_tile = index + 1 == tiles.len();
         sink.begin(tile)?;
         let region = (z, tile.rows.clone(), tile.columns.clone());
-        let below = windows.padding_below();
+        let accumulation = settings.effective_accumulation();
         let slab = Slab::new(num_classes, networks.len(), accumulation, region, below);
-        match (&residents, &weighting) {
-            (Some(residents), Some(weighting)) => {
-                let band = Band::new(weighting, num_classes, tile, below);
-                let bytes = band::with_sink_thread(slab, sink, networks.len(), |outlet| {
-                    run.tile_on_device(residents, band, starts, outlet)
-                })?;
-                run.peak_bytes = run.peak_bytes.max(bytes);
-            }
-            _ => run.tile(slab, starts, sink)?,
-        }
+        let bytes = summing
+            .tile(slab, (tile, below), sink, |sums| run.tile(sums, starts, tile.rows.clone()))?;
+        peak_bytes = peak_bytes.max(bytes);
     }
     Ok(SlideReport {
-        num_windows: total,
+        num_windows: run.total,
         num_passes: run.passes.len() * networks.len(),
         windows_secs: clock.elapsed().as_secs_f64(),
         network_secs: run.network_secs,
-        peak_bytes: run.peak_bytes,
+        peak_bytes,
     })
 }
 
 /// The state of one prediction.
 struct Run<'a, 'v> {
-    networks: &'a [&'a dyn Network],
     image: Volume<'v>,
     /// Whether no later tile needs the planes behind the windows.
     last_tile: bool,
     windows: &'a Windows,
-    blender: Blender,
     passes: Vec<[bool; 3]>,
+    num_folds: usize,
     progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     done: usize,
     total: usize,
     network_secs: f64,
-    peak_bytes: usize,
 }
 
 impl Run<'_, '_> {
@@ -266,66 +258,39 @@ impl Run<'_, '_> {
     }
 
     /// All windows of a tile; behind each row of windows, rows of voxels are closed and handed out.
+    /// Breaks when nobody takes them any more.
     fn tile(
         &mut self,
-        mut slab: Slab,
+        sums: &mut dyn Accumulators,
         [zs, ys, xs]: &[Vec<usize>; 3],
-        sink: &mut dyn RowSink,
-    ) -> Result<(), InferError> {
+        rows: Range<usize>,
+    ) -> Result<ControlFlow<()>, InferError> {
         let [depth, ..] = self.windows.volume_shape();
         let below = self.windows.padding_below();
-        let rows = slab.rows();
         let mut closed_z = 0;
         for (i, &z) in zs.iter().enumerate() {
+            sums.advance(z);
             let next_z = zs.get(i + 1).map_or(depth, |next| next.saturating_sub(below[0]));
             let next_z = next_z.clamp(closed_z, depth);
             let mut closed_y = rows.start;
             for (j, &y) in ys.iter().enumerate() {
                 for &x in xs {
-                    self.window(&mut slab, [z, y, x])?;
+                    self.window(sums, [z, y, x])?;
                 }
                 let next_y = ys.get(j + 1).map_or(rows.end, |next| next.saturating_sub(below[1]));
                 let next_y = next_y.clamp(closed_y, rows.end);
                 if next_z > closed_z && next_y > closed_y {
-                    slab.close(closed_z..next_z, closed_y..next_y)?;
-                    sink.rows(&mut slab, closed_z..next_z, closed_y..next_y)?;
+                    let closed = sums.close(closed_z..next_z, closed_y..next_y)?;
+                    if closed.is_break() {
+                        return Ok(closed);
+                    }
                 }
                 closed_y = next_y;
             }
             closed_z = next_z;
             self.pass_planes(next_z);
         }
-        self.peak_bytes = self.peak_bytes.max(slab.bytes());
-        Ok(())
-    }
-
-    /// As [`tile`](Self::tile), with sums that stay on the device.
-    fn tile_on_device(
-        &mut self,
-        networks: &[&dyn Resident],
-        mut band: Band<'_>,
-        [zs, ys, xs]: &[Vec<usize>; 3],
-        outlet: &Outlet,
-    ) -> Result<Result<(), Gone>, InferError> {
-        let [depth, ..] = self.windows.volume_shape();
-        let below = self.windows.padding_below()[0];
-        let mut closed = 0;
-        for (i, &z) in zs.iter().enumerate() {
-            band.advance(z);
-            for &y in ys {
-                for &x in xs {
-                    self.window_on_device(networks, &mut band, [z, y, x])?;
-                }
-            }
-            let next = zs.get(i + 1).map_or(depth, |next| next.saturating_sub(below));
-            let next = next.clamp(closed, depth);
-            if next > closed && outlet.send(&band, closed..next).is_err() {
-                return Ok(Err(Gone));
-            }
-            closed = next;
-            self.pass_planes(next);
-        }
-        Ok(Ok(()))
+        Ok(ControlFlow::Continue(()))
     }
 
     /// No window of this tile begins below plane `z` any more.
@@ -335,55 +300,21 @@ impl Run<'_, '_> {
         }
     }
 
-    fn window_on_device(
-        &mut self,
-        networks: &[&dyn Resident],
-        band: &mut Band<'_>,
-        start: [usize; 3],
-    ) -> Result<(), InferError> {
+    fn window(&mut self, sums: &mut dyn Accumulators, start: [usize; 3]) -> Result<(), InferError> {
         let count = self.passes.len();
-        for network in networks {
-            let mut sum = None;
-            for index in 0..count {
-                let flips = self.passes[index];
-                let forward = Instant::now();
-                let logits =
-                    network.predict_window_on_device(self.windows.cut(&self.image, start, flips));
-                self.network_secs += forward.elapsed().as_secs_f64();
-                sum = Some(band.average(sum, logits, flips, [index, count]));
-                if index + 1 < count {
-                    self.step()?;
-                }
-            }
-            band.add(sum.expect("at least the pass that is not mirrored"), start);
-        }
-        band.add_weights(start);
-        self.done += 1;
-        self.step()
-    }
-
-    fn window(&mut self, slab: &mut Slab, start: [usize; 3]) -> Result<(), InferError> {
-        let count = self.passes.len();
-        for (fold, network) in self.networks.iter().enumerate() {
+        for fold in 0..self.num_folds {
             for index in 0..count {
                 let flips = self.passes[index];
                 let window = self.windows.cut(&self.image, start, flips);
-                let forward = Instant::now();
-                let mut blend_secs = 0.0;
-                network.predict_window(window, &mut |planes, logits| {
-                    let blend = Instant::now();
-                    let pass = Pass { logits, planes, flips, index, count };
-                    self.blender.add(&pass, slab, fold, start);
-                    blend_secs += blend.elapsed().as_secs_f64();
-                });
-                self.network_secs += forward.elapsed().as_secs_f64() - blend_secs;
+                let pass = WindowPass { start, flips, fold, index, count };
+                self.network_secs += sums.add(window, &pass);
                 // Mirrored windows take minutes on a CPU: ask between them as well.
                 if index + 1 < count {
                     self.step()?;
                 }
             }
         }
-        self.blender.add_weights(slab, start);
+        sums.add_weights(start);
         self.done += 1;
         self.step()
     }

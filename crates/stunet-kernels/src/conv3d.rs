@@ -2,7 +2,7 @@
 
 pub(crate) mod reference;
 
-use crate::Path;
+use crate::Algorithm;
 use crate::steps::note;
 use burn::tensor::Tensor;
 
@@ -34,14 +34,14 @@ use burn::tensor::Tensor;
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps, convolution_path};
+        use crate::cpu::{Cpu, CpuOps, convolution_algorithm};
         let weight = cubic(weight);
-        let path = convolution_path(x.dims(), weight.dims(), stride);
-        note("conv3d", path, x.dims(), Some(weight.dims()));
+        let algorithm = convolution_algorithm(x.dims(), weight.dims(), stride);
+        note("conv3d", algorithm, x.dims(), Some(weight.dims()));
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
         return Tensor::from_dispatch(Cpu::stunet_conv3d(x, weight, bias, stride));
     }
-    note("conv3d", Path::Reference, x.dims(), Some(weight.dims()));
+    note("conv3d", Algorithm::Reference, x.dims(), Some(weight.dims()));
     reference::conv3d(x, weight, bias, stride)
 }
 
@@ -72,16 +72,16 @@ pub fn conv3d_joined(
     joined[1] += second.dims()[1];
     #[cfg(feature = "cpu")]
     if cpu_takes(&first, &weight, &bias) && cpu_takes(&second, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps, convolution_path};
+        use crate::cpu::{Cpu, CpuOps, convolution_algorithm};
         let weight = cubic(weight);
-        let path = convolution_path(joined, weight.dims(), stride);
-        note("conv3d_joined", path, joined, Some(weight.dims()));
+        let algorithm = convolution_algorithm(joined, weight.dims(), stride);
+        note("conv3d_joined", algorithm, joined, Some(weight.dims()));
         let (first, second) = (first.into_dispatch(), second.into_dispatch());
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
         let y = Cpu::stunet_conv3d_joined(first, second, weight, bias, stride);
         return Tensor::from_dispatch(y);
     }
-    note("conv3d_joined", Path::Reference, joined, Some(weight.dims()));
+    note("conv3d_joined", Algorithm::Reference, joined, Some(weight.dims()));
     reference::conv3d_joined(first, second, weight, bias, stride)
 }
 

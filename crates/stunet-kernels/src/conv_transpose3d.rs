@@ -2,7 +2,7 @@
 
 pub(crate) mod reference;
 
-use crate::Path;
+use crate::Algorithm;
 use crate::steps::note;
 use burn::tensor::Tensor;
 
@@ -36,7 +36,7 @@ pub fn conv_transpose3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Ten
     {
         return interleaved(x, weight, bias);
     }
-    note("conv_transpose3d", Path::Reference, x.dims(), Some(weight.dims()));
+    note("conv_transpose3d", Algorithm::Reference, x.dims(), Some(weight.dims()));
     reference::conv_transpose3d(x, weight, bias)
 }
 
@@ -52,7 +52,7 @@ fn interleaved(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
     if voxels == 1 {
         return channels;
     }
-    note("interleave", Path::Fused, channels.dims(), None);
+    note("interleave", Algorithm::Fused, channels.dims(), None);
     Tensor::from_dispatch(Cpu::stunet_interleave(channels.into_dispatch(), [kz, ky, kx]))
 }
 

@@ -20,9 +20,9 @@ mod tensor;
 mod upsample;
 
 pub(crate) use operators::CpuOps;
-pub(crate) use pool::Workspace;
+pub(crate) use pool::KeptPages;
 
-use crate::Path;
+use crate::Algorithm;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{DType, Device, Tensor};
 
@@ -38,10 +38,14 @@ pub(crate) fn computes_on(device: &Device) -> bool {
 }
 
 /// How a convolution of tensors that [`takes`] accepted is computed.
-pub(crate) fn convolution_path(input: [usize; 5], weight: [usize; 5], stride: [usize; 3]) -> Path {
+pub(crate) fn convolution_algorithm(
+    input: [usize; 5],
+    weight: [usize; 5],
+    stride: [usize; 3],
+) -> Algorithm {
     let [batch, _, z, y, x] = input;
     let [outputs, inputs, kernel, ..] = weight;
-    conv::path(&conv::Shape { batch, inputs, outputs, size: [z, y, x], stride }, kernel)
+    conv::algorithm(&conv::Shape { batch, inputs, outputs, size: [z, y, x], stride }, kernel)
 }
 
 /// The extension, for any tensors that [`takes`] accepted.

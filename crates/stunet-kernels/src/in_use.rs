@@ -63,7 +63,7 @@ mod tests {
         for device in [Device::flex(), Device::flex().autodiff()] {
             let x = Tensor::<5>::ones([1, 1, 2, 2, 2], &device);
             let (_, steps) = crate::steps(|| crate::upsample_nearest(x, [2; 3]));
-            let own = steps[0].path != crate::Path::Reference;
+            let own = steps[0].algorithm != crate::Algorithm::Reference;
             assert_eq!(in_use(&device) == InUse::Own, own);
         }
     }

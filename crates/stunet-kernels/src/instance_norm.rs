@@ -2,7 +2,7 @@
 
 pub(crate) mod reference;
 
-use crate::Path;
+use crate::Algorithm;
 use crate::steps::note;
 use burn::tensor::Tensor;
 
@@ -33,10 +33,10 @@ pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &norm, 1.0) {
-        note("instance_norm", Path::Fused, x.dims(), None);
+        note("instance_norm", Algorithm::Fused, x.dims(), None);
         return on_cpu(x, norm, None, 1.0);
     }
-    note("instance_norm", Path::Reference, x.dims(), None);
+    note("instance_norm", Algorithm::Reference, x.dims(), None);
     reference::instance_norm(x, norm)
 }
 
@@ -51,10 +51,10 @@ pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &norm, slope) {
-        note("norm_activation", Path::Fused, x.dims(), None);
+        note("norm_activation", Algorithm::Fused, x.dims(), None);
         return on_cpu(x, norm, None, slope);
     }
-    note("norm_activation", Path::Reference, x.dims(), None);
+    note("norm_activation", Algorithm::Reference, x.dims(), None);
     reference::norm_activation(x, norm, slope)
 }
 
@@ -75,10 +75,10 @@ pub fn norm_residual_activation(
     assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
     #[cfg(feature = "cpu")]
     if cpu_takes(&x, &norm, slope) && crate::cpu::takes(&residual) {
-        note("norm_residual_activation", Path::Fused, x.dims(), None);
+        note("norm_residual_activation", Algorithm::Fused, x.dims(), None);
         return on_cpu(x, norm, Some(residual), slope);
     }
-    note("norm_residual_activation", Path::Reference, x.dims(), None);
+    note("norm_residual_activation", Algorithm::Reference, x.dims(), None);
     reference::norm_residual_activation(x, norm, residual, slope)
 }
 

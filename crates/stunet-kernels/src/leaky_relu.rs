@@ -2,7 +2,7 @@
 
 pub(crate) mod reference;
 
-use crate::Path;
+use crate::Algorithm;
 use crate::steps::note;
 use burn::tensor::Tensor;
 
@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 /// # Shapes
 /// `[N, C, Z, Y, X]` in and out.
 pub fn leaky_relu(x: Tensor<5>, slope: f64) -> Tensor<5> {
-    note("leaky_relu", Path::Reference, x.dims(), None);
+    note("leaky_relu", Algorithm::Reference, x.dims(), None);
     reference::leaky_relu(x, slope)
 }
 

@@ -43,7 +43,7 @@ pub use conv3d::{conv3d, conv3d_joined};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
-pub use steps::{Path, Step, steps};
+pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use workspace::{Workspace, workspace};
 

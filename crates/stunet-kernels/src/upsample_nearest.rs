@@ -2,7 +2,7 @@
 
 pub(crate) mod reference;
 
-use crate::Path;
+use crate::Algorithm;
 use crate::steps::note;
 use burn::tensor::Tensor;
 
@@ -17,10 +17,10 @@ pub fn upsample_nearest(x: Tensor<5>, factor: [usize; 3]) -> Tensor<5> {
     #[cfg(feature = "cpu")]
     if crate::cpu::takes(&x) && !x.dims().contains(&0) && !factor.contains(&0) {
         use crate::cpu::{Cpu, CpuOps};
-        note("upsample_nearest", Path::Fused, x.dims(), None);
+        note("upsample_nearest", Algorithm::Fused, x.dims(), None);
         return Tensor::from_dispatch(Cpu::stunet_upsample(x.into_dispatch(), factor));
     }
-    note("upsample_nearest", Path::Reference, x.dims(), None);
+    note("upsample_nearest", Algorithm::Reference, x.dims(), None);
     reference::upsample_nearest(x, factor)
 }
 

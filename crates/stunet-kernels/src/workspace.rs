@@ -7,7 +7,7 @@
 #[must_use = "memory is kept while the workspace lives"]
 pub struct Workspace {
     #[cfg(feature = "cpu")]
-    _pool: crate::cpu::Workspace,
+    _pool: crate::cpu::KeptPages,
 }
 
 /// Begins to keep the memory of large tensors that are dropped, for the ones made next.
@@ -24,6 +24,6 @@ pub struct Workspace {
 pub fn workspace() -> Workspace {
     Workspace {
         #[cfg(feature = "cpu")]
-        _pool: crate::cpu::Workspace::new(),
+        _pool: crate::cpu::KeptPages::new(),
     }
 }

@@ -92,7 +92,7 @@ mod tests {
     fn values(initialisation: Initialisation, kind: ParameterKind, seed: u64) -> Vec<f32> {
         let shape =
             if kind == ParameterKind::ConvWeight { vec![64, 8, 3, 3, 3] } else { vec![4096] };
-        let (part, stage, sees_image) = (crate::Part::Encoder, 0, false);
+        let (part, stage, sees_image) = (crate::NetworkPart::Encoder, 0, false);
         let spec = ParameterSpec { name: "x".into(), shape, kind, part, stage, sees_image };
         let data = Initialiser::new(initialisation, seed).parameter(&spec).unwrap();
         data.try_to_vec().unwrap()

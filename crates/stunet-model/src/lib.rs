@@ -40,6 +40,6 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::ModelError;
 pub use init::Initialisation;
-pub use parameter::{ParameterKind, ParameterRef, ParameterSource, ParameterSpec, Part};
+pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
 pub use stunet_kernels::{InUse, Workspace, in_use, workspace};

@@ -32,7 +32,7 @@ pub enum ParameterKind {
 
 /// Which part of the network a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum NetworkPart {
     /// The residual blocks of the encoder.
     Encoder,
     /// The 1×1×1 convolutions before upsampling.
@@ -53,7 +53,7 @@ pub struct ParameterSpec {
     /// What it is.
     pub kind: ParameterKind,
     /// What it belongs to.
-    pub part: Part,
+    pub part: NetworkPart,
     /// The encoder's stage at whose resolution its output is, 0 for the finest.
     pub stage: usize,
     /// Whether it is the weight of a convolution that sees the image itself: its second axis is the
@@ -116,15 +116,23 @@ impl StuNetConfig {
         let upsamplings = self.upsamplings().into_iter().enumerate();
         for (u, (coarse, fine)) in upsamplings.clone() {
             let channels = [self.width[coarse], self.width[fine]];
-            specs.at(Part::Upsampling, fine).conv(&format!("decoder.upsample.{u}"), channels, 1);
+            specs.at(NetworkPart::Upsampling, fine).conv(
+                &format!("decoder.upsample.{u}"),
+                channels,
+                1,
+            );
         }
         for (u, (_, fine)) in upsamplings.clone() {
             let (channels, depth) = ([2 * self.width[fine], self.width[fine]], self.depth[fine]);
-            specs.at(Part::Decoder, fine).blocks(&format!("decoder.stages.{u}"), channels, depth);
+            specs.at(NetworkPart::Decoder, fine).blocks(
+                &format!("decoder.stages.{u}"),
+                channels,
+                depth,
+            );
         }
         for (u, (_, fine)) in upsamplings {
             let channels = [self.width[fine], self.num_classes];
-            specs.at(Part::Head, fine).conv(&format!("decoder.heads.{u}"), channels, 1);
+            specs.at(NetworkPart::Head, fine).conv(&format!("decoder.heads.{u}"), channels, 1);
         }
         specs.all
     }
@@ -160,23 +168,28 @@ pub(crate) fn finest_head() -> String {
 struct Specs {
     all: Vec<ParameterSpec>,
     /// Where the next parameters belong.
-    part: Part,
+    part: NetworkPart,
     stage: usize,
     on_image: bool,
 }
 
 impl Specs {
     fn encoder(config: &StuNetConfig) -> Self {
-        let mut specs = Self { all: Vec::new(), part: Part::Encoder, stage: 0, on_image: false };
+        let mut specs =
+            Self { all: Vec::new(), part: NetworkPart::Encoder, stage: 0, on_image: false };
         let mut inputs = config.in_channels;
         for (stage, (&width, &depth)) in config.width.iter().zip(&config.depth).enumerate() {
-            specs.at(Part::Encoder, stage).blocks(&stage_path(stage), [inputs, width], depth);
+            specs.at(NetworkPart::Encoder, stage).blocks(
+                &stage_path(stage),
+                [inputs, width],
+                depth,
+            );
             inputs = width;
         }
         specs
     }
 
-    fn at(&mut self, part: Part, stage: usize) -> &mut Self {
+    fn at(&mut self, part: NetworkPart, stage: usize) -> &mut Self {
         (self.part, self.stage) = (part, stage);
         self
     }
@@ -203,7 +216,7 @@ impl Specs {
     fn blocks(&mut self, path: &str, [inputs, outputs]: [usize; 2], depth: usize) {
         for block in 0..depth {
             let inputs = if block == 0 { inputs } else { outputs };
-            let first = self.part == Part::Encoder && self.stage == 0 && block == 0;
+            let first = self.part == NetworkPart::Encoder && self.stage == 0 && block == 0;
             self.on_image = first;
             self.conv(&format!("{path}.{block}.conv1"), [inputs, outputs], 3);
             self.on_image = false;
@@ -245,6 +258,34 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The values of a parameter, in the shape that it must have.
+pub(crate) fn checked(
+    source: &mut dyn ParameterSource,
+    spec: &ParameterSpec,
+) -> Result<TensorData, ModelError> {
+    let data = source.parameter(spec)?;
+    match data.shape().as_slice() == spec.shape {
+        true => Ok(data),
+        false => Err(ModelError::Shape {
+            name: spec.name.clone(),
+            expected: spec.shape.clone(),
+            found: data.shape().to_vec(),
+        }),
+    }
+}
+
+/// A parameter as a tensor.
+pub(crate) fn tensor<const D: usize>(
+    source: &mut dyn ParameterSource,
+    spec: &ParameterSpec,
+    device: &Device,
+) -> Result<Tensor<D>, ModelError> {
+    let data = checked(source, spec)?;
+    // Double precision is kept: tests compute the truth with it. All else becomes f32.
+    let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    Ok(Tensor::from_data(data, (device, dtype)))
+}
+
 /// Gives every parameter of a module the values of a source, in order. `root` is the module's place
 /// within the network.
 pub(crate) fn fill<M: Module>(
@@ -275,18 +316,7 @@ struct Fill<'a> {
 
 impl Fill<'_> {
     fn tensor<const D: usize>(&mut self) -> Result<Tensor<D>, ModelError> {
-        let spec = self.walk.next();
-        let data = self.source.parameter(spec)?;
-        if data.shape().as_slice() != spec.shape {
-            return Err(ModelError::Shape {
-                name: spec.name.clone(),
-                expected: spec.shape.clone(),
-                found: data.shape().to_vec(),
-            });
-        }
-        // Double precision is kept: tests compute the truth with it. All else becomes f32.
-        let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        Ok(Tensor::from_data(data, (self.device, dtype)))
+        tensor(self.source, self.walk.next(), self.device)
     }
 }
 

@@ -31,6 +31,7 @@ pub mod names;
 pub mod pickle;
 mod plain;
 mod report;
+pub mod safetensors_file;
 mod source;
 mod tensor;
 pub mod torch;
@@ -41,6 +42,7 @@ pub use digest::Digest;
 pub use report::{LoadReport, Mismatch};
 pub use tensor::{Dtype, StorageRef, TensorRef};
 
+use crate::parameter::checked;
 use crate::{ModelError, ParameterRef, ParameterSource, ParameterSpec, StuNet};
 use burn::module::Param;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -88,15 +90,7 @@ fn values(
     source: &mut dyn ParameterSource,
     spec: &ParameterSpec,
 ) -> Result<TensorData, ModelError> {
-    let data = source.parameter(spec)?;
-    if data.shape().as_slice() != spec.shape {
-        return Err(ModelError::Shape {
-            name: spec.name.clone(),
-            expected: spec.shape.clone(),
-            found: data.shape().to_vec(),
-        });
-    }
-    Ok(data.convert_dtype(DType::F32))
+    Ok(checked(source, spec)?.convert_dtype(DType::F32))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 use burn::tensor::{Device, TensorData};
 use std::sync::Mutex;
 use std::time::Instant;
-use stunet_model::weights::writer::{Contents, Optimiser, V1Metadata, write_v1};
+use stunet_model::weights::writer::{Contents, SgdRecord, V1Metadata, write_v1};
 use stunet_model::weights::{Checkpoint, LoadOptions, folder};
 use stunet_model::{ModelError, ParameterSpec, StuNetConfig, StuNetSize, cost};
 
@@ -62,7 +62,7 @@ fn check(size: StuNetSize, slack: u64) {
         config: &config,
         parameters: &mut parameters,
         momentum: Some(&mut momentum),
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     let write = || write_v1(&path, contents, &V1Metadata::default()).unwrap();
     let (written, ()) = growth("write the checkpoint", write);
@@ -76,7 +76,7 @@ fn check(size: StuNetSize, slack: u64) {
     let out = temporary.path().join("model");
     let (converted, ()) = growth("convert", || {
         let (mut source, _) = checkpoint.source(&config, &options).unwrap();
-        let precision = folder::Precision::F32;
+        let precision = folder::StoredPrecision::F32;
         folder::save(&out, &config, &mut source, precision, Default::default()).unwrap();
     });
     let device = Device::flex();

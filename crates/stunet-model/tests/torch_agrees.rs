@@ -10,7 +10,7 @@ use std::process::Command;
 use stunet_model::weights::pickle::Value;
 use stunet_model::weights::torch::TorchFile;
 use stunet_model::weights::writer::{
-    Contents, Optimiser, V1Metadata, V2Metadata, write_v1, write_v2,
+    Contents, SgdRecord, V1Metadata, V2Metadata, write_v1, write_v2,
 };
 use stunet_model::{ModelError, ParameterSource, ParameterSpec, StuNetConfig};
 
@@ -95,7 +95,7 @@ fn torch_loads_what_we_write() {
     let config = StuNetConfig { width: [2, 3, 4, 5, 6, 7], ..StuNetConfig::small(2, 3) };
     let (v1, v2) = (temporary.path().join("x.model"), temporary.path().join("checkpoint.pth"));
     let (mut parameters, mut again, mut momentum) = (source(1.0), source(1.0), source(2.0));
-    let optimiser = Optimiser::default();
+    let optimiser = SgdRecord::default();
     let (config, specs) = (&config, config.parameter_specs());
     let plans =
         serde_json::json!({ "plans": { "plans_per_stage": { "0": { "patch_size": [1] } } } });

@@ -20,8 +20,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use stunet_model::weights::{LoadReport, atomic, names};
-use stunet_model::{Encoder, ModelError, ParameterSource, ParameterSpec, Part, StuNetConfig};
+use stunet_model::weights::{LoadReport, atomic, names, safetensors_file};
+use stunet_model::{
+    Encoder, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNetConfig,
+};
 
 /// Written every few epochs and on interruption; what a run continues from.
 pub const LATEST: &str = "checkpoint_latest.safetensors";
@@ -38,8 +40,6 @@ const FORMER_VERSION: &str = "1";
 /// next. It covers the header, with zeros in its own place, and the data.
 const BEGINNING: &[u8] = br#"{"__metadata__":{"crc32":""#;
 const NO_CRC: &[u8] = b"00000000";
-/// The data begins at a multiple of this.
-const ALIGNMENT: usize = 64;
 /// Longest header that is read.
 const MAX_HEADER: u64 = 1 << 28;
 
@@ -133,8 +133,7 @@ pub fn save(
     atomic::write(path, io, |file| {
         let mut crc32 = crc32fast::Hasher::new();
         crc32.update(&header);
-        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-        file.write_all(&header).map_err(io)?;
+        safetensors_file::begin(file, &header).map_err(io)?;
         for (_, data) in groups.iter().flat_map(|(_, tensors)| tensors) {
             let bytes = little_endian(data);
             crc32.update(&bytes);
@@ -161,26 +160,16 @@ fn check_types(groups: &[(Group, Vec<(String, TensorData)>)]) -> Result<()> {
 
 /// Names, types, shapes and ranges; the checksum first, so that its place can be found.
 fn header(state: &str, groups: &[(Group, Vec<(String, TensorData)>)]) -> Vec<u8> {
-    let mut entries = serde_json::Map::new();
     let metadata = serde_json::json!({
         "crc32": str::from_utf8(NO_CRC).expect("zeros"), "format": FORMAT, "version": VERSION, "state": state
     });
-    entries.insert("__metadata__".into(), metadata);
-    let mut at = 0;
-    for (group, tensors) in groups {
-        for (name, data) in tensors {
-            let end = at + data.bytes().len();
-            let entry = serde_json::json!({
-                "dtype": dtype(data.dtype()), "shape": data.shape().as_slice(),
-                "data_offsets": [at, end]
-            });
-            entries.insert(format!("{}/{name}", group.name()), entry);
-            at = end;
-        }
-    }
-    let mut header = Value::Object(entries).to_string().into_bytes();
-    header.resize((header.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
-    header
+    let tensors = groups.iter().flat_map(|(group, tensors)| {
+        tensors.iter().map(move |(name, data)| {
+            let name = format!("{}/{name}", group.name());
+            (name, dtype(data.dtype()), data.shape().as_slice())
+        })
+    });
+    safetensors_file::header(metadata, tensors)
 }
 
 fn dtype(dtype: DType) -> Dtype {
@@ -336,7 +325,8 @@ impl TrainingCheckpoint {
         let config = &self.state.config;
         let encoder = Encoder::from_source(config, &mut self.source(group), device)?;
         let specs = config.parameter_specs().into_iter();
-        let (applied, left_out) = specs.partition::<Vec<_>, _>(|spec| spec.part == Part::Encoder);
+        let (applied, left_out) =
+            specs.partition::<Vec<_>, _>(|spec| spec.part == NetworkPart::Encoder);
         let names = |specs: Vec<ParameterSpec>| specs.into_iter().map(|spec| spec.name).collect();
         let (applied, left_out) = (names(applied), names(left_out));
         Ok((encoder, LoadReport { applied, left_out, ..LoadReport::default() }))

@@ -1,7 +1,7 @@
 //! Events of a training run, for callers that print, plot or stop it.
 
 use crate::history::EpochRecord;
-pub use crate::step::Step;
+pub use crate::step::TrainingStep;
 use std::path::Path;
 
 /// A moment of a training run.
@@ -12,7 +12,7 @@ use std::path::Path;
 /// checkpoint is written first, and continuing from it gives the same weights.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event<'a> {
+pub enum FitEvent<'a> {
     /// The run begins, or goes on where its checkpoint left it.
     Started {
         /// The epoch it begins with, from 0.
@@ -30,7 +30,7 @@ pub enum Event<'a> {
         secs: f64,
     },
     /// One update of the weights is done.
-    Step(Step),
+    Step(TrainingStep),
     /// One batch of the epoch's validation is done.
     Validated {
         /// Batches done.

@@ -15,13 +15,13 @@ use std::path::Path;
 use stunet_data::labels::LabelSet;
 use stunet_data::nifti::Reader;
 use stunet_data::plans::{Accumulation, Normalization, Plans};
-use stunet_model::weights::folder::{self, Precision, Provenance};
-use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
+use stunet_model::weights::folder::{self, Provenance, StoredPrecision};
+use stunet_model::weights::writer::{self, Contents, SgdRecord, V1Metadata, V2Metadata};
 use stunet_model::{ModelError, ParameterSource, ParameterSpec};
 
 /// What a checkpoint does not know about its model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct About {
+pub struct ModelDescription {
     /// The recipe.
     pub plans: Plans,
     /// The meaning of the outputs.
@@ -51,9 +51,9 @@ fn weights(checkpoint: &TrainingCheckpoint, averaged: bool) -> Group {
 /// When the checkpoint cannot be read or the folder not be written.
 pub fn model_folder(
     checkpoint: &TrainingCheckpoint,
-    about: &About,
+    about: &ModelDescription,
     averaged: bool,
-    precision: Precision,
+    precision: StoredPrecision,
     out: &Path,
 ) -> Result<()> {
     let state = checkpoint.state();
@@ -72,7 +72,7 @@ pub fn model_folder(
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn plans_and_labels(about: &About, out: &Path) -> Result<()> {
+pub fn plans_and_labels(about: &ModelDescription, out: &Path) -> Result<()> {
     let plans = Plans { accumulation: Accumulation::F32, ..about.plans.clone() };
     plans.save(&out.join("plans.json"))?;
     about.labels.save(&out.join("labels.json"))?;
@@ -86,7 +86,7 @@ pub fn plans_and_labels(about: &About, out: &Path) -> Result<()> {
 /// way that version 1 does not have.
 pub fn nnunet_v1(
     checkpoint: &TrainingCheckpoint,
-    about: &About,
+    about: &ModelDescription,
     averaged: bool,
     out: &Path,
 ) -> Result<()> {
@@ -128,7 +128,7 @@ pub fn nnunet_v1(
 /// When the checkpoint cannot be read or the file not be written.
 pub fn nnunet_v2(
     checkpoint: &TrainingCheckpoint,
-    about: &About,
+    about: &ModelDescription,
     averaged: bool,
     out: &Path,
 ) -> Result<()> {
@@ -200,7 +200,7 @@ fn with_contents(
         config: &state.config,
         parameters: &mut parameters,
         momentum: checkpoint.has(Group::Momentum).then_some(&mut momentum),
-        optimiser: Optimiser { lr: lr.unwrap_or_default(), ..Optimiser::default() },
+        optimiser: SgdRecord { lr: lr.unwrap_or_default(), ..SgdRecord::default() },
     };
     Ok(write(contents)?)
 }

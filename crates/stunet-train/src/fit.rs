@@ -8,7 +8,7 @@ pub use recorder::FoldFolder;
 pub use state::{StateOptions, TrainingState};
 
 use crate::error::{Result, TrainError};
-use crate::events::{Event, Step};
+use crate::events::{FitEvent, TrainingStep};
 use crate::objective::Objective;
 use crate::schedule::{Poly, Position, Schedule};
 use crate::step::Clock;
@@ -51,7 +51,7 @@ pub struct FitConfig {
 }
 
 /// Whoever is told how a run goes, and may stop it.
-type Hear<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+type OnEvent<'a> = &'a mut dyn FnMut(FitEvent<'_>) -> ControlFlow<()>;
 
 /// The cases of a run.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ pub struct FitCases {
 ///
 /// Every batch is a function of the loader's seed and its number, and `state` knows how many were
 /// drawn: a run that is cut off and continued from its checkpoint computes what the uninterrupted
-/// one does, on the CPU bit for bit. `hear` is told of every step, and of the waiting between them,
+/// one does, on the CPU bit for bit. `on_event` is told of every step, and of the waiting between them,
 /// and may stop the run, which then saves its state and returns it; whether the run is complete, [`TrainingState::is_complete`]
 /// says. Without a folder nothing is written.
 ///
@@ -83,7 +83,7 @@ pub fn fit(
     cases: &FitCases,
     config: &FitConfig,
     folder: Option<&FoldFolder>,
-    hear: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    on_event: &mut dyn FnMut(FitEvent<'_>) -> ControlFlow<()>,
 ) -> Result<TrainingState> {
     config.check()?;
     state.check(config)?;
@@ -99,42 +99,42 @@ pub fn fit(
     let next = state.progress.next_batch;
     let mut training = Loader::start(cases.training.clone(), config.training.clone(), next);
     let mut validation = Validation::start(cases, config, state.progress.epoch);
-    let started = Event::Started {
+    let started = FitEvent::Started {
         epoch: state.progress.epoch,
         iteration: state.progress.iteration,
         num_epochs: config.num_epochs,
         num_iterations: config.num_iterations,
     };
-    let mut stop = hear(started).is_break();
+    let mut stop = on_event(started).is_break();
 
     while state.progress.epoch < config.num_epochs {
         let mut clock = Clock::default();
         while state.progress.iteration < config.num_iterations && !stop {
-            let step = update(&mut state, &mut training, config, (&recorder, &mut *hear))?;
+            let step = update(&mut state, &mut training, config, (&recorder, &mut *on_event))?;
             match step {
                 None => stop = true,
                 Some(step) => {
                     clock.add(&step);
-                    stop = hear(Event::Step(step)).is_break();
+                    stop = on_event(FitEvent::Step(step)).is_break();
                 }
             }
         }
         let validated = match stop {
             true => None,
-            false => validate(&state, validation.as_mut(), config, hear)?,
+            false => validate(&state, validation.as_mut(), config, on_event)?,
         };
         // A validation that was stopped is done anew by whoever goes on.
         let Some(validated) = validated else {
-            recorder.save_latest(&state, hear)?;
+            recorder.save_latest(&state, on_event)?;
             return Ok(state);
         };
         let last = config.num_iterations - 1;
         let lr = config.learning_rate(state.progress.epoch, last)?;
         let record = state.progress.close_epoch(lr, clock, validated);
-        recorder.epoch(&state, &record, hear)?;
-        stop = hear(Event::Epoch(&record)).is_break();
+        recorder.epoch(&state, &record, on_event)?;
+        stop = on_event(FitEvent::Epoch(&record)).is_break();
     }
-    recorder.finish(&state, hear)?;
+    recorder.finish(&state, on_event)?;
     Ok(state)
 }
 
@@ -144,14 +144,14 @@ fn update(
     state: &mut TrainingState,
     batches: &mut Loader,
     config: &FitConfig,
-    (recorder, hear): (&Recorder<'_>, Hear<'_>),
-) -> Result<Option<Step>> {
+    (recorder, on_event): (&Recorder<'_>, OnEvent<'_>),
+) -> Result<Option<TrainingStep>> {
     let begin = Instant::now();
     let lr = config.learning_rate(state.progress.epoch, state.progress.iteration)?;
     let (mut wait_secs, mut total, mut names) = (0.0, 0.0, Vec::new());
     for number in 0..config.accumulate {
         let waiting = Instant::now();
-        let batch = match next(batches, state.progress.next_batch, hear)? {
+        let batch = match next(batches, state.progress.next_batch, on_event)? {
             Some(batch) => batch,
             None if number == 0 => return Ok(None),
             // Half an update is none: it is finished, and the stop heard after it.
@@ -181,7 +181,7 @@ fn update(
     if !report.grad_norm.is_finite() && !state.scales_loss() {
         return Err(not_finite("norm of the gradients", report.grad_norm));
     }
-    let step = Step {
+    let step = TrainingStep {
         epoch,
         iteration,
         loss: total,
@@ -196,10 +196,10 @@ fn update(
 
 /// The next batch, which is that of the number the state knows; none where the run was stopped
 /// before it was ready.
-fn next(batches: &mut Loader, index: u64, hear: Hear<'_>) -> Result<Option<TrainingBatch>> {
+fn next(batches: &mut Loader, index: u64, on_event: OnEvent<'_>) -> Result<Option<TrainingBatch>> {
     let begin = Instant::now();
     let batch = batches
-        .next_unless(&mut || hear(Event::Waiting { secs: begin.elapsed().as_secs_f64() }))?;
+        .next_unless(&mut || on_event(FitEvent::Waiting { secs: begin.elapsed().as_secs_f64() }))?;
     debug_assert!(batch.as_ref().is_none_or(|b| b.index == index), "batches come in order");
     Ok(batch)
 }

@@ -1,7 +1,7 @@
 //! Progress and history of a run: its state except for tensors.
 
 use crate::exact;
-use crate::step::{Clock, Step};
+use crate::step::{Clock, TrainingStep};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ pub struct Running {
 
 impl Progress {
     /// Takes up an update.
-    pub(crate) fn note_step(&mut self, step: &Step) {
+    pub(crate) fn note_step(&mut self, step: &TrainingStep) {
         self.iteration += 1;
         self.running.loss += step.loss;
         if step.skipped {

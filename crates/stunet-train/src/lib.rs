@@ -3,7 +3,7 @@
 //! A tour, in reading order:
 //!
 //! * [`fit()`]: the loop; [`FitConfig`] is its recipe, [`FitCases`] its data, [`TrainingState`] all
-//!   that changes, [`FoldFolder`] where it writes, [`Event`] what it tells,
+//!   that changes, [`FoldFolder`] where it writes, [`FitEvent`] what it tells,
 //! * [`objective`], [`loss`], [`schedule`], [`optimiser`], [`precision`], [`recompute`]: what one update
 //!   is made of; loss, schedule and optimiser can be replaced by one's own,
 //! * [`distributed`]: that update on several devices at once, [`memory`]: what it will hold,
@@ -24,7 +24,7 @@
 //! use stunet_data::sample::MemoryCase;
 //! use stunet_model::{Initialisation, StuNetConfig};
 //! use stunet_train::loss::{Loss, LossConfig};
-//! use stunet_train::{Event, FitCases, FitConfig, StateOptions, TrainingState, fit};
+//! use stunet_train::{FitEvent, FitCases, FitConfig, StateOptions, TrainingState, fit};
 //!
 //! let labels = Array3::from_shape_fn([16, 16, 64], |(_, y, _)| i16::from(y > 7));
 //! let image = Array4::from_shape_fn([1, 16, 16, 64], |(_, _, y, x)| (y * 7 + x) as f32 / 100.0);
@@ -40,7 +40,7 @@
 //! let config = FitConfig { num_iterations: 2, ..FitConfig::new(1, loader, loss) };
 //!
 //! let state = fit(TrainingState::new(initial, &options), &cases, &config, None, &mut |event| {
-//!     if let Event::Step(step) = event {
+//!     if let FitEvent::Step(step) = event {
 //!         assert!(step.loss.is_finite());
 //!     }
 //!     ControlFlow::Continue(())
@@ -62,6 +62,7 @@ pub mod exact;
 pub mod export;
 mod fit;
 mod history;
+mod host;
 mod identity;
 pub mod log;
 pub mod loss;
@@ -79,7 +80,7 @@ pub mod transfer;
 pub use batch::DeviceBatch;
 pub use burn_optim;
 pub use error::{Result, TrainError};
-pub use events::{Event, Step};
+pub use events::{FitEvent, TrainingStep};
 pub use fit::{FitCases, FitConfig, FoldFolder, StateOptions, TrainingState, fit};
 pub use history::{EpochRecord, Progress, Running};
 pub use identity::Identity;

@@ -11,7 +11,7 @@
 //! * [`deep_supervision`]: the weights of the scales and their target pyramid.
 //!
 //! On a processor the logits are read as slices and worked on in one fused pass per direction; every
-//! other device runs Burn's operators. [`Evaluation`] chooses; the tests hold one against the other.
+//! other device runs Burn's operators. [`LossRoute`] chooses; the tests hold one against the other.
 
 pub mod deep_supervision;
 mod describe;
@@ -23,18 +23,13 @@ pub(crate) mod inject;
 mod regions;
 
 pub use crate::error::LossError;
-use crate::error::Result;
-use crate::objective::Objective;
-use burn::tensor::{DType, Device, Gradients, Int, Tensor};
+pub use stunet_data::reference::DiceDenominator;
 
-/// Whose Dice loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossFlavour {
-    /// nnU-Net 1.7.1: `dice = (2 tp + s) / (2 tp + fp + fn + s + 1e-8)`.
-    V1,
-    /// nnU-Net 2: `dice = (2 overlap + s) / max(labelled + predicted + s, 1e-8)`.
-    V2,
-}
+use crate::error::Result;
+use crate::host::is_host;
+use crate::objective::Objective;
+use burn::tensor::{DType, Gradients, Int, Tensor};
+use stunet_data::reference::Reference;
 
 /// What becomes of a head whose scale has weight 0, as the coarsest always has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +44,7 @@ pub enum ZeroWeight {
 
 /// Where the loss is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Evaluation {
+pub enum LossRoute {
     /// On the host for tensors that live there, with Burn's operators elsewhere.
     #[default]
     Automatic,
@@ -62,8 +57,8 @@ pub enum Evaluation {
 /// Which loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossConfig {
-    /// Whose Dice loss.
-    pub flavour: LossFlavour,
+    /// How the divisor of each Dice stays above 0: `Added` in nnU-Net 1, `Bounded` in 2.
+    pub denominator: DiceDenominator,
     /// True: one Dice per class over the whole batch; false: one per class and sample.
     pub batch_dice: bool,
     /// Voxels of this label take no part.
@@ -78,31 +73,36 @@ pub struct LossConfig {
     /// Added to numerator and denominator of each Dice.
     pub smooth: f64,
     /// Where it is computed.
-    pub evaluation: Evaluation,
+    pub evaluation: LossRoute,
 }
 
 impl LossConfig {
     /// nnU-Net 1.7.1's loss for five outputs; its trainer's default is batch dice, the published
     /// STU-Nets were trained without.
     pub fn v1(batch_dice: bool) -> Self {
-        Self {
-            flavour: LossFlavour::V1,
-            batch_dice,
-            ignore_label: None,
-            regions: None,
-            weights: deep_supervision::weights(5),
-            zero_weight: ZeroWeight::Skip,
-            smooth: 1e-5,
-            evaluation: Evaluation::Automatic,
-        }
+        Self::of(Reference::NnUNetV1, batch_dice)
     }
 
     /// nnU-Net 2.2's loss for five outputs.
     pub fn v2(batch_dice: bool) -> Self {
+        Self::of(Reference::NnUNetV22, batch_dice)
+    }
+
+    /// The loss of a version of nnU-Net, for five outputs.
+    pub fn of(reference: Reference, batch_dice: bool) -> Self {
+        let conventions = &reference.conventions().training;
         Self {
-            flavour: LossFlavour::V2,
-            zero_weight: ZeroWeight::ZeroGradient,
-            ..Self::v1(batch_dice)
+            denominator: conventions.dice,
+            batch_dice,
+            ignore_label: None,
+            regions: None,
+            weights: deep_supervision::weights(5),
+            zero_weight: match conventions.unweighted_heads_decay {
+                true => ZeroWeight::ZeroGradient,
+                false => ZeroWeight::Skip,
+            },
+            smooth: 1e-5,
+            evaluation: LossRoute::Automatic,
         }
     }
 
@@ -116,8 +116,9 @@ impl LossConfig {
             return fail("smooth", "a finite number, not negative", self.smooth.to_string());
         }
         if let Some(regions) = &self.regions {
-            if self.flavour == LossFlavour::V1 {
-                return fail("regions", "flavour v2 with regions", "flavour v1".to_owned());
+            if self.denominator == DiceDenominator::Added {
+                let found = "that of nnU-Net 1".to_owned();
+                return fail("regions", "the Dice of nnU-Net 2 for regions", found);
             }
             if regions.is_empty() || regions.iter().any(Vec::is_empty) {
                 return fail("regions", "regions of at least one label", format!("{regions:?}"));
@@ -304,9 +305,9 @@ impl Loss {
             return regions::scale(&setting, logits, target);
         }
         let on_host = match self.config.evaluation {
-            Evaluation::Automatic => is_host(&logits.device()) && logits.dtype() != DType::F64,
-            Evaluation::Host => true,
-            Evaluation::Device => false,
+            LossRoute::Automatic => is_host(&logits.device()) && logits.dtype() != DType::F64,
+            LossRoute::Host => true,
+            LossRoute::Device => false,
         };
         if on_host {
             host::scale(&setting, logits, target)
@@ -361,14 +362,6 @@ impl Objective for Loss {
     fn check(&self) -> Result<()> {
         Ok(self.config.validate()?)
     }
-}
-
-/// Whether tensors of a device lie in the host's memory. Burn says so nowhere but in the name of
-/// the backend, and which backends there are is a matter of Cargo features a library must not look
-/// at. A wrong answer costs time, not correctness.
-pub(crate) fn is_host(device: &Device) -> bool {
-    let name = format!("{:?}", device.clone().inner());
-    name.starts_with("Device<Flex") || name.starts_with("Device<NdArray")
 }
 
 #[cfg(test)]

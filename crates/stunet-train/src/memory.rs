@@ -11,7 +11,7 @@
 //! may take back, and a GPU driver's own memory are not in it.
 
 use crate::fit::{FitConfig, StateOptions};
-use crate::loss::is_host;
+use crate::host::is_host;
 use crate::precision::Precision;
 use serde::Serialize;
 use stunet_model::{NUM_STAGES, StuNetConfig, cost};
@@ -27,7 +27,7 @@ const IN_WORK: f64 = 1.0;
 
 /// Bytes of a training run, by estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct MemoryPlan {
+pub struct TrainingMemory {
     /// Weights, gradients, momentum and average, and their copies while a checkpoint is written.
     pub weights_bytes: u64,
     /// What the backward pass needs of the forward pass, and the loss.
@@ -38,7 +38,7 @@ pub struct MemoryPlan {
     pub device_bytes: u64,
 }
 
-impl MemoryPlan {
+impl TrainingMemory {
     /// Everything together.
     pub fn total_bytes(&self) -> u64 {
         self.weights_bytes.saturating_add(self.activation_bytes).saturating_add(self.patch_bytes)
@@ -67,7 +67,7 @@ impl MemoryPlan {
 /// assert_eq!(plan.total_bytes() / 1_000_000_000, 9);
 /// # Ok::<(), stunet_train::TrainError>(())
 /// ```
-pub fn plan(network: &StuNetConfig, config: &FitConfig, options: &StateOptions) -> MemoryPlan {
+pub fn plan(network: &StuNetConfig, config: &FitConfig, options: &StateOptions) -> TrainingMemory {
     let Sizes { weights, saved, activations, waiting, uploaded } =
         Sizes::of(network, config, options);
     let all = 1.0 + options.others.len() as f64;
@@ -76,7 +76,7 @@ pub fn plan(network: &StuNetConfig, config: &FitConfig, options: &StateOptions) 
         // The shares of the batch are one batch together.
         false => (0.0, all * weights + activations + uploaded),
     };
-    MemoryPlan {
+    TrainingMemory {
         weights_bytes: (all * weights + saved) as u64,
         activation_bytes: (activations + scratch) as u64,
         patch_bytes: (waiting + uploaded) as u64,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     impl Run {
-        fn plan(&self) -> MemoryPlan {
+        fn plan(&self) -> TrainingMemory {
             let augmentation = Augmentation::v2(self.patch);
             let loader = LoaderConfig::new(augmentation, self.batch, &self.network.strides);
             let config = FitConfig {

@@ -240,7 +240,8 @@ impl Sgd {
             return (network, StepReport { grad_norm, skipped: true });
         }
         let clip = clip_factor(self.config.max_norm, grad_norm);
-        let step = update::Step { config: self.config, gradient_factor: clip * unscale, lr };
+        let step =
+            update::UpdateFactors { config: self.config, gradient_factor: clip * unscale, lr };
         let mut rule = update::SgdRule { velocities: &mut self.velocities, step: &step };
         let network = update::apply(network, gradients, &mut rule);
         (network, StepReport { grad_norm, skipped: false })

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
-use stunet_model::StuNet;
+use stunet_model::{ParameterKind, ParameterSpec, StuNet};
 
 /// What a training step computes in. Parameters, momentum, the statistics of norms and the loss are
 /// f32 in any case.
@@ -55,26 +55,26 @@ impl Precision {
         if self == Self::F32 {
             return network;
         }
-        network.map(&mut Cast { dtype: self.dtype(), in_norm: false })
+        let specs = network.config().parameter_specs();
+        network.map(&mut Cast { dtype: self.dtype(), specs: specs.iter() })
     }
 }
 
 /// Casts convolutions; norms stay in f32, as their statistics are.
-struct Cast {
+struct Cast<'a> {
     dtype: DType,
-    in_norm: bool,
+    /// Of the parameters that Burn has not visited yet: it visits them in the order of the list.
+    specs: std::slice::Iter<'a, ParameterSpec>,
 }
 
-impl ModuleMapper for Cast {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.in_norm |= name.starts_with("norm");
-    }
-
-    fn exit_module(&mut self, name: &str, _container: &str) {
-        self.in_norm &= !name.starts_with("norm");
-    }
-
+impl ModuleMapper for Cast<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.in_norm { param } else { param.map(|tensor| tensor.cast(self.dtype)) }
+        let spec = self.specs.next().expect("the list has every parameter of the network");
+        match spec.kind {
+            ParameterKind::NormWeight | ParameterKind::NormBias => param,
+            ParameterKind::ConvWeight | ParameterKind::ConvBias { .. } => {
+                param.map(|tensor| tensor.cast(self.dtype))
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 /// One update of the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct TrainingStep {
     /// Epoch, from 0.
     pub epoch: usize,
     /// Iteration within the epoch, from 0.
@@ -29,7 +29,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn add(&mut self, step: &Step) {
+    pub(crate) fn add(&mut self, step: &TrainingStep) {
         self.train_secs += step.secs;
         self.wait_secs += step.wait_secs;
     }

@@ -13,26 +13,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use stunet_model::weights::{Checkpoint, folder};
 use stunet_model::{
-    Initialisation, ModelError, ParameterSource, ParameterSpec, Part, StuNet, StuNetConfig,
+    Initialisation, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNet, StuNetConfig,
 };
-
-/// Which of the reference's two rules decides that a file does not fit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rules {
-    /// STU-Net's fine-tuning script for nnU-Net 1: every parameter of the encoder's and decoder's
-    /// blocks must fit; an upsampling that does not is initialised.
-    #[default]
-    V1,
-    /// That for nnU-Net 2: every parameter except the heads' must fit.
-    V2,
-}
 
 /// How weights are carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferOptions {
-    /// When to refuse a file.
-    pub rules: Rules,
+    /// An upsampling that does not fit is initialised, as STU-Net's fine-tuning script for nnU-Net 1
+    /// does; else every parameter except the heads' must fit, as in that for nnU-Net 2. The encoder's and
+    /// the decoder's blocks must fit in any case.
+    pub without_upsampling: bool,
     /// Carry the segmentation heads over as well: for the same labels in the same order, which
     /// [`check_labels`] holds against those of the file. The reference does not.
     pub keep_heads: bool,
@@ -48,7 +38,7 @@ pub struct TransferOptions {
 impl Default for TransferOptions {
     fn default() -> Self {
         Self {
-            rules: Rules::V1,
+            without_upsampling: true,
             keep_heads: false,
             divide_stem: false,
             initialisation: Initialisation::NnUNetV1,
@@ -182,10 +172,12 @@ fn plan(
     for spec in config.parameter_specs() {
         let found = pretrained.shapes.get(&spec.name);
         let fate = match found {
-            _ if spec.part == Part::Head && !options.keep_heads => Fate::Head,
+            _ if spec.part == NetworkPart::Head && !options.keep_heads => Fate::Head,
             Some(shape) if *shape == spec.shape => Fate::Copy,
             Some(shape) if spec.sees_image && repeats(shape, &spec.shape) => Fate::Repeat,
-            _ if options.rules == Rules::V1 && spec.part == Part::Upsampling => Fate::Initialise,
+            _ if options.without_upsampling && spec.part == NetworkPart::Upsampling => {
+                Fate::Initialise
+            }
             _ => {
                 return Err(TrainError::Transfer {
                     name: spec.name,

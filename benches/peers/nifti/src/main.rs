@@ -89,7 +89,7 @@ fn main() {
     for name in ["ct.nii", "ct.nii.gz"] {
         let path = at(name);
         let scan = stunet_data::nifti::read_scan(&[&path]).expect("ours reads");
-        assert!(matches!(scan.voxels, Voxels::Small(_)));
+        assert!(matches!(scan.voxels, Voxels::I16(_)));
         assert!(scan.into_image().data == read_with_the_crate(&path), "both read the same");
         time(&format!("read {name}, nifti crate, to f32 [C, Z, Y, X]"), || drop(read_with_the_crate(&path)));
         time(&format!("read {name}, ours, to f32 [C, Z, Y, X]"), || {

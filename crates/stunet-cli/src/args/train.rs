@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use stunet::data::reference::{FileFormat, Reference};
 
 use super::{Size, byte_count, devices_help};
 
@@ -86,7 +87,7 @@ pub struct TrainArgs {
 
     /// Loss, augmentation and initialisation of this trainer [default: by the version of the plans]
     #[arg(long, value_enum, value_name = "VERSION")]
-    pub recipe: Option<Recipe>,
+    pub recipe: Option<RecipeArg>,
 
     /// Train without augmentation
     #[arg(long)]
@@ -106,7 +107,7 @@ pub struct TrainArgs {
 
     /// Precision of the forward and backward pass; the weights are kept in f32
     #[arg(long, value_enum, value_name = "PRECISION")]
-    pub precision: Option<TrainPrecision>,
+    pub precision: Option<PrecisionArg>,
 
     /// Activation checkpointing: recompute activations in the backward pass; less memory, more time
     #[arg(long)]
@@ -194,17 +195,36 @@ pub struct ExportArgs {
 /// The two trainers of STU-Net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Recipe {
+pub enum RecipeArg {
     /// STU-Net's trainer for nnU-Net 1.7
     V1,
     /// STU-Net's trainer for nnU-Net 2
     V2,
 }
 
+impl RecipeArg {
+    /// The trainer that belongs to plans.
+    pub fn of(plans: Reference) -> Self {
+        match plans.conventions().files {
+            FileFormat::V1 => Self::V1,
+            FileFormat::V2 => Self::V2,
+        }
+    }
+
+    /// The version of nnU-Net that this trainer belongs to, with plans of `plans`.
+    pub fn reference(self, plans: Reference) -> Reference {
+        match (self, Self::of(plans)) {
+            (Self::V1, _) => Reference::NnUNetV1,
+            (Self::V2, Self::V1) => Reference::NnUNetV22,
+            (Self::V2, Self::V2) => plans,
+        }
+    }
+}
+
 /// Precision of the network in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TrainPrecision {
+pub enum PrecisionArg {
     /// Single precision
     F32,
     /// bfloat16

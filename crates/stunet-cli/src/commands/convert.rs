@@ -1,7 +1,7 @@
 //! `stunet convert`: from a PyTorch checkpoint to a model folder.
 
 use stunet::infer::{Model, OpenOptions};
-use stunet::model::weights::folder::Precision;
+use stunet::model::weights::folder::StoredPrecision;
 
 use crate::args::ConvertArgs;
 use crate::new_folder::NewFolder;
@@ -22,7 +22,7 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
     }
     options.checkpoint = args.checkpoint.clone();
     let model = Model::open(&args.model, &options)?;
-    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    let precision = if args.half { StoredPrecision::F16 } else { StoredPrecision::F32 };
     let parameters = match model.architecture().stunet() {
         Some(config) => stunet::model::cost::num_parameters(config),
         None => anyhow::bail!(

@@ -12,7 +12,9 @@ use stunet::data::files;
 use stunet::data::nifti::{self, Reader};
 use stunet::data::plans;
 use stunet::infer::InferError;
-use stunet::infer::evaluate::{Class, Evaluation, HeaderV1, Missing, Pair, Rules, evaluate, pairs};
+use stunet::infer::evaluate::{
+    Class, Evaluation, EvaluationRules, HeaderV1, Missing, Pair, evaluate, pairs,
+};
 
 use crate::args::{EvaluateArgs, Layout};
 use crate::failure::Interrupted;
@@ -22,7 +24,7 @@ use crate::jobs::check_writable;
 use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
-use crate::progress::Progress;
+use crate::progress::CaseBar;
 use crate::report::tell_passed_over;
 
 /// Predictions of the cases that a fold was not trained on.
@@ -143,7 +145,7 @@ fn pairs_of_folds(args: &EvaluateArgs, folders: &[PathBuf]) -> anyhow::Result<Ve
 }
 
 /// What is compared, and names for it.
-fn rules(args: &EvaluateArgs) -> anyhow::Result<(Rules, BTreeMap<Class, String>)> {
+fn rules(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Class, String>)> {
     if !args.labels.is_empty() {
         let mut classes: Vec<Class> = Vec::new();
         for text in &args.labels {
@@ -153,13 +155,13 @@ fn rules(args: &EvaluateArgs) -> anyhow::Result<(Rules, BTreeMap<Class, String>)
             }
         }
         return Ok((
-            Rules { classes, ignore: args.ignore_label, ..Rules::default() },
+            EvaluationRules { classes, ignore: args.ignore_label, ..EvaluationRules::default() },
             BTreeMap::new(),
         ));
     }
     let path = dataset_json(args)?;
     let labels = DatasetInfo::load(&path)?.labels;
-    let rules = Rules::of(&labels);
+    let rules = EvaluationRules::of(&labels);
     ensure!(!rules.classes.is_empty(), "expected labels beside background: {}", path.display());
     let names = labels.labels()[1..].iter().map(|label| label.name.clone());
     let names = rules.classes.iter().cloned().zip(names).collect();
@@ -219,8 +221,12 @@ fn cases_at_a_time(pairs: &[Pair]) -> anyhow::Result<Option<usize>> {
     }))
 }
 
-fn count(args: &EvaluateArgs, pairs: &[Pair], rules: &Rules) -> anyhow::Result<Evaluation> {
-    let progress = Progress::new("evaluating".to_owned(), args.quiet);
+fn count(
+    args: &EvaluateArgs,
+    pairs: &[Pair],
+    rules: &EvaluationRules,
+) -> anyhow::Result<Evaluation> {
+    let progress = CaseBar::new("evaluating".to_owned(), args.quiet);
     progress.count(0, pairs.len(), "cases");
     let pool = machine::pool(args.num_threads, cases_at_a_time(pairs)?)?;
     let result = pool.install(|| {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use stunet::model::weights::folder::{Precision, is_model_folder};
+use stunet::model::weights::folder::{StoredPrecision, is_model_folder};
 use stunet::train::FoldFolder;
 use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::export;
@@ -45,7 +45,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
         Some("model") => export::nnunet_v1(&checkpoint, &about, averaged, out)?,
         Some("pth") => export::nnunet_v2(&checkpoint, &about, averaged, out)?,
         _ => {
-            let precision = if args.half { Precision::F16 } else { Precision::F32 };
+            let precision = if args.half { StoredPrecision::F16 } else { StoredPrecision::F32 };
             let folder = NewFolder::begin(out)?;
             export::model_folder(&checkpoint, &about, averaged, precision, out)?;
             folder.finish();
@@ -84,7 +84,7 @@ fn folds(run: &Path) -> Vec<PathBuf> {
 /// Writes a model folder with a network for every fold, which must mean the same.
 fn export_folds(args: &ExportArgs, folds: &[PathBuf]) -> anyhow::Result<()> {
     let out = &args.output;
-    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    let precision = if args.half { StoredPrecision::F16 } else { StoredPrecision::F32 };
     let mut first: Option<(PathBuf, Run)> = None;
     let (mut open, mut files) = (Vec::new(), Vec::new());
     // All of them are looked at before anything is written.

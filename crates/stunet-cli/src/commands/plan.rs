@@ -14,19 +14,19 @@ use stunet::data::files;
 use stunet::data::fingerprint::Fingerprint;
 use stunet::data::nifti::Reader;
 use stunet::data::planner::{self, PlanOptions, PlanSummary, Planned};
-use stunet::data::plans;
+use stunet::data::reference::{FileFormat, Reference};
 use stunet::data::splits::{Fold, NUM_FOLDS, Splits};
 use stunet::model::weights::pickle::Value as Pickle;
 use stunet::model::weights::writer::write_pickle;
 
-use crate::args::{PlanArgs, Reference};
+use crate::args::PlanArgs;
 use crate::failure::Told;
 use crate::folders;
 use crate::jobs::check_writable;
 use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
-use crate::progress::Progress;
+use crate::progress::CaseBar;
 use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// The plans of version 1, without ending.
@@ -68,21 +68,14 @@ struct Configuration {
 /// Checks the dataset, measures it, plans, and writes.
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let mut dataset = RawDataset::open(&args.dataset)?;
-    if reference(args.rules).is_v1() {
+    let reference = Reference::from(args.rules);
+    let format = reference.conventions().files;
+    if format == FileFormat::V1 {
         // Version 1 has one reader for all datasets.
         dataset = dataset.read_by(Reader::SimpleItk);
     }
     let out = args.output.clone().unwrap_or_else(|| folders::preprocessed_of(dataset.folder()));
-    ensure!(
-        files::is_plain_name(&args.plans_name),
-        "--plans-name: expected a name, found `{}`",
-        args.plans_name
-    );
-    ensure!(
-        args.fingerprint.is_none() || args.rules != Reference::V1,
-        "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
-    );
-    let reference = reference(args.rules);
+    check_options(args, format)?;
     check_places(args, &dataset, &out)?;
     check_writable(&out.join("dataset.json"))?;
     if !args.quiet {
@@ -92,19 +85,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         Some(path) => Fingerprint::load(path)?,
         None => measure(args, &dataset, reference)?,
     };
-    let options = PlanOptions {
-        memory_gb: args.memory,
-        plans_name: args.plans_name.clone(),
-        spacing_mm: args.spacing.as_ref().map(|s| [s[0], s[1], s[2]]),
-        ..PlanOptions::new(reference)
-    };
-    let planned = planner::plan(&dataset, &fingerprint, &options).map_err(|error| {
-        let error = error.at_if_about("dataset.json", &dataset.folder().join("dataset.json"));
-        match &args.fingerprint {
-            Some(path) => error.at_if_about("fingerprint", path),
-            None => error,
-        }
-    })?;
+    let planned = plan(args, &dataset, &fingerprint, reference)?;
     let summaries = planned.summaries()?;
     let folds = Folds::choose(&dataset, &out)?;
     let writer = Writer {
@@ -138,13 +119,47 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     }
 }
 
+fn check_options(args: &PlanArgs, format: FileFormat) -> anyhow::Result<()> {
+    ensure!(
+        files::is_plain_name(&args.plans_name),
+        "--plans-name: expected a name, found `{}`",
+        args.plans_name
+    );
+    ensure!(
+        args.fingerprint.is_none() || format == FileFormat::V2,
+        "--fingerprint: expected the rules of v2, whose file it is, found --rules v1"
+    );
+    Ok(())
+}
+
+fn plan(
+    args: &PlanArgs,
+    dataset: &RawDataset,
+    fingerprint: &Fingerprint,
+    reference: Reference,
+) -> anyhow::Result<Planned> {
+    let options = PlanOptions {
+        memory_gb: args.memory,
+        plans_name: args.plans_name.clone(),
+        spacing_mm: args.spacing.as_ref().map(|s| [s[0], s[1], s[2]]),
+        ..PlanOptions::new(reference)
+    };
+    planner::plan(dataset, fingerprint, &options).map_err(|error| {
+        let error = error.at_if_about("dataset.json", &dataset.folder().join("dataset.json"));
+        match &args.fingerprint {
+            Some(path) => error.at_if_about("fingerprint", path).into(),
+            None => error.into(),
+        }
+    })
+}
+
 /// No file of the plan may be one of the dataset's, or two of its own.
 fn check_places(args: &PlanArgs, dataset: &RawDataset, out: &Path) -> anyhow::Result<()> {
     let there = fingerprint_is_there(args, out);
     let fingerprint = args.fingerprint.iter().filter(|_| !there).cloned();
     let splits = dataset.folder().join(SPLITS);
     let inputs = dataset.files().chain(fingerprint).chain(splits.is_file().then_some(splits));
-    let v1 = args.rules == Reference::V1;
+    let v1 = Reference::from(args.rules).conventions().files == FileFormat::V1;
     let plans = if v1 { V1_PLANS } else { &args.plans_name };
     let (plans, pickled) = (format!("{plans}.json"), format!("{plans}.pkl"));
     let own: &[&str] = match there {
@@ -176,9 +191,9 @@ pub(super) fn dataset_needs(dataset: &RawDataset) -> impl Iterator<Item = (u64, 
 fn measure(
     args: &PlanArgs,
     dataset: &RawDataset,
-    reference: plans::Reference,
+    reference: Reference,
 ) -> anyhow::Result<Fingerprint> {
-    let progress = Progress::new(dataset.name(), args.quiet);
+    let progress = CaseBar::new(dataset.name(), args.quiet);
     let (done, total) = (AtomicUsize::new(0), dataset.cases().len());
     let on_case = |_: &str| {
         progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
@@ -246,10 +261,10 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// What plans that are there say otherwise, such as entries that were edited: they are planned
     /// anew, as nnU-Net does, but not without a word.
-    fn replaced(&self, reference: plans::Reference) -> anyhow::Result<Option<String>> {
-        let (name, entry) = match reference.is_v1() {
-            true => (format!("{V1_PLANS}.json"), "plans_per_stage"),
-            false => (format!("{}.json", self.plans_name), "configurations"),
+    fn replaced(&self, reference: Reference) -> anyhow::Result<Option<String>> {
+        let (name, entry) = match reference.conventions().files {
+            FileFormat::V1 => (format!("{V1_PLANS}.json"), "plans_per_stage"),
+            FileFormat::V2 => (format!("{}.json", self.plans_name), "configurations"),
         };
         let Ok(old) = files::read_json::<Value>(&self.out.join(&name)) else { return Ok(None) };
         let of = |json: &Value| json.get(entry).and_then(Value::as_object).cloned();
@@ -267,9 +282,10 @@ impl Writer<'_> {
     }
 
     /// Writes everything and returns the names, the plans last: whoever finds them finds the rest.
-    fn write(&self, reference: plans::Reference) -> anyhow::Result<Vec<String>> {
+    fn write(&self, reference: Reference) -> anyhow::Result<Vec<String>> {
         fs::create_dir_all(self.out)
             .with_context(|| format!("cannot make the folder {}", self.out.display()))?;
+        let format = reference.conventions().files;
         let mut files = Vec::new();
         let mut file = |name: &str| {
             files.push(name.to_owned());
@@ -281,11 +297,11 @@ impl Writer<'_> {
             if !self.out.join(SPLITS).exists() {
                 splits.save(&file(SPLITS))?;
             }
-            if reference.is_v1() && !self.out.join(V1_SPLITS).exists() {
+            if format == FileFormat::V1 && !self.out.join(V1_SPLITS).exists() {
                 write_pickle(&file(V1_SPLITS), &Pickle::from_json(&serde_json::to_value(splits)?))?;
             }
         }
-        if reference.is_v1() {
+        if format == FileFormat::V1 {
             let properties = self.fingerprint.to_v1_json(self.dataset.info());
             let pickle = Pickle::from_json_int_keys;
             write_pickle(&file(V1_PROPERTIES), &pickle(&properties))?;
@@ -344,13 +360,5 @@ impl From<PlanSummary> for Configuration {
             strides: plans.strides,
             poolings_planned: summary.num_poolings,
         }
-    }
-}
-
-fn reference(rules: Reference) -> plans::Reference {
-    match rules {
-        Reference::V1 => plans::Reference::NnUNetV1,
-        Reference::V22 => plans::Reference::NnUNetV22,
-        Reference::V28 => plans::Reference::NnUNetV28,
     }
 }

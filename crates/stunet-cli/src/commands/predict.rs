@@ -13,8 +13,8 @@ use anyhow::{Context, ensure};
 use ndarray::Array3;
 use stunet::data::geometry::Geometry;
 use stunet::data::nifti;
-use stunet::data::plans;
 use stunet::data::preprocess::memory_bytes;
+use stunet::data::reference::Reference;
 use stunet::device::{self, Chosen};
 use stunet::infer::model::FoldReport;
 use stunet::infer::{
@@ -22,19 +22,19 @@ use stunet::infer::{
 };
 use stunet::model::StuNetConfig;
 
-use crate::args::{PredictArgs, Reference};
+use crate::args::PredictArgs;
 use crate::failure::{self, Interrupted, Told};
 use crate::interrupt;
 use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
-use crate::progress::Progress;
+use crate::progress::CaseBar;
 use crate::report::{
     self, CaseReport, CaseResult, ModelReport, Report, Seconds, Status, count_labels,
     tell_passed_over,
 };
-use already::Work;
+use already::PendingCase;
 use pipeline::{Ended, Stages, run as run_pipeline};
 use settings::{format_of, measure_of, settings};
 
@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
         let clock = Instant::now();
         let options = open_options(args, chosen)?;
         let model = {
-            let _progress = Progress::new("loading the model".to_owned(), args.quiet);
+            let _progress = CaseBar::new("loading the model".to_owned(), args.quiet);
             Model::open(&args.model, &options)?
         };
         let description = model.description();
@@ -203,7 +203,11 @@ impl<'a> Session<'a> {
         self.args.save_probabilities.map(|form| job.probabilities(format_of(form).ending()))
     }
 
-    fn predict_options(&self, work: &Work, record: &Record) -> anyhow::Result<PredictOptions> {
+    fn predict_options(
+        &self,
+        work: &PendingCase,
+        record: &Record,
+    ) -> anyhow::Result<PredictOptions> {
         let path = self.probabilities(&work.job).filter(|_| work.lacks.probabilities);
         if let Some(path) = &path {
             make_parent(path)?;
@@ -212,7 +216,7 @@ impl<'a> Session<'a> {
             save_probabilities: path,
             record: Some(record.text()),
             memory_bytes: self.allowed(),
-            own_memory: !matches!(self.device.name.as_str(), "cpu" | "ndarray"),
+            device_has_own_memory: self.device.backend.is_gpu(),
             device_sums_bytes: self.args.device_memory.unwrap_or(0),
             pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
             ..settings(self.args)
@@ -239,7 +243,7 @@ impl Session<'_> {
     /// Writes how sure the labels are, where that is wanted and not there; returns where it is.
     fn write_confidence(
         &self,
-        work: &Work,
+        work: &PendingCase,
         volume: Option<&Array3<u8>>,
         geometry: &Geometry,
         record: &Record,
@@ -262,7 +266,7 @@ impl Stages for Session<'_> {
     type Predicted = Predicted;
     type Written = CaseResult;
 
-    fn read(&self, work: &Work) -> anyhow::Result<Read> {
+    fn read(&self, work: &PendingCase) -> anyhow::Result<Read> {
         let job = &work.job;
         check_writable(&job.output)?;
         job.check_channels(self.model.plans().num_channels())?;
@@ -276,13 +280,13 @@ impl Stages for Session<'_> {
         Ok(Read { prepared, read_secs, record })
     }
 
-    fn predict(&self, work: &Work, title: String, read: Read) -> anyhow::Result<Predicted> {
+    fn predict(&self, work: &PendingCase, title: String, read: Read) -> anyhow::Result<Predicted> {
         let job = &work.job;
         let Read { prepared, read_secs, record } = read;
         let options = self.predict_options(work, &record)?;
-        let progress = Progress::new(title, self.args.quiet);
+        let progress = CaseBar::new(title, self.args.quiet);
         let prediction = infer::predict_prepared(&self.model, prepared, &options, &mut |event| {
-            progress.hear(event);
+            progress.on_event(event);
             self.tell_plan(job, event);
             interrupt::flow()
         });
@@ -294,7 +298,7 @@ impl Stages for Session<'_> {
         Ok(Predicted { prediction, read_secs, record })
     }
 
-    fn write(&self, work: &Work, predicted: Predicted) -> anyhow::Result<CaseResult> {
+    fn write(&self, work: &PendingCase, predicted: Predicted) -> anyhow::Result<CaseResult> {
         let clock = Instant::now();
         let Predicted { prediction, read_secs: read, record } = predicted;
         let Prediction { labelmap, confidence, report, .. } = prediction;
@@ -355,11 +359,7 @@ fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptio
         options.folds = args.folds.join(",").parse()?;
     }
     options.checkpoint = args.checkpoint.clone();
-    options.reference = args.reference.map(|version| match version {
-        Reference::V1 => plans::Reference::NnUNetV1,
-        Reference::V22 => plans::Reference::NnUNetV22,
-        Reference::V28 => plans::Reference::NnUNetV28,
-    });
+    options.reference = args.reference.map(Reference::from);
     Ok(options)
 }
 

@@ -23,8 +23,8 @@ use crate::jobs::check_writable;
 use crate::machine;
 use crate::output;
 use crate::places::{self, Output};
-use crate::planned::{self, Planned};
-use crate::progress::Progress;
+use crate::planned::{self, PlannedConfiguration};
+use crate::progress::CaseBar;
 use crate::report::{self, PassedOverReport, passed_over, tell_passed_over};
 
 /// The folder of copied labels.
@@ -133,7 +133,7 @@ impl Job {
             format!("{expected}; run `stunet plan {}` first: {}", raw.display(), folder.display())
         })?;
         let json = || Ok(dataset.json().clone());
-        let planned = Planned::read(&folder, &name, &args.configuration, json)?;
+        let planned = PlannedConfiguration::read(&folder, &name, &args.configuration, json)?;
         planned::check_descriptions(&raw, dataset.info(), &folder)?;
         let place = planned.place()?;
         // nnU-Net opens the files with the reader of the plans.
@@ -182,7 +182,7 @@ fn check_own(place: &Place) -> anyhow::Result<()> {
 
 /// Reads every case; each problem is told in a line of its own.
 fn check(args: &PreprocessArgs, dataset: &RawDataset) -> anyhow::Result<()> {
-    let progress = Progress::new(format!("checking {}", dataset.name()), args.quiet);
+    let progress = CaseBar::new(format!("checking {}", dataset.name()), args.quiet);
     let (done, total) = (AtomicUsize::new(0), dataset.cases().len());
     progress.count(0, total, "cases");
     let needs = super::plan::dataset_needs(dataset);
@@ -208,7 +208,7 @@ fn prepare(args: &PreprocessArgs, job: &Job) -> anyhow::Result<FillReport> {
         limit_bytes: machine::allowed(None).unwrap_or(u64::MAX),
         redo: args.redo,
     };
-    let progress = Progress::new(job.dataset.name(), args.quiet);
+    let progress = CaseBar::new(job.dataset.name(), args.quiet);
     progress.count(0, job.dataset.cases().len(), "cases");
     let sources = (job.dataset.info(), job.dataset.cases());
     let done = fill(&job.place.own, &job.plans, sources, &options, &|event| {

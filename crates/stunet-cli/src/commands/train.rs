@@ -2,13 +2,15 @@
 
 mod dataset;
 mod memory;
+mod pretrained;
 mod progress;
 mod results;
+mod run;
 mod settings;
 mod start;
 mod validation;
 
-pub use start::Run;
+pub use run::Run;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -16,8 +18,8 @@ use std::sync::Arc;
 
 use stunet::device;
 use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
-use stunet::train::export::About;
-use stunet::train::{FitCases, FoldFolder, TrainingState, fit};
+use stunet::train::export::ModelDescription;
+use stunet::train::{FitCases, FitConfig, FoldFolder, TrainingState, fit};
 
 use crate::args::TrainArgs;
 use crate::failure::Interrupted;
@@ -73,11 +75,29 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         training: Arc::new(dataset.store.subset(&settings.training_cases)?),
         validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
     };
+    let state = train(args, state, &cases, &config, &fold)?;
+    if !state.is_complete(&config) {
+        let at = fold.path.join(LATEST);
+        say(args, &format!("stopped; resume with --continue: {}", at.display()))?;
+        return Err(Interrupted.into());
+    }
+    drop(state);
+    finish(args, settings, about, &fold)
+}
+
+/// Trains, and says how it goes, to the end or until somebody interrupts.
+fn train(
+    args: &TrainArgs,
+    state: TrainingState,
+    cases: &FitCases,
+    config: &FitConfig,
+    fold: &FoldFolder,
+) -> anyhow::Result<TrainingState> {
     let mut progress = TrainingProgress::new(args.json, args.quiet);
     let mut told = Ok(());
-    let state = fit(state, &cases, &config, Some(&fold), &mut |event| {
+    let state = fit(state, cases, config, Some(fold), &mut |event| {
         if told.is_ok() {
-            told = progress.hear(&event);
+            told = progress.on_event(&event);
         }
         match interrupt::asked() || told.is_err() {
             true => ControlFlow::Break(()),
@@ -86,13 +106,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     })?;
     drop(progress);
     told?;
-    if !state.is_complete(&config) {
-        let at = fold.path.join(LATEST);
-        say(args, &format!("stopped; resume with --continue: {}", at.display()))?;
-        return Err(Interrupted.into());
-    }
-    drop(state);
-    finish(args, settings, about, &fold)
+    Ok(state)
 }
 
 /// No file of the run may be one that it reads: of the dataset, or the weights it begins with.
@@ -117,7 +131,7 @@ fn check_places(args: &TrainArgs, dataset: &Dataset, fold: &FoldFolder) -> anyho
 fn finish(
     args: &TrainArgs,
     settings: &Settings,
-    about: &About,
+    about: &ModelDescription,
     fold: &FoldFolder,
 ) -> anyhow::Result<()> {
     let checkpoint = TrainingCheckpoint::open(&fold.path.join(FINAL))?;

@@ -1,6 +1,7 @@
 //! Gaussian blur, one axis after the other.
 
-use super::{Flavour, PerChannel, per_channel, uniform};
+use super::{PerChannel, per_channel, uniform};
+use crate::reference::BlurKernel;
 use ndarray::{ArrayViewMut2, ArrayViewMut3, Axis};
 use rand::Rng;
 
@@ -39,8 +40,8 @@ impl Blur {
 /// v1: SciPy's `gaussian_filter`, cut off at 4 sigma, edges repeated (`c b a | a b c`). v2:
 /// batchgeneratorsv2's kernel of `6 sigma + 0.5` voxels, rounded to an odd number, edges mirrored
 /// (`c b | a b c`).
-pub fn blur(channel: &mut ArrayViewMut3<'_, f32>, sigma: [f64; 3], flavour: Flavour) {
-    let kernels = sigma.map(|sigma| Kernel::new(sigma, flavour));
+pub fn blur(channel: &mut ArrayViewMut3<'_, f32>, sigma: [f64; 3], kernel: BlurKernel) {
+    let kernels = sigma.map(|sigma| Kernel::new(sigma, kernel));
     let mut scratch = Vec::new();
     for slab in channel.axis_iter_mut(Axis(1)) {
         kernels[0].down(slab, &mut scratch);
@@ -59,17 +60,17 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new(sigma: f64, flavour: Flavour) -> Self {
-        let radius = match flavour {
-            Flavour::V1 => (4.0 * sigma + 0.5) as usize,
-            Flavour::V2 => (odd(6.0 * sigma + 0.5) - 1) / 2,
+    fn new(sigma: f64, kernel: BlurKernel) -> Self {
+        let radius = match kernel {
+            BlurKernel::SciPy => (4.0 * sigma + 0.5) as usize,
+            BlurKernel::Odd => (odd(6.0 * sigma + 0.5) - 1) / 2,
         };
         let bell: Vec<f64> =
             (0..=radius).map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp()).collect();
         let total = bell[0] + 2.0 * bell[1..].iter().sum::<f64>();
         Self {
             weights: bell.iter().map(|w| (w / total) as f32).collect(),
-            repeat_edge: flavour == Flavour::V1,
+            repeat_edge: kernel == BlurKernel::SciPy,
         }
     }
 

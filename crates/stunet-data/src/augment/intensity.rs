@@ -1,7 +1,8 @@
 //! Brightness, contrast, gamma.
 
 use super::power::power;
-use super::{Flavour, PerChannel, balanced, per_channel, uniform};
+use super::{PerChannel, balanced, per_channel, uniform};
+use crate::reference::GammaGuard;
 use ndarray::ArrayViewMut3;
 use rand::Rng;
 
@@ -89,11 +90,11 @@ pub fn gamma(
     channel: &mut ArrayViewMut3<'_, f32>,
     exponent: f64,
     inverted: bool,
-    flavour: Flavour,
+    guard: GammaGuard,
 ) {
-    let ddof = match flavour {
-        Flavour::V1 => 0,
-        Flavour::V2 => 1,
+    let ddof = match guard {
+        GammaGuard::Added => 0,
+        GammaGuard::Bounded => 1,
     };
     let sign = if inverted { -1.0 } else { 1.0 };
     if inverted {
@@ -102,16 +103,16 @@ pub fn gamma(
     let before = Statistics::of(channel, ddof);
     let low = before.low;
     let range = before.high - low;
-    let (divisor, range) = match flavour {
-        Flavour::V1 => (range + 1e-7, range + 1e-7),
-        Flavour::V2 => (range.max(1e-7), range),
+    let (divisor, range) = match guard {
+        GammaGuard::Added => (range + 1e-7, range + 1e-7),
+        GammaGuard::Bounded => (range.max(1e-7), range),
     };
     let (inverse, exponent) = (1.0 / divisor, exponent as f32);
     each_row(channel, |v| power(((v - low) * inverse).min(1.0), exponent) * range + low);
     let after = Statistics::of(channel, ddof);
-    let scale = match flavour {
-        Flavour::V1 => before.std / (after.std + 1e-8),
-        Flavour::V2 => before.std / after.std.max(1e-7),
+    let scale = match guard {
+        GammaGuard::Added => before.std / (after.std + 1e-8),
+        GammaGuard::Bounded => before.std / after.std.max(1e-7),
     };
     let (scale, mean, shift) = (scale as f32, after.mean as f32, before.mean as f32);
     each_row(channel, |v| sign * ((v - mean) * scale + shift));

@@ -1,7 +1,7 @@
 //! Simulated low resolution.
 
 use super::pyramid::nearest;
-use super::{Flavour, PerChannel, per_channel, uniform};
+use super::{PerChannel, per_channel, uniform};
 use crate::preprocess::resample::{Order, resize};
 use ndarray::{ArrayViewMut3, Axis};
 use rand::Rng;
@@ -29,13 +29,13 @@ impl LowResolution {
     }
 }
 
-/// Takes the nearest of `scale` as many voxels per axis (rounded, halves to even), then interpolates:
-/// cubically (v1) or linearly (v2). Slice by slice, the first axis keeps its voxels.
+/// Takes the nearest of `scale` as many voxels per axis (rounded, halves to even), then interpolates by
+/// a spline of `order`: cubically (v1) or linearly (v2). Slice by slice, the first axis keeps its voxels.
 pub fn low_resolution(
     channel: &mut ArrayViewMut3<'_, f32>,
     scale: f64,
     slice_by_slice: bool,
-    flavour: Flavour,
+    order: Order,
 ) {
     let shape: [usize; 3] = std::array::from_fn(|axis| channel.shape()[axis]);
     let fewer: [usize; 3] = std::array::from_fn(|axis| {
@@ -46,9 +46,5 @@ pub fn low_resolution(
     let taps: [Vec<usize>; 3] = std::array::from_fn(|axis| nearest(shape[axis], fewer[axis]));
     let coarse = channel.select(Axis(0), &taps[0]).select(Axis(1), &taps[1]);
     let coarse = coarse.select(Axis(2), &taps[2]);
-    let order = match flavour {
-        Flavour::V1 => Order::Cubic,
-        Flavour::V2 => Order::Linear,
-    };
     channel.assign(&resize(coarse.view(), shape, order));
 }

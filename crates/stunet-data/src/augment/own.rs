@@ -25,7 +25,7 @@ pub struct PatchViewMut<'a> {
 ///
 /// ```
 /// use stunet_data::augment::rand::RngExt;
-/// use stunet_data::augment::{Augmentation, PatchRng, PatchTransform, PatchViewMut, Step};
+/// use stunet_data::augment::{Augmentation, PatchRng, PatchTransform, PatchViewMut, AugmentationStep};
 ///
 /// /// Adds the same number to all voxels.
 /// #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct PatchViewMut<'a> {
 /// }
 ///
 /// let recipe = Augmentation::v2([64; 3]);
-/// let steps = recipe.steps().to_vec().into_iter().chain([Step::own(Shift(0.5))]);
+/// let steps = recipe.steps().to_vec().into_iter().chain([AugmentationStep::own(Shift(0.5))]);
 /// let recipe = recipe.with_steps(steps)?;
 /// assert!(recipe.describe().ends_with("mirror, shift by up to 0.5"));
 /// # Ok::<(), stunet_data::error::DataError>(())

@@ -4,7 +4,9 @@ mod image;
 mod labels;
 mod spline;
 
-use super::{Crop, Flavour, balanced, uniform};
+use super::{Crop, balanced, uniform};
+use crate::preprocess::resample::Order;
+use crate::reference::{AugmentationConventions, RotationOrder};
 use ndarray::{Array3, Array4};
 use rand::{Rng, RngExt};
 use std::f64::consts::PI;
@@ -31,7 +33,7 @@ pub enum LabelOrder {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spatial {
     /// Whose arithmetic.
-    pub flavour: Flavour,
+    pub flavour: &'static AugmentationConventions,
     /// In the planes across the first axis only.
     pub slice_by_slice: bool,
     /// How often it rotates.
@@ -64,7 +66,7 @@ impl SpatialParams {
 
 impl Spatial {
     /// The reference's probabilities and ranges.
-    pub fn of(flavour: Flavour, slice_by_slice: bool) -> Self {
+    pub fn of(flavour: &'static AugmentationConventions, slice_by_slice: bool) -> Self {
         Self {
             flavour,
             slice_by_slice,
@@ -89,9 +91,9 @@ impl Spatial {
             }
         });
         let scales = rng.random_bool(self.scaling_probability);
-        let scale = scales.then(|| match self.flavour {
-            Flavour::V1 => balanced(self.scale, rng),
-            Flavour::V2 => uniform(self.scale, rng),
+        let scale = scales.then(|| match self.flavour.balanced_scale {
+            true => balanced(self.scale, rng),
+            false => uniform(self.scale, rng),
         });
         SpatialParams { angles, scale }
     }
@@ -160,9 +162,9 @@ pub fn transform(
     let flat = spatial.slice_by_slice;
     assert!(!flat || crop_size[0] == patch_size[0], "slices are not cut away");
     let positions = Positions::new(spatial, params, crop_size, patch_size);
-    let image = match spatial.flavour {
-        Flavour::V1 => image::cubic(crop, &positions, flat),
-        Flavour::V2 => image::linear(crop, &positions),
+    let image = match spatial.flavour.order {
+        Order::Cubic => image::cubic(crop, &positions, flat),
+        Order::Linear | Order::Nearest => image::linear(crop, &positions),
     };
     let labels = labels::transform(crop, &positions, spatial);
     (image, labels)
@@ -216,10 +218,10 @@ impl Positions {
         let mut matrix = if spatial.slice_by_slice {
             rotation_in_plane(angles[0])
         } else {
-            match spatial.flavour {
-                Flavour::V1 => rotation(angles),
-                // Column vectors: R2 . R1 . R0 . v.
-                Flavour::V2 => {
+            match spatial.flavour.rotation {
+                RotationOrder::RowVectors => rotation(angles),
+                // R2 . R1 . R0 . v.
+                RotationOrder::ColumnVectors => {
                     let [a, b, c] = angles;
                     let about = |angles| rotation(angles);
                     let r = product(about([0.0, 0.0, c]), about([0.0, b, 0.0]));
@@ -227,7 +229,7 @@ impl Positions {
                 }
             }
         };
-        if spatial.slice_by_slice && spatial.flavour == Flavour::V2 {
+        if spatial.slice_by_slice && spatial.flavour.rotation == RotationOrder::ColumnVectors {
             matrix = transposed(matrix);
         }
         let mut scale = [params.scale.unwrap_or(1.0); 3];

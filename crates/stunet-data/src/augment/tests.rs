@@ -1,10 +1,15 @@
 //! Properties of whole recipes, on small volumes.
 
 use super::*;
+use crate::reference::Reference::{self, NnUNetV1 as V1, NnUNetV28 as V2};
 use chacha20::ChaCha8Rng;
 use ndarray::s;
 use proptest::prelude::*;
 use rand::SeedableRng;
+
+fn spatial_of(reference: Reference) -> Spatial {
+    Spatial::of(reference.conventions().training.augmentation, false)
+}
 
 /// Two channels and some labels, -1 and a large one among them.
 fn case(shape: [usize; 3]) -> (Array4<f32>, Array3<i16>) {
@@ -77,7 +82,7 @@ proptest! {
             angles[axis] = angle;
             let params = SpatialParams { angles: Some(angles), scale: None };
             let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
-            transform(&Spatial::of(Flavour::V1, false), &params, &crop, [n; 3], [n; 3]).0
+            transform(&spatial_of(V1), &params, &crop, [n; 3], [n; 3]).0
         };
         let back = turn(&turn(&image, angle), -angle);
         let middle = s![.., 9..19, 9..19, 9..19];
@@ -120,10 +125,10 @@ fn what_is_not_read_does_not_matter() {
     let near = s![.., 5..65, 5..65, 5..65];
     other.slice_mut(near).assign(&image.slice(near));
     let params = SpatialParams { angles: Some([0.5, -0.4, 0.3]), scale: Some(1.2) };
-    for flavour in [Flavour::V1, Flavour::V2] {
+    for flavour in [V1, V2] {
         let run = |image: &Array4<f32>| {
             let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
-            transform(&Spatial::of(flavour, false), &params, &crop, crop_size, patch)
+            transform(&spatial_of(flavour), &params, &crop, crop_size, patch)
         };
         assert_eq!(run(&image), run(&other));
     }
@@ -136,7 +141,7 @@ fn the_horizon_is_far_enough() {
     let (image, labels) = case(crop_size);
     let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
     let params = SpatialParams { angles: Some([0.5, -0.4, 0.3]), scale: None };
-    let spatial = Spatial::of(Flavour::V1, false);
+    let spatial = spatial_of(V1);
     let (part, _) = transform(&spatial, &params, &crop, crop_size, [8; 3]);
     let (whole, _) = transform(&spatial, &params, &crop, crop_size, [64; 3]);
     let middle = whole.slice(s![.., 28..36, 28..36, 28..36]);
@@ -153,12 +158,12 @@ fn shares_of_labels() {
     // A patch of odd length in a crop of even length looks between the voxels.
     let params = SpatialParams { angles: Some([0.0; 3]), scale: None };
     let row = |flavour| {
-        let spatial = Spatial::of(flavour, false);
+        let spatial = spatial_of(flavour);
         let (_, found) = transform(&spatial, &params, &crop, [5, 5, 6], [1, 1, 5]);
         found.into_iter().collect::<Vec<_>>()
     };
-    assert_eq!(row(Flavour::V1), [7, 7, 7, 2, 2]);
-    assert_eq!(row(Flavour::V2), [7, 7, 7, 2, 2], "the nearest (even) voxel settles the tie");
+    assert_eq!(row(V1), [7, 7, 7, 2, 2]);
+    assert_eq!(row(V2), [7, 7, 7, 2, 2], "the nearest (even) voxel settles the tie");
 }
 
 /// Beyond the crop: no label in v1, the padding's label in v2, which is removed in the end.
@@ -168,8 +173,8 @@ fn beyond_the_crop() {
     let image = Array4::ones([1, 6, 6, 6]);
     let crop = Crop { image: image.view(), labels: labels.view(), lower: [0; 3] };
     let params = SpatialParams { angles: None, scale: Some(1.4) };
-    for (flavour, outside) in [(Flavour::V1, 0), (Flavour::V2, -1)] {
-        let spatial = Spatial::of(flavour, false);
+    for (flavour, outside) in [(V1, 0), (V2, -1)] {
+        let spatial = spatial_of(flavour);
         let (image, found) = transform(&spatial, &params, &crop, [6; 3], [6; 3]);
         assert_eq!(found[[0, 0, 0]], outside);
         assert_eq!(found[[3, 3, 3]], 5);
@@ -229,8 +234,9 @@ fn own_steps_leave_the_others_alone() {
     }
     let stock = Augmentation::v1([8; 3]);
     let end = stock.steps().iter().cloned();
-    let first = [Step::Spatial, Step::own(Shift), Step::own(Shift)];
-    let last = end.clone().chain([Step::own(Shift)]);
+    let first =
+        [AugmentationStep::Spatial, AugmentationStep::own(Shift), AugmentationStep::own(Shift)];
+    let last = end.clone().chain([AugmentationStep::own(Shift)]);
     let rest = end.skip(1);
     let twice = stock.clone().with_steps(first.into_iter().chain(rest)).unwrap();
     let last = stock.clone().with_steps(last).unwrap();
@@ -259,7 +265,8 @@ fn own_steps_leave_the_others_alone() {
 #[test]
 fn steps_are_removed_and_reordered() {
     let stock = Augmentation::v2([8; 3]);
-    let few = stock.clone().with_steps([Step::Mirror, Step::Gamma]).unwrap();
+    let few =
+        stock.clone().with_steps([AugmentationStep::Mirror, AugmentationStep::Gamma]).unwrap();
     assert_eq!(few.crop_size(), [8; 3], "nothing turns");
     let always = Transforms {
         gamma: Gamma { probability: 1.0, ..stock.transforms().gamma },
@@ -279,12 +286,12 @@ fn steps_are_removed_and_reordered() {
         contrast: vec![Some(1.25), Some(0.75)],
         ..Default::default()
     };
-    let ordered = |second: Step, third: Step| {
-        let recipe = stock.clone().with_steps([Step::Spatial, second, third]).unwrap();
+    let ordered = |second: AugmentationStep, third: AugmentationStep| {
+        let recipe = stock.clone().with_steps([AugmentationStep::Spatial, second, third]).unwrap();
         recipe.apply(&params, &crop)
     };
-    let one = ordered(Step::Noise, Step::Contrast);
-    let other = ordered(Step::Contrast, Step::Noise);
+    let one = ordered(AugmentationStep::Noise, AugmentationStep::Contrast);
+    let other = ordered(AugmentationStep::Contrast, AugmentationStep::Noise);
     assert_eq!(one, stock.apply(&params, &crop), "noise comes first in the reference");
     assert_ne!(one, other);
 }
@@ -300,7 +307,7 @@ fn recipes_are_described() {
         ..*stock.transforms()
     };
     let other = stock.with_transforms(other).unwrap();
-    let few = other.with_steps([Step::Gamma, Step::Noise]).unwrap();
+    let few = other.with_steps([AugmentationStep::Gamma, AugmentationStep::Noise]).unwrap();
     assert_eq!(
         few.describe(),
         "nnU-Net 1: gamma, noise with Noise { probability: 0.5, std: (0.0, 0.1) }"
@@ -338,13 +345,14 @@ fn what_cannot_be_drawn_is_refused() {
         "augmentation, low resolution: expected a range from low to high, above 0, up to 1, found 0.5 \
          to 2",
     );
-    let line = |steps: [Step; 3]| stock.clone().with_steps(steps).unwrap_err().to_string();
+    let line =
+        |steps: [AugmentationStep; 3]| stock.clone().with_steps(steps).unwrap_err().to_string();
     assert_eq!(
-        line([Step::Noise, Step::Spatial, Step::Gamma]),
+        line([AugmentationStep::Noise, AugmentationStep::Spatial, AugmentationStep::Gamma]),
         "augmentation, rotation and scaling: expected the first step, or none, found step 2"
     );
     assert_eq!(
-        line([Step::Noise, Step::Gamma, Step::Noise]),
+        line([AugmentationStep::Noise, AugmentationStep::Gamma, AugmentationStep::Noise]),
         "augmentation, noise: expected once among the steps, found twice"
     );
 }

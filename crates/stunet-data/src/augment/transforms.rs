@@ -1,10 +1,10 @@
 //! Which transforms, with which probabilities and ranges, in which order.
 
 use super::{
-    Blur, Brightness, Contrast, Flavour, Gamma, LowResolution, Mirror, Noise, PatchTransform,
-    Spatial,
+    Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, PatchTransform, Spatial,
 };
 use crate::error::{DataError, Result};
+use crate::reference::AugmentationConventions;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
@@ -33,20 +33,20 @@ pub struct Transforms {
 
 impl Transforms {
     /// The reference's probabilities and ranges; slice by slice for flat patches.
-    pub fn of(flavour: Flavour, slice_by_slice: bool) -> Self {
+    pub fn of(conventions: &'static AugmentationConventions, slice_by_slice: bool) -> Self {
         Self {
-            spatial: Spatial::of(flavour, slice_by_slice),
+            spatial: Spatial::of(conventions, slice_by_slice),
             noise: Noise { probability: 0.1, std: (0.0, 0.1) },
             blur: Blur {
                 probability: 0.2,
                 per_channel: 0.5,
                 sigma: (0.5, 1.0),
-                one_sigma: flavour == Flavour::V1,
+                one_sigma: conventions.one_sigma,
             },
             brightness: Brightness {
                 probability: 0.15,
                 factor: (0.75, 1.25),
-                balanced: flavour == Flavour::V2,
+                balanced: conventions.balanced_brightness,
             },
             contrast: Contrast { probability: 0.15, factor: (0.75, 1.25) },
             low_resolution: LowResolution {
@@ -95,7 +95,7 @@ impl Transforms {
                 Bounds::FROM_ZERO,
                 (spatial.max_angle, spatial.max_angle),
             ),
-            ("scaling", Bounds::about_one(spatial.flavour == Flavour::V1), spatial.scale),
+            ("scaling", Bounds::about_one(spatial.flavour.balanced_scale), spatial.scale),
             ("noise", Bounds::FROM_ZERO, noise.std),
             ("blur", Bounds { most: LARGEST_SIGMA, ..Bounds::ABOVE_ZERO }, blur.sigma),
             ("brightness", Bounds::about_one(brightness.balanced), brightness.factor),
@@ -164,7 +164,7 @@ fn refused(what: &str, expected: impl Into<String>, found: impl fmt::Display) ->
 
 /// One step of a recipe: a built-in transform, or one's own.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum AugmentationStep {
     /// Rotation and scaling, which cut the patch from its crop: the first, if at all.
     Spatial,
     /// Gaussian noise.
@@ -188,7 +188,7 @@ pub enum Step {
 }
 
 /// Steps of one's own are equal when their descriptions are.
-impl PartialEq for Step {
+impl PartialEq for AugmentationStep {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Own(a), Self::Own(b)) => a.describe() == b.describe(),
@@ -197,7 +197,7 @@ impl PartialEq for Step {
     }
 }
 
-impl Step {
+impl AugmentationStep {
     /// A step of one's own.
     pub fn own(transform: impl PatchTransform + 'static) -> Self {
         Self::Own(Arc::new(transform))
@@ -205,7 +205,7 @@ impl Step {
 
     /// All built-in ones, in the reference's order.
     pub fn all() -> Vec<Self> {
-        use Step::*;
+        use AugmentationStep::*;
         vec![
             Spatial,
             Noise,

@@ -3,10 +3,10 @@
 use super::scan::ENDINGS;
 use super::{DEFAULT_ENDING, DatasetInfo, PassedOver, convert, listing};
 use crate::error::{DataError, Problem, Result, invalid};
-use crate::image::{Image, Scan};
+use crate::image::{Image, RawImage};
 use crate::labels::{LabelMap, LabelSet, dataset_json};
 use crate::nifti::{self, Reader};
-use crate::plans::Reference;
+use crate::reference::{FileFormat, Reference};
 use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -126,10 +126,10 @@ impl RawDataset {
     /// When a label of version 2 cannot be said in version 1 (regions, an ignore label).
     pub fn json_for(&self, reference: Reference) -> Result<Value> {
         let is_v2 = self.json.get("channel_names").is_some();
-        match (reference, is_v2) {
-            (Reference::NnUNetV1, true) => convert::to_v1(self),
-            (Reference::NnUNetV1, false) => Ok(self.json.clone()),
-            _ => Ok(convert::to_v2(self)),
+        match (reference.conventions().files, is_v2) {
+            (FileFormat::V1, true) => convert::to_v1(self),
+            (FileFormat::V1, false) => Ok(self.json.clone()),
+            (FileFormat::V2, _) => Ok(convert::to_v2(self)),
         }
     }
 
@@ -186,7 +186,7 @@ impl TrainingCaseFiles {
     ///
     /// # Errors
     /// As [`TrainingCaseFiles::read`].
-    pub fn read_scan(&self, info: &DatasetInfo) -> Result<(Scan, LabelMap), Vec<Problem>> {
+    pub fn read_scan(&self, info: &DatasetInfo) -> Result<(RawImage, LabelMap), Vec<Problem>> {
         let mut errors = self.missing(info);
         if errors.is_empty() {
             errors = self.grids(info.reader);
@@ -253,7 +253,7 @@ impl TrainingCaseFiles {
         self.images[1..].iter().chain([&self.labels]).filter_map(|f| compare(f).err()).collect()
     }
 
-    fn read_image(&self, info: &DatasetInfo) -> Result<Scan, Vec<DataError>> {
+    fn read_image(&self, info: &DatasetInfo) -> Result<RawImage, Vec<DataError>> {
         let expected = info.channel_names.len();
         match info.reader.read_scan(&self.images) {
             Ok(image) if image.num_channels() != expected => {

@@ -1,6 +1,7 @@
 //! NumPy's statistics to the last bit: which sums are taken in which order and precision.
 
 use crate::numpy_random::RandomState;
+use crate::reference::Percentiles;
 use rayon::prelude::*;
 use std::borrow::BorrowMut;
 use std::ops::{Add, Mul, Sub};
@@ -138,18 +139,6 @@ fn values(draws: &[Draws]) -> impl Iterator<Item = f32> {
     draws.iter().flat_map(Draws::iter)
 }
 
-/// How percentiles between two values are interpolated, and what the median is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interpolation {
-    /// In double precision; the median is the mean of the middle values (NumPy 1.21).
-    DoubleWithMedian,
-    /// In the values' precision; the median is the mean of the middle values (NumPy 2, one
-    /// percentile at a time).
-    SingleWithMedian,
-    /// In double precision, the median as well (NumPy 2, several percentiles at once).
-    Double,
-}
-
 /// Statistics of one channel's foreground.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
@@ -163,7 +152,7 @@ pub(crate) struct Summary {
 }
 
 /// Statistics of all draws, computed in precision `T`; none without draws.
-pub(crate) fn summary<T: Real>(draws: &[Draws], interpolation: Interpolation) -> Option<Summary> {
+pub(crate) fn summary<T: Real>(draws: &[Draws], percentiles: Percentiles) -> Option<Summary> {
     let count: usize = draws.iter().map(Draws::len).sum();
     let mut counted = Vec::new();
     draws.iter().for_each(|d| d.count_into(&mut counted));
@@ -179,12 +168,12 @@ pub(crate) fn summary<T: Real>(draws: &[Draws], interpolation: Interpolation) ->
     let variance = over_count(pairwise_sum(squares, count));
 
     let sorted = Sorted { counted, count };
-    let percentile = |fraction| sorted.percentile::<T>(fraction, interpolation);
+    let percentile = |fraction| sorted.percentile::<T>(fraction, percentiles);
     Some(Summary {
         mean: mean.into(),
         std: T::of_f64(variance.into().sqrt()).into(),
-        median: match interpolation {
-            Interpolation::Double => percentile(0.5),
+        median: match percentiles {
+            Percentiles::Double => percentile(0.5),
             _ => sorted.median::<T>(),
         },
         min: min.into(),
@@ -245,13 +234,13 @@ impl Sorted {
         T::of_f64(sum / 2.0).into()
     }
 
-    fn percentile<T: Real>(&self, fraction: f64, interpolation: Interpolation) -> f64 {
+    fn percentile<T: Real>(&self, fraction: f64, percentiles: Percentiles) -> f64 {
         let last = self.count - 1;
         let place = last as f64 * fraction;
         let below = (place as usize).min(last);
         let weight = place - below as f64;
         let (a, b): (T, T) = (self.at(below), self.at((below + 1).min(last)));
-        if interpolation == Interpolation::SingleWithMedian {
+        if percentiles == Percentiles::SingleWithMedian {
             return between(a, b, T::of_f64(weight), T::of_f64(1.0 - weight), weight >= 0.5).into();
         }
         let difference: f64 = (b - a).into();
@@ -299,15 +288,15 @@ mod tests {
         indices.into_iter().map(|i| (i as f64 * scale - 100.0) as f32).collect()
     }
 
-    fn check<T: Real>(draws: &[Draws], interpolation: Interpolation, expected: [f64; 5]) {
-        let s = summary::<T>(draws, interpolation).unwrap();
+    fn check<T: Real>(draws: &[Draws], percentiles: Percentiles, expected: [f64; 5]) {
+        let s = summary::<T>(draws, percentiles).unwrap();
         let found = [s.mean, s.std, s.median, s.percentile_00_5, s.percentile_99_5];
         assert_eq!(found, expected);
     }
 
     #[test]
     fn sums_and_percentiles_to_the_last_bit() {
-        use Interpolation::{Double, DoubleWithMedian, SingleWithMedian};
+        use Percentiles::{Double, DoubleWithMedian, SingleWithMedian};
         let all = drawn(5, 1000, 12345);
         let draws = |n: usize| [Draws::Kept(all[..n].to_vec())];
         let (mean, std) = (82.625_770_568_847_66, 105.930_763_244_628_9);
@@ -346,7 +335,7 @@ mod tests {
         assert!(redrawn.iter().all(|d| matches!(d, Draws::Redrawn { .. })));
         let kept = redrawn.clone().map(|d| Draws::Kept(d.iter().collect()));
         for draws in [&redrawn, &kept] {
-            check::<f32>(draws, Interpolation::Double, expected);
+            check::<f32>(draws, Percentiles::Double, expected);
         }
     }
 

@@ -4,7 +4,7 @@ use super::read::{self, Values, Volume};
 use super::{nibabel, scan_of, to_labels};
 use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Turn};
-use crate::image::Scan;
+use crate::image::RawImage;
 use crate::labels::LabelMap;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`super::read_scan`]; nibabel's readers take files of three dimensions only.
-    pub fn read_scan<P: AsRef<Path>>(self, files: &[P]) -> Result<Scan> {
+    pub fn read_scan<P: AsRef<Path>>(self, files: &[P]) -> Result<RawImage> {
         scan_of(self, files)
     }
 

@@ -10,7 +10,8 @@ use crate::dataset::RawDataset;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::fingerprint::statistics::median_of;
-use crate::plans::{self, Plans, Reference};
+use crate::plans::{self, Plans};
+use crate::reference::{ArchitectureFormat, Reference};
 use serde_json::{Map, Value, json};
 
 /// Voxels of feature maps that fit the reference memory, in 3-D and 2-D.
@@ -25,8 +26,6 @@ const MAX_SHARE: f64 = 0.05;
 const LOWRES_SHARE: f64 = 0.25;
 /// Factor of each step towards the low resolution.
 const LOWRES_STEP: f64 = 1.03;
-/// How many times fewer voxels the low resolution must have to be worth it (2.8).
-const LOWRES_GAIN: f64 = 2.0;
 
 pub(super) fn plan(
     dataset: &RawDataset,
@@ -151,10 +150,10 @@ impl<'a> Planner<'a> {
         let index = 3 - axes;
         let reference = REFERENCE_VOXELS[index] * (self.options.memory_gb / REFERENCE_MEMORY_GB);
         let batch = REFERENCE_BATCH[index];
-        let fits = |estimate: u64| match self.options.reference {
-            // For the smallest batch, not the reference's.
-            Reference::NnUNetV28 => estimate as f64 / batch * MIN_BATCH <= reference,
-            _ => estimate as f64 <= reference,
+        let conventions = &self.options.reference.conventions().planning;
+        let fits = |estimate: u64| match conventions.smallest_batch_fits {
+            true => estimate as f64 / batch * MIN_BATCH <= reference,
+            false => estimate as f64 <= reference,
         };
         let (network, estimate) = shrink_to_fit(
             Rule::V2,
@@ -194,10 +193,8 @@ impl<'a> Planner<'a> {
             low = Some(found);
         }
         let gain = product(&full.median_shape) / in_median;
-        let kept = |_: &Configuration| {
-            self.options.reference != Reference::NnUNetV28 || gain >= LOWRES_GAIN
-        };
-        Ok(low.filter(kept))
+        let conventions = &self.options.reference.conventions().planning;
+        Ok(low.filter(|_| gain >= conventions.low_resolution_gain))
     }
 
     fn json(&self, c: &Configuration, batch_dice: bool) -> Value {
@@ -211,11 +208,13 @@ impl<'a> Planner<'a> {
             "normalization_schemes": self.schemes,
             "use_mask_for_norm": self.use_mask,
         });
-        let parts = match self.options.reference {
-            Reference::NnUNetV28 => {
+        let parts = match self.options.reference.conventions().planning.architecture {
+            ArchitectureFormat::Nested => {
                 [format::resampling(), json!({"architecture": format::architecture(&c.network)})]
             }
-            _ => [format::flat_architecture(&c.network), format::resampling()],
+            ArchitectureFormat::Flat => {
+                [format::flat_architecture(&c.network), format::resampling()]
+            }
         };
         for part in parts.into_iter().chain([json!({"batch_dice": batch_dice})]) {
             if let (Some(json), Value::Object(part)) = (json.as_object_mut(), part) {
@@ -228,7 +227,7 @@ impl<'a> Planner<'a> {
 
 const Z_SCORE: &str = "ZScoreNormalization";
 
-/// Version 2.8 knows channel names in any case; a name that is not known is no unit.
+/// A name that is not known is no unit.
 fn scheme(channel: &str, reference: Reference) -> &'static str {
     const SCHEMES: [(&str, &str); 5] = [
         ("CT", "CTNormalization"),
@@ -237,7 +236,7 @@ fn scheme(channel: &str, reference: Reference) -> &'static str {
         ("rescale_to_0_1", "RescaleTo01Normalization"),
         ("rgb_to_0_1", "RGBTo01Normalization"),
     ];
-    let any_case = reference == Reference::NnUNetV28;
+    let any_case = reference.conventions().planning.channel_names_in_any_case;
     let known = |name: &str| name == channel || any_case && name.eq_ignore_ascii_case(channel);
     SCHEMES.into_iter().find(|(name, _)| known(name)).map_or(Z_SCORE, |(_, scheme)| scheme)
 }

@@ -10,7 +10,7 @@ pub const NNUNET_2_8_1: &str = include_str!("keys/nnunet-2.8.1.txt");
 
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum KeyPlace {
     /// `plans.json` of version 2.
     Plans,
     /// An entry of its `configurations`.
@@ -37,7 +37,7 @@ pub enum Place {
     V1Model,
 }
 
-impl Place {
+impl KeyPlace {
     /// All places.
     pub const ALL: [Self; 12] = [
         Self::Plans,
@@ -100,7 +100,7 @@ impl Treatment {
 /// A key, and what is done with it.
 pub struct Key {
     /// Where it stands.
-    pub place: Place,
+    pub place: KeyPlace,
     /// The key.
     pub name: &'static str,
     /// What is done.
@@ -109,10 +109,10 @@ pub struct Key {
     pub how: &'static str,
 }
 
-use Place as P;
+use KeyPlace as P;
 use Treatment::{Checked, Followed, Nothing, Written};
 
-const fn key(place: Place, name: &'static str, treatment: Treatment, how: &'static str) -> Key {
+const fn key(place: KeyPlace, name: &'static str, treatment: Treatment, how: &'static str) -> Key {
     Key { place, name, treatment, how }
 }
 
@@ -255,12 +255,12 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The key of a place, if it is in the table.
-pub fn find(place: Place, name: &str) -> Option<&'static Key> {
+pub fn find(place: KeyPlace, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.place == place && key.name == name)
 }
 
 /// A sentence about keys of an object that nobody knows, if it has any: nnU-Net passes them over.
-pub(super) fn unknown(place: Place, object: &Value) -> Option<String> {
+pub(super) fn unknown(place: KeyPlace, object: &Value) -> Option<String> {
     const NAMED: usize = 8;
     let names = object.as_object()?.keys();
     let unknown: Vec<_> = names.filter(|name| find(place, name).is_none()).collect();
@@ -289,7 +289,7 @@ pub fn markdown() -> String {
          This page is `crates/stunet-data/src/plans/keys.rs`; `tests/nnunet_keys.rs` keeps both and \
          says how to\nwrite it anew.\n",
     );
-    for place in Place::ALL {
+    for place in KeyPlace::ALL {
         let _ = write!(page, "\n## {}\n\n| key | | how, or why |\n|---|---|---|\n", place.name());
         for key in KEYS.iter().filter(|key| key.place == place) {
             let _ = writeln!(page, "| `{}` | {} | {} |", key.name, key.treatment.word(), key.how);

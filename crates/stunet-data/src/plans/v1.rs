@@ -1,6 +1,6 @@
 //! Plans of nnU-Net 1, after their pickle has become JSON.
 
-use super::keys::{self, Place};
+use super::keys::{self, KeyPlace};
 use super::{
     Accumulation, ChannelPlan, Entry, Intensity, Normalization, Plans, Reference, five_strides,
     invalid, v2,
@@ -15,7 +15,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
     v2::only(&plans, "preprocessor_name", "GenericPreprocessor")?;
     v2::transpose_backward(&plans)?;
     let stage = stage(&root, &plans)?;
-    let unknown = [(Place::V1Plans, plans.value), (Place::V1Stage, stage.value)];
+    let unknown = [(KeyPlace::V1Plans, plans.value), (KeyPlace::V1Stage, stage.value)];
     let mut notes: Vec<String> =
         unknown.into_iter().filter_map(|(place, value)| keys::unknown(place, value)).collect();
     let strides = stage.get("pool_op_kernel_sizes")?.parse("a list of triples")?;

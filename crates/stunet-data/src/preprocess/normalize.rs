@@ -1,7 +1,8 @@
 //! Intensities to network units.
 
 use super::resample::Voxel;
-use crate::plans::{ChannelPlan, Normalization, Reference};
+use crate::plans::{ChannelPlan, Normalization};
+use crate::reference::{DeviationGuard, PreprocessingConventions};
 use crate::simd::{Work, wide};
 use ndarray::{Array3, ArrayView3};
 use rayon::prelude::*;
@@ -19,7 +20,7 @@ impl PointMap {
     pub fn of<T: Voxel>(
         channel: ArrayView3<'_, T>,
         plan: &ChannelPlan,
-        reference: Reference,
+        conventions: &PreprocessingConventions,
     ) -> Option<Self> {
         let plain = Self { clip: None, sub: 0.0, div: 1.0 };
         let map = match plan.scheme {
@@ -29,13 +30,13 @@ impl PointMap {
                 let i = plan.intensity.expect("checked plans have statistics for CT");
                 let clip = (i.percentile_00_5 as f32, i.percentile_99_5 as f32);
                 // Bounds in the wrong order make another function of it.
-                let std = if reference.is_v1() { i.std } else { i.std.max(1e-8) };
+                let std = guarded_of_ct(i.std, conventions.deviation);
                 (clip.0 <= clip.1).then_some(())?;
                 Self { clip: Some(clip), sub: i.mean as f32, div: std as f32 }
             }
             Normalization::ZScore if !plan.use_mask => {
                 let (mean, std) = moments_of_view(channel);
-                let std = if reference.is_v1() { std + 1e-8 } else { std.max(1e-8) };
+                let std = guarded_of_volume(std, conventions.deviation);
                 Self { sub: mean as f32, div: std as f32, ..plain }
             }
             _ => return None,
@@ -47,6 +48,22 @@ impl PointMap {
     pub fn apply(self, v: f32) -> f32 {
         let v = self.clip.map_or(v, |(low, high)| v.max(low).min(high));
         (v - self.sub) / self.div
+    }
+}
+
+/// A divisor of the CT schemes.
+fn guarded_of_ct(std: f64, guard: DeviationGuard) -> f64 {
+    match guard {
+        DeviationGuard::AddedForVolumes => std,
+        DeviationGuard::Bounded => std.max(1e-8),
+    }
+}
+
+/// A divisor of z-score.
+fn guarded_of_volume(std: f64, guard: DeviationGuard) -> f64 {
+    match guard {
+        DeviationGuard::AddedForVolumes => std + 1e-8,
+        DeviationGuard::Bounded => std.max(1e-8),
     }
 }
 
@@ -113,14 +130,14 @@ pub(super) fn normalize(
     channel: &mut Array3<f32>,
     inside: Option<ArrayView3<'_, bool>>,
     plan: &ChannelPlan,
-    reference: Reference,
+    conventions: &PreprocessingConventions,
 ) {
     let inside = inside.filter(|_| plan.use_mask);
     match plan.scheme {
         // What is the caller's own is done by the caller.
         Normalization::None | Normalization::Own => {}
-        Normalization::Ct | Normalization::CtPerVolume => ct(channel, inside, plan, reference),
-        Normalization::ZScore => z_score(channel, inside, reference),
+        Normalization::Ct | Normalization::CtPerVolume => ct(channel, inside, plan, conventions),
+        Normalization::ZScore => z_score(channel, inside, conventions),
         Normalization::RescaleZeroToOne => {
             let lowest = fold(channel, f32::INFINITY, f32::min);
             map(channel, |v| v - lowest);
@@ -135,7 +152,7 @@ fn ct(
     channel: &mut Array3<f32>,
     inside: Option<ArrayView3<'_, bool>>,
     plan: &ChannelPlan,
-    reference: Reference,
+    conventions: &PreprocessingConventions,
 ) {
     let i = plan.intensity.expect("checked plans have statistics for CT");
     let (low, high) = (i.percentile_00_5 as f32, i.percentile_99_5 as f32);
@@ -144,19 +161,20 @@ fn ct(
     } else {
         (i.mean, i.std)
     };
-    let std = match reference {
-        Reference::NnUNetV1 => std,
-        _ => std.max(1e-8),
-    };
+    let std = guarded_of_ct(std, conventions.deviation);
     let (mean, std) = (mean as f32, std as f32);
     // Not clamp(), which panics for bounds in the wrong order.
     map(channel, |v| (v.max(low).min(high) - mean) / std);
-    if let (Some(inside), Reference::NnUNetV1) = (inside, reference) {
+    if let Some(inside) = inside.filter(|_| conventions.zero_outside_mask) {
         zero_outside(channel, inside);
     }
 }
 
-fn z_score(channel: &mut Array3<f32>, inside: Option<ArrayView3<'_, bool>>, reference: Reference) {
+fn z_score(
+    channel: &mut Array3<f32>,
+    inside: Option<ArrayView3<'_, bool>>,
+    conventions: &PreprocessingConventions,
+) {
     let (mean, std) = match inside {
         Some(inside) => {
             let inside = inside.as_slice().expect("masks are made in standard layout");
@@ -164,21 +182,17 @@ fn z_score(channel: &mut Array3<f32>, inside: Option<ArrayView3<'_, bool>>, refe
         }
         None => moments(channel, |_, _| true),
     };
-    let std = match reference {
-        Reference::NnUNetV1 => std + 1e-8,
-        _ => std.max(1e-8),
-    };
+    let std = guarded_of_volume(std, conventions.deviation);
     let (mean, std) = (mean as f32, std as f32);
     let Some(inside) = inside else {
         return map(channel, |v| (v - mean) / std);
     };
-    // Version 2 leaves what lies outside as it is.
     ndarray::Zip::from(&mut *channel).and(&inside).par_for_each(|v, inside| {
         if *inside {
             *v = (*v - mean) / std;
         }
     });
-    if reference.is_v1() {
+    if conventions.zero_outside_mask {
         zero_outside(channel, inside);
     }
 }
@@ -233,7 +247,7 @@ fn moments(channel: &Array3<f32>, chosen: impl Fn(usize, f32) -> bool + Sync) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plans::Intensity;
+    use crate::plans::{Intensity, Reference};
 
     fn check(
         scheme: Normalization,
@@ -255,7 +269,8 @@ mod tests {
         };
         let mut channel = Array3::from_shape_vec((1, 2, 2), input.to_vec()).unwrap();
         let inside = Array3::from_shape_vec((1, 2, 2), vec![true, true, true, false]).unwrap();
-        normalize(&mut channel, Some(inside.view()), &plan, reference);
+        let conventions = &reference.conventions().preprocessing;
+        normalize(&mut channel, Some(inside.view()), &plan, conventions);
         let found = channel.as_slice().unwrap();
         let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6);
         assert!(close, "{scheme:?} {reference:?}: {found:?}, expected {expected:?}");

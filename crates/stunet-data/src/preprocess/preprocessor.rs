@@ -3,7 +3,7 @@
 use super::{Labels, Preprocessed, run};
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::image::{Image, Scan, Voxels};
+use crate::image::{Image, RawImage, Voxels};
 use crate::labels::LabelMap;
 use crate::plans::{Normalization, Plans};
 use crate::preprocess::resample::Voxel;
@@ -121,10 +121,10 @@ impl<'a> Preprocessor<'a> {
     ///
     /// # Errors
     /// As [`preprocess`](super::preprocess).
-    pub fn scan(&self, scan: &Scan) -> Result<Preprocessed> {
+    pub fn scan(&self, scan: &RawImage) -> Result<Preprocessed> {
         match &scan.voxels {
-            Voxels::Small(data) => self.alone(data.view(), &scan.geometry),
-            Voxels::Single(data) => self.alone(data.view(), &scan.geometry),
+            Voxels::I16(data) => self.alone(data.view(), &scan.geometry),
+            Voxels::F32(data) => self.alone(data.view(), &scan.geometry),
         }
     }
 
@@ -146,12 +146,12 @@ impl<'a> Preprocessor<'a> {
     /// As [`preprocess_with_labels`](super::preprocess_with_labels).
     pub fn scan_with_labels(
         &self,
-        scan: &Scan,
+        scan: &RawImage,
         labels: Option<&LabelMap>,
     ) -> Result<(Preprocessed, Array3<i16>)> {
         match &scan.voxels {
-            Voxels::Small(data) => self.with_labels(data.view(), &scan.geometry, labels),
-            Voxels::Single(data) => self.with_labels(data.view(), &scan.geometry, labels),
+            Voxels::I16(data) => self.with_labels(data.view(), &scan.geometry, labels),
+            Voxels::F32(data) => self.with_labels(data.view(), &scan.geometry, labels),
         }
     }
 

@@ -5,7 +5,8 @@ use super::resample::{AxisTaps, LabelRule, resize_labels};
 use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Turn};
 use crate::labels::LabelMap;
-use crate::plans::{Plans, Reference, inverse};
+use crate::plans::{Plans, inverse};
+use crate::reference::{Reference, RestoreAxis};
 use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 use serde::{Deserialize, Serialize};
 
@@ -225,13 +226,13 @@ impl Trace {
     pub fn separate_axis_of_restore(&self) -> Option<usize> {
         let file = self.geometry.spacing_mm();
         let network = self.network_spacing_mm;
-        match self.reference {
-            Reference::NnUNetV1 => {
+        match self.reference.conventions().preprocessing.restore_axis {
+            RestoreAxis::FileFirst => {
                 let file_axis = self.decide([file, network])?;
                 Some(inverse(self.transpose_forward)[file_axis])
             }
-            Reference::NnUNetV22 => self.decide([network, file]),
-            Reference::NnUNetV28 => {
+            RestoreAxis::PlansFirstNotTransposed => self.decide([network, file]),
+            RestoreAxis::PlansFirst => {
                 self.decide([network, transposed(file, self.transpose_forward)])
             }
         }
@@ -300,24 +301,19 @@ impl Trace {
         );
         let separate = self.separate_axis_of_restore();
         let backward = inverse(self.transpose_forward);
-        match (order, self.reference) {
-            // This version turns the axes back first; sums in raster order depend on it.
-            (RestoreOrder::Linear, Reference::NnUNetV1) => {
-                let shape = self.bounds.map(|[from, to]| to - from);
-                let apart = separate.map(|axis| self.transpose_forward[axis]);
-                let labels = labels.permuted_axes(backward);
-                let labels = resize_labels(labels, shape, LabelRule::LastAboveHalf, apart);
-                self.paste(labels.view().permuted_axes(self.transpose_forward))
-            }
-            (order, _) => {
-                let rule = match order {
-                    RestoreOrder::Nearest => LabelRule::Nearest,
-                    RestoreOrder::Linear => LabelRule::LargestShare,
-                };
-                let labels = resize_labels(labels, self.output_shape(), rule, separate);
-                self.paste(labels.view())
-            }
+        let conventions = &self.reference.conventions().preprocessing;
+        let rule = match order {
+            RestoreOrder::Nearest => LabelRule::Nearest,
+            RestoreOrder::Linear => conventions.label_rule,
+        };
+        if order == RestoreOrder::Linear && conventions.labels_restored_in_file_order {
+            let shape = self.bounds.map(|[from, to]| to - from);
+            let apart = separate.map(|axis| self.transpose_forward[axis]);
+            let labels = resize_labels(labels.permuted_axes(backward), shape, rule, apart);
+            return self.paste(labels.view().permuted_axes(self.transpose_forward));
         }
+        let labels = resize_labels(labels, self.output_shape(), rule, separate);
+        self.paste(labels.view())
     }
 }
 

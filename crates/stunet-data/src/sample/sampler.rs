@@ -20,7 +20,7 @@ pub fn is_forced(sample: usize, batch_size: usize, share: f64) -> bool {
 
 /// The lower corner of a crop in a case; the crop may extend past the case on any side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub struct CropPosition {
     /// First voxel, `[z, y, x]`, in voxels of the case.
     pub lower: [isize; 3],
     /// The class whose voxel lies in the middle, if one was asked for and occurs.
@@ -71,7 +71,7 @@ impl PatchSampler {
         locations: &ClassLocations,
         forced: bool,
         rng: &mut impl Rng,
-    ) -> Placement {
+    ) -> CropPosition {
         let bounds = self.bounds(shape);
         let class = if forced {
             let foreground: Vec<u16> = locations.present().filter(|c| *c != ANNOTATED).collect();
@@ -92,7 +92,7 @@ impl PatchSampler {
             }
             None => bounds.map(|(low, high)| rng.random_range(low as i64..=high as i64) as isize),
         };
-        Placement { lower, class }
+        CropPosition { lower, class }
     }
 }
 
@@ -131,8 +131,8 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             sampler.sample([20, 20, 20], &locations, true, &mut rng)
         };
-        assert_eq!(at([10, 12, 7]), Placement { lower: [5, 7, 2], class: Some(4) });
-        assert_eq!(at([0, 19, 4]), Placement { lower: [-1, 14, -1], class: Some(4) });
+        assert_eq!(at([10, 12, 7]), CropPosition { lower: [5, 7, 2], class: Some(4) });
+        assert_eq!(at([0, 19, 4]), CropPosition { lower: [-1, 14, -1], class: Some(4) });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod budget;
 
-use super::recipe::Recipe;
+use super::recipe::StoreRecipe;
 use super::{NewCase, Stamp, Store};
 use crate::dataset::{DatasetInfo, Problem, TrainingCaseFiles};
 use crate::error::{DataError, Result};
@@ -102,7 +102,7 @@ impl FillReport {
 /// Finished cases are kept when neither their files nor the recipe have changed since. A case that
 /// fails is reported and the others go on. The files do not depend on the number of workers.
 ///
-/// `hear` is called from one thread at a time; when it breaks, no case is begun any more and those
+/// `on_event` is called from one thread at a time; when it breaks, no case is begun any more and those
 /// in work are dropped at their next step. Whatever ends the program, the folder holds complete
 /// cases only, and calling again continues.
 ///
@@ -114,12 +114,12 @@ pub fn fill(
     plans: &Plans,
     (info, sources): (&DatasetInfo, &[TrainingCaseFiles]),
     options: &FillOptions,
-    hear: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
+    on_event: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
 ) -> Result<FillReport> {
     // The plans' reader, as in nnU-Net, whatever the dataset asked for when it was planned.
     let info = &DatasetInfo { reader: plans.reader, ..info.clone() };
     let names = sources.iter().map(|source| source.name.clone()).collect();
-    let recipe = Recipe::new(plans.clone(), info.labels.clone(), names)?;
+    let recipe = StoreRecipe::new(plans.clone(), info.labels.clone(), names)?;
     std::fs::create_dir_all(folder).map_err(|e| DataError::io("create", e).at(folder))?;
     let _lock = lock(folder)?;
     remove_leftovers(folder)?;
@@ -129,7 +129,7 @@ pub fn fill(
         budget: Budget::new(options.memory_bytes),
         limit_bytes: options.limit_bytes,
         redo: options.redo,
-        hear,
+        on_event,
         done: Mutex::new(0),
         total: sources.len(),
         stop: AtomicBool::new(false),
@@ -165,7 +165,7 @@ struct Work<'a> {
     budget: Budget,
     limit_bytes: u64,
     redo: bool,
-    hear: &'a (dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
+    on_event: &'a (dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
     /// Held while the listener is called.
     done: Mutex<usize>,
     total: usize,
@@ -193,7 +193,7 @@ impl Work<'_> {
     }
 
     fn tell(&self, _turn: &mut MutexGuard<'_, usize>, event: FillEvent<'_>) {
-        if (self.hear)(event).is_break() {
+        if (self.on_event)(event).is_break() {
             self.stop.store(true, Ordering::Relaxed);
         }
     }

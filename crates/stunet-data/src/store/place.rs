@@ -1,7 +1,7 @@
 //! Where a store lies: beside nnU-Net's preprocessed cases, never among them.
 
 use super::fill::{LOCK_FILE, lock, remove_leftovers};
-use super::recipe::Recipe;
+use super::recipe::StoreRecipe;
 use super::{STORE_FILE, path_of};
 use crate::error::{DataError, Result};
 use crate::files;
@@ -56,7 +56,7 @@ pub fn move_out(place: &Place) -> Result<bool> {
         return Ok(false);
     }
     // Whatever else is called store.json is not ours to move.
-    let Ok(recipe) = Recipe::load(&description) else { return Ok(false) };
+    let Ok(recipe) = StoreRecipe::load(&description) else { return Ok(false) };
     std::fs::create_dir_all(to).map_err(|e| DataError::io("create", e).at(to))?;
     let held = lock(from)?;
     remove_leftovers(from)?;
@@ -96,7 +96,7 @@ mod tests {
         let place = Place::new(home.path(), "plans_3d");
         let labels = LabelSet::from_names(["background", "liver"]).unwrap();
         let cases = vec!["a".to_owned(), "b".to_owned()];
-        let recipe = Recipe::new(Plans::totalsegmentator(), labels, cases).unwrap();
+        let recipe = StoreRecipe::new(Plans::totalsegmentator(), labels, cases).unwrap();
         Store::create(&place.nnunet, recipe).unwrap();
         for name in ["a.safetensors", "b.safetensors", LOCK_FILE, ".stunet-a-1.tmp"] {
             std::fs::write(place.nnunet.join(name), name).unwrap();

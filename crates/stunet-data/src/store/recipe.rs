@@ -11,14 +11,14 @@ use std::path::Path;
 
 /// Plans, labels and cases of a store.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
+pub struct StoreRecipe {
     plans: Plans,
     labels: LabelSet,
     cases: Vec<String>,
     digest: String,
 }
 
-impl Recipe {
+impl StoreRecipe {
     /// The recipe for the cases of a dataset.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ mod tests {
             let mut other = plans.clone();
             change(&mut other);
             assert_eq!(digest(&other, &labels) != same, matters, "{other:?}");
-            let recipe = Recipe::new(plans.clone(), labels.clone(), vec!["a".into()]).unwrap();
+            let recipe = StoreRecipe::new(plans.clone(), labels.clone(), vec!["a".into()]).unwrap();
             let found = recipe.differences(&other, &labels).unwrap();
             assert_eq!(!found.is_empty(), matters, "{found:?}");
         };
@@ -191,7 +191,7 @@ mod tests {
     fn differences_are_named_with_both_values() {
         let (plans, _) = published();
         let labels = LabelSet::from_names(["background", "liver"]).unwrap();
-        let recipe = Recipe::new(plans.clone(), labels.clone(), vec!["a".into()]).unwrap();
+        let recipe = StoreRecipe::new(plans.clone(), labels.clone(), vec!["a".into()]).unwrap();
         let told = |plans: &Plans, labels: &LabelSet| {
             recipe.differences(plans, labels).unwrap().told("plans", "store")
         };
@@ -219,14 +219,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.json");
         let (plans, labels) = published();
-        let recipe = Recipe::new(plans.clone(), labels.clone(), vec!["b".into(), "a".into()]);
+        let recipe = StoreRecipe::new(plans.clone(), labels.clone(), vec!["b".into(), "a".into()]);
         let recipe = recipe.unwrap();
         assert_eq!(recipe.cases(), ["a", "b"]);
         recipe.save(&path).unwrap();
-        assert_eq!(Recipe::load(&path).unwrap(), recipe);
+        assert_eq!(StoreRecipe::load(&path).unwrap(), recipe);
         let check = |cases: &[&str]| {
             let cases = cases.iter().map(|c| (*c).to_owned()).collect();
-            Recipe::new(plans.clone(), labels.clone(), cases).unwrap_err().to_string()
+            StoreRecipe::new(plans.clone(), labels.clone(), cases).unwrap_err().to_string()
         };
         assert!(check(&[]).contains("at least one case"));
         assert!(check(&["a", "b", "a"]).contains("every name once, found a"));
@@ -235,7 +235,7 @@ mod tests {
         }
         let text = std::fs::read_to_string(&path).unwrap().replace("stunet-store", "other");
         std::fs::write(&path, text).unwrap();
-        let message = Recipe::load(&path).unwrap_err().to_string();
+        let message = StoreRecipe::load(&path).unwrap_err().to_string();
         assert!(message.contains("stunet-store version 1"), "{message}");
         assert!(message.ends_with("store.json"), "{message}");
     }

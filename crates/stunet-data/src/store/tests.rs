@@ -40,9 +40,10 @@ fn plans(channels: usize) -> Plans {
     Plans { channels: vec![published.channels[0].clone(); channels], ..published }
 }
 
-fn recipe(channels: usize, cases: &[&str]) -> Recipe {
+fn recipe(channels: usize, cases: &[&str]) -> StoreRecipe {
     let labels = LabelSet::numbered(4).unwrap();
-    Recipe::new(plans(channels), labels, cases.iter().map(|c| (*c).to_owned()).collect()).unwrap()
+    StoreRecipe::new(plans(channels), labels, cases.iter().map(|c| (*c).to_owned()).collect())
+        .unwrap()
 }
 
 fn put(store: &Store, name: &str, parts: &Parts) -> u64 {
@@ -201,7 +202,7 @@ fn another_case_and_another_recipe() {
 
     let plans = Plans { spacing_mm: [2.0; 3], ..plans(2) };
     let labels = LabelSet::numbered(4).unwrap();
-    Store::create(home.path(), Recipe::new(plans, labels, vec!["a".into()]).unwrap()).unwrap();
+    Store::create(home.path(), StoreRecipe::new(plans, labels, vec!["a".into()]).unwrap()).unwrap();
     let message = open(home.path()).unwrap_err().to_string();
     assert!(message.starts_with("preprocessed by other plans: expected digest "), "{message}");
     let found = outdated(&Store::open(home.path()).unwrap());

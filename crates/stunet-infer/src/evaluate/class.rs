@@ -72,7 +72,7 @@ impl FromStr for Class {
 
 /// What is compared, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct EvaluationRules {
     /// Each is compared on its own.
     pub classes: Vec<Class>,
     /// Voxels of this value in the reference are left out of every count.
@@ -81,7 +81,7 @@ pub struct Rules {
     pub reader: Reader,
 }
 
-impl Rules {
+impl EvaluationRules {
     /// The foreground of a label set: its regions where it has some, else its labels.
     ///
     /// # Source
@@ -132,9 +132,9 @@ mod tests {
             "labels": {"background": 0, "whole": [1, 2, 3], "core": 3, "ignore": 4},
             "regions_class_order": [1, 3]
         });
-        let rules = Rules::of(&LabelSet::from_dataset_json(&json).unwrap());
+        let rules = EvaluationRules::of(&LabelSet::from_dataset_json(&json).unwrap());
         assert_eq!(rules.classes, [Class::Region(vec![1, 2, 3]), Class::Label(3)]);
         assert_eq!(rules.ignore, Some(4));
-        assert_eq!(Rules::of(&LabelSet::totalsegmentator()).classes.len(), 104);
+        assert_eq!(EvaluationRules::of(&LabelSet::totalsegmentator()).classes.len(), 104);
     }
 }

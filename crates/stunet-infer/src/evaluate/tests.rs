@@ -142,8 +142,11 @@ impl Scene {
     }
 }
 
-fn rules() -> Rules {
-    Rules { classes: [0, 1, 2, 3].map(Class::Label).to_vec(), ..Rules::default() }
+fn rules() -> EvaluationRules {
+    EvaluationRules {
+        classes: [0, 1, 2, 3].map(Class::Label).to_vec(),
+        ..EvaluationRules::default()
+    }
 }
 
 #[test]
@@ -222,7 +225,10 @@ fn a_listener_hears_every_case_and_may_stop() {
 fn summaries_are_what_python_reads() {
     let scene = Scene::new(&["a.nii"], &["a.nii"]);
     let result = scene.evaluate().unwrap();
-    let rules = Rules { classes: vec![Class::Label(1), Class::Label(9)], ..Rules::default() };
+    let rules = EvaluationRules {
+        classes: vec![Class::Label(1), Class::Label(9)],
+        ..EvaluationRules::default()
+    };
     let absent = evaluate(&[result.cases[0].pair.clone()], &rules, &|_| ControlFlow::Continue(()));
     let path = scene.path("summary.json");
     absent.unwrap().write_v2(&path).unwrap();

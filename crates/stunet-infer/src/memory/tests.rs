@@ -72,8 +72,7 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &WindowSetti
         num_folds: 1,
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
-        volume_bytes: 0,
-        volume_bytes_at_once: 0,
+        held: Held::default(),
         device_room: 0,
         stored: false,
     }

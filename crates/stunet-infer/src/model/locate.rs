@@ -6,7 +6,6 @@ use super::located::Located;
 use super::{own, v1, v2};
 use crate::error::InferError;
 use std::path::Path;
-use stunet_data::plans::Accumulation;
 
 const EXPECTED: &str = "a .model file, an nnU-Net results folder (v1 or v2), or a model folder";
 
@@ -42,8 +41,7 @@ pub(super) fn find(path: &Path, options: &OpenOptions) -> Result<Located, InferE
     if let Some(reference) = options.reference {
         located.plans.reference = reference;
         if located.kind != ModelKind::Stunet {
-            located.plans.accumulation =
-                if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 };
+            located.plans.accumulation = reference.conventions().prediction.accumulation;
         }
     }
     Ok(located)

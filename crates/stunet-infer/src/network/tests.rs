@@ -1,7 +1,7 @@
 //! Networks of one's own: nothing is done to their values that they did not ask for.
 
 use super::*;
-use crate::confidence::Measure;
+use crate::confidence::ConfidenceMeasure;
 use crate::model::Model;
 use crate::predict::{PredictOptions, Prediction, predict};
 use crate::record::{Record, Standing};
@@ -103,7 +103,7 @@ fn only_logits_become_probabilities() {
                 let mut sink = Collect::default();
                 let go_on = &mut |_, _| ControlFlow::Continue(());
                 slide(&[&network], values().view(), &settings, &mut sink, go_on).unwrap();
-                let softmaxed = reference.is_v1() && outputs == Outputs::Logits;
+                let softmaxed = reference == Reference::NnUNetV1 && outputs == Outputs::Logits;
                 let expected = (network.forward)(upload(values(), &Device::flex()));
                 let expected = match softmaxed {
                     true => activation::softmax(expected, 1),
@@ -156,7 +156,8 @@ fn values_are_stored_and_decided_on_as_what_they_are() {
 
 #[test]
 fn scores_have_no_confidence() {
-    let options = PredictOptions { confidence: Some(Measure::Margin), ..Default::default() };
+    let options =
+        PredictOptions { confidence: Some(ConfidenceMeasure::Margin), ..Default::default() };
     let model = |outputs| {
         let plans = plans(Reference::NnUNetV28);
         Model::from_parts(vec![network(outputs)], plans, labels()).unwrap()

@@ -21,20 +21,20 @@ pub(super) fn measure(
 ) -> Option<f64> {
     /// At most a hundredth of the work: two passes of an eighth, or whole ones.
     const FEWEST: [usize; 2] = [25, 200];
-    if passes < FEWEST[usize::from(options.own_memory)] {
+    if passes < FEWEST[usize::from(options.device_has_own_memory)] {
         return None;
     }
     let network = &**model.networks().first()?;
     let whole = network.cost(settings.window).ok()?;
     let half = settings.window.map(|n| n / 2);
     let (shape, cost) = match network.cost(half) {
-        Ok(cost) if !options.own_memory => (half, cost),
+        Ok(cost) if !options.device_has_own_memory => (half, cost),
         _ => (settings.window, whole),
     };
     let [z, y, x] = shape;
     let volume = Array4::zeros((network.in_channels(), z, y, x));
     let pass = || {
-        if options.own_memory {
+        if options.device_has_own_memory {
             // Sums of a whole window on the host may be more than the plan has room for.
             let clock = Instant::now();
             network.predict_window(volume.clone(), &mut |_, _| ());

@@ -122,7 +122,7 @@ fn settings_that_change_voxels_tell_outputs_apart() {
     check(|_| {}, "same");
     check(|o| o.memory_bytes = Some(1), "same");
     check(|o| o.device_sums_bytes = 1, "same");
-    check(|o| o.confidence = Some(Measure::Margin), "same");
+    check(|o| o.confidence = Some(ConfidenceMeasure::Margin), "same");
     check(|o| o.mode = Mode::Fast, "one made with mode fast, found normal");
     check(|o| o.step_size = 0.75, "one made with step size 0.75, found 0.5");
     check(|o| o.mirror = false, "one made with mirrored axes , found 0, 1, 2");
@@ -133,7 +133,7 @@ fn settings_that_change_voxels_tell_outputs_apart() {
     let other = model_of(&[1], arithmetic, &NAMES);
     let other = Record::new(&other, &PredictOptions::default()).unwrap();
     assert!(scene.standing(&other).contains("arithmetic nnunet-2.2, found nnunet-2.8"));
-    let sure = record(|_| {}).with_confidence(Measure::Margin);
+    let sure = record(|_| {}).with_confidence(ConfidenceMeasure::Margin);
     assert!(scene.standing(&sure).contains("confidence margin, found none"));
 }
 

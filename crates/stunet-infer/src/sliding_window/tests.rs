@@ -1,12 +1,11 @@
 //! Windows against what the references do with arrays of classes × volume.
 
 use super::*;
-use crate::network::WindowCost;
+use crate::network::{Resident, WindowCost};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ndarray::{Array4, s};
 use proptest::prelude::*;
-use std::ops::Range;
 
 /// A network whose logits depend on the voxel, its place in the window and the class.
 pub(crate) struct Fake {
@@ -152,7 +151,7 @@ pub(crate) fn whole_volume(
     let windows = Windows::new(shape, recipe.window, recipe.step_size).unwrap();
     let half = recipe.effective_accumulation() == Accumulation::F16;
     let round = |v: f32| if half { f16::from_f32(v).to_f32() } else { v };
-    let v1 = recipe.reference.is_v1();
+    let v1 = recipe.reference == Reference::NnUNetV1;
     let [z, y, x] = windows.padded_shape();
     let classes = fakes[0].classes;
     let image = image(shape);
@@ -242,7 +241,7 @@ proptest! {
         let host = run(&fakes, shape, &recipe).concat();
         let device = run(&there, shape, &WindowSettings { on_device: true, ..recipe.clone() }).concat();
         // v1's probabilities go through the device's own exponential.
-        let bound = if reference.is_v1() { 1e-6 } else { 0.0 };
+        let bound = if reference == Reference::NnUNetV1 { 1e-6 } else { 0.0 };
         let most = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         prop_assert!(most <= bound, "{}", most);
         prop_assert_eq!(host.len(), device.len());

@@ -16,7 +16,7 @@
 
 mod backward;
 mod ends;
-mod few;
+mod few_channels;
 mod forward;
 mod gather;
 mod geometry;
@@ -33,7 +33,7 @@ pub(crate) use pointwise::{
 
 use super::memory::Output;
 use super::simd::Isa;
-use crate::Path;
+use crate::Algorithm;
 use ends::{Direction, Sink, Source, Work};
 
 /// Values of an output that no cache holds: it is written past them.
@@ -62,11 +62,11 @@ impl Shape {
 }
 
 /// How a convolution with a kernel of `kernel` voxels along each axis is computed.
-pub(crate) fn path(shape: &Shape, kernel: usize) -> Path {
+pub(crate) fn algorithm(shape: &Shape, kernel: usize) -> Algorithm {
     match kernel {
-        1 => Path::Pointwise,
-        _ if winograd::pays(shape) => Path::Winograd,
-        _ => Path::Direct,
+        1 => Algorithm::Pointwise,
+        _ if winograd::pays(shape) => Algorithm::Winograd,
+        _ => Algorithm::Direct,
     }
 }
 
@@ -89,8 +89,8 @@ pub(crate) fn forward(
     let work = Work { shape, direction, source, weight, bias, sink };
     if winograd::pays(shape) {
         winograd::run(isa, &work);
-    } else if few::pays(shape) {
-        few::forward(isa, &work);
+    } else if few_channels::pays(shape) {
+        few_channels::forward(isa, &work);
     } else {
         forward::run(isa, &work);
     }
@@ -133,8 +133,8 @@ pub(crate) fn weight_gradient(
     let mut weight = Output::new(shape.outputs * shape.inputs * 27);
     let compute = if winograd::pays(shape) {
         winograd::weight_gradient
-    } else if few::pays(shape) {
-        few::weight_gradient
+    } else if few_channels::pays(shape) {
+        few_channels::weight_gradient
     } else {
         backward::weight_gradient
     };

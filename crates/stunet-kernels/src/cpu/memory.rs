@@ -51,7 +51,10 @@ impl Output {
 
 /// A pointer that several threads write through, each to places of its own.
 #[derive(Clone, Copy)]
-pub(crate) struct Target(*mut f32);
+pub(crate) struct Target {
+    start: *mut f32,
+    len: usize,
+}
 
 // SAFETY: a target is an address; whoever writes through it promises, in an `unsafe` block of their
 // own, that no other thread touches the same place.
@@ -62,7 +65,7 @@ unsafe impl Sync for Target {}
 impl Target {
     /// The address of `values`, which must outlive every use of it.
     pub(crate) fn new(values: &mut [f32]) -> Self {
-        Self(values.as_mut_ptr())
+        Self { start: values.as_mut_ptr(), len: values.len() }
     }
 
     /// The address `offset` values on.
@@ -71,8 +74,9 @@ impl Target {
     /// The offset lies inside the allocation, or one past its end.
     #[inline(always)]
     pub(crate) unsafe fn at(self, offset: usize) -> *mut f32 {
+        debug_assert!(offset <= self.len, "an address at {offset} of {} values", self.len);
         // SAFETY: the caller's promise.
-        unsafe { self.0.add(offset) }
+        unsafe { self.start.add(offset) }
     }
 
     /// `len` values from `offset`, to be written by this thread alone.
@@ -82,14 +86,22 @@ impl Target {
     /// allocation outlives it.
     #[inline(always)]
     pub(crate) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
+        debug_assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len),
+            "{len} values from {offset} of {}",
+            self.len
+        );
         // SAFETY: the caller's promise; `f32` has no invalid values and is never dropped.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
     }
 }
 
 /// Where values are read, while others may be written elsewhere in the same allocation.
 #[derive(Clone, Copy)]
-pub(crate) struct Origin(*const f32);
+pub(crate) struct Origin {
+    start: *const f32,
+    len: usize,
+}
 
 // SAFETY: an origin is an address; whoever reads from it promises, in an `unsafe` block of their own,
 // that no thread writes what is read.
@@ -100,7 +112,7 @@ unsafe impl Sync for Origin {}
 impl Origin {
     /// The address of `values`, which must outlive every use of it.
     pub(crate) fn new(values: &[f32]) -> Self {
-        Self(values.as_ptr())
+        Self { start: values.as_ptr(), len: values.len() }
     }
 
     /// Copies the values from `offset` on.
@@ -109,14 +121,20 @@ impl Origin {
     /// They lie inside the allocation, `to` elsewhere, and no other thread writes them meanwhile.
     #[inline(always)]
     pub(crate) unsafe fn copy(self, offset: usize, to: &mut [f32]) {
+        debug_assert!(
+            offset.checked_add(to.len()).is_some_and(|end| end <= self.len),
+            "{} values from {offset} of {}",
+            to.len(),
+            self.len
+        );
         // SAFETY: the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(self.0.add(offset), to.as_mut_ptr(), to.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(self.start.add(offset), to.as_mut_ptr(), to.len()) };
     }
 }
 
 impl From<Target> for Origin {
     fn from(target: Target) -> Self {
-        Self(target.0)
+        Self { start: target.start, len: target.len }
     }
 }
 

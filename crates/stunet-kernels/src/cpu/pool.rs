@@ -1,7 +1,7 @@
 //! Large buffers, kept from one operator to the next.
 //!
 //! A fresh large allocation costs a page fault for every 4 KB and the clearing of the page: a third
-//! of a forward pass. While a [`Workspace`] lives, the pages of dropped buffers wait for the buffers
+//! of a forward pass. While a [`KeptPages`] lives, the pages of dropped buffers wait for the buffers
 //! made next, whatever the size of either; with the last workspace they go back to the system.
 
 #[cfg_attr(target_os = "linux", path = "pool/linux.rs")]
@@ -22,9 +22,9 @@ const CHUNK: usize = 2 << 20;
 /// Without one every tensor is mapped and unmapped by itself. With what waits, no more is held than
 /// was in use at one time.
 #[derive(Debug)]
-pub struct Workspace(());
+pub struct KeptPages(());
 
-impl Workspace {
+impl KeptPages {
     /// Begins to keep memory, if no other workspace has.
     pub(crate) fn new() -> Self {
         state().workspaces += 1;
@@ -32,7 +32,7 @@ impl Workspace {
     }
 }
 
-impl Drop for Workspace {
+impl Drop for KeptPages {
     fn drop(&mut self) {
         let mut state = state();
         state.workspaces -= 1;
@@ -145,7 +145,7 @@ mod tests {
         let holds = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         let all = |mapping: &Mapping, value: f32| mapping.values().iter().all(|v| *v == value);
         let len = 3 * CHUNK / 4 + 4321;
-        let workspace = Workspace::new();
+        let workspace = KeptPages::new();
         let mut first = Mapping::new(len);
         first.values_mut().fill(7.0);
         let address = first.values().as_ptr();

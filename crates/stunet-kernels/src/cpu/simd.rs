@@ -14,7 +14,10 @@ use portable::Portable;
 use std::sync::OnceLock;
 
 /// Vectors of one instruction set.
-pub(crate) trait Simd: Copy {
+///
+/// # Safety
+/// A value of the type exists only where the machine has the instructions that its functions use.
+pub(crate) unsafe trait Simd: Copy {
     /// A vector.
     type Vector: Copy;
     /// Values in a vector.

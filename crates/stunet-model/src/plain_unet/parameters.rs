@@ -3,8 +3,11 @@
 use super::{ConvBlock, PlainConvUNet, PlainConvUNetConfig, PlainDecoder, PlainEncoder};
 use crate::block::{Conv, InstanceNorm};
 use crate::init::Initialiser;
+use crate::parameter;
 use crate::weights::digest::Digest;
-use crate::{Initialisation, ModelError, ParameterKind, ParameterSource, ParameterSpec, Part};
+use crate::{
+    Initialisation, ModelError, NetworkPart, ParameterKind, ParameterSource, ParameterSpec,
+};
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -73,7 +76,7 @@ impl PlainConvUNetConfig {
     pub(super) fn encoder_blocks(&self, stage: usize) -> Vec<BlockShape> {
         let input = if stage == 0 { self.in_channels } else { self.features[stage - 1] };
         let path = format!("encoder.stages.{stage}");
-        let place = Place { part: Part::Encoder, stage, sees_image: stage == 0 };
+        let place = Place { part: NetworkPart::Encoder, stage, sees_image: stage == 0 };
         self.blocks(&path, [input, self.features[stage]], place, self.convs[stage])
     }
 
@@ -86,7 +89,7 @@ impl PlainConvUNetConfig {
         let stage = self.beside(index);
         let (path, width) = (format!("decoder.stages.{index}"), self.features[stage]);
         let convs = self.decoder_convs[index];
-        let place = Place { part: Part::Decoder, stage, sees_image: false };
+        let place = Place { part: NetworkPart::Decoder, stage, sees_image: false };
         self.blocks(&path, [2 * width, width], place, convs)
     }
 
@@ -99,7 +102,7 @@ impl PlainConvUNetConfig {
             kernel: self.strides[stage + 1],
             transposed: true,
             bias: self.conv_bias,
-            place: Place { part: Part::Upsampling, stage, sees_image: false },
+            place: Place { part: NetworkPart::Upsampling, stage, sees_image: false },
         }
     }
 
@@ -111,7 +114,7 @@ impl PlainConvUNetConfig {
             kernel: [1; 3],
             transposed: false,
             bias: true,
-            place: Place { part: Part::Head, stage: self.beside(index), sees_image: false },
+            place: Place { part: NetworkPart::Head, stage: self.beside(index), sees_image: false },
         }
     }
 
@@ -141,7 +144,7 @@ impl PlainConvUNetConfig {
 /// Where a convolution is: see [`ParameterSpec`].
 #[derive(Clone, Copy)]
 struct Place {
-    part: Part,
+    part: NetworkPart,
     stage: usize,
     sees_image: bool,
 }
@@ -234,16 +237,7 @@ impl Builder<'_> {
         &mut self,
         spec: &ParameterSpec,
     ) -> Result<Param<Tensor<D>>, ModelError> {
-        let data = self.source.parameter(spec)?;
-        if data.shape().as_slice() != spec.shape {
-            return Err(ModelError::Shape {
-                name: spec.name.clone(),
-                expected: spec.shape.clone(),
-                found: data.shape().to_vec(),
-            });
-        }
-        let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        let tensor = Tensor::<D>::from_data(data, (self.device, dtype));
+        let tensor = parameter::tensor(self.source, spec, self.device)?;
         let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
         Ok(Param::initialized(ParamId::new(), tensor))
     }

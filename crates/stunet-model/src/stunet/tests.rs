@@ -178,7 +178,7 @@ fn another_head() {
     assert_eq!(last, [7]);
     let folder = tempfile::tempdir().unwrap();
     let save = |network: &StuNet| {
-        let precision = folder::Precision::F32;
+        let precision = folder::StoredPrecision::F32;
         let mut source = network.source();
         folder::save(folder.path(), &network.config(), &mut source, precision, Default::default())
     };

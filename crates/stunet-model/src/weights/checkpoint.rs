@@ -1,9 +1,9 @@
 //! Checkpoints of nnU-Net: which tensors they hold, and loading them into a network.
 
 use super::digest::Digesting;
+use super::key_map::plain::{self, Key};
 use super::key_map::{WITNESS, known_by, own_name};
 use super::pickle::{self, Value};
-use super::plain::{self, Key};
 use super::report::LoadReport;
 use super::tensor::TensorRef;
 use super::torch::TorchFile;

@@ -9,9 +9,11 @@
 
 use super::digest::Digesting;
 use super::source::Source;
-use super::{atomic, names, values};
+use super::{atomic, names, safetensors_file, values};
 use crate::weights::LoadReport;
-use crate::{Encoder, ModelError, ParameterSource, ParameterSpec, Part, StuNet, StuNetConfig};
+use crate::{
+    Encoder, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNet, StuNetConfig,
+};
 use burn::tensor::{Device, TensorData};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::{Deserialize, Serialize};
@@ -33,13 +35,11 @@ const MAX_DESCRIPTION: u64 = 1 << 24;
 const MAX_HEADER: u64 = 100_000_000;
 /// Bytes read at a time where elements are converted.
 const CHUNK: usize = 1 << 20;
-/// The data begins at a multiple of this: whole cache lines, and more than any element needs.
-const ALIGNMENT: usize = 64;
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum StoredPrecision {
     /// As they are.
     #[default]
     F32,
@@ -47,7 +47,7 @@ pub enum Precision {
     F16,
 }
 
-impl Precision {
+impl StoredPrecision {
     fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -79,7 +79,7 @@ struct Description {
 #[derive(Serialize, Deserialize)]
 struct Weights {
     file: String,
-    precision: Precision,
+    precision: StoredPrecision,
     /// CRC-32 of the values, in hexadecimal.
     crc32: String,
 }
@@ -94,7 +94,7 @@ pub fn save(
     folder: &Path,
     config: &StuNetConfig,
     source: &mut dyn ParameterSource,
-    precision: Precision,
+    precision: StoredPrecision,
     provenance: Provenance,
 ) -> Result<(), ModelError> {
     config.validate()?;
@@ -123,14 +123,14 @@ fn write_weights(
     path: &Path,
     config: &StuNetConfig,
     source: &mut dyn ParameterSource,
-    precision: Precision,
+    precision: StoredPrecision,
 ) -> Result<u32, ModelError> {
     let specs = config.parameter_specs();
-    let header = header(&specs, precision);
+    let tensors = specs.iter().map(|s| (s.name.clone(), precision.dtype(), &s.shape[..]));
+    let header = safetensors_file::header(serde_json::json!({ "format": FORMAT }), tensors);
     let io = |e| ModelError::io("write", path, e);
     atomic::write(path, io, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-        out.write_all(&header).map_err(io)?;
+        safetensors_file::begin(out, &header).map_err(io)?;
         let mut crc32 = crc32fast::Hasher::new();
         let mut put = |bytes: &[u8]| {
             crc32.update(bytes);
@@ -140,11 +140,11 @@ fn write_weights(
             let data = values(source, spec)?;
             let floats = data.as_slice::<f32>().expect("the values were converted to f32");
             match precision {
-                Precision::F32 if cfg!(target_endian = "little") => {
+                StoredPrecision::F32 if cfg!(target_endian = "little") => {
                     put(bytemuck::cast_slice(floats))?;
                 }
-                Precision::F32 => floats.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
-                Precision::F16 => floats.chunks(1 << 16).try_for_each(|chunk| {
+                StoredPrecision::F32 => floats.iter().try_for_each(|v| put(&v.to_le_bytes()))?,
+                StoredPrecision::F16 => floats.chunks(1 << 16).try_for_each(|chunk| {
                     let half = chunk.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes());
                     put(&half.collect::<Vec<u8>>())
                 })?,
@@ -154,31 +154,12 @@ fn write_weights(
     })
 }
 
-/// The header of a safetensors file: names, types, shapes and ranges in the network's order.
-fn header(specs: &[ParameterSpec], precision: Precision) -> Vec<u8> {
-    let mut entries = serde_json::Map::new();
-    entries.insert("__metadata__".into(), serde_json::json!({ "format": FORMAT }));
-    let mut at = 0;
-    for spec in specs {
-        let end = at + spec.shape.iter().product::<usize>() * precision.size();
-        let entry = serde_json::json!({
-            "dtype": precision.dtype(), "shape": spec.shape, "data_offsets": [at, end]
-        });
-        entries.insert(spec.name.clone(), entry);
-        at = end;
-    }
-    let mut header = serde_json::Value::Object(entries).to_string().into_bytes();
-    // The length of the header itself takes eight bytes; the format pads with spaces.
-    header.resize((header.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
-    header
-}
-
 /// An open model folder: checked, no weight read yet.
 #[derive(Debug)]
 pub struct ModelFolder {
     path: PathBuf,
     config: StuNetConfig,
-    precision: Precision,
+    precision: StoredPrecision,
     crc32: String,
     provenance: Provenance,
     source: Source,
@@ -286,7 +267,7 @@ fn stored(
     path: &Path,
     metadata: &Metadata,
     data: u64,
-    precision: Precision,
+    precision: StoredPrecision,
     name_of: fn(&str) -> String,
 ) -> Result<BTreeMap<String, Stored>, ModelError> {
     let mut tensors = BTreeMap::new();
@@ -308,7 +289,7 @@ impl ModelFolder {
     }
 
     /// How the weights are stored.
-    pub fn precision(&self) -> Precision {
+    pub fn precision(&self) -> StoredPrecision {
         self.precision
     }
 
@@ -340,7 +321,7 @@ impl ModelFolder {
         let mut source = FolderSource { folder: self, crc32: crc32fast::Hasher::new() };
         let encoder = Encoder::from_source(&self.config, &mut source, device)?;
         let rest = self.config.parameter_specs().into_iter();
-        for spec in rest.filter(|spec| spec.part != Part::Encoder) {
+        for spec in rest.filter(|spec| spec.part != NetworkPart::Encoder) {
             source.parameter(&spec)?;
         }
         source.finish()?;
@@ -389,7 +370,7 @@ impl ParameterSource for FolderSource<'_> {
             at += bytes.len() as u64;
             Ok::<_, ModelError>(())
         };
-        if folder.precision == Precision::F32 && cfg!(target_endian = "little") {
+        if folder.precision == StoredPrecision::F32 && cfg!(target_endian = "little") {
             // One buffer, which becomes the tensor; pieces stay in the cache for their checksum.
             let mut floats = vec![0f32; count];
             bytemuck::cast_slice_mut(&mut floats).chunks_mut(CHUNK).try_for_each(read)?;
@@ -402,9 +383,9 @@ impl ParameterSource for FolderSource<'_> {
             let chunk = buffer.len().min((count - floats.len()) * size);
             read(&mut buffer[..chunk])?;
             match folder.precision {
-                Precision::F32 => floats
+                StoredPrecision::F32 => floats
                     .extend(buffer[..chunk].as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-                Precision::F16 => {
+                StoredPrecision::F16 => {
                     let halves = buffer[..chunk].as_chunks().0.iter();
                     floats.extend(halves.map(|&b| half::f16::from_le_bytes(b).to_f32()));
                 }

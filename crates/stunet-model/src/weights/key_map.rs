@@ -3,6 +3,8 @@
 //! nnU-Net v1 and v2 checkpoints of STU-Net have the same keys, since the reference's decoder
 //! module holds no parameters.
 
+pub(super) mod plain;
+
 /// Reference prefix, own prefix, reference infix before `weight`/`bias`, and whether blocks follow
 /// the first index.
 const MODULES: [(&str, &str, &str, bool); 4] = [

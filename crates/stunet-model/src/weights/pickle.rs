@@ -22,6 +22,7 @@
 //! # Ok::<(), stunet_model::weights::pickle::PickleError>(())
 //! ```
 
+mod constructors;
 mod encode;
 mod error;
 mod globals;
@@ -29,6 +30,7 @@ mod input;
 mod machine;
 mod node;
 mod numpy;
+mod objects;
 mod text;
 mod value;
 
@@ -37,8 +39,7 @@ mod tests;
 
 pub use encode::write;
 pub use error::{PickleError, PickleProblem};
-pub use numpy::Array;
-pub use value::{Dict, Value};
+pub use value::{Array, Dict, Value};
 
 use super::source::Source;
 use crate::ModelError;

@@ -68,8 +68,8 @@ impl Source {
     }
 
     /// A range as a reader.
-    pub(super) fn part(&self, start: u64, end: u64) -> Part<'_> {
-        Part { source: self, start, at: start, end }
+    pub(super) fn part(&self, start: u64, end: u64) -> SourceRange<'_> {
+        SourceRange { source: self, start, at: start, end }
     }
 }
 
@@ -95,14 +95,14 @@ fn exact(file: &File, mut buffer: &mut [u8], mut at: u64) -> Result<()> {
 
 /// A range of a source as a reader; positions count from its start.
 #[derive(Debug)]
-pub(super) struct Part<'a> {
+pub(super) struct SourceRange<'a> {
     source: &'a Source,
     start: u64,
     at: u64,
     end: u64,
 }
 
-impl Read for Part<'_> {
+impl Read for SourceRange<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let left = self.end.saturating_sub(self.at);
         let count = left.min(buffer.len() as u64) as usize;
@@ -115,7 +115,7 @@ impl Read for Part<'_> {
     }
 }
 
-impl Seek for Part<'_> {
+impl Seek for SourceRange<'_> {
     fn seek(&mut self, to: SeekFrom) -> Result<u64> {
         let target = match to {
             SeekFrom::Start(at) => self.start.checked_add(at),

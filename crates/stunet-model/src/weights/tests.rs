@@ -1,5 +1,5 @@
 use super::pickle::Value;
-use super::writer::{Contents, Optimiser, V1Metadata, V2Metadata, write_v1, write_v2};
+use super::writer::{Contents, SgdRecord, V1Metadata, V2Metadata, write_v1, write_v2};
 use super::*;
 use crate::{Initialisation, NUM_STAGES, StuNetConfig};
 use burn::tensor::Device;
@@ -47,7 +47,7 @@ fn contents<'a>(
     parameters: &'a mut dyn ParameterSource,
     momentum: Option<&'a mut dyn ParameterSource>,
 ) -> Contents<'a> {
-    Contents { config, parameters, momentum, optimiser: Optimiser::default() }
+    Contents { config, parameters, momentum, optimiser: SgdRecord::default() }
 }
 
 /// A v1 checkpoint with momentum and plans.
@@ -232,9 +232,9 @@ fn folder_round_trip() {
         (all_values(&config, &mut network.source()), network)
     };
     let expected = all_values(&config, &mut counting(0.0));
-    let (exact, network) = check(folder::Precision::F32);
+    let (exact, network) = check(folder::StoredPrecision::F32);
     assert_eq!(exact, expected);
-    let (halves, _) = check(folder::Precision::F16);
+    let (halves, _) = check(folder::StoredPrecision::F16);
     assert_eq!(halves.len(), expected.len());
     for ((_, half), (_, full)) in halves.iter().zip(&expected) {
         let rounded: Vec<f32> = full.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
@@ -245,7 +245,8 @@ fn folder_round_trip() {
     let mut zeros = |spec: &ParameterSpec| {
         Ok(TensorData::new(vec![0f32; spec.shape.iter().product()], spec.shape.clone()))
     };
-    folder::save(&path, &config, &mut zeros, folder::Precision::F32, Default::default()).unwrap();
+    folder::save(&path, &config, &mut zeros, folder::StoredPrecision::F32, Default::default())
+        .unwrap();
     assert_eq!(all_values(&config, &mut network.source()), expected);
     let left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "no temporary files: {left:?}");
@@ -260,7 +261,7 @@ fn a_folder_of_version_1_opens() {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path();
     let config = StuNetConfig::small(1, 3).with_width([2, 2, 4, 4, 8, 8]);
-    let precision = folder::Precision::F32;
+    let precision = folder::StoredPrecision::F32;
     folder::save(path, &config, &mut counting(0.0), precision, Default::default()).unwrap();
     let (now, report) = folder::open(path).unwrap().load(&Device::flex()).unwrap();
 
@@ -299,7 +300,7 @@ fn broken_folders_are_clear_errors() {
     let network = path.join(folder::NETWORK_FILE);
     let check = |phrase: &str, damage: &dyn Fn()| {
         let mut source = counting(0.0);
-        let precision = folder::Precision::F32;
+        let precision = folder::StoredPrecision::F32;
         folder::save(&path, &config, &mut source, precision, Default::default()).unwrap();
         damage();
         let result = folder::open(&path).and_then(|f| f.load(&Device::flex()));
@@ -348,7 +349,7 @@ fn weights_that_shrink_are_one_line() {
         assert!(message.contains("another program shortened it"), "{message}");
         assert!(message.ends_with(folder::WEIGHTS_FILE) && !message.contains('\n'), "{message}");
     };
-    for precision in [folder::Precision::F32, folder::Precision::F16] {
+    for precision in [folder::StoredPrecision::F32, folder::StoredPrecision::F16] {
         check(precision, 0);
         check(precision, 20_000);
     }
@@ -368,7 +369,7 @@ fn folders_and_devices_are_no_files() {
     check("found a pipe or a device", pickle::read_file(device).map(drop));
     for name in [folder::NETWORK_FILE, folder::WEIGHTS_FILE] {
         let path = temporary.path().join("model");
-        let precision = folder::Precision::F16;
+        let precision = folder::StoredPrecision::F16;
         folder::save(&path, &config(), &mut counting(0.0), precision, Default::default()).unwrap();
         std::fs::remove_file(path.join(name)).unwrap();
         std::os::unix::fs::symlink(device, path.join(name)).unwrap();
@@ -390,7 +391,7 @@ fn a_failed_save_leaves_nothing() {
             }
         }
     };
-    let (precision, none) = (folder::Precision::F32, folder::Provenance::new());
+    let (precision, none) = (folder::StoredPrecision::F32, folder::Provenance::new());
     folder::save(temporary.path(), &config, &mut failing(), precision, none).unwrap_err();
     let path = temporary.path().join("x.model");
     let mut source = failing();
@@ -453,7 +454,7 @@ fn the_encoder_alone() {
     let options = LoadOptions::default();
     let (network, whole) = file.load_into(&config, &options, &device).unwrap();
     let path = temporary.path().join("folder");
-    let precision = folder::Precision::F32;
+    let precision = folder::StoredPrecision::F32;
     folder::save(&path, &config, &mut network.source(), precision, Default::default()).unwrap();
     let opened = folder::open(&path).unwrap();
 

@@ -23,12 +23,12 @@ pub struct Contents<'a> {
     /// Momentum buffers of SGD, asked for under the same names.
     pub momentum: Option<&'a mut dyn ParameterSource>,
     /// Learning rate, momentum and weight decay recorded with the momentum buffers.
-    pub optimiser: Optimiser,
+    pub optimiser: SgdRecord,
 }
 
 /// What a checkpoint records of SGD.
 #[derive(Clone, Copy, Debug)]
-pub struct Optimiser {
+pub struct SgdRecord {
     /// Learning rate.
     pub lr: f64,
     /// Momentum.
@@ -37,7 +37,7 @@ pub struct Optimiser {
     pub weight_decay: f64,
 }
 
-impl Default for Optimiser {
+impl Default for SgdRecord {
     /// nnU-Net's.
     fn default() -> Self {
         Self { lr: 0.01, momentum: 0.99, weight_decay: 3e-5 }

@@ -1,6 +1,6 @@
 //! nnU-Net 2's plans as a network was trained by them.
 
-use super::About;
+use super::ModelDescription;
 use serde_json::{Map, Value, json};
 use stunet_data::plans::{Configuration, Plans};
 use stunet_model::StuNetConfig;
@@ -14,7 +14,7 @@ use stunet_model::StuNetConfig;
 pub(super) fn as_trained(
     given: &Value,
     (made, dataset): (&Value, &Value),
-    about: &About,
+    about: &ModelDescription,
     config: &StuNetConfig,
 ) -> Value {
     let (used, name) = (&about.plans, about.plans.configuration.as_str());

@@ -1,15 +1,15 @@
 //! nnU-Net's descriptions of a model, made from ours.
 
-use super::About;
+use super::ModelDescription;
 use super::as_trained::as_trained;
 use serde_json::{Map, Value, json};
 use stunet_data::dataset::in_version_2;
-use stunet_data::plans::Normalization;
+use stunet_data::plans::{Intensity, Normalization, Plans};
 use stunet_model::StuNetConfig;
 
 /// The content of a `.model.pkl`: `init`, `name` and `plans`. Keys that are integers in Python are
 /// digits here.
-pub fn v1_plan_file(about: &About) -> Value {
+pub fn v1_plan_file(about: &ModelDescription) -> Value {
     let plans = &about.plans;
     let by_channel = |value: &dyn Fn(usize) -> Value| -> Value {
         let channels = 0..plans.channels.len();
@@ -23,20 +23,9 @@ pub fn v1_plan_file(about: &About) -> Value {
     };
     let intensities = match plans.channels.iter().any(|c| c.intensity.is_some()) {
         false => Value::Null,
-        true => by_channel(&|c| {
-            plans.channels[c].intensity.map_or(Value::Null, |i| {
-                json!({
-                    "mean": i.mean, "sd": i.std,
-                    "percentile_00_5": i.percentile_00_5, "percentile_99_5": i.percentile_99_5,
-                })
-            })
-        }),
+        true => by_channel(&|c| plans.channels[c].intensity.map_or(Value::Null, v1_intensity)),
     };
     let num_classes = about.labels.num_outputs() - 1;
-    let pools: Vec<usize> =
-        (0..3).map(|axis| plans.strides.iter().filter(|s| s[axis] > 1).count()).collect();
-    let patch = plans.patch_size;
-    let dummy_2d = patch.iter().max() > Some(&(3 * patch[0]));
     json!({
         "init": ["", fold(about), "", "", about.batch_dice, 0, true, false, true],
         "name": about.trainer,
@@ -58,28 +47,43 @@ pub fn v1_plan_file(about: &About) -> Value {
             "transpose_backward": plans.transpose_backward(),
             "data_identifier": "nnUNetData_plans_v2.1",
             "preprocessor_name": "GenericPreprocessor",
-            "plans_per_stage": { "0": {
-                "batch_size": plans.batch_size,
-                "num_pool_per_axis": pools,
-                "patch_size": patch,
-                "median_patient_size_in_voxels": patch,
-                "current_spacing": plans.spacing_mm,
-                "original_spacing": plans.spacing_mm,
-                "do_dummy_2D_data_aug": dummy_2d,
-                "pool_op_kernel_sizes": plans.strides,
-                "conv_kernel_sizes": vec![[3; 3]; plans.strides.len() + 1],
-            }},
+            "plans_per_stage": { "0": v1_stage(plans) },
         },
     })
 }
 
-fn fold(about: &About) -> Value {
+fn v1_intensity(i: Intensity) -> Value {
+    json!({
+        "mean": i.mean, "sd": i.std,
+        "percentile_00_5": i.percentile_00_5, "percentile_99_5": i.percentile_99_5,
+    })
+}
+
+/// The one stage of version 1's plans.
+fn v1_stage(plans: &Plans) -> Value {
+    let pools: Vec<usize> =
+        (0..3).map(|axis| plans.strides.iter().filter(|s| s[axis] > 1).count()).collect();
+    let patch = plans.patch_size;
+    json!({
+        "batch_size": plans.batch_size,
+        "num_pool_per_axis": pools,
+        "patch_size": patch,
+        "median_patient_size_in_voxels": patch,
+        "current_spacing": plans.spacing_mm,
+        "original_spacing": plans.spacing_mm,
+        "do_dummy_2D_data_aug": patch.iter().max() > Some(&(3 * patch[0])),
+        "pool_op_kernel_sizes": plans.strides,
+        "conv_kernel_sizes": vec![[3; 3]; plans.strides.len() + 1],
+    })
+}
+
+fn fold(about: &ModelDescription) -> Value {
     about.fold.parse::<u64>().map_or_else(|_| json!(about.fold), |number| json!(number))
 }
 
 /// nnU-Net 2's `plans.json` of a model: the one the plans came from, with what the training used in
 /// place of what it did not, else one of its own in the layout of version 2.2.
-pub fn v2_plans(about: &About, config: &StuNetConfig) -> Value {
+pub fn v2_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
     let made = made_plans(about, config);
     match &about.nnunet_plans {
         Some(given) => as_trained(given, (&made, &v2_dataset(about)), about, config),
@@ -88,7 +92,7 @@ pub fn v2_plans(about: &About, config: &StuNetConfig) -> Value {
 }
 
 /// Plans with the one configuration of this model.
-fn made_plans(about: &About, config: &StuNetConfig) -> Value {
+fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
     let plans = &about.plans;
     let scheme = |scheme| match scheme {
         Normalization::Ct | Normalization::CtPerVolume => "CTNormalization",
@@ -157,7 +161,7 @@ fn kwargs(is_seg: bool, order: usize, force_separate_z: Option<bool>) -> Value {
 ///
 /// What is read here is more than nnU-Net 2 reads: version 1's `modality` and table of labels, values
 /// in quotes, another spelling of background. Entries that are not in its form are written anew.
-pub fn v2_dataset(about: &About) -> Value {
+pub fn v2_dataset(about: &ModelDescription) -> Value {
     let made = made_dataset(about);
     let given = about.nnunet_dataset.as_ref().map(in_version_2);
     let Some(Ok(Value::Object(mut given))) = given else {
@@ -180,7 +184,7 @@ pub fn v2_dataset(about: &About) -> Value {
 }
 
 /// One with the model's labels and channels. The label of value 0 is called background there.
-fn made_dataset(about: &About) -> Value {
+fn made_dataset(about: &ModelDescription) -> Value {
     let channels = about.plans.channels.iter().enumerate();
     let channels = channels.map(|(c, channel)| (c.to_string(), json!(channel.name)));
     let mut dataset = json!({

@@ -4,7 +4,7 @@ use stunet_data::plans::{ChannelPlan, Configuration, Intensity, Normalization, R
 use stunet_model::StuNetConfig;
 
 /// Plans with something in every entry.
-fn about(reference: Reference) -> About {
+fn about(reference: Reference) -> ModelDescription {
     let intensity =
         Intensity { mean: 33.5, std: 310.25, percentile_00_5: -950.0, percentile_99_5: 900.0 };
     let channel = |name: &str, scheme, use_mask, intensity| ChannelPlan {
@@ -14,9 +14,9 @@ fn about(reference: Reference) -> About {
         intensity,
     };
     // Version 2's reader keeps statistics only where the scheme needs them.
-    let unneeded = reference.is_v1().then_some(intensity);
-    let accumulation = if reference.is_v1() { Accumulation::F32 } else { Accumulation::F16 };
-    About {
+    let unneeded = (reference == Reference::NnUNetV1).then_some(intensity);
+    let accumulation = reference.conventions().prediction.accumulation;
+    ModelDescription {
         plans: Plans {
             reference,
             accumulation,
@@ -70,7 +70,8 @@ fn descriptions_are_in_version_2() {
     ] {
         let given = json!({ names: {"0": "CT", "1": "T2"}, "labels": labels, "licence": "none" });
         let labels = DatasetInfo::from_json(&given).unwrap().labels;
-        let about = About { labels, nnunet_dataset: Some(given), ..about(Reference::NnUNetV22) };
+        let about =
+            ModelDescription { labels, nnunet_dataset: Some(given), ..about(Reference::NnUNetV22) };
         let found = v2_dataset(&about);
         assert_eq!(found["labels"], json!({"background": 0, "a": 1, "b": 2}), "{found}");
         assert_eq!(found["channel_names"], json!({"0": "CT", "1": "T2"}), "{found}");
@@ -87,12 +88,12 @@ fn regions_and_the_ignore_label_survive() {
         "regions_class_order": [1, 2],
     });
     let labels = DatasetInfo::from_json(&dataset).unwrap().labels;
-    let about = About { labels: labels.clone(), ..about(Reference::NnUNetV22) };
+    let about = ModelDescription { labels: labels.clone(), ..about(Reference::NnUNetV22) };
     assert_eq!(DatasetInfo::from_json(&v2_dataset(&about)).unwrap().labels, labels);
 }
 
 /// Plans of version 2 as they were given, in either layout, of `num_strides` poolings.
-fn given(about: &About, nested: bool, num_strides: usize) -> Value {
+fn given(about: &ModelDescription, nested: bool, num_strides: usize) -> Value {
     let mut plans = v2_plans(about, &StuNetConfig::small(2, 3));
     plans["label_manager"] = json!("LabelManager");
     let strides: Vec<_> = std::iter::once([1; 3]).chain(vec![[1, 2, 2]; num_strides]).collect();
@@ -122,7 +123,12 @@ fn plans_that_were_given_say_what_was_trained() {
         // Trained with another patch, another batch, and without counting over the batch.
         let plans = Plans { patch_size: [32, 64, 64], batch_size: 1, ..planned.clone() };
         let strides: [[usize; 3]; 5] = plans.strides.clone().try_into().unwrap();
-        let about = About { plans, batch_dice: false, nnunet_plans: Some(given.clone()), ..made };
+        let about = ModelDescription {
+            plans,
+            batch_dice: false,
+            nnunet_plans: Some(given.clone()),
+            ..made
+        };
         let config = StuNetConfig { strides, ..StuNetConfig::small(2, 3) };
         let written = v2_plans(&about, &config);
         let read = Plans::from_v2_json(&written, &dataset, "child").unwrap();
@@ -163,7 +169,7 @@ fn plans_that_were_not_followed_are_replaced() {
     let entry = &mut edited["configurations"]["3d_fullres"];
     entry["spacing"] = json!([9.0, 9.0, 9.0]);
     entry["normalization_schemes"] = json!(["NoNormalization", "NoNormalization"]);
-    let about = About { nnunet_plans: Some(edited), ..trained };
+    let about = ModelDescription { nnunet_plans: Some(edited), ..trained };
     let written = v2_plans(&about, &StuNetConfig::small(2, 3));
     let read = Plans::from_v2_json(&written, &v2_dataset(&about), "3d_fullres").unwrap();
     assert_eq!(read.spacing_mm, about.plans.spacing_mm);
@@ -176,7 +182,7 @@ fn descriptions_are_written_as_nnunet_2_reads_them() {
     let labels = LabelSet::from_names(["Background", "liver", "spleen"]).unwrap();
     let v2 = json!({ "background": 0, "liver": 1, "spleen": 2 });
     let check = |given: Value, expected: &Value| {
-        let about = About {
+        let about = ModelDescription {
             labels: labels.clone(),
             nnunet_dataset: Some(given.clone()),
             ..about(Reference::NnUNetV22)

@@ -1,9 +1,9 @@
 //! What a run writes to disk: log, curves, checkpoints.
 
-use super::{FitConfig, Hear, TrainingState};
+use super::{FitConfig, OnEvent, TrainingState};
 use crate::checkpoint::{self, BEST, FINAL, LATEST};
 use crate::error::{Result, TrainError};
-use crate::events::Event;
+use crate::events::FitEvent;
 use crate::history::EpochRecord;
 use crate::log::{LOG_FILE, Log};
 use crate::progress_png::{self, PROGRESS_FILE};
@@ -81,7 +81,7 @@ impl<'a> Recorder<'a> {
         &mut self,
         state: &TrainingState,
         record: &EpochRecord,
-        hear: Hear<'_>,
+        on_event: OnEvent<'_>,
     ) -> Result<()> {
         let due = state.progress.epoch.is_multiple_of(self.save_every);
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -89,29 +89,33 @@ impl<'a> Recorder<'a> {
         progress_png::draw(&state.progress.history, &open.folder.path.join(PROGRESS_FILE))?;
         match (due, state.progress.is_best) {
             (false, false) => Ok(()),
-            (false, true) => open.save(BEST, state, hear),
-            (true, false) => open.save(LATEST, state, hear),
+            (false, true) => open.save(BEST, state, on_event),
+            (true, false) => open.save(LATEST, state, on_event),
             (true, true) => {
-                open.save(LATEST, state, hear)?;
+                open.save(LATEST, state, on_event)?;
                 // One file for both names, where that can be.
                 let [latest, best] = [LATEST, BEST].map(|name| open.folder.path.join(name));
-                if atomic::link(&latest, &best) { Ok(()) } else { open.save(BEST, state, hear) }
+                if atomic::link(&latest, &best) { Ok(()) } else { open.save(BEST, state, on_event) }
             }
         }
     }
 
     /// When the run is stopped.
-    pub(super) fn save_latest(&mut self, state: &TrainingState, hear: Hear<'_>) -> Result<()> {
+    pub(super) fn save_latest(
+        &mut self,
+        state: &TrainingState,
+        on_event: OnEvent<'_>,
+    ) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let Progressed { epoch, iteration } = Progressed::of(state);
         open.log.write("stopped", &json!({ "epoch": epoch, "iteration": iteration }))?;
-        open.save(LATEST, state, hear)
+        open.save(LATEST, state, on_event)
     }
 
     /// When the run is complete: the latest checkpoint has become the final one.
-    pub(super) fn finish(&mut self, state: &TrainingState, hear: Hear<'_>) -> Result<()> {
+    pub(super) fn finish(&mut self, state: &TrainingState, on_event: OnEvent<'_>) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.save(FINAL, state, hear)?;
+        open.save(FINAL, state, on_event)?;
         open.log.write("finished", &json!({ "epoch": state.progress.epoch }))?;
         open.folder.remove_latest()
     }
@@ -145,10 +149,10 @@ impl<'a> Open<'a> {
         Ok(Self { folder, log, last_good })
     }
 
-    fn save(&mut self, name: &str, state: &TrainingState, hear: Hear<'_>) -> Result<()> {
+    fn save(&mut self, name: &str, state: &TrainingState, on_event: OnEvent<'_>) -> Result<()> {
         let path = self.folder.path.join(name);
         state.save(&path, &self.folder.run)?;
-        let _ = hear(Event::Saved { path: &path });
+        let _ = on_event(FitEvent::Saved { path: &path });
         self.last_good = Some(path);
         Ok(())
     }

@@ -75,7 +75,7 @@ fn state() -> TrainingState {
     TrainingState::new(network, &options)
 }
 
-fn go_on(_: Event<'_>) -> ControlFlow<()> {
+fn go_on(_: FitEvent<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -108,8 +108,8 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     let mut running = state();
     // One step at a time, each in a fit of its own, from the checkpoint of the one before.
     while !running.is_complete(&config) {
-        let mut stop = |event: Event<'_>| match event {
-            Event::Step(_) => ControlFlow::Break(()),
+        let mut stop = |event: FitEvent<'_>| match event {
+            FitEvent::Step(_) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         };
         let stopped = fit(running, &cases(None), &config, Some(&fold), &mut stop).unwrap();
@@ -139,12 +139,12 @@ fn a_stopped_run_goes_on_bit_for_bit() {
 fn a_stop_is_heard_in_the_validation() {
     let config = FitConfig { num_val_iterations: 3, ..config(2, 3) };
     let straight = fit(state(), &cases(None), &config, None, &mut go_on).unwrap();
-    let check = |stop: fn(&Event<'_>) -> bool| {
+    let check = |stop: fn(&FitEvent<'_>) -> bool| {
         let folder = tempfile::tempdir().unwrap();
         let fold = FoldFolder::at(folder.path());
         let (mut running, mut stopped_once, mut heard_after) = (state(), false, 0);
-        let mut hear = |event: Event<'_>| {
-            if stopped_once && !matches!(event, Event::Saved { .. }) {
+        let mut on_event = |event: FitEvent<'_>| {
+            if stopped_once && !matches!(event, FitEvent::Saved { .. }) {
                 heard_after += 1;
             }
             match stop(&event) && !stopped_once {
@@ -155,7 +155,7 @@ fn a_stop_is_heard_in_the_validation() {
                 false => ControlFlow::Continue(()),
             }
         };
-        running = fit(running, &cases(None), &config, Some(&fold), &mut hear).unwrap();
+        running = fit(running, &cases(None), &config, Some(&fold), &mut on_event).unwrap();
         assert!(!running.is_complete(&config) && stopped_once);
         assert_eq!(heard_after, 0, "nothing is done after the stop");
         let file = TrainingCheckpoint::open(&fold.newest_checkpoint().unwrap()).unwrap();
@@ -169,10 +169,10 @@ fn a_stop_is_heard_in_the_validation() {
         };
         assert_eq!(of(&end), of(&straight));
     };
-    check(|event| matches!(event, Event::Validated { done: 2, .. }));
-    check(|event| matches!(event, Event::Validated { done: 3, .. }));
-    check(|event| matches!(event, Event::Step(_)));
-    check(|event| matches!(event, Event::Started { .. }));
+    check(|event| matches!(event, FitEvent::Validated { done: 2, .. }));
+    check(|event| matches!(event, FitEvent::Validated { done: 3, .. }));
+    check(|event| matches!(event, FitEvent::Step(_)));
+    check(|event| matches!(event, FitEvent::Started { .. }));
 }
 
 /// A case that takes its time: the stop is heard before the first batch is there.
@@ -201,15 +201,15 @@ fn a_stop_is_heard_while_a_batch_is_prepared() {
     let slow = Slow(all.training.clone(), Mutex::new(held));
     let slow = FitCases { training: Arc::new(slow), ..all.clone() };
     let mut hold = Some(hold);
-    let mut hear = |event: Event<'_>| match event {
-        Event::Waiting { .. } => {
+    let mut on_event = |event: FitEvent<'_>| match event {
+        FitEvent::Waiting { .. } => {
             hold = None;
             ControlFlow::Break(())
         }
-        Event::Step(_) => panic!("the run was stopped before its first step"),
+        FitEvent::Step(_) => panic!("the run was stopped before its first step"),
         _ => ControlFlow::Continue(()),
     };
-    let state = fit(state(), &slow, &config, None, &mut hear).unwrap();
+    let state = fit(state(), &slow, &config, None, &mut on_event).unwrap();
     assert_eq!((state.progress.iteration, state.progress.next_batch), (0, 0));
     fit(state, &all, &config, None, &mut go_on).unwrap();
 }
@@ -306,8 +306,8 @@ fn a_finished_run_is_left_alone() {
         files
     };
     let before = files();
-    let mut hear = |event: Event<'_>| panic!("{event:?}");
-    fit(state, &cases(None), &config, Some(&fold), &mut hear).unwrap();
+    let mut on_event = |event: FitEvent<'_>| panic!("{event:?}");
+    fit(state, &cases(None), &config, Some(&fold), &mut on_event).unwrap();
     assert_eq!(files(), before);
 }
 

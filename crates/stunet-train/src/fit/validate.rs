@@ -1,9 +1,9 @@
 //! The validation after every epoch: loss and pseudo-Dice of patches.
 
-use super::{FitCases, FitConfig, Hear, TrainingState, next};
+use super::{FitCases, FitConfig, OnEvent, TrainingState, next};
 use crate::batch::DeviceBatch;
 use crate::error::Result;
-use crate::events::Event;
+use crate::events::FitEvent;
 use crate::history::Validated;
 use crate::pseudo_dice::Overlap;
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub(super) fn validate(
     state: &TrainingState,
     validation: Option<&mut Validation>,
     config: &FitConfig,
-    hear: Hear<'_>,
+    on_event: OnEvent<'_>,
 ) -> Result<Option<Validated>> {
     let Some(validation) = validation else { return Ok(Some(Validated::default())) };
     let begin = Instant::now();
@@ -44,7 +44,7 @@ pub(super) fn validate(
     };
     let (total, mut sum) = (config.num_val_iterations, 0.0);
     for done in 1..=total {
-        let Some(batch) = next(&mut validation.batches, validation.next, hear)? else {
+        let Some(batch) = next(&mut validation.batches, validation.next, on_event)? else {
             return Ok(None);
         };
         validation.next += 1;
@@ -52,7 +52,7 @@ pub(super) fn validate(
         let outputs = network.forward_deep(images);
         overlap.add_batch(outputs[0].clone(), &targets[0]);
         sum += objective.value(&outputs, &targets);
-        if hear(Event::Validated { done, total }).is_break() {
+        if on_event(FitEvent::Validated { done, total }).is_break() {
             return Ok(None);
         }
     }

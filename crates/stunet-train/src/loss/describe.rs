@@ -1,13 +1,13 @@
 //! The settings of a loss in one line, as checkpoints keep them.
 
-use super::{LossConfig, LossFlavour, ZeroWeight};
+use super::{DiceDenominator, LossConfig, ZeroWeight};
 
 impl LossConfig {
     /// Everything that decides the number and the gradients; where it is computed does not. The text
     /// is compared when a run goes on, and so must not change.
     pub(super) fn describe(&self) -> String {
         let Self {
-            flavour,
+            denominator,
             batch_dice,
             ignore_label,
             regions,
@@ -16,9 +16,9 @@ impl LossConfig {
             smooth,
             evaluation: _,
         } = self;
-        let version = match flavour {
-            LossFlavour::V1 => 1,
-            LossFlavour::V2 => 2,
+        let version = match denominator {
+            DiceDenominator::Added => 1,
+            DiceDenominator::Bounded => 2,
         };
         let dice = if *batch_dice { "of the batch" } else { "of each sample" };
         let heads = match zero_weight {

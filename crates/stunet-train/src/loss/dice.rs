@@ -1,7 +1,7 @@
 //! The algebra of the soft Dice once the sums over voxels are known: a few numbers per class, in
 //! f64 on the host.
 
-use super::{LossConfig, LossFlavour};
+use super::{DiceDenominator, LossConfig};
 
 /// Sums over the voxels that are not ignored, per sample and class, `[N, C]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,12 +46,12 @@ pub(super) fn dice(config: &LossConfig, sums: &DiceSums, classes: usize, first: 
             let sum = |v: &[f64]| members.clone().map(|n| v[n * classes + class]).sum::<f64>();
             let numerator = 2.0 * sum(&sums.overlap) + config.smooth;
             let total = sum(&sums.labelled) + sum(&sums.predicted) + config.smooth;
-            let denominator = match config.flavour {
-                LossFlavour::V1 => total + 1e-8,
-                LossFlavour::V2 => total.max(1e-8),
+            let denominator = match config.denominator {
+                DiceDenominator::Added => total + 1e-8,
+                DiceDenominator::Bounded => total.max(1e-8),
             };
             term.loss -= numerator / denominator / num_terms;
-            let clipped = config.flavour == LossFlavour::V2 && total < 1e-8;
+            let clipped = config.denominator == DiceDenominator::Bounded && total < 1e-8;
             let predicted_slope =
                 if clipped { 0.0 } else { numerator / (denominator * denominator * num_terms) };
             for n in members.clone() {

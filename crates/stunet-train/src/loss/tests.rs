@@ -1,4 +1,5 @@
 use super::*;
+use burn::tensor::Device;
 use burn::tensor::{Distribution, TensorData, Tolerance, activation};
 
 const SHAPE: [usize; 5] = [2, 5, 6, 10, 7];
@@ -20,7 +21,7 @@ fn labels([n, c, z, y, x]: [usize; 5], extra: Option<i32>, device: &Device) -> T
 /// Value and gradient at one scale, under some evaluation.
 fn run(
     config: &LossConfig,
-    evaluation: Evaluation,
+    evaluation: LossRoute,
     logits: &Tensor<5>,
     labels: &Tensor<4, Int>,
 ) -> (LossValue, TensorData) {
@@ -77,7 +78,8 @@ fn composition(
     };
     let overlap = sum(p.clone() * one_hot.clone() * valid.clone());
     let total = sum(p * valid.clone()) + sum(one_hot * valid);
-    let smooth = config.smooth + if config.flavour == LossFlavour::V1 { 1e-8 } else { 0.0 };
+    let smooth =
+        config.smooth + if config.denominator == DiceDenominator::Added { 1e-8 } else { 0.0 };
     let dice = (overlap * 2.0 + config.smooth) / (total + smooth);
     let dice = dice.narrow(1, first, c - first).mean().neg();
     let grads = (dice.clone() + cross_entropy.clone()).backward();
@@ -93,9 +95,9 @@ fn check(config: &LossConfig, scale: f64) {
     let (dice, cross_entropy, gradient) = composition(config, &logits, &labels);
     let largest = gradient.iter::<f64>().fold(0.0, |a: f64, b| a.max(b.abs()));
     for (evaluation, input, bound) in [
-        (Evaluation::Host, logits.clone(), 2e-6),
-        (Evaluation::Device, logits.clone(), 2e-6),
-        (Evaluation::Device, logits.clone().cast(DType::F64), 1e-12),
+        (LossRoute::Host, logits.clone(), 2e-6),
+        (LossRoute::Device, logits.clone(), 2e-6),
+        (LossRoute::Device, logits.clone().cast(DType::F64), 1e-12),
     ] {
         let (value, found) = run(config, evaluation, &input, &labels);
         let close = |a: f64, b: f64| (a - b).abs() <= bound * b.abs().max(1e-3);
@@ -167,7 +169,7 @@ fn everything_ignored() {
     let labels = Tensor::<4, Int>::full([n, z, y, x], 3, &device);
     for regions in [None, Some(regions())] {
         let config = LossConfig { ignore_label: Some(3), regions, ..LossConfig::v2(true) };
-        for evaluation in [Evaluation::Host, Evaluation::Device] {
+        for evaluation in [LossRoute::Host, LossRoute::Device] {
             let (value, gradient) = run(&config, evaluation, &logits, &labels);
             assert_eq!((value.dice, value.cross_entropy), (-1.0, 0.0), "{evaluation:?}");
             assert!(gradient.iter::<f32>().all(|v| v == 0.0), "{evaluation:?}");
@@ -181,8 +183,8 @@ fn one_class_chunk_or_many_agree() {
     let (device, shape) = (Device::flex(), [1, 37, 3, 20, 30]);
     let (logits, labels) = (logits(shape, 3.0, &device), labels(shape, None, &device));
     let config = LossConfig::v2(true);
-    let (a, grad_a) = run(&config, Evaluation::Host, &logits, &labels);
-    let (b, grad_b) = run(&config, Evaluation::Device, &logits, &labels);
+    let (a, grad_a) = run(&config, LossRoute::Host, &logits, &labels);
+    let (b, grad_b) = run(&config, LossRoute::Device, &logits, &labels);
     assert!((a.total - b.total).abs() < 1e-6, "{a:?} {b:?}");
     grad_a.assert_approx_eq::<f32>(&grad_b, Tolerance::absolute(1e-9));
 }
@@ -193,7 +195,7 @@ fn threads_do_not_matter() {
     let (logits, labels) = (logits(shape, 3.0, &device), labels(shape, None, &device));
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| run(&LossConfig::v1(false), Evaluation::Host, &logits, &labels))
+        pool.install(|| run(&LossConfig::v1(false), LossRoute::Host, &logits, &labels))
     };
     let (one, four) = (with(1), with(4));
     assert_eq!(one.0, four.0);
@@ -208,7 +210,7 @@ fn an_f32_sum_over_a_volume_does_not_drift() {
     let labels = Tensor::<4, Int>::ones([1, 128, 128, 128], &device);
     let dice = -(2.0 * 0.5 + 0.0) / 1.5;
     // Three sums of 128 equal f32 terms; a flat one is off by 1e-4 and more.
-    for (evaluation, bound) in [(Evaluation::Host, 1e-7), (Evaluation::Device, 4e-6)] {
+    for (evaluation, bound) in [(LossRoute::Host, 1e-7), (LossRoute::Device, 4e-6)] {
         let config =
             LossConfig { evaluation, weights: vec![1.0], smooth: 0.0, ..LossConfig::v2(true) };
         let value = Loss::new(config)
@@ -259,9 +261,9 @@ fn half_precision_logits_get_half_precision_gradients() {
     let device = Device::flex();
     let shape = [1, 3, 4, 5, 6];
     let (logits, labels) = (logits(shape, 1.0, &device), labels(shape, None, &device));
-    let (_, exact) = run(&LossConfig::v1(true), Evaluation::Device, &logits, &labels);
+    let (_, exact) = run(&LossConfig::v1(true), LossRoute::Device, &logits, &labels);
     for dtype in [DType::F16, DType::BF16] {
-        for evaluation in [Evaluation::Host, Evaluation::Device] {
+        for evaluation in [LossRoute::Host, LossRoute::Device] {
             let half = logits.clone().cast(dtype);
             let (_, found) = run(&LossConfig::v1(true), evaluation, &half, &labels);
             assert_eq!(found.dtype(), dtype);
@@ -276,7 +278,7 @@ fn half_precision_logits_get_half_precision_gradients() {
 fn a_label_beyond_the_classes() {
     let device = Device::flex();
     let labels = labels(SHAPE, Some(5), &device);
-    run(&LossConfig::v1(true), Evaluation::Host, &logits(SHAPE, 1.0, &device), &labels);
+    run(&LossConfig::v1(true), LossRoute::Host, &logits(SHAPE, 1.0, &device), &labels);
 }
 
 #[test]
@@ -284,7 +286,7 @@ fn a_label_beyond_the_classes() {
 fn a_label_beyond_the_classes_on_a_device() {
     let device = Device::flex();
     let labels = labels(SHAPE, Some(5), &device);
-    run(&LossConfig::v1(true), Evaluation::Device, &logits(SHAPE, 1.0, &device), &labels);
+    run(&LossConfig::v1(true), LossRoute::Device, &logits(SHAPE, 1.0, &device), &labels);
 }
 
 #[test]
@@ -294,7 +296,7 @@ fn settings_out_of_range_are_named() {
     assert!(message(LossConfig { weights: vec![], ..v1.clone() }).contains("weights"));
     assert!(message(LossConfig { weights: vec![-1.0], ..v1.clone() }).contains("[-1.0]"));
     assert!(message(LossConfig { smooth: f64::NAN, ..v1.clone() }).contains("smooth"));
-    assert!(message(LossConfig { regions: Some(regions()), ..v1 }).contains("flavour v1"));
+    assert!(message(LossConfig { regions: Some(regions()), ..v1 }).contains("that of nnU-Net 1"));
     let empty = LossConfig { regions: Some(vec![vec![]]), ..LossConfig::v2(true) };
     assert!(message(empty).contains("at least one label"));
 }

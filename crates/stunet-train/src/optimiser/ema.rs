@@ -1,6 +1,6 @@
 //! A moving average of the weights.
 
-use crate::loss::is_host;
+use crate::host::is_host;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;

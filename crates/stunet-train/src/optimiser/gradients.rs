@@ -1,6 +1,6 @@
 //! The gradients of a network, in the order of its parameters.
 
-use crate::loss::is_host;
+use crate::host::is_host;
 use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use rayon::prelude::*;
 use stunet_model::{ParameterRef, StuNet};

@@ -100,7 +100,7 @@ fn slices_and_operators_agree() {
     for velocity in [None, Some(make(3))] {
         for nesterov in [true, false] {
             let config = SgdConfig { nesterov, ..Default::default() };
-            let step = update::Step { config, gradient_factor: 0.25, lr: 0.01 };
+            let step = update::UpdateFactors { config, gradient_factor: 0.25, lr: 0.01 };
             let (w, v) = update::on_host_slices(make(1), make(2), velocity.clone(), &step);
             let (w2, v2) = update::with_operators(make(1), make(2), velocity.clone(), &step);
             let tolerance = burn::tensor::Tolerance::rel_abs(1e-6, 1e-6);

@@ -1,7 +1,7 @@
 //! One step of every parameter; SGD as a fused pass over slices on the host, with operators elsewhere.
 
 use super::{ParameterGradients, SgdConfig};
-use crate::loss::is_host;
+use crate::host::is_host;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ const BLOCK: usize = 1 << 14;
 
 /// What one step multiplies by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(super) struct UpdateFactors {
     pub config: SgdConfig,
     pub gradient_factor: f64,
     pub lr: f64,
@@ -74,7 +74,7 @@ impl<R: Rule> ModuleMapper for Mapper<'_, R> {
 /// Stochastic gradient descent.
 pub(super) struct SgdRule<'a> {
     pub velocities: &'a mut [Option<Tensor<1>>],
-    pub step: &'a Step,
+    pub step: &'a UpdateFactors,
 }
 
 impl Rule for SgdRule<'_> {
@@ -102,7 +102,7 @@ pub(super) fn with_operators(
     value: Tensor<1>,
     gradient: Tensor<1>,
     velocity: Option<Tensor<1>>,
-    step: &Step,
+    step: &UpdateFactors,
 ) -> (Tensor<1>, Tensor<1>) {
     let SgdConfig { momentum, nesterov, weight_decay, .. } = step.config;
     let gradient = gradient.cast(value.dtype()) * step.gradient_factor;
@@ -121,7 +121,7 @@ pub(super) fn on_host_slices(
     value: Tensor<1>,
     gradient: Tensor<1>,
     velocity: Option<Tensor<1>>,
-    step: &Step,
+    step: &UpdateFactors,
 ) -> (Tensor<1>, Tensor<1>) {
     let device = value.device();
     let [len] = value.dims();

@@ -1,6 +1,6 @@
 use super::*;
 use stunet_data::labels::LabelSet;
-use stunet_model::weights::writer::{self, Contents, Optimiser, V1Metadata, V2Metadata};
+use stunet_model::weights::writer::{self, Contents, SgdRecord, V1Metadata, V2Metadata};
 
 fn config(in_channels: usize, num_classes: usize) -> StuNetConfig {
     StuNetConfig { width: [2, 2, 3, 3, 4, 4], ..StuNetConfig::small(in_channels, num_classes) }
@@ -27,7 +27,7 @@ fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
         config: &config,
         parameters: &mut source,
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v1(&v1, contents, &V1Metadata::default()).unwrap();
     let mut source = network.source();
@@ -35,7 +35,7 @@ fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
         config: &config,
         parameters: &mut source,
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v2(&v2, contents, &V2Metadata::default()).unwrap();
     let own = folder.join("own");
@@ -128,17 +128,17 @@ fn equal_channels_are_copied() {
 fn what_does_not_fit_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = &files(folder.path(), &network(&config(1, 3)))[1];
-    let check = |config: StuNetConfig, rules: Rules, name: &str| {
-        let options = TransferOptions { rules, ..TransferOptions::default() };
+    let check = |config: StuNetConfig, without_upsampling: bool, name: &str| {
+        let options = TransferOptions { without_upsampling, ..TransferOptions::default() };
         let line = transfer(file, &config, &options, &Device::flex()).unwrap_err().to_string();
         assert!(line.contains(name) && line.ends_with("checkpoint_final.pth"), "{line}");
     };
     let wide = StuNetConfig { width: [2, 2, 3, 3, 4, 5], ..config(1, 3) };
-    check(wide, Rules::V1, "encoder.stages.5.0.conv1.weight");
+    check(wide, true, "encoder.stages.5.0.conv1.weight");
     let deep = StuNetConfig { depth: [1, 1, 2, 1, 1, 1], ..config(1, 3) };
     check(
         deep,
-        Rules::V2,
+        false,
         "encoder.stages.2.1.conv1.weight: expected shape [3, 3, 3, 3, 3], found none",
     );
 }
@@ -164,13 +164,13 @@ fn the_two_rules_differ_in_the_upsamplings() {
     };
     let file = folder.path().join("partial.safetensors");
     crate::checkpoint::save(&file, &state, &[(Group::Weights, weights)]).unwrap();
-    let with = |rules| {
-        let options = TransferOptions { rules, ..TransferOptions::default() };
+    let with = |without_upsampling| {
+        let options = TransferOptions { without_upsampling, ..TransferOptions::default() };
         transfer(&file, &config(1, 3), &options, &Device::flex())
     };
-    let (_, report) = with(Rules::V1).unwrap();
+    let (_, report) = with(true).unwrap();
     assert_eq!(report.initialised, ["decoder.upsample.2.weight"]);
-    assert!(with(Rules::V2).unwrap_err().to_string().contains("decoder.upsample.2.weight"));
+    assert!(with(false).unwrap_err().to_string().contains("decoder.upsample.2.weight"));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn heads_are_kept_for_the_same_labels_only() {
         config: &source.config(),
         parameters: &mut source.source(),
         momentum: None,
-        optimiser: Optimiser::default(),
+        optimiser: SgdRecord::default(),
     };
     writer::write_v2(&all[1], contents, &metadata).unwrap();
     let checkpoint = TrainingCheckpoint::open(&all[3]).unwrap();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rayon::prelude::*;
-use stunet::infer::{Measure, ProbabilityFormat, Record, Standing};
+use stunet::infer::{ConfidenceMeasure, ProbabilityFormat, Record, Standing};
 
 use super::settings::{format_of, measure_of};
 use crate::args::PredictArgs;
@@ -12,7 +12,7 @@ use crate::jobs::Job;
 
 /// A case to predict, and what of it is not there yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Work {
+pub struct PendingCase {
     /// The case.
     pub job: Job,
     /// What is to be written.
@@ -34,7 +34,7 @@ pub struct Lacks {
 #[derive(Debug, Default)]
 pub struct Sorted {
     /// Something is missing, and what is there is of the same making.
-    pub todo: Vec<Work>,
+    pub todo: Vec<PendingCase>,
     /// Everything is there.
     pub done: Vec<Job>,
     /// Something of another making is there, and why it is not touched.
@@ -46,7 +46,7 @@ pub struct Sorted {
 enum Output {
     Labelmap,
     Probabilities(ProbabilityFormat),
-    Confidence(Measure),
+    Confidence(ConfidenceMeasure),
 }
 
 /// Looks at what is there of every case; with `--overwrite` all of it is to be done.
@@ -65,7 +65,7 @@ pub fn sort(args: &PredictArgs, record: &Record, jobs: Vec<Job>) -> Sorted {
     for (job, lacks) in jobs.into_iter().zip(looked) {
         match lacks {
             Ok(lacks) if lacks == Lacks::default() => sorted.done.push(job),
-            Ok(lacks) => sorted.todo.push(Work { job, lacks }),
+            Ok(lacks) => sorted.todo.push(PendingCase { job, lacks }),
             Err(error) => sorted.foreign.push((job, error)),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use anyhow::anyhow;
 
-use super::already::Work;
+use super::already::PendingCase;
 use crate::failure::{Interrupted, shielded, survived};
 use crate::interrupt;
 use crate::jobs::Job;
@@ -22,16 +22,20 @@ pub trait Stages: Sync {
     type Written: Send;
 
     /// From its files to the network's volume.
-    fn read(&self, work: &Work) -> anyhow::Result<Self::Read>;
+    fn read(&self, work: &PendingCase) -> anyhow::Result<Self::Read>;
     /// Through the network.
     fn predict(
         &self,
-        work: &Work,
+        work: &PendingCase,
         title: String,
         read: Self::Read,
     ) -> anyhow::Result<Self::Predicted>;
     /// To its files.
-    fn write(&self, work: &Work, predicted: Self::Predicted) -> anyhow::Result<Self::Written>;
+    fn write(
+        &self,
+        work: &PendingCase,
+        predicted: Self::Predicted,
+    ) -> anyhow::Result<Self::Written>;
     /// Told as soon as it is known; not of interruptions.
     fn failed(&self, job: &Job, error: &anyhow::Error);
 }
@@ -39,7 +43,7 @@ pub trait Stages: Sync {
 /// A case that has left the pipeline, finished or failed.
 pub struct Ended<T> {
     /// The case.
-    pub work: Work,
+    pub work: PendingCase,
     /// What it became, or why not.
     pub outcome: anyhow::Result<T>,
 }
@@ -47,7 +51,7 @@ pub struct Ended<T> {
 /// A case between two stages, or one that failed on the way.
 struct Item<T> {
     index: usize,
-    work: Work,
+    work: PendingCase,
     content: anyhow::Result<T>,
 }
 
@@ -57,7 +61,7 @@ struct Item<T> {
 ///
 /// Each thread owns its ends of the channels: however it ends, by a panic too, its neighbours find
 /// them closed and end as well. A case that was lost that way is returned as one that failed.
-pub fn run<S: Stages>(stages: &S, all: Vec<Work>, ahead: usize) -> Vec<Ended<S::Written>> {
+pub fn run<S: Stages>(stages: &S, all: Vec<PendingCase>, ahead: usize) -> Vec<Ended<S::Written>> {
     let total = all.len();
     let (to_network, read) = sync_channel(ahead.saturating_sub(1));
     let (to_writer, predicted) = sync_channel(0);
@@ -86,7 +90,7 @@ pub fn run<S: Stages>(stages: &S, all: Vec<Work>, ahead: usize) -> Vec<Ended<S::
 /// Adds the cases that went down with a thread.
 fn give_up_lost<S: Stages>(
     stages: &S,
-    all: &[Work],
+    all: &[PendingCase],
     ended: &mut Vec<Item<S::Written>>,
     error: &anyhow::Error,
 ) {
@@ -102,7 +106,7 @@ fn give_up_lost<S: Stages>(
 
 fn read_all<S: Stages>(
     stages: &S,
-    cases: Vec<Work>,
+    cases: Vec<PendingCase>,
     to_network: SyncSender<Item<S::Read>>,
     turn: Option<Receiver<()>>,
 ) {
@@ -183,7 +187,7 @@ mod tests {
         type Predicted = usize;
         type Written = usize;
 
-        fn read(&self, work: &Work) -> anyhow::Result<usize> {
+        fn read(&self, work: &PendingCase) -> anyhow::Result<usize> {
             let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(inside, Ordering::SeqCst);
             let number: usize = work.job.case.name.parse()?;
@@ -194,7 +198,7 @@ mod tests {
             Ok(number)
         }
 
-        fn predict(&self, _: &Work, _: String, number: usize) -> anyhow::Result<usize> {
+        fn predict(&self, _: &PendingCase, _: String, number: usize) -> anyhow::Result<usize> {
             if number % 7 == 5 {
                 self.inside.fetch_sub(1, Ordering::SeqCst);
                 panic!("seven and five");
@@ -202,7 +206,7 @@ mod tests {
             Ok(number * 2)
         }
 
-        fn write(&self, _: &Work, number: usize) -> anyhow::Result<usize> {
+        fn write(&self, _: &PendingCase, number: usize) -> anyhow::Result<usize> {
             std::thread::sleep(Duration::from_millis(1));
             self.inside.fetch_sub(1, Ordering::SeqCst);
             Ok(number + 1)
@@ -214,12 +218,12 @@ mod tests {
         }
     }
 
-    fn cases(count: usize) -> Vec<Work> {
+    fn cases(count: usize) -> Vec<PendingCase> {
         let job = |i: usize| Job {
             case: Case { name: i.to_string(), files: Vec::new() },
             output: "x".into(),
         };
-        (0..count).map(|i| Work { job: job(i), lacks: Lacks::default() }).collect()
+        (0..count).map(|i| PendingCase { job: job(i), lacks: Lacks::default() }).collect()
     }
 
     #[test]
@@ -257,13 +261,13 @@ mod tests {
             type Read = Bomb;
             type Predicted = Bomb;
             type Written = ();
-            fn read(&self, work: &Work) -> anyhow::Result<Bomb> {
+            fn read(&self, work: &PendingCase) -> anyhow::Result<Bomb> {
                 Ok(Bomb(work.job.case.name.parse()?))
             }
-            fn predict(&self, _: &Work, _: String, read: Bomb) -> anyhow::Result<Bomb> {
+            fn predict(&self, _: &PendingCase, _: String, read: Bomb) -> anyhow::Result<Bomb> {
                 Ok(read)
             }
-            fn write(&self, _: &Work, predicted: Bomb) -> anyhow::Result<()> {
+            fn write(&self, _: &PendingCase, predicted: Bomb) -> anyhow::Result<()> {
                 drop(predicted);
                 Ok(())
             }

@@ -1,23 +1,23 @@
 //! From command-line options to the library's options.
 
 use stunet::data::plans;
-use stunet::infer::{self, Measure, PredictOptions, ProbabilityFormat};
+use stunet::infer::{self, ConfidenceMeasure, PredictOptions, ProbabilityFormat};
 
-use crate::args::{Accumulation, Confidence, Mode, PredictArgs, Probabilities};
+use crate::args::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 
 /// What was chosen about every case, as far as voxels depend on it.
 pub fn settings(args: &PredictArgs) -> PredictOptions {
     PredictOptions {
         mode: match args.mode {
-            Mode::Normal => infer::Mode::Normal,
-            Mode::Fast => infer::Mode::Fast,
-            Mode::Fastest => infer::Mode::Fastest,
+            ModeArg::Normal => infer::Mode::Normal,
+            ModeArg::Fast => infer::Mode::Fast,
+            ModeArg::Fastest => infer::Mode::Fastest,
         },
         step_size: args.step_size,
         mirror: !args.disable_tta,
         accumulation: args.accumulation.map(|precision| match precision {
-            Accumulation::F32 => plans::Accumulation::F32,
-            Accumulation::F16 => plans::Accumulation::F16,
+            AccumulationArg::F32 => plans::Accumulation::F32,
+            AccumulationArg::F16 => plans::Accumulation::F16,
         }),
         probability_format: args.save_probabilities.map(format_of).unwrap_or_default(),
         confidence: args.confidence.map(measure_of),
@@ -34,9 +34,9 @@ pub fn format_of(form: Probabilities) -> ProbabilityFormat {
 }
 
 /// The measure of confidence.
-pub fn measure_of(measure: Confidence) -> Measure {
+pub fn measure_of(measure: ConfidenceArg) -> ConfidenceMeasure {
     match measure {
-        Confidence::Margin => Measure::Margin,
-        Confidence::Entropy => Measure::Entropy,
+        ConfidenceArg::Margin => ConfidenceMeasure::Margin,
+        ConfidenceArg::Entropy => ConfidenceMeasure::Entropy,
     }
 }

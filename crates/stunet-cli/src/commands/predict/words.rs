@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use stunet::infer::{Architecture, Event};
+use stunet::infer::{Architecture, PredictEvent};
 
 use super::Session;
 use crate::jobs::Job;
@@ -37,8 +37,8 @@ impl Session<'_> {
     }
 
     /// One line about the memory and time that a case will need.
-    pub(super) fn tell_plan(&self, job: &Job, event: Event) {
-        let Event::Plan {
+    pub(super) fn tell_plan(&self, job: &Job, event: PredictEvent) {
+        let PredictEvent::Plan {
             num_tiles,
             num_windows,
             num_repeated,

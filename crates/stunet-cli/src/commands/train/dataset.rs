@@ -10,7 +10,7 @@ use stunet::data::splits::{Fold, Split, Splits};
 use stunet::data::store::{STORE_FILE, Store, suffix};
 
 use crate::args::TrainArgs;
-use crate::planned::{self, Planned};
+use crate::planned::{self, PlannedConfiguration};
 
 /// The folds, in nnU-Net's file.
 const SPLITS: &str = "splits_final.json";
@@ -21,7 +21,7 @@ pub struct Dataset {
     pub name: String,
     /// Its plans, as they are now: patch, batch and strides may have changed since the cases were
     /// prepared, nothing else.
-    pub planned: Planned,
+    pub planned: PlannedConfiguration,
     /// All its cases.
     pub store: Store,
     /// The fold.
@@ -56,7 +56,7 @@ impl Dataset {
             format!("{expected}; run `stunet plan` on the raw dataset first: {shown}")
         })?;
         let needed = || planned::needed_dataset_json(folder);
-        let planned = Planned::read(folder, &plans_name, &args.configuration, needed)?;
+        let planned = PlannedConfiguration::read(folder, &plans_name, &args.configuration, needed)?;
         let batch_dice = planned.batch_dice()?;
         let nnunet_dataset = planned::dataset_json(folder)?;
         let (store, mut notes) = open_store(&planned)?;
@@ -117,7 +117,7 @@ impl Dataset {
 }
 
 /// The cases, all of them, and what to say of where they are.
-fn open_store(planned: &Planned) -> anyhow::Result<(Store, Vec<String>)> {
+fn open_store(planned: &PlannedConfiguration) -> anyhow::Result<(Store, Vec<String>)> {
     let (place, command) = (planned.place()?, planned.preprocess_command());
     let folder = place.find().with_context(|| {
         // nnU-Net's own files may well be there: they are of another format.
@@ -148,7 +148,11 @@ fn open_store(planned: &Planned) -> anyhow::Result<(Store, Vec<String>)> {
 
 /// Where plans and `dataset.json` meet the cases: what the cases depend on has to be what it was
 /// when they were prepared.
-fn check_store(planned: &Planned, dataset: Option<&Value>, store: &Store) -> anyhow::Result<()> {
+fn check_store(
+    planned: &PlannedConfiguration,
+    dataset: Option<&Value>,
+    store: &Store,
+) -> anyhow::Result<()> {
     let (recipe, command) = (store.recipe(), planned.preprocess_command());
     let description = store.folder().join(STORE_FILE);
     let labels = match dataset {
@@ -229,7 +233,7 @@ fn check_fold(fold: Fold, splits: &Splits, file: &Path) -> anyhow::Result<()> {
 }
 
 /// nnU-Net names results by the entry `plans_name`; here the file's name counts.
-fn name_note(planned: &Planned) -> Option<String> {
+fn name_note(planned: &PlannedConfiguration) -> Option<String> {
     let inside = planned.json.get("plans_name")?.as_str()?;
     (planned.is_v2() && inside != planned.name).then(|| {
         let (name, file) = (&planned.name, planned.file_name());

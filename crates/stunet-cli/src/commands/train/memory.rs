@@ -1,7 +1,7 @@
 //! The memory that a run needs: printed, or rejected before anything is written.
 
 use anyhow::bail;
-use stunet::train::memory::{MemoryPlan, plan};
+use stunet::train::memory::{TrainingMemory, plan};
 use stunet::train::{FitConfig, StateOptions};
 
 use super::settings::Settings;
@@ -35,7 +35,7 @@ pub fn check(
     )
 }
 
-fn line(plan: &MemoryPlan) -> String {
+fn line(plan: &TrainingMemory) -> String {
     let there = match plan.device_bytes {
         0 => String::new(),
         bytes => format!(", {} of it on the device", output::bytes(bytes)),

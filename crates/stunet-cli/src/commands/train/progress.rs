@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use stunet::train::{EpochRecord, Event};
+use stunet::train::{EpochRecord, FitEvent};
 
 use crate::output;
 
@@ -32,16 +32,16 @@ impl TrainingProgress {
     }
 
     /// Updates the bar for an event of the run.
-    pub fn hear(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+    pub fn on_event(&mut self, event: &FitEvent<'_>) -> anyhow::Result<()> {
         match event {
-            Event::Started { epoch, iteration, num_epochs, num_iterations } => {
+            FitEvent::Started { epoch, iteration, num_epochs, num_iterations } => {
                 (self.num_epochs, self.num_iterations) = (*num_epochs, *num_iterations);
                 self.bar.set_length((num_epochs * num_iterations) as u64);
                 self.bar.set_position((epoch * num_iterations + iteration) as u64);
                 self.bar.reset_eta();
                 self.bar.set_message("first batch");
             }
-            Event::Step(step) => {
+            FitEvent::Step(step) => {
                 self.bar.inc(1);
                 let dice = self.dice.map_or_else(String::new, |d| format!("  Dice {d:.3}"));
                 let left = match step.epoch + step.iteration {
@@ -58,10 +58,10 @@ impl TrainingProgress {
                     step.secs,
                 ));
             }
-            Event::Validated { done, total } => {
+            FitEvent::Validated { done, total } => {
                 self.bar.set_message(format!("validation {done}/{total}"));
             }
-            Event::Epoch(record) => self.epoch(record)?,
+            FitEvent::Epoch(record) => self.epoch(record)?,
             _ => {}
         }
         Ok(())

@@ -14,10 +14,10 @@ use stunet::data::plans::{Accumulation, Plans};
 use stunet::model::weights::folder;
 use stunet::train::FoldFolder;
 use stunet::train::checkpoint::TrainingCheckpoint;
-use stunet::train::export::{self, About};
+use stunet::train::export::{self, ModelDescription};
 
+use super::run::Run;
 use super::settings::Settings;
-use super::start::Run;
 use super::validation;
 
 /// Settings of one fold.
@@ -156,7 +156,7 @@ pub fn describe(fold: &FoldFolder, settings: &Settings, beside: &Beside) -> anyh
 /// Writes the model folder of a finished run; an existing one must belong to this run.
 pub fn model_folder(
     checkpoint: &TrainingCheckpoint,
-    about: &About,
+    about: &ModelDescription,
     model: &Path,
 ) -> anyhow::Result<()> {
     // The last file of a model folder to be written.

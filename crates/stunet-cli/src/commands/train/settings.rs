@@ -8,12 +8,13 @@ use stunet::data::plans::{Plans, Reference};
 use stunet::device::Devices;
 use stunet::model::{StuNetConfig, StuNetSize};
 use stunet::train::distributed::Averaging;
-use stunet::train::loss::{Loss, LossConfig, ZeroWeight};
+use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
 
 use super::dataset::Dataset;
-use crate::args::{Recipe, TrainArgs, TrainPrecision};
+use super::pretrained::shape_of;
+use crate::args::{PrecisionArg, RecipeArg, TrainArgs};
 
 /// Everything that decides a run's numbers; kept in its checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,13 +39,13 @@ pub struct Settings {
     pub lr: f64,
     pub batch_size: usize,
     pub patch: [usize; 3],
-    pub recipe: Recipe,
+    pub recipe: RecipeArg,
     pub augmentation: bool,
     pub accumulate: usize,
     #[serde(with = "exact::option")]
     pub ema: Option<f64>,
     pub seed: u64,
-    pub precision: TrainPrecision,
+    pub precision: PrecisionArg,
     pub checkpoint_activations: bool,
     pub batch_dice: bool,
     /// Digest of the recipe by which the cases were prepared.
@@ -57,10 +58,8 @@ impl Settings {
     /// Settings of a new run.
     pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let plans = dataset.plans();
-        let recipe = args.recipe.unwrap_or(match plans.reference.is_v1() {
-            true => Recipe::V1,
-            false => Recipe::V2,
-        });
+        let recipe = args.recipe.unwrap_or(RecipeArg::of(plans.reference));
+        let conventions = &recipe.reference(plans.reference).conventions().training;
         let pretrained = args.pretrained.as_deref();
         let settings = Self {
             dataset: dataset.name.clone(),
@@ -73,10 +72,7 @@ impl Settings {
             stem_divide: args.stem_divide,
             epochs: args.epochs.unwrap_or(1000),
             iterations: args.iterations.unwrap_or(250),
-            val_iterations: args.val_iterations.unwrap_or(match recipe {
-                Recipe::V1 => 1,
-                Recipe::V2 => 50,
-            }),
+            val_iterations: args.val_iterations.unwrap_or(conventions.num_val_iterations),
             lr: args.lr.unwrap_or(if pretrained.is_some() { 1e-3 } else { 1e-2 }),
             batch_size: args.batch_size.unwrap_or(plans.batch_size),
             patch: patch(args)?.unwrap_or(plans.patch_size),
@@ -85,7 +81,7 @@ impl Settings {
             accumulate: args.accumulate.unwrap_or(1),
             ema: args.ema,
             seed: args.seed.unwrap_or(12345),
-            precision: args.precision.unwrap_or(TrainPrecision::F32),
+            precision: args.precision.unwrap_or(PrecisionArg::F32),
             checkpoint_activations: args.checkpoint_activations,
             batch_dice: dataset.batch_dice,
             prepared_by: dataset.store.recipe().digest().to_owned(),
@@ -137,6 +133,11 @@ impl Settings {
         trainer(&self.network, self.pretrained.is_some())
     }
 
+    /// The version of nnU-Net that is trained as.
+    pub fn reference(&self, plans: &Plans) -> Reference {
+        self.recipe.reference(plans.reference)
+    }
+
     /// The plans with this run's patch and batch.
     pub fn plans(&self, dataset: &Dataset) -> anyhow::Result<Plans> {
         let plans = dataset.plans().clone();
@@ -147,12 +148,10 @@ impl Settings {
     /// The loop's settings.
     pub fn fit_config(&self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<FitConfig> {
         let plans = dataset.plans();
-        // nnU-Net 2.2 augments as version 1 does.
-        let newest = self.recipe == Recipe::V2 && plans.reference == Reference::NnUNetV28;
-        let augmentation = match (self.augmentation, newest) {
-            (false, _) => Augmentation::none(self.patch),
-            (true, false) => Augmentation::v1(self.patch),
-            (true, true) => Augmentation::v2(self.patch),
+        let reference = self.reference(plans);
+        let augmentation = match self.augmentation {
+            false => Augmentation::none(self.patch),
+            true => Augmentation::of(reference, self.patch),
         };
         let masked = plans.channels.iter().map(|channel| channel.use_mask).collect();
         let augmentation = augmentation.with_masked_channels(masked);
@@ -162,18 +161,13 @@ impl Settings {
             ..LoaderConfig::new(augmentation, self.batch_size, &self.network.strides)
         };
         let labels = dataset.labels();
-        let recipe = match self.recipe {
-            Recipe::V1 => LossConfig::v1(self.batch_dice),
-            Recipe::V2 if newest => {
-                LossConfig { zero_weight: ZeroWeight::Skip, ..LossConfig::v2(self.batch_dice) }
-            }
-            Recipe::V2 => LossConfig::v2(self.batch_dice),
-        };
         let regions = labels.has_regions().then(|| {
             let regions = labels.labels().iter().filter(|label| label.values != [0]);
             regions.map(|r| r.values.iter().map(|&v| i32::from(v)).collect()).collect()
         });
-        let loss = LossConfig { regions, ignore_label: labels.ignore().map(i32::from), ..recipe };
+        let ignore_label = labels.ignore().map(i32::from);
+        let stock = LossConfig::of(reference, self.batch_dice);
+        let loss = LossConfig { regions, ignore_label, ..stock };
         Ok(FitConfig {
             num_iterations: self.iterations,
             num_val_iterations: self.val_iterations,
@@ -194,9 +188,9 @@ impl Settings {
             },
             ema: self.ema,
             precision: match self.precision {
-                TrainPrecision::F32 => Precision::F32,
-                TrainPrecision::Bf16 => Precision::Bf16,
-                TrainPrecision::F16 => Precision::F16,
+                PrecisionArg::F32 => Precision::F32,
+                PrecisionArg::Bf16 => Precision::Bf16,
+                PrecisionArg::F16 => Precision::F16,
             },
             checkpoint_activations: self.checkpoint_activations,
             ..StateOptions::new(&devices.first().device)
@@ -236,7 +230,7 @@ pub fn network(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<StuNetConf
     } else if args.size.is_none()
         && let Some(pretrained) = &args.pretrained
     {
-        let found = super::start::shape_of(pretrained, plans.stunet_strides()?)?;
+        let found = shape_of(pretrained, plans.stunet_strides()?)?;
         (width, depth) = (found.width, found.depth);
     }
     Ok(StuNetConfig {

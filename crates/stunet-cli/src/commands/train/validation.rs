@@ -8,13 +8,13 @@ use stunet::data::compare::label_differences;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
 use stunet::data::nifti;
-use stunet::infer::evaluate::{Evaluation, Pair, Rules, evaluate};
+use stunet::infer::evaluate::{Evaluation, EvaluationRules, Pair, evaluate};
 use stunet::infer::{
     InferError, Model, OpenOptions, PredictOptions, Record, Standing, predict_prepared,
     prepare_scan,
 };
 use stunet::train::FoldFolder;
-use stunet::train::export::About;
+use stunet::train::export::ModelDescription;
 
 use super::{say, settings::Settings};
 use crate::args::TrainArgs;
@@ -23,7 +23,7 @@ use crate::folders;
 use crate::interrupt;
 use crate::machine;
 use crate::places::{self, Output};
-use crate::progress::Progress;
+use crate::progress::CaseBar;
 use crate::report::tell_passed_over;
 
 /// Where predictions and scores go in the folder of a fold.
@@ -35,7 +35,7 @@ const SUMMARY: &str = "summary.json";
 pub fn run(
     args: &TrainArgs,
     settings: &Settings,
-    about: &About,
+    about: &ModelDescription,
     model: &Path,
     out: &Path,
 ) -> anyhow::Result<()> {
@@ -50,14 +50,8 @@ pub fn run(
         if summary.is_file() && all(&settings.validation_cases, made)? {
             return say(args, &format!("already validated: {}", summary.display()));
         }
-        let raw = raw_of(args);
-        return say(
-            args,
-            &format!(
-                "final validation left out: no raw dataset (give --raw, or --no-validation): {}",
-                raw.display()
-            ),
-        );
+        let left_out = "final validation left out: no raw dataset (give --raw, or --no-validation)";
+        return say(args, &format!("{left_out}: {}", raw_of(args).display()));
     };
     if !args.quiet {
         tell_passed_over(raw.folder(), raw.passed_over());
@@ -75,25 +69,19 @@ pub fn run(
             .with_context(|| format!("cannot remove {}", summary.display()))?;
     }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut pairs = Vec::new();
     let predictions: Vec<PathBuf> = cases.iter().map(|case| prediction_of(case)).collect();
     files::sweep(predictions.iter().map(PathBuf::as_path));
-    for (index, case) in cases.iter().enumerate() {
-        let prediction = prediction_of(case);
+    let device_has_own_memory = chosen.backend.is_gpu();
+    let predictor = Predictor { args, network: &network, record: &record, device_has_own_memory };
+    for (index, (case, prediction)) in cases.iter().zip(&predictions).enumerate() {
         if !made(case)? {
             let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
-            let options = PredictOptions {
-                memory_bytes: machine::allowed(args.max_memory),
-                own_memory: !matches!(chosen.name.as_str(), "cpu" | "ndarray"),
-                ..PredictOptions::default()
-            };
-            let progress = Progress::new(title, args.quiet);
-            predict_case(&network, &record, case, &prediction, &options, progress)?;
+            predictor.predict(case, prediction, title)?;
         }
-        let (name, reference) = (case.name.clone(), case.labels.clone());
-        pairs.push(Pair { name, reference, prediction });
     }
-    let rules = Rules { reader: about.plans.reader, ..Rules::of(&about.labels) };
+    let pairs: Vec<Pair> = cases.iter().zip(predictions).map(pair).collect();
+    let rules =
+        EvaluationRules { reader: about.plans.reader, ..EvaluationRules::of(&about.labels) };
     let result = evaluate(&pairs, &rules, &|_| match interrupt::asked() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
@@ -104,11 +92,15 @@ pub fn run(
     say(args, &format!("summary: {}", summary.display()))
 }
 
+fn pair((case, prediction): (&&TrainingCaseFiles, PathBuf)) -> Pair {
+    Pair { name: case.name.clone(), reference: case.labels.clone(), prediction }
+}
+
 /// Fails before the first epoch where the final validation could not be done.
 pub fn check(
     args: &TrainArgs,
     settings: &Settings,
-    about: &About,
+    about: &ModelDescription,
     fold: &FoldFolder,
 ) -> anyhow::Result<()> {
     if !fold.path.join(FOLDER).join(SUMMARY).is_file() {
@@ -125,7 +117,7 @@ fn raw_of(args: &TrainArgs) -> PathBuf {
 }
 
 /// The raw dataset, held against the run; none where there is none and none was named.
-fn raw_dataset(args: &TrainArgs, about: &About) -> anyhow::Result<Option<RawDataset>> {
+fn raw_dataset(args: &TrainArgs, about: &ModelDescription) -> anyhow::Result<Option<RawDataset>> {
     let folder = raw_of(args);
     if args.raw.is_none() && !folder.is_dir() {
         return Ok(None);
@@ -186,32 +178,41 @@ fn all<T>(cases: &[T], made: impl Fn(&T) -> anyhow::Result<bool>) -> anyhow::Res
     Ok(true)
 }
 
-fn predict_case(
-    model: &Model,
-    record: &Record,
-    case: &TrainingCaseFiles,
-    out: &Path,
-    options: &PredictOptions,
-    progress: Progress,
-) -> anyhow::Result<()> {
-    let record = record.with_input(&case.images)?;
-    // The scan is gone before the first window.
-    let prepared = prepare_scan(model, &model.plans().reader.read_scan(&case.images)?)?;
-    let prediction = predict_prepared(model, prepared, options, &mut |event| {
-        progress.hear(event);
-        match interrupt::asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    })
-    .map_err(interrupted)?;
-    record.check_input()?;
-    let most = model.labels().max_value();
-    nifti::write_compact_labelmap(out, &prediction.labelmap, most, Some(&record.text()))?;
-    Ok(())
+struct Predictor<'a> {
+    args: &'a TrainArgs,
+    network: &'a Model,
+    record: &'a Record,
+    device_has_own_memory: bool,
 }
 
-fn tell(args: &TrainArgs, about: &About, result: &Evaluation) -> anyhow::Result<()> {
+impl Predictor<'_> {
+    fn predict(&self, case: &TrainingCaseFiles, out: &Path, title: String) -> anyhow::Result<()> {
+        let progress = CaseBar::new(title, self.args.quiet);
+        let options = PredictOptions {
+            memory_bytes: machine::allowed(self.args.max_memory),
+            device_has_own_memory: self.device_has_own_memory,
+            ..PredictOptions::default()
+        };
+        let model = self.network;
+        let record = self.record.with_input(&case.images)?;
+        // The scan is gone before the first window.
+        let prepared = prepare_scan(model, &model.plans().reader.read_scan(&case.images)?)?;
+        let prediction = predict_prepared(model, prepared, &options, &mut |event| {
+            progress.on_event(event);
+            match interrupt::asked() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .map_err(interrupted)?;
+        record.check_input()?;
+        let most = model.labels().max_value();
+        nifti::write_compact_labelmap(out, &prediction.labelmap, most, Some(&record.text()))?;
+        Ok(())
+    }
+}
+
+fn tell(args: &TrainArgs, about: &ModelDescription, result: &Evaluation) -> anyhow::Result<()> {
     let names = about.labels.labels().iter().filter(|label| label.values != [0]);
     for (index, label) in names.enumerate() {
         say(args, &format!("  {:<24} Dice {:.4}", label.name, result.mean_dice(index)))?;

@@ -1,8 +1,9 @@
 //! Labels at rotated and scaled positions: one pass, whatever the number of labels.
 
 use super::image::{BEFORE, BEHIND};
-use super::{Crop, Flavour, LANES, LabelOrder, Positions, Row, Spatial};
+use super::{Crop, LANES, LabelOrder, Positions, Row, Spatial};
 use crate::augment::crop::OUTSIDE;
+use crate::preprocess::resample::LabelRule;
 use half::f16;
 use ndarray::{Array3, s};
 
@@ -31,10 +32,12 @@ pub(super) fn transform(crop: &Crop<'_>, positions: &Positions, spatial: &Spatia
         for (y, mut row) in plane.outer_iter_mut().enumerate() {
             let output = row.as_slice_mut().expect("a fresh array is contiguous");
             let row = positions.row(z, y);
-            match (spatial.label_order, spatial.flavour) {
-                (LabelOrder::Nearest, _) => source.nearest_row(&row, output),
-                (LabelOrder::Linear, Flavour::V1) => source.above_half_row(&row, output),
-                (LabelOrder::Linear, Flavour::V2) => source.largest_share_row(&row, output),
+            match (spatial.label_order, spatial.flavour.label_rule) {
+                (LabelOrder::Nearest, _) | (_, LabelRule::Nearest) => {
+                    source.nearest_row(&row, output)
+                }
+                (_, LabelRule::LastAboveHalf) => source.above_half_row(&row, output),
+                (_, LabelRule::LargestShare) => source.largest_share_row(&row, output),
             }
         }
     }

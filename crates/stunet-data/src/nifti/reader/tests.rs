@@ -121,9 +121,7 @@ fn all_orientations_are_turned_as_nnunet_turns_them() {
 /// Through preprocessing and back, under plans that transpose and keep the resolution.
 fn check_prediction(reader: Reader, path: &Path, plain: &LabelMap) {
     let mut scan = reader.read_scan(&[path]).unwrap();
-    let crate::image::Voxels::Single(voxels) = &mut scan.voxels else {
-        panic!("floats were written")
-    };
+    let crate::image::Voxels::F32(voxels) = &mut scan.voxels else { panic!("floats were written") };
     // Something to crop, in the turned frame.
     voxels.slice_mut(s![.., 0, .., ..]).fill(0.0);
     let spacing = scan.geometry.spacing_mm();
@@ -270,7 +268,7 @@ fn channels_of_one_case_are_turned_alike() {
     assert!(error.to_string().starts_with("direction differs"), "{error}");
     let scan = Reader::NibabelReorient.read_scan(&[&paths[1], &paths[1]]).unwrap();
     let one = Reader::NibabelReorient.read_labelmap(&paths[1]).unwrap();
-    let crate::image::Voxels::Single(voxels) = scan.voxels else { panic!("floats were written") };
+    let crate::image::Voxels::F32(voxels) = scan.voxels else { panic!("floats were written") };
     for channel in voxels.outer_iter() {
         assert_eq!(channel.mapv(|v| v as u16), one.data);
     }

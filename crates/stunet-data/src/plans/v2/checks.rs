@@ -1,6 +1,6 @@
 //! What version 2's plans ask for by name: followed, or refused by name.
 
-use super::super::keys::{self, Place};
+use super::super::keys::{self, KeyPlace};
 use super::super::{Entry, inverse};
 use crate::error::Result;
 use crate::nifti::Reader;
@@ -58,8 +58,8 @@ pub(in super::super) fn only(at: &Entry<'_>, key: &str, expected: &str) -> Resul
 
 /// What is written there and has no effect.
 pub(super) fn notes(plans: &Value, config: &Value) -> Vec<String> {
-    let plans = keys::unknown(Place::Plans, plans);
-    plans.into_iter().chain(keys::unknown(Place::Configuration, config)).collect()
+    let plans = keys::unknown(KeyPlace::Plans, plans);
+    plans.into_iter().chain(keys::unknown(KeyPlace::Configuration, config)).collect()
 }
 
 /// The standard resampling is the only one reproduced; anything else is refused by name.

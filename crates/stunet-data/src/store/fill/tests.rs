@@ -53,7 +53,7 @@ impl Scene {
         &self,
         plans: &Plans,
         options: &FillOptions,
-        hear: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
+        on_event: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
     ) -> Result<FillReport> {
         let info = DatasetInfo {
             reader: Default::default(),
@@ -61,7 +61,7 @@ impl Scene {
             labels: LabelSet::numbered(3).unwrap(),
             file_ending: ".nii".to_owned(),
         };
-        fill(&self.path("store"), plans, (&info, &self.sources), options, hear)
+        fill(&self.path("store"), plans, (&info, &self.sources), options, on_event)
     }
 
     fn store(&self) -> Store {

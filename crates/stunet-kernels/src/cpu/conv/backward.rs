@@ -43,12 +43,13 @@ pub(crate) fn weight_gradient(
         let (range, group) = (pair / groups.len(), groups[pair % groups.len()].clone());
         let blocks = range * blocks..((range + 1) * blocks).min(packing.blocks);
         let sums = share * shares.pitch;
-        let task = PairTask { sweep, cut, source, gradient, packing, blocks, group, target, sums };
+        let task =
+            StripGradients { sweep, cut, source, gradient, packing, blocks, group, target, sums };
         with_scratch(|buffer, gradients| {
             let buffer = buffer.scratch(cut.buffer_len());
             let gradients = gradients.scratch(task.blocks.len() * task.block_len());
             for &strip in &strips[shares.range(share, strips.len())] {
-                isa.run(WithScratch { task: &task, strip, buffer, gradients });
+                isa.run(StripGradientsInScratch { task: &task, strip, buffer, gradients });
             }
         });
     });
@@ -56,7 +57,7 @@ pub(crate) fn weight_gradient(
 }
 
 /// What all strips share, for some blocks of outputs and one group of inputs.
-struct PairTask<'a> {
+struct StripGradients<'a> {
     sweep: &'a Sweep,
     cut: &'a Cut,
     source: Source<'a>,
@@ -70,14 +71,14 @@ struct PairTask<'a> {
 }
 
 /// A strip of a task with the memory it works in.
-struct WithScratch<'a> {
-    task: &'a PairTask<'a>,
+struct StripGradientsInScratch<'a> {
+    task: &'a StripGradients<'a>,
     strip: Strip,
     buffer: &'a mut [f32],
     gradients: &'a mut [f32],
 }
 
-impl Task for WithScratch<'_> {
+impl Task for StripGradientsInScratch<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { task, strip, buffer, gradients } = self;
@@ -93,7 +94,7 @@ impl Task for WithScratch<'_> {
     }
 }
 
-impl PairTask<'_> {
+impl StripGradients<'_> {
     /// Values of one block of gradients.
     fn block_len(&self) -> usize {
         self.cut.planes * self.cut.rows * self.cut.pitch * self.packing.width

@@ -44,7 +44,7 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
         with_scratch(|buffer, sums| {
             let buffer = buffer.scratch(cut.buffer_len());
             let sums = sums.scratch(task.sums_len());
-            isa.run(WithScratch { task, buffer, sums });
+            isa.run(StripInScratch { task, buffer, sums });
         });
     });
 }
@@ -64,13 +64,13 @@ struct StripTask<'a> {
 }
 
 /// A task with the memory it works in, which is found outside of what is compiled for vectors.
-struct WithScratch<'a> {
+struct StripInScratch<'a> {
     task: StripTask<'a>,
     buffer: &'a mut [f32],
     sums: &'a mut [f32],
 }
 
-impl Task for WithScratch<'_> {
+impl Task for StripInScratch<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { task, buffer, sums } = self;

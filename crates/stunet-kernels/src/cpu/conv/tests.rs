@@ -202,7 +202,7 @@ fn wide() {
 #[test]
 fn transformed() {
     let case = case(1, (9, 17, 4), [4, 8, 8], [1; 3], 3);
-    assert_eq!(path(&case.shape, 3), Path::Winograd);
+    assert_eq!(algorithm(&case.shape, 3), Algorithm::Winograd);
     check(&case);
 }
 

@@ -35,6 +35,7 @@ pub(super) unsafe fn sweep<S: Simd, const VECTORS: usize>(
     sums: *mut f32,
     step: usize,
 ) {
+    const { assert!(S::TILE >= 1 && S::TILE <= 14, "tiles are written for up to 14 voxels") };
     // Tiles of nearly equal length: a short one at the end would starve the multipliers.
     let tiles = voxels.div_ceil(S::TILE);
     for index in 0..tiles {

@@ -78,13 +78,13 @@ pub(super) fn pack(isa: Isa, sweep: &Sweep, packing: Packing, work: &Work<'_>) -
     let tasks = packing.blocks * sweep.blocks();
     (0..tasks).into_par_iter().for_each(|task| {
         let (output, input) = (task / sweep.blocks(), task % sweep.blocks());
-        isa.run(Pack { sweep, packing, weight, order, output, input, target });
+        isa.run(PackForStrips { sweep, packing, weight, order, output, input, target });
     });
     packed
 }
 
 /// One block of outputs and one of inputs.
-struct Pack<'a> {
+struct PackForStrips<'a> {
     sweep: &'a Sweep,
     packing: Packing,
     weight: &'a [f32],
@@ -94,7 +94,7 @@ struct Pack<'a> {
     target: Target,
 }
 
-impl Task for Pack<'_> {
+impl Task for PackForStrips<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { sweep, packing, weight, order, output, input, target } = self;

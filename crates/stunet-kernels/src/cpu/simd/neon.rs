@@ -24,7 +24,8 @@ pub(super) fn run_neon<T: Task>(task: T) {
 
 /// Eight lanes are two registers: a block of outputs is then a multiple of 8 wide, and one of 16 has
 /// sums enough to hide the multipliers' latency.
-impl Simd for Neon {
+// SAFETY: `run_neon` alone makes the token, after it has asked the machine.
+unsafe impl Simd for Neon {
     type Vector = [float32x4_t; 2];
     const LANES: usize = 8;
     // In registers of four: 24 sums, four of weights and one input, 29 of 32.

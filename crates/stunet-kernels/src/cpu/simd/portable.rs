@@ -5,7 +5,8 @@ use super::Simd;
 /// Vectors of so many lanes, left to the compiler.
 macro_rules! plain {
     ($name:ident, $lanes:literal, $($constant:ident = $value:expr),*) => {
-impl Simd for $name {
+// SAFETY: plain Rust needs no instructions that a machine might lack.
+unsafe impl Simd for $name {
     type Vector = [f32; $lanes];
     const LANES: usize = $lanes;
     $(const $constant: usize = $value;)*

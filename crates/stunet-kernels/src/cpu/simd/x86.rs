@@ -43,7 +43,8 @@ pub(super) fn run_avx2<T: Task>(task: T) {
     unsafe { inner(task) }
 }
 
-impl Simd for Avx512 {
+// SAFETY: `run_avx512` and `run_avx2` alone make the tokens, after they have asked the machine.
+unsafe impl Simd for Avx512 {
     type Vector = __m512;
     const LANES: usize = 16;
     // 28 sums, two vectors of weights and one input: 31 of 32 registers.
@@ -125,7 +126,8 @@ impl Simd for Avx512 {
     }
 }
 
-impl Simd for Avx2 {
+// SAFETY: `run_avx512` and `run_avx2` alone make the tokens, after they have asked the machine.
+unsafe impl Simd for Avx2 {
     type Vector = __m256;
     const LANES: usize = 8;
     // 12 sums, two vectors of weights and one input: 15 of 16 registers.

@@ -1,6 +1,6 @@
 //! Plain data as a pickle of protocol 2, which every Python and every torch reads.
 
-use super::numpy::parts;
+use super::value::parts;
 use super::value::{Dict, Value};
 use crate::weights::tensor::TensorRef;
 

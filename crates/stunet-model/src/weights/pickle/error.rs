@@ -75,7 +75,7 @@ impl PickleProblem {
 }
 
 /// What the machine's steps return before the position is added.
-pub(super) type Step<T> = Result<T, PickleProblem>;
+pub(super) type StepResult<T> = Result<T, PickleProblem>;
 
 pub(super) fn unexpected(expected: &'static str, found: impl Into<String>) -> PickleProblem {
     PickleProblem::Unexpected { expected, found: found.into() }

@@ -1,7 +1,7 @@
 //! The bytes of a pickle, read as they are needed and never beyond its end.
 
 use super::MAX_BYTES;
-use super::error::{PickleProblem, Step};
+use super::error::{PickleProblem, StepResult};
 use super::text::latin1_text;
 use std::io::{BufRead, Read};
 
@@ -21,16 +21,16 @@ impl<'a> Input<'a> {
         self.position
     }
 
-    pub(super) fn byte(&mut self, what: &'static str) -> Step<u8> {
+    pub(super) fn byte(&mut self, what: &'static str) -> StepResult<u8> {
         let [byte] = self.fixed::<1>(what)?;
         Ok(byte)
     }
 
-    pub(super) fn array_of<const N: usize>(&mut self) -> Step<[u8; N]> {
+    pub(super) fn array_of<const N: usize>(&mut self) -> StepResult<[u8; N]> {
         self.fixed("an operand")
     }
 
-    fn fixed<const N: usize>(&mut self, expected: &'static str) -> Step<[u8; N]> {
+    fn fixed<const N: usize>(&mut self, expected: &'static str) -> StepResult<[u8; N]> {
         let mut bytes = [0; N];
         self.reader.read_exact(&mut bytes).map_err(|e| {
             if e.kind() == std::io::ErrorKind::UnexpectedEof {
@@ -45,7 +45,7 @@ impl<'a> Input<'a> {
 
     /// Bytes behind a count of `width` bytes. The buffer grows with what is there, not with what
     /// is announced.
-    pub(super) fn counted(&mut self, width: usize) -> Step<Vec<u8>> {
+    pub(super) fn counted(&mut self, width: usize) -> StepResult<Vec<u8>> {
         let count = match width {
             1 => self.byte("a count")?.into(),
             4 => u32::from_le_bytes(self.array_of()?).into(),
@@ -61,7 +61,7 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn line(&mut self) -> Step<String> {
+    pub(super) fn line(&mut self) -> StepResult<String> {
         let mut bytes = Vec::new();
         (&mut *self.reader).take(MAX_BYTES).read_until(b'\n', &mut bytes)?;
         self.advance(bytes.len())?;
@@ -72,7 +72,7 @@ impl<'a> Input<'a> {
         Ok(latin1_text(&bytes))
     }
 
-    fn advance(&mut self, count: usize) -> Step<()> {
+    fn advance(&mut self, count: usize) -> StepResult<()> {
         self.position += count as u64;
         if self.position > MAX_BYTES {
             return Err(PickleProblem::TooLarge { what: "bytes in a pickle", limit: MAX_BYTES });

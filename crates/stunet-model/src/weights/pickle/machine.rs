@@ -1,17 +1,14 @@
 //! The stack machine that runs a pickle's operations.
 
-use super::error::{PickleError, PickleProblem, Step, unexpected};
-use super::globals::{self, Global, latin1};
+use super::error::{PickleError, PickleProblem, StepResult, unexpected};
+use super::globals;
 use super::input::Input;
-use super::node::{Id, Node, freeze};
+use super::node::{Id, Node};
+use super::objects::Objects;
 use super::text::{decimal, latin1_text, unescape, unquote, utf8};
-use super::{DERIVED, MAX_DERIVED, MAX_NODES, Value, in_proportion};
+use super::value::Value;
 use std::collections::HashMap;
 use std::io::BufRead;
-use std::sync::Arc;
-
-/// Most axes of a tensor or an array.
-const MAX_AXES: usize = 32;
 
 /// Runs one pickle from the start of `input` to its STOP and not a byte further.
 ///
@@ -20,11 +17,10 @@ pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), 
     let mut machine = Machine {
         input: Input::new(input),
         torch,
-        nodes: Vec::new(),
+        objects: Objects::default(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
-        derived: 0,
     };
     loop {
         let start = machine.input.position();
@@ -32,7 +28,7 @@ pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), 
             Ok(None) => {}
             Ok(Some(root)) => {
                 let length = machine.input.position();
-                let value = freeze(&machine.nodes, root, length).map_err(|p| p.at(start))?;
+                let value = machine.objects.freeze(root, length).map_err(|p| p.at(start))?;
                 return Ok((value, length));
             }
             Err(problem) => return Err(problem.at(start)),
@@ -40,20 +36,21 @@ pub(super) fn run(input: &mut dyn BufRead, torch: bool) -> Result<(Value, u64), 
     }
 }
 
-pub(super) struct Machine<'a> {
+struct Machine<'a> {
     input: Input<'a>,
     torch: bool,
-    nodes: Vec<Node>,
+    objects: Objects,
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
-    derived: u64,
 }
 
 impl Machine<'_> {
     /// One operation; the root's index at STOP.
-    fn step(&mut self) -> Step<Option<Id>> {
-        match self.input.byte("an operation")? {
+    fn step(&mut self) -> StepResult<Option<Id>> {
+        let code = self.input.byte("an operation")?;
+        self.objects.read_so_far(self.input.position());
+        match code {
             b'.' => return self.pop().map(Some),
             0x80 => self.protocol()?,
             0x95 => self.input.array_of::<8>().map(drop)?,
@@ -70,7 +67,7 @@ impl Machine<'_> {
             code @ (b'(' | b'0' | b'1' | b'2') => self.stack_op(code)?,
             b')' => self.push(Node::Tuple(Vec::new()))?,
             b']' => self.push(Node::List(Vec::new()))?,
-            b'}' => self.push(globals::empty_dict(false))?,
+            b'}' => self.push(Node::empty_dict(false))?,
             0x8f => self.push(Node::Set(Vec::new()))?,
             code @ (b't' | 0x85 | 0x86 | 0x87 | b'l' | b'd' | 0x91) => self.collect_op(code)?,
             code @ (b'a' | b'e' | 0x90) => self.append_op(code)?,
@@ -80,14 +77,14 @@ impl Machine<'_> {
         Ok(None)
     }
 
-    fn protocol(&mut self) -> Step<()> {
+    fn protocol(&mut self) -> StepResult<()> {
         match self.input.byte("a protocol version")? {
             0..=5 => Ok(()),
             v => Err(unexpected("pickle protocol 0 to 5", v.to_string())),
         }
     }
 
-    fn integer_op(&mut self, code: u8) -> Step<()> {
+    fn integer_op(&mut self, code: u8) -> StepResult<()> {
         let node = match code {
             b'I' => match &*self.input.line()? {
                 "00" => Node::Bool(false),
@@ -107,7 +104,7 @@ impl Machine<'_> {
         self.push(node)
     }
 
-    fn long(&mut self, width: usize) -> Step<Node> {
+    fn long(&mut self, width: usize) -> StepResult<Node> {
         let bytes = self.input.counted(width)?;
         if bytes.len() > 16 {
             return Err(PickleProblem::TooLarge { what: "bytes in an integer", limit: 16 });
@@ -118,7 +115,7 @@ impl Machine<'_> {
         Ok(Node::Int(i128::from_le_bytes(wide)))
     }
 
-    fn float_op(&mut self, code: u8) -> Step<()> {
+    fn float_op(&mut self, code: u8) -> StepResult<()> {
         let value = match code {
             b'G' => f64::from_be_bytes(self.input.array_of()?),
             _ => {
@@ -129,7 +126,7 @@ impl Machine<'_> {
         self.push(Node::Float(value))
     }
 
-    fn text_op(&mut self, code: u8) -> Step<()> {
+    fn text_op(&mut self, code: u8) -> StepResult<()> {
         let text = match code {
             b'S' => unquote(&self.input.line()?)?,
             b'V' => unescape(&self.input.line()?)?,
@@ -142,12 +139,12 @@ impl Machine<'_> {
         self.push(Node::Str(text.into()))
     }
 
-    fn bytes_op(&mut self, width: usize) -> Step<()> {
+    fn bytes_op(&mut self, width: usize) -> StepResult<()> {
         let bytes = self.input.counted(width)?;
         self.push(Node::Bytes(bytes.into()))
     }
 
-    fn memo_op(&mut self, code: u8) -> Step<()> {
+    fn memo_op(&mut self, code: u8) -> StepResult<()> {
         let key = match code {
             b'p' | b'g' => {
                 let line = self.input.line()?;
@@ -171,7 +168,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn stack_op(&mut self, code: u8) -> Step<()> {
+    fn stack_op(&mut self, code: u8) -> StepResult<()> {
         match code {
             b'(' => self.marks.push(self.stack.len()),
             b'1' => drop(self.pop_mark()?),
@@ -186,7 +183,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn collect_op(&mut self, code: u8) -> Step<()> {
+    fn collect_op(&mut self, code: u8) -> StepResult<()> {
         let node = match code {
             0x85 => Node::Tuple(self.pop_many(1)?),
             0x86 => Node::Tuple(self.pop_many(2)?),
@@ -199,13 +196,13 @@ impl Machine<'_> {
         self.push(node)
     }
 
-    fn append_op(&mut self, code: u8) -> Step<()> {
+    fn append_op(&mut self, code: u8) -> StepResult<()> {
         let new = match code {
             b'a' => vec![self.pop()?],
             _ => self.pop_mark()?,
         };
         let target = self.top()?;
-        match &mut self.nodes[target as usize] {
+        match self.objects.node_mut(target) {
             Node::List(items) | Node::Set(items) => {
                 items.extend(new);
                 Ok(())
@@ -214,13 +211,13 @@ impl Machine<'_> {
         }
     }
 
-    fn set_items_op(&mut self, code: u8) -> Step<()> {
+    fn set_items_op(&mut self, code: u8) -> StepResult<()> {
         let new = match code {
             b's' => self.pop_many(2)?,
             _ => self.pop_mark()?,
         };
         let target = self.top()?;
-        match &mut self.nodes[target as usize] {
+        match self.objects.node_mut(target) {
             Node::Dict { items, .. } => {
                 items.extend(pairs(new)?);
                 Ok(())
@@ -229,7 +226,7 @@ impl Machine<'_> {
         }
     }
 
-    fn object_op(&mut self, code: u8) -> Step<()> {
+    fn object_op(&mut self, code: u8) -> StepResult<()> {
         match code {
             b'c' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
@@ -237,7 +234,7 @@ impl Machine<'_> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (module, name) = (self.text(module)?, self.text(name)?);
+                let (module, name) = (self.objects.text(module)?, self.objects.text(name)?);
                 self.push(Node::Global(globals::lookup(&module, &name)?))
             }
             b'R' | 0x81 => {
@@ -246,16 +243,17 @@ impl Machine<'_> {
             }
             0x92 => {
                 let (named, args, class) = (self.pop()?, self.pop()?, self.pop()?);
-                match self.node(named) {
+                match self.objects.node(named) {
                     Node::Dict { items, .. } if items.is_empty() => self.call(class, args),
                     other => Err(unexpected("no named arguments", other.describe())),
                 }
             }
             b'i' => {
                 let (module, name) = (self.input.line()?, self.input.line()?);
+                self.objects.read_so_far(self.input.position());
                 let global = globals::lookup(&module, &name)?;
                 let args = self.pop_mark()?;
-                let made = self.construct(global, &args)?;
+                let made = self.objects.construct(global, &args)?;
                 self.push(made)
             }
             b'o' => {
@@ -263,18 +261,18 @@ impl Machine<'_> {
                 let [class, ref args @ ..] = parts[..] else {
                     return Err(unexpected("a class", "an empty stack"));
                 };
-                let global = self.global(class)?;
-                let made = self.construct(global, args)?;
+                let global = self.objects.global(class)?;
+                let made = self.objects.construct(global, args)?;
                 self.push(made)
             }
             b'b' => {
                 let state = self.pop()?;
                 let object = self.top()?;
-                self.build(object, state)
+                self.objects.build(object, state)
             }
             b'Q' if self.torch => {
                 let id = self.pop()?;
-                let storage = self.persistent(id)?;
+                let storage = self.objects.persistent(id)?;
                 self.push(storage)
             }
             b'Q' | b'P' => {
@@ -286,106 +284,18 @@ impl Machine<'_> {
         }
     }
 
-    fn call(&mut self, class: Id, args: Id) -> Step<()> {
-        let (global, args) = (self.global(class)?, self.tuple(args)?);
-        let made = self.construct(global, &args)?;
+    fn call(&mut self, class: Id, args: Id) -> StepResult<()> {
+        let (global, args) = (self.objects.global(class)?, self.objects.tuple(args)?);
+        let made = self.objects.construct(global, &args)?;
         self.push(made)
     }
 }
 
-/// Access to the stack and to objects.
+/// Access to the stack.
 impl Machine<'_> {
-    pub(super) fn node(&self, id: Id) -> &Node {
-        &self.nodes[id as usize]
-    }
-
-    pub(super) fn replace(&mut self, id: Id, node: Node) {
-        self.nodes[id as usize] = node;
-    }
-
-    /// Counts bytes that operations make out of others: a short pickle could copy a long text
-    /// again and again.
-    pub(super) fn spend(&mut self, bytes: usize) -> Step<()> {
-        self.derived = self.derived.saturating_add(bytes as u64);
-        let limit = in_proportion(DERIVED, MAX_DERIVED, self.input.position());
-        if self.derived > limit {
-            return Err(PickleProblem::TooLarge { what: "bytes of copied data", limit });
-        }
-        Ok(())
-    }
-
-    pub(super) fn text(&self, id: Id) -> Step<Arc<str>> {
-        match self.node(id) {
-            Node::Str(text) => Ok(text.clone()),
-            other => Err(unexpected("text", other.describe())),
-        }
-    }
-
-    /// Raw bytes; Python 2 wrote them as text.
-    pub(super) fn bytes(&mut self, id: Id) -> Step<Arc<[u8]>> {
-        match self.node(id) {
-            Node::Bytes(bytes) => Ok(bytes.clone()),
-            Node::Str(text) => {
-                let text = text.clone();
-                self.spend(text.len())?;
-                latin1(&text)
-            }
-            other => Err(unexpected("bytes", other.describe())),
-        }
-    }
-
-    pub(super) fn integer(&self, id: Id) -> Step<i128> {
-        match self.node(id) {
-            Node::Int(v) => Ok(*v),
-            other => Err(unexpected("an int", other.describe())),
-        }
-    }
-
-    pub(super) fn size(&self, id: Id) -> Step<usize> {
-        let v = self.integer(id)?;
-        usize::try_from(v).map_err(|_| unexpected("a size", v.to_string()))
-    }
-
-    pub(super) fn sizes(&self, id: Id) -> Step<Vec<usize>> {
-        match self.node(id) {
-            Node::Tuple(ids) | Node::List(ids) if ids.len() <= MAX_AXES => {
-                ids.iter().map(|&id| self.size(id)).collect()
-            }
-            other => Err(unexpected("a tuple of sizes", other.describe())),
-        }
-    }
-
-    pub(super) fn tuple(&mut self, id: Id) -> Step<Vec<Id>> {
-        match self.node(id) {
-            Node::Tuple(_) => self.sequence(id),
-            other => Err(unexpected("a tuple", other.describe())),
-        }
-    }
-
-    pub(super) fn sequence(&mut self, id: Id) -> Step<Vec<Id>> {
-        match self.node(id) {
-            Node::Tuple(ids) | Node::List(ids) | Node::Set(ids) => {
-                let ids = ids.clone();
-                self.spend(size_of_val(&ids[..]))?;
-                Ok(ids)
-            }
-            other => Err(unexpected("a sequence", other.describe())),
-        }
-    }
-
-    fn global(&self, id: Id) -> Step<Global> {
-        match self.node(id) {
-            Node::Global(global) => Ok(*global),
-            other => Err(unexpected("a constructor", other.describe())),
-        }
-    }
-
-    fn push(&mut self, node: Node) -> Step<()> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(PickleProblem::TooLarge { what: "objects", limit: MAX_NODES as u64 });
-        }
-        self.stack.push(self.nodes.len() as Id);
-        self.nodes.push(node);
+    fn push(&mut self, node: Node) -> StepResult<()> {
+        let id = self.objects.add(node)?;
+        self.stack.push(id);
         Ok(())
     }
 
@@ -393,25 +303,25 @@ impl Machine<'_> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn top(&self) -> Step<Id> {
+    fn top(&self) -> StepResult<Id> {
         let above = self.stack.get(self.floor()..).unwrap_or_default();
         above.last().copied().ok_or_else(underflow)
     }
 
-    fn pop(&mut self) -> Step<Id> {
+    fn pop(&mut self) -> StepResult<Id> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
-    fn pop_many(&mut self, count: usize) -> Step<Vec<Id>> {
+    fn pop_many(&mut self, count: usize) -> StepResult<Vec<Id>> {
         match self.stack.len().checked_sub(count) {
             Some(at) if at >= self.floor() => Ok(self.stack.split_off(at)),
             _ => Err(underflow()),
         }
     }
 
-    fn pop_mark(&mut self) -> Step<Vec<Id>> {
+    fn pop_mark(&mut self) -> StepResult<Vec<Id>> {
         let at = self.marks.pop().ok_or_else(|| unexpected("a mark", "none on the stack"))?;
         // Nothing pops below a mark, so the stack reaches at least up to it.
         Ok(self.stack.split_off(at))
@@ -422,7 +332,7 @@ fn underflow() -> PickleProblem {
     unexpected("an object on the stack", "none")
 }
 
-fn pairs(ids: Vec<Id>) -> Step<Vec<(Id, Id)>> {
+fn pairs(ids: Vec<Id>) -> StepResult<Vec<(Id, Id)>> {
     let (pairs, rest) = ids.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(unexpected("keys and values", "a key without a value"));

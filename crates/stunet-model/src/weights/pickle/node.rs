@@ -1,6 +1,6 @@
 //! The machine's values while a pickle runs: shared by index, as Python shares objects.
 
-use super::error::{PickleProblem, Step, unexpected};
+use super::error::{PickleProblem, StepResult, unexpected};
 use super::globals::Global;
 use super::numpy::{self, Dtype};
 use super::value::{Dict, Value};
@@ -46,6 +46,10 @@ pub(super) struct RawArray {
 }
 
 impl Node {
+    pub(super) fn empty_dict(ordered: bool) -> Self {
+        Self::Dict { items: Vec::new(), ordered }
+    }
+
     /// What this is, for error messages.
     pub(super) fn describe(&self) -> String {
         match self {
@@ -99,13 +103,13 @@ impl Node {
 ///
 /// Sharing is lost on the way, so a few bytes could ask for an astronomically large value: the
 /// size is computed first, without building anything, and compared with the pickle's length.
-pub(super) fn freeze(nodes: &[Node], root: Id, length: u64) -> Step<Value> {
+pub(super) fn freeze(nodes: &[Node], root: Id, length: u64) -> StepResult<Value> {
     measure(nodes, root, in_proportion(VALUES, MAX_VALUES, length))?;
     build(nodes, root)
 }
 
 #[derive(Clone, Copy)]
-enum Measure {
+enum Visited {
     Unseen,
     Open,
     Done { height: u32, weight: u64 },
@@ -118,27 +122,27 @@ struct Visit {
     weight: u64,
 }
 
-fn measure(nodes: &[Node], root: Id, most: u64) -> Step<()> {
-    let mut measured = vec![Measure::Unseen; nodes.len()];
+fn measure(nodes: &[Node], root: Id, most: u64) -> StepResult<()> {
+    let mut measured = vec![Visited::Unseen; nodes.len()];
     let open =
         |id: Id| Visit { id, next_child: 0, height: 1, weight: nodes[id as usize].own_weight() };
     let mut path = vec![open(root)];
-    measured[root as usize] = Measure::Open;
+    measured[root as usize] = Visited::Open;
     while let Some(top) = path.last_mut() {
         let Some(child) = nodes[top.id as usize].child(top.next_child) else {
             let (id, height, weight) = (top.id, top.height, top.weight);
             check("values", weight, most)?;
-            measured[id as usize] = Measure::Done { height, weight };
+            measured[id as usize] = Visited::Done { height, weight };
             path.pop();
             continue;
         };
         match measured[child as usize] {
-            Measure::Open => return Err(PickleProblem::Cycle),
-            Measure::Unseen => {
-                measured[child as usize] = Measure::Open;
+            Visited::Open => return Err(PickleProblem::Cycle),
+            Visited::Unseen => {
+                measured[child as usize] = Visited::Open;
                 path.push(open(child));
             }
-            Measure::Done { height, weight } => {
+            Visited::Done { height, weight } => {
                 top.next_child += 1;
                 top.height = top.height.max(height + 1);
                 top.weight = top.weight.saturating_add(weight);
@@ -151,7 +155,7 @@ fn measure(nodes: &[Node], root: Id, most: u64) -> Step<()> {
     Ok(())
 }
 
-fn check(what: &'static str, found: u64, limit: u64) -> Step<()> {
+fn check(what: &'static str, found: u64, limit: u64) -> StepResult<()> {
     if found > limit {
         return Err(PickleProblem::TooLarge { what, limit });
     }
@@ -159,8 +163,8 @@ fn check(what: &'static str, found: u64, limit: u64) -> Step<()> {
 }
 
 /// Recursion is bounded: `measure` has seen every path.
-fn build(nodes: &[Node], id: Id) -> Step<Value> {
-    let list = |ids: &[Id]| ids.iter().map(|&id| build(nodes, id)).collect::<Step<Vec<_>>>();
+fn build(nodes: &[Node], id: Id) -> StepResult<Value> {
+    let list = |ids: &[Id]| ids.iter().map(|&id| build(nodes, id)).collect::<StepResult<Vec<_>>>();
     Ok(match &nodes[id as usize] {
         Node::None | Node::Array(None) => Value::None,
         Node::Bool(v) => Value::Bool(*v),
@@ -181,7 +185,7 @@ fn build(nodes: &[Node], id: Id) -> Step<Value> {
     })
 }
 
-fn build_dict(nodes: &[Node], items: &[(Id, Id)], ordered: bool) -> Step<Dict> {
+fn build_dict(nodes: &[Node], items: &[(Id, Id)], ordered: bool) -> StepResult<Dict> {
     #[derive(PartialEq, Eq, Hash)]
     enum Key {
         Str(String),
@@ -226,7 +230,7 @@ pub(super) fn raw_array(
     shape: Vec<usize>,
     fortran: bool,
     bytes: Arc<[u8]>,
-) -> Step<RawArray> {
+) -> StepResult<RawArray> {
     let count = numpy::count(&shape)?;
     // Without elements, the bytes bound nothing: 2^40 lists of none are 2^40 lists.
     check("values in a numpy array", numpy::num_values(&shape) as u64, MAX_VALUES)?;

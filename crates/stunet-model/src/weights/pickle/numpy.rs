@@ -1,38 +1,7 @@
 //! The little of `numpy` that plans and checkpoints contain.
 
-use super::error::{Step, unexpected};
-use super::value::Value;
-use serde_json::json;
-
-/// A `numpy` array: its elements in row-major order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Array {
-    /// Length along every axis; empty for an array without axes.
-    pub shape: Vec<usize>,
-    /// The elements, row-major whatever the order in the file.
-    pub values: Vec<Value>,
-}
-
-impl Array {
-    /// Nested lists, as `numpy`'s `tolist` makes them.
-    pub fn to_json(&self) -> serde_json::Value {
-        fn nest(shape: &[usize], values: &[Value]) -> serde_json::Value {
-            match shape {
-                [] => values.first().map_or(json!(null), Value::to_json),
-                [length, inner @ ..] => {
-                    parts(*length, values).map(|part| nest(inner, part)).collect()
-                }
-            }
-        }
-        nest(&self.shape, &self.values)
-    }
-}
-
-/// An array's elements along its first axis; every part is empty where there are none.
-pub(super) fn parts(length: usize, values: &[Value]) -> impl Iterator<Item = &[Value]> {
-    let step = values.len().checked_div(length).unwrap_or(0);
-    (0..length).map(move |i| &values[i * step..(i + 1) * step])
-}
+use super::error::{StepResult, unexpected};
+use super::value::{Array, Value};
 
 /// A `numpy` dtype: kind, bytes per element, byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +26,7 @@ const MAX_TEXT: usize = 1 << 20;
 
 impl Dtype {
     /// Reads names such as `f8`, `i8`, `b1`, `<U5`.
-    pub(super) fn parse(name: &str) -> Step<Self> {
+    pub(super) fn parse(name: &str) -> StepResult<Self> {
         let bad = || unexpected("a numeric or text numpy dtype", format!("`{name:.32}`"));
         let (big_endian, plain) = match name.as_bytes() {
             [b'>', ..] => (true, &name[1..]),
@@ -91,7 +60,7 @@ impl Dtype {
     }
 
     /// Applies the byte order that a dtype's pickled state names.
-    pub(super) fn with_byte_order(self, order: &str) -> Step<Self> {
+    pub(super) fn with_byte_order(self, order: &str) -> StepResult<Self> {
         let big_endian = match order {
             "<" | "|" | "=" => false,
             ">" => true,
@@ -125,7 +94,7 @@ impl Dtype {
     }
 
     /// One element.
-    pub(super) fn scalar(self, bytes: &[u8]) -> Step<Value> {
+    pub(super) fn scalar(self, bytes: &[u8]) -> StepResult<Value> {
         if bytes.len() != self.size {
             let found = format!("{} bytes for {} per element", bytes.len(), self.size);
             return Err(unexpected("the bytes of one numpy scalar", found));
@@ -158,7 +127,7 @@ impl Dtype {
         })
     }
 
-    fn text(self, bytes: &[u8]) -> Step<String> {
+    fn text(self, bytes: &[u8]) -> StepResult<String> {
         let mut text = String::new();
         for code in bytes.as_chunks::<4>().0 {
             let code =
@@ -173,7 +142,7 @@ impl Dtype {
     }
 
     /// All elements of an array, row-major.
-    pub(super) fn array(self, shape: &[usize], fortran: bool, bytes: &[u8]) -> Step<Array> {
+    pub(super) fn array(self, shape: &[usize], fortran: bool, bytes: &[u8]) -> StepResult<Array> {
         let count = count(shape)?;
         if count.checked_mul(self.size) != Some(bytes.len()) || self.size == 0 {
             return Err(unexpected(
@@ -181,15 +150,17 @@ impl Dtype {
                 format!("{} bytes for shape {shape:?}", bytes.len()),
             ));
         }
-        let stored =
-            bytes.chunks_exact(self.size).map(|b| self.scalar(b)).collect::<Step<Vec<_>>>()?;
+        let stored = bytes
+            .chunks_exact(self.size)
+            .map(|b| self.scalar(b))
+            .collect::<StepResult<Vec<_>>>()?;
         let values = if fortran && shape.len() > 1 { row_major(shape, &stored) } else { stored };
         Ok(Array { shape: shape.to_vec(), values })
     }
 }
 
 /// Number of elements; a product that overflows is refused.
-pub(super) fn count(shape: &[usize]) -> Step<usize> {
+pub(super) fn count(shape: &[usize]) -> StepResult<usize> {
     shape
         .iter()
         .try_fold(1usize, |n, &l| n.checked_mul(l))

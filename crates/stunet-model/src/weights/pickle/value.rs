@@ -1,6 +1,5 @@
 //! What a pickle holds once it is read: plain data.
 
-use super::numpy::Array;
 use crate::weights::tensor::TensorRef;
 use serde_json::json;
 
@@ -59,6 +58,36 @@ impl Dict {
             _ => None,
         })
     }
+}
+
+/// A `numpy` array: its elements in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Length along every axis; empty for an array without axes.
+    pub shape: Vec<usize>,
+    /// The elements, row-major whatever the order in the file.
+    pub values: Vec<Value>,
+}
+
+impl Array {
+    /// Nested lists, as `numpy`'s `tolist` makes them.
+    pub fn to_json(&self) -> serde_json::Value {
+        fn nest(shape: &[usize], values: &[Value]) -> serde_json::Value {
+            match shape {
+                [] => values.first().map_or(json!(null), Value::to_json),
+                [length, inner @ ..] => {
+                    parts(*length, values).map(|part| nest(inner, part)).collect()
+                }
+            }
+        }
+        nest(&self.shape, &self.values)
+    }
+}
+
+/// An array's elements along its first axis; every part is empty where there are none.
+pub(super) fn parts(length: usize, values: &[Value]) -> impl Iterator<Item = &[Value]> {
+    let step = values.len().checked_div(length).unwrap_or(0);
+    (0..length).map(move |i| &values[i * step..(i + 1) * step])
 }
 
 impl Value {

@@ -64,21 +64,9 @@ pub(super) fn paint_heart(sculptor: &mut Sculptor<'_>, trunk: &Trunk) {
 
 /// Vessels, airways and the gullet.
 pub(super) fn paint_vessels(sculptor: &mut Sculptor<'_>) {
+    gullet(sculptor);
     let (arterial, venous) = (sculptor.blood.aorta, sculptor.blood.veins);
     let pulmonary = sculptor.blood.right_heart;
-    let gullet = sculptor.tube(
-        &[
-            [345.0, 22.0, 4.0, 7.0],
-            [240.0, 34.0, 5.0, 7.0],
-            [130.0, 42.0, 6.0, 7.5],
-            [30.0, 32.0, 16.0, 8.0],
-            [-12.0, 10.0, 32.0, 8.0],
-        ],
-        2.0,
-    );
-    let wall = sculptor.filled(40.0, 8.0, Fill::Hollow { content: 5.0, wall_mm: 4.0 });
-    sculptor.paint(Solid::of(gullet), wall, Paint::Clear);
-
     let mut blood = |nodes: &[[f32; 4]], mean: f32, paint: Paint| {
         let tube = sculptor.tube(nodes, 3.0);
         let solid = sculptor.rough(Solid::of(tube), 0.8, 18.0);
@@ -125,6 +113,21 @@ pub(super) fn paint_vessels(sculptor: &mut Sculptor<'_>) {
     ];
     blood(&aorta, arterial, label("aorta"));
     airways(sculptor);
+}
+
+fn gullet(sculptor: &mut Sculptor<'_>) {
+    let tube = sculptor.tube(
+        &[
+            [345.0, 22.0, 4.0, 7.0],
+            [240.0, 34.0, 5.0, 7.0],
+            [130.0, 42.0, 6.0, 7.5],
+            [30.0, 32.0, 16.0, 8.0],
+            [-12.0, 10.0, 32.0, 8.0],
+        ],
+        2.0,
+    );
+    let wall = sculptor.filled(40.0, 8.0, Fill::Hollow { content: 5.0, wall_mm: 4.0 });
+    sculptor.paint(Solid::of(tube), wall, Paint::Clear);
 }
 
 fn airways(sculptor: &mut Sculptor<'_>) {

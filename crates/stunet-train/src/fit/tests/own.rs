@@ -7,7 +7,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use burn_optim::AdamWConfig;
 use stunet_data::augment::rand::RngExt;
-use stunet_data::augment::{PatchRng, PatchTransform, PatchViewMut, Step};
+use stunet_data::augment::{AugmentationStep, PatchRng, PatchTransform, PatchViewMut};
 use stunet_data::loader::batch;
 use stunet_model::StuNet;
 
@@ -52,8 +52,8 @@ fn check_resumed(name: &str, config: &FitConfig, options: &StateOptions) {
     let mut running = begin(options);
     let mut stops = 0;
     while !running.is_complete(config) {
-        let mut stop = |event: Event<'_>| match event {
-            Event::Step(_) => ControlFlow::Break(()),
+        let mut stop = |event: FitEvent<'_>| match event {
+            FitEvent::Step(_) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         };
         fit(running, &cases(None), config, Some(&fold), &mut stop).unwrap();
@@ -223,7 +223,7 @@ impl PatchTransform for Shift {
 
 fn shifted(mut config: FitConfig, by: f32) -> FitConfig {
     let recipe = Augmentation::v2(PATCH);
-    let steps = recipe.steps().to_vec().into_iter().chain([Step::own(Shift(by))]);
+    let steps = recipe.steps().to_vec().into_iter().chain([AugmentationStep::own(Shift(by))]);
     config.training.augmentation = recipe.with_steps(steps).unwrap();
     config
 }

@@ -47,6 +47,7 @@ pub(super) fn buffer_len(isa: Isa, inputs: usize, columns: usize) -> usize {
 impl Task for Planes<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
+        const { assert!(S::PLANES == 6 || S::PLANES == 2, "tiles are written for 6 and 2 planes") };
         let inner: usize = self.inputs.iter().map(|input| input.1).sum();
         if self.rows.is_empty() || inner == 0 {
             return;

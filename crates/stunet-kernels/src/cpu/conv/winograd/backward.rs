@@ -40,7 +40,7 @@ pub(crate) fn weight_gradient(
         let (block, group) = (pair / groups, pair % groups);
         let group = group * GROUP..((group + 1) * GROUP).min(in_blocks);
         let sums = share * shares.pitch + block * block_len;
-        let task = PairTask { shape, source, gradient, layout, block, group, target, sums };
+        let task = BoxGradients { shape, source, gradient, layout, block, group, target, sums };
         let largest = cut.largest();
         with_scratch(|first, second| {
             let transformed = FREQUENCIES * largest.pitch();
@@ -49,7 +49,7 @@ pub(crate) fn weight_gradient(
             let voxels = second.scratch(task.voxels_len(largest));
             for index in shares.range(share, cut.len()) {
                 let (task, tiles) = (&task, cut.get(index));
-                isa.run(WithScratch { task, tiles, inputs, gradients, voxels });
+                isa.run(BoxGradientsInScratch { task, tiles, inputs, gradients, voxels });
             }
         });
     });
@@ -57,7 +57,7 @@ pub(crate) fn weight_gradient(
 }
 
 /// What all boxes share, for one block of outputs and one group of blocks of inputs.
-struct PairTask<'a> {
+struct BoxGradients<'a> {
     shape: &'a Shape,
     source: Source<'a>,
     gradient: Source<'a>,
@@ -70,8 +70,8 @@ struct PairTask<'a> {
 }
 
 /// A box of a task with the memory it works in.
-struct WithScratch<'a> {
-    task: &'a PairTask<'a>,
+struct BoxGradientsInScratch<'a> {
+    task: &'a BoxGradients<'a>,
     tiles: Box3,
     /// Transformed: `[frequency][tile][input]`.
     inputs: &'a mut [f32],
@@ -80,7 +80,7 @@ struct WithScratch<'a> {
     voxels: &'a mut [f32],
 }
 
-impl Task for WithScratch<'_> {
+impl Task for BoxGradientsInScratch<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { task, tiles, inputs, gradients, voxels } = self;
@@ -96,7 +96,7 @@ impl Task for WithScratch<'_> {
     }
 }
 
-impl PairTask<'_> {
+impl BoxGradients<'_> {
     fn voxels_len(&self, tiles: Box3) -> usize {
         (voxels(tiles.outer()) * CHANNELS).max(voxels(tiles.inner()) * self.layout.width)
     }

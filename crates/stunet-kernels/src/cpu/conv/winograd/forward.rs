@@ -46,7 +46,7 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
             let inputs = first.scratch(in_blocks * task.input_len());
             let rest = second.scratch(task.voxels_len() + task.sums_len());
             let (voxels, sums) = rest.split_at_mut(task.voxels_len());
-            isa.run(WithScratch { task, inputs, voxels, sums });
+            isa.run(BoxInScratch { task, inputs, voxels, sums });
         });
     });
 }
@@ -65,7 +65,7 @@ struct BoxTask<'a> {
 }
 
 /// A task with the memory it works in, which is found outside of what is compiled for vectors.
-struct WithScratch<'a> {
+struct BoxInScratch<'a> {
     task: BoxTask<'a>,
     /// Transformed: `[block of inputs][frequency][tile][input]`.
     inputs: &'a mut [f32],
@@ -75,7 +75,7 @@ struct WithScratch<'a> {
     sums: &'a mut [f32],
 }
 
-impl Task for WithScratch<'_> {
+impl Task for BoxInScratch<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { task, inputs, voxels, sums } = self;

@@ -53,12 +53,12 @@ pub(super) fn pack(isa: Isa, layout: Layout, work: &Work<'_>) -> Output {
     let groups = layout.inputs.div_ceil(INPUTS);
     (0..layout.blocks * groups).into_par_iter().for_each(|task| {
         let (block, group) = (task / groups, task % groups);
-        isa.run(Pack { layout, weight, order, mirrored, block, group, target });
+        isa.run(PackForBoxes { layout, weight, order, mirrored, block, group, target });
     });
     packed
 }
 
-struct Pack<'a> {
+struct PackForBoxes<'a> {
     layout: Layout,
     weight: &'a [f32],
     order: Order,
@@ -68,7 +68,7 @@ struct Pack<'a> {
     target: Target,
 }
 
-impl Task for Pack<'_> {
+impl Task for PackForBoxes<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { layout, weight, order, mirrored, block, group, target } = self;

@@ -33,7 +33,7 @@ pub(crate) fn weight_gradient(
                 strips.pad(source, strip, buffer);
                 let (outputs, sums) = (shape.outputs, share * shares.pitch);
                 #[rustfmt::skip]
-                isa.run(Rows { strips, strip, outputs, gradient, target, sums, buffer, gradients });
+                isa.run(GradientRows { strips, strip, outputs, gradient, target, sums, buffer, gradients });
             }
         });
     });
@@ -51,7 +51,7 @@ const fn most<S: Simd>() -> usize {
 }
 
 /// A strip.
-struct Rows<'a> {
+struct GradientRows<'a> {
     strips: Strips,
     strip: Strip,
     outputs: usize,
@@ -65,7 +65,7 @@ struct Rows<'a> {
     gradients: &'a mut [f32],
 }
 
-impl Task for Rows<'_> {
+impl Task for GradientRows<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let strips = self.strips;
@@ -96,7 +96,7 @@ impl Task for Rows<'_> {
     }
 }
 
-impl Rows<'_> {
+impl GradientRows<'_> {
     /// Copies the gradients of some outputs, zero behind the end of a row: volumes lie at powers of two
     /// from each other, where their rows would push one another out of the first cache.
     #[inline(always)]

@@ -29,13 +29,13 @@ pub(crate) fn forward(isa: Isa, work: &Work<'_>) {
             strips.pad(work.source, strip, buffer);
             let (outputs, weight, start) = (shape.outputs, work.weight, start.values());
             let sink = &work.sink;
-            isa.run(Rows { strips, strip, outputs, weight, start, sink, streamed, buffer });
+            isa.run(ForwardRows { strips, strip, outputs, weight, start, sink, streamed, buffer });
         });
     });
 }
 
 /// A strip.
-struct Rows<'a> {
+struct ForwardRows<'a> {
     strips: Strips,
     strip: Strip,
     outputs: usize,
@@ -50,7 +50,7 @@ struct Rows<'a> {
     buffer: &'a [f32],
 }
 
-impl Task for Rows<'_> {
+impl Task for ForwardRows<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { strips, strip, .. } = self;
@@ -87,7 +87,7 @@ impl Task for Rows<'_> {
     }
 }
 
-impl Rows<'_> {
+impl ForwardRows<'_> {
     /// As [`tile`](Self::tile), of `count` vectors, at most [`VECTORS`].
     ///
     /// # Safety

@@ -1,0 +1,58 @@
+//! The weights that `--pretrained` names.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use stunet::model::StuNetConfig;
+use stunet::model::weights::folder::is_model_folder;
+use stunet::model::weights::{Checkpoint, folder};
+use stunet::train::FoldFolder;
+use stunet::train::checkpoint::{TrainingCheckpoint, is_training_checkpoint};
+
+use crate::folders;
+
+/// The weights that a path means: a file, a model folder, or the one of a fold's folder.
+///
+/// A results folder with one fold means that one; several are several networks, of which a run can
+/// begin with one.
+pub fn weights_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    if !path.is_dir() || is_model_folder(path) {
+        return Ok(path.to_owned());
+    }
+    let places = [path.join("model"), path.join("checkpoint_final.pth")];
+    if let Some(found) = places.into_iter().find(|at| is_model_folder(at) || at.is_file()) {
+        return Ok(found);
+    }
+    if let Some(checkpoint) = FoldFolder::at(path).newest_checkpoint() {
+        bail!(
+            "--pretrained: expected a complete run, found one that is not; to begin with its \
+             weights all the same, name its checkpoint {}: {shown}",
+            checkpoint.file_name().unwrap_or_default().display()
+        );
+    }
+    match &folders::folds_of(path)[..] {
+        [] => bail!(
+            "--pretrained: expected weights, a model folder or the folder of a fold, found a folder \
+             without any of these: {shown}"
+        ),
+        [only] => weights_of(only),
+        [first, ..] => bail!(
+            "--pretrained: expected one network, found a results folder of several folds; name one, \
+             such as {}: {shown}",
+            first.display()
+        ),
+    }
+}
+
+/// Shape of a network in a file, for whoever does not name a size.
+pub fn shape_of(file: &Path, strides: [[usize; 3]; 5]) -> anyhow::Result<StuNetConfig> {
+    let file = &weights_of(file)?;
+    if file.is_dir() {
+        return Ok(folder::open(file)?.config().clone());
+    }
+    if is_training_checkpoint(file) {
+        return Ok(TrainingCheckpoint::open(file)?.state().config.clone());
+    }
+    Ok(Checkpoint::open(file)?.config(strides)?)
+}

@@ -1,0 +1,195 @@
+//! Where the windows of a prediction are summed: on the host, or where the networks compute.
+
+use crate::band::{self, Band, Outlet, Weighting};
+use crate::blend::{Averaging, Blender, Pass};
+use crate::error::InferError;
+use crate::network::{Network, Resident};
+use crate::sink::RowSink;
+use crate::slab::Slab;
+use crate::tile::Tile;
+use burn::tensor::Tensor;
+use ndarray::Array4;
+use std::ops::{ControlFlow, Range};
+use std::time::Instant;
+
+/// One pass over one window.
+pub(crate) struct WindowPass {
+    /// First voxel of the window, in the padded volume.
+    pub start: [usize; 3],
+    /// Axes along which the window was mirrored.
+    pub flips: [bool; 3],
+    /// Which of the networks.
+    pub fold: usize,
+    /// Index among the passes of this network over this window.
+    pub index: usize,
+    /// Number of those passes.
+    pub count: usize,
+}
+
+/// The sums of one tile. Windows come in the reference's order, z outermost, the passes of each
+/// network one after the other.
+pub(crate) trait Accumulators {
+    /// No later window begins below plane `z` of the padded volume.
+    fn advance(&mut self, z: usize);
+
+    /// Predicts a window and adds its values. Returns the seconds that the network took.
+    ///
+    /// # Shapes
+    /// `window` is `[Cin, z, y, x]`.
+    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64;
+
+    /// Adds the weights of a window, once all its passes have been added.
+    fn add_weights(&mut self, start: [usize; 3]);
+
+    /// No later window reaches these rows of these planes: they are handed out. Breaks when nobody
+    /// takes them any more.
+    fn close(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<ControlFlow<()>, InferError>;
+}
+
+/// How windows become averages.
+pub(crate) struct Averages {
+    pub averaging: Averaging,
+    pub num_classes: usize,
+    pub window: [usize; 3],
+    /// `[z, y, x]`; none where every voxel counts alike.
+    pub importance: Option<Vec<f32>>,
+    pub num_passes: usize,
+}
+
+/// The networks, and where their windows are summed.
+pub(crate) enum Summing<'a> {
+    /// On the host.
+    Host { networks: &'a [&'a dyn Network], blender: Blender },
+    /// Where the networks compute.
+    Device { networks: Vec<&'a dyn Resident>, weighting: Box<Weighting>, num_classes: usize },
+}
+
+impl<'a> Summing<'a> {
+    /// On the device if that is asked for and all networks can leave their values there.
+    pub fn new(networks: &'a [&'a dyn Network], averages: Averages, on_device: bool) -> Self {
+        let Averages { averaging, num_classes, window, importance, num_passes } = averages;
+        match on_device.then(|| band::residents(networks)).flatten() {
+            Some(networks) => {
+                let device = networks[0].device();
+                let weighting = Weighting::new(averaging, window, importance.as_deref(), &device);
+                Self::Device { networks, weighting: Box::new(weighting), num_classes }
+            }
+            None => {
+                let blender = Blender::new(averaging, num_classes, window, importance, num_passes);
+                Self::Host { networks, blender }
+            }
+        }
+    }
+
+    /// Sums the windows of a tile, which `windows` goes through, and gives final rows to `sink`.
+    /// Returns the most bytes of sums held on the host.
+    pub fn tile(
+        &mut self,
+        mut slab: Slab,
+        (tile, below): (&Tile, [usize; 3]),
+        sink: &mut dyn RowSink,
+        windows: impl FnOnce(&mut dyn Accumulators) -> Result<ControlFlow<()>, InferError>,
+    ) -> Result<usize, InferError> {
+        match self {
+            Self::Host { networks, blender } => {
+                let slab = &mut slab;
+                // The sink of the host fails by itself, and never breaks.
+                let _ = windows(&mut HostSums { networks, blender, slab, sink })?;
+                Ok(slab.bytes())
+            }
+            Self::Device { networks, weighting, num_classes } => {
+                let band = Band::new(weighting, *num_classes, tile, below);
+                band::with_sink_thread(slab, sink, networks.len(), |outlet| {
+                    windows(&mut DeviceSums { networks, band, outlet, sum: None })
+                })
+            }
+        }
+    }
+}
+
+/// Sums in a [`Slab`].
+struct HostSums<'a> {
+    networks: &'a [&'a dyn Network],
+    blender: &'a mut Blender,
+    slab: &'a mut Slab,
+    sink: &'a mut dyn RowSink,
+}
+
+impl Accumulators for HostSums<'_> {
+    fn advance(&mut self, _: usize) {}
+
+    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
+        let WindowPass { start, flips, fold, index, count } = *pass;
+        let forward = Instant::now();
+        let mut blend_secs = 0.0;
+        self.networks[fold].predict_window(window, &mut |planes, logits| {
+            let blend = Instant::now();
+            let pass = Pass { logits, planes, flips, index, count };
+            self.blender.add(&pass, self.slab, fold, start);
+            blend_secs += blend.elapsed().as_secs_f64();
+        });
+        forward.elapsed().as_secs_f64() - blend_secs
+    }
+
+    fn add_weights(&mut self, start: [usize; 3]) {
+        self.blender.add_weights(self.slab, start);
+    }
+
+    fn close(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<ControlFlow<()>, InferError> {
+        self.slab.close(planes.clone(), rows.clone())?;
+        self.sink.rows(self.slab, planes, rows)?;
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Sums in a [`Band`] on the device.
+struct DeviceSums<'a> {
+    networks: &'a [&'a dyn Resident],
+    band: Band<'a>,
+    outlet: &'a Outlet,
+    /// Of the passes over the present window.
+    sum: Option<Tensor<4>>,
+}
+
+impl Accumulators for DeviceSums<'_> {
+    fn advance(&mut self, z: usize) {
+        self.band.advance(z);
+    }
+
+    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
+        let WindowPass { start, flips, fold, index, count } = *pass;
+        let forward = Instant::now();
+        let logits = self.networks[fold].predict_window_on_device(window);
+        let secs = forward.elapsed().as_secs_f64();
+        let sum = self.band.average(self.sum.take(), logits, flips, [index, count]);
+        match index + 1 < count {
+            true => self.sum = Some(sum),
+            false => self.band.add(sum, start),
+        }
+        secs
+    }
+
+    fn add_weights(&mut self, start: [usize; 3]) {
+        self.band.add_weights(start);
+    }
+
+    /// Whole planes only, so that the device is waited for once per row of windows along z.
+    fn close(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<ControlFlow<()>, InferError> {
+        match self.band.ends_with(&rows) {
+            true => Ok(self.outlet.send(&self.band, planes)),
+            false => Ok(ControlFlow::Continue(())),
+        }
+    }
+}
