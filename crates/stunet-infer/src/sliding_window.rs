@@ -6,6 +6,7 @@ use crate::error::InferError;
 use crate::importance::importance;
 use crate::mirror;
 use crate::network::{Network, Outputs, Resident};
+use crate::platform::{self, Moment};
 use crate::sink::{PlaneSink, Planes, RowSink};
 use crate::slab::Slab;
 use crate::tile::{Tile, tile_starts};
@@ -13,7 +14,6 @@ use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::ArrayView4;
 use std::ops::ControlFlow;
-use std::time::Instant;
 use stunet_data::plans::{Accumulation, Plans, Reference};
 
 /// How windows are laid over a volume and averaged: what the plans say and what the caller chose.
@@ -109,7 +109,7 @@ pub struct SlideReport {
     pub num_windows: usize,
     /// Forward passes over each window: mirrored ones times folds.
     pub num_passes: usize,
-    /// Seconds from the first window to the last plane.
+    /// Seconds from the first window to the last plane; 0 in WebAssembly, which has no clock.
     pub windows_secs: f64,
     /// Of those, seconds in [`Network::predict_window`].
     pub network_secs: f64,
@@ -171,7 +171,7 @@ pub fn slide_tiles(
     sink: &mut dyn RowSink,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<SlideReport, InferError> {
-    let clock = Instant::now();
+    let clock = Moment::now();
     // Tensors of a window are made of the memory of those of the window before.
     let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
@@ -185,10 +185,11 @@ pub fn slide_tiles(
     let starts: Vec<_> = tiles.iter().map(|tile| tile_starts(&windows, tile)).collect();
     let total = starts.iter().map(|[z, y, x]| z.len() * y.len() * x.len()).sum();
     let accumulation = settings.effective_accumulation();
-    let residents = match settings.on_device && accumulation == Accumulation::F32 {
-        true => band::residents(networks),
-        false => None,
-    };
+    let residents =
+        match settings.on_device && platform::THREADS && accumulation == Accumulation::F32 {
+            true => band::residents(networks),
+            false => None,
+        };
     // Passes are summed on the device, too.
     let summed = if residents.is_some() { 1 } else { passes.len() };
     let mut run = Run {
@@ -235,7 +236,7 @@ pub fn slide_tiles(
     Ok(SlideReport {
         num_windows: total,
         num_passes: run.passes.len() * networks.len(),
-        windows_secs: clock.elapsed().as_secs_f64(),
+        windows_secs: clock.secs(),
         network_secs: run.network_secs,
         peak_bytes: run.peak_bytes,
     })
@@ -346,10 +347,10 @@ impl Run<'_, '_> {
             let mut sum = None;
             for index in 0..count {
                 let flips = self.passes[index];
-                let forward = Instant::now();
+                let forward = Moment::now();
                 let logits =
                     network.predict_window_on_device(self.windows.cut(&self.image, start, flips));
-                self.network_secs += forward.elapsed().as_secs_f64();
+                self.network_secs += forward.secs();
                 sum = Some(band.average(sum, logits, flips, [index, count]));
                 if index + 1 < count {
                     self.step()?;
@@ -368,15 +369,15 @@ impl Run<'_, '_> {
             for index in 0..count {
                 let flips = self.passes[index];
                 let window = self.windows.cut(&self.image, start, flips);
-                let forward = Instant::now();
+                let forward = Moment::now();
                 let mut blend_secs = 0.0;
                 network.predict_window(window, &mut |planes, logits| {
-                    let blend = Instant::now();
+                    let blend = Moment::now();
                     let pass = Pass { logits, planes, flips, index, count };
                     self.blender.add(&pass, slab, fold, start);
-                    blend_secs += blend.elapsed().as_secs_f64();
+                    blend_secs += blend.secs();
                 });
-                self.network_secs += forward.elapsed().as_secs_f64() - blend_secs;
+                self.network_secs += forward.secs() - blend_secs;
                 // Mirrored windows take minutes on a CPU: ask between them as well.
                 if index + 1 < count {
                     self.step()?;
