@@ -44,4 +44,6 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../docs/how-to/library.md")]
     struct Library;
+    #[doc = include_str!("../docs/how-to/memory-wasm.md")]
+    struct Memory;
 }

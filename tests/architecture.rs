@@ -328,6 +328,32 @@ fn unsafe_stays_in_its_rooms() {
     );
 }
 
+/// WebAssembly has neither: a prediction there runs on one thread, without a clock.
+#[test]
+fn prediction_has_one_room_for_clocks_and_threads() {
+    /// The second runs beside a GPU whose sums stay with it, which `platform::THREADS` decides; the
+    /// third is compiled for Linux only.
+    const ROOMS: [&str; 3] = [
+        "crates/stunet-infer/src/platform.rs",
+        "crates/stunet-infer/src/band.rs",
+        "crates/stunet-kernels/src/cpu/pool/linux.rs",
+    ];
+    const PREDICTION: [&str; 5] = [
+        "crates/stunet-infer/",
+        "crates/stunet-kernels/",
+        "crates/stunet-model/",
+        "crates/stunet-data/src/nifti",
+        "crates/stunet-data/src/preprocess",
+    ];
+    check_code("a clock or a thread outside their room", |file, line| {
+        PREDICTION.iter().any(|path| file.starts_with(path))
+            && !ROOMS.contains(&file)
+            && ["Instant::now", "SystemTime::now", "thread::scope", "thread::spawn", "map_anon"]
+                .iter()
+                .any(|name| line.contains(name))
+    });
+}
+
 #[test]
 fn libraries_print_nothing() {
     check_code("a library prints", |_, line| {

@@ -48,6 +48,25 @@ fn held_out_phantoms_are_segmented_as_recorded() {
     }
 }
 
+/// As a web page or a database has it.
+#[test]
+fn from_memory_it_is_the_same_model() {
+    let options = OpenOptions::new(&stunet::device::parse("cpu").unwrap());
+    let names = ["network.json", "plans.json", "labels.json", "weights.safetensors"];
+    let files = names.map(|name| (name, std::fs::read(demo::folder().join(name)).unwrap()));
+    let models = [Model::open(&demo::folder(), &options), Model::from_files(files, &options)];
+    let models = models.map(Result::unwrap);
+    assert!(models[0].digest().is_some());
+    assert_eq!(models[0].digest(), models[1].digest());
+    let case = phantom(demo::TEST_SEEDS.start, &coarse(false), &demo::STRUCTURES).unwrap();
+    let [disk, memory] = models.map(|model| {
+        let go_on = &mut |_| ControlFlow::Continue(());
+        predict(&model, &case.image, &PredictOptions::default(), go_on).unwrap().labelmap
+    });
+    assert!(disk.to_labelmap().data.iter().any(|label| *label > 0));
+    assert_eq!(disk, memory);
+}
+
 #[test]
 fn the_record_is_good_and_consistent() {
     let record = record();

@@ -65,6 +65,25 @@ fn a_results_folder_says_which_network_it_is() {
 }
 
 #[test]
+fn from_memory_it_is_the_same_model() {
+    for case in CASES {
+        let model = folder(case).join("model");
+        let names = ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth"];
+        let files = names.map(|name| (name, std::fs::read(model.join(name)).unwrap()));
+        let found = Model::from_files(files, &OpenOptions::new(&Device::flex())).unwrap();
+        let expected = open(case);
+        assert!(found.digest().is_some());
+        assert_eq!(found.digest(), expected.digest());
+        assert_eq!(found.architecture(), expected.architecture());
+        assert_eq!(found.plans(), expected.plans());
+        assert_eq!(found.labels(), expected.labels());
+        let [found, expected] = [&found, &expected].map(|model| &model.description().folds[0]);
+        assert_eq!((&found.trainer, &found.load), (&expected.trainer, &expected.load));
+        assert_eq!(found.path.to_str(), Some("(in memory)/fold_0/checkpoint_final.pth"));
+    }
+}
+
+#[test]
 fn an_stu_net_is_not_made_of_it() {
     let file = folder("cubes").join("model/fold_0/checkpoint_final.pth");
     let checkpoint = Checkpoint::open(&file).unwrap();

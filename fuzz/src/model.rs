@@ -12,10 +12,10 @@ use stunet_data::dataset::DatasetInfo;
 use stunet_data::fingerprint::Fingerprint;
 use stunet_data::plans::Plans;
 use stunet_data::splits::Splits;
-use stunet_model::StuNetConfig;
 use stunet_model::weights::pickle::{self, Value};
 use stunet_model::weights::torch::TorchFile;
 use stunet_model::weights::{Checkpoint, folder};
+use stunet_model::{ModelError, StuNetConfig};
 
 /// Whatever is read is written, and read again.
 pub fn pickle(input: &[u8]) -> bool {
@@ -136,7 +136,11 @@ pub fn folder(input: &[u8]) -> bool {
     }
     std::fs::write(place.join(folder::NETWORK_FILE), &network).expect("a scratch file");
     std::fs::write(place.join(folder::WEIGHTS_FILE), weights).expect("a scratch file");
-    let Ok(opened) = folder::open(&place) else { return false };
+    let opened = folder::open(&place);
+    let in_memory = folder::open_bytes(network, weights.to_vec(), &place);
+    let told = |opened: &Result<_, ModelError>| opened.as_ref().err().map(ToString::to_string);
+    assert_eq!(told(&opened), told(&in_memory), "the same of files and of bytes");
+    let Ok(opened) = opened else { return false };
     black_box((opened.precision(), opened.provenance()));
     // Building a network takes a hundred times as long as reading its file.
     if one_in(16, input) {

@@ -37,6 +37,17 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     parse_json(&text).map_err(|e| DataError::Json(e).at(path))
 }
 
+/// As [`read_json`], of a file that is in memory; errors name `path`.
+///
+/// # Errors
+/// As [`read_json`].
+pub fn json_of<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> {
+    if text.len() as u64 > MAX_JSON_BYTES {
+        return Err(too_large(MAX_JSON_BYTES, format!("{} bytes", text.len())).at(path));
+    }
+    parse_json(text).map_err(|e| DataError::Json(e).at(path))
+}
+
 /// Parses JSON as [`read_json`] does.
 ///
 /// # Errors
@@ -54,19 +65,20 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
     let at = |e| DataError::io("read", e).at(path);
     let file = open(path)?;
     let length = file.metadata().map_err(at)?.len();
-    let too_large = |found: String| {
-        let expected = format!("at most {most} bytes");
-        DataError::Mismatch { what: "size of the file", expected, found }.at(path)
-    };
     if length > most {
-        return Err(too_large(format!("{length} bytes")));
+        return Err(too_large(most, format!("{length} bytes")).at(path));
     }
     let mut bytes = Vec::with_capacity(length as usize);
     file.take(most + 1).read_to_end(&mut bytes).map_err(at)?;
     if bytes.len() as u64 > most {
-        return Err(too_large("more".to_owned()));
+        return Err(too_large(most, "more".to_owned()).at(path));
     }
     Ok(bytes)
+}
+
+fn too_large(most: u64, found: String) -> DataError {
+    let expected = format!("at most {most} bytes");
+    DataError::Mismatch { what: "size of the file", expected, found }
 }
 
 /// Opens an ordinary file for reading.

@@ -36,7 +36,7 @@ use crate::image::{Image, RawImage, Voxels};
 use crate::labels::LabelMap;
 use ndarray::{Array3, Array4};
 use read::Values;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads one 3-D or 4-D file, or the channel files of a case in channel order.
 ///
@@ -58,16 +58,12 @@ pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<RawImage> {
     Reader::default().read_scan(files)
 }
 
-fn scan_of<P: AsRef<Path>>(reader: Reader, files: &[P]) -> Result<RawImage> {
-    let Some(first) = files.first() else {
-        return Err(DataError::NoCases);
-    };
-    let first = first.as_ref();
-    let mut volume = reader.read_volume(first)?;
-    for file in &files[1..] {
-        let file = file.as_ref();
-        let next = reader.read_volume(file)?;
-        volume.geometry.check_same_grid(&next.geometry).map_err(|e| e.at(file))?;
+/// One scan of the channels of several files, each with its name.
+fn scan_of(mut volumes: impl Iterator<Item = Result<(read::Volume, PathBuf)>>) -> Result<RawImage> {
+    let (mut volume, _) = volumes.next().unwrap_or(Err(DataError::NoCases))?;
+    for next in volumes {
+        let (next, file) = next?;
+        volume.geometry.check_same_grid(&next.geometry).map_err(|e| e.at(&file))?;
         volume.num_channels += next.num_channels;
         volume.voxels.append(next.voxels);
     }

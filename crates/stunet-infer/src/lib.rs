@@ -31,6 +31,7 @@ pub mod memory;
 pub mod mirror;
 pub mod model;
 pub mod network;
+mod platform;
 pub mod predict;
 pub mod probabilities;
 pub mod record;

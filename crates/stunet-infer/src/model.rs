@@ -4,6 +4,7 @@ mod agree;
 mod choose;
 mod description;
 mod digest;
+mod files;
 mod locate;
 mod located;
 mod own;
@@ -15,10 +16,12 @@ pub use description::{Description, FoldReport, Folds, ModelKind, OpenOptions};
 use crate::architecture::Architecture;
 use crate::error::InferError;
 use crate::network::{Network, Outputs};
+use files::Files;
+use located::Located;
 use std::any::Any;
 use std::fmt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::{Accumulation, Plans};
 use stunet_model::StuNet;
@@ -47,7 +50,45 @@ impl Model {
     /// # Errors
     /// When the path is none of these, or weights, plans and labels contradict each other.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, InferError> {
-        let located = locate::find(path, options)?;
+        Self::load(&locate::find(&Files::Disk, path, options)?, path, options)
+    }
+
+    /// Opens a model whose files are in memory, such as those of an archive, a database or a web
+    /// page: each with the name that it would have in the model's folder, such as
+    /// `weights.safetensors` or `fold_0/checkpoint_final.pth`.
+    ///
+    /// Folders that all names begin with do not matter, unless they are `fold_X`. The model, its digest
+    /// included, is that of [`open`](Self::open) for the deepest folder that holds all files; paths
+    /// begin with `(in memory)`. Contents that others still need may be given as an [`Arc`].
+    ///
+    /// ```no_run
+    /// # fn load() -> Result<(), Box<dyn std::error::Error>> {
+    /// use stunet_infer::{Model, OpenOptions};
+    ///
+    /// let names = ["network.json", "plans.json", "labels.json", "weights.safetensors"];
+    /// let fetch = |name: &str| std::fs::read(format!("examples/demo-model/{name}"));
+    /// let files = names.map(|name| Ok::<_, std::io::Error>((name, fetch(name)?)));
+    /// let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
+    /// let device = stunet_model::burn::tensor::Device::flex();
+    /// let model = Model::from_files(files, &OpenOptions::new(&device))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when a name is no name of a file within a folder, or occurs twice.
+    pub fn from_files<N: AsRef<str>, B: Into<Arc<Vec<u8>>>>(
+        files: impl IntoIterator<Item = (N, B)>,
+        options: &OpenOptions,
+    ) -> Result<Self, InferError> {
+        let (files, folder) = Files::in_memory(files)?;
+        let located = locate::find(&files, &folder, options)?;
+        // What the model is not made of goes before its weights come.
+        drop(files);
+        Self::load(&located, &folder, options)
+    }
+
+    fn load(located: &Located, path: &Path, options: &OpenOptions) -> Result<Self, InferError> {
         let mut description = located.describe(path)?;
         let mut networks = Vec::with_capacity(located.folds.len());
         for (fold, report) in located.folds.iter().zip(&mut description.folds) {
@@ -63,7 +104,7 @@ impl Model {
     /// # Errors
     /// As [`open`](Self::open), for everything that shows without the weights' values.
     pub fn describe(path: &Path, options: &OpenOptions) -> Result<Description, InferError> {
-        locate::find(path, options)?.describe(path)
+        locate::find(&Files::Disk, path, options)?.describe(path)
     }
 
     /// A model from its parts: networks of one kind, one per fold.
@@ -96,7 +137,7 @@ impl Model {
     ) -> Result<Self, InferError> {
         let shapes: Vec<_> =
             networks.iter().map(|network| located::Shape::of(&**network)).collect();
-        let path = Path::new("(in memory)");
+        let path = Path::new(files::IN_MEMORY);
         located::check(&shapes, &plans, &labels, path)?;
         networks[0].cost(plans.patch_size)?;
         let config = networks[0].architecture();

@@ -7,6 +7,7 @@ use crate::memory::{Held, MemoryPlan, Needs, window_bytes};
 use crate::mirror;
 use crate::model::Model;
 use crate::network::{Network, Outputs};
+use crate::platform::{self, Moment};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sink::RowSink;
 use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
@@ -16,7 +17,6 @@ use ndarray::Array3;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
 use stunet_data::DataError;
 use stunet_data::geometry::{Geometry, Turn};
 use stunet_data::image::{Image, RawImage};
@@ -137,7 +137,7 @@ pub enum PredictEvent {
     },
 }
 
-/// Time taken, in seconds of the clock.
+/// Time taken, in seconds of the clock; 0 in WebAssembly, which has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Timings {
     /// Preprocessing.
@@ -223,7 +223,7 @@ pub fn predict(
 pub struct Prepared {
     /// The network's volume, and the way back.
     pub preprocessed: Preprocessed,
-    /// Seconds it took.
+    /// Seconds it took; 0 in WebAssembly, which has no clock.
     pub secs: f64,
 }
 
@@ -263,9 +263,9 @@ fn prepare_with(
     if found != expected {
         return Err(InferError::Channels { expected, found });
     }
-    let clock = Instant::now();
+    let clock = Moment::now();
     let preprocessed = preprocess(model.plans())?;
-    Ok(Prepared { preprocessed, secs: clock.elapsed().as_secs_f64() })
+    Ok(Prepared { preprocessed, secs: clock.secs() })
 }
 
 /// The second half of [`predict`].
@@ -388,7 +388,8 @@ fn plan(
         accumulation: settings.effective_accumulation(),
         window_bytes: window_bytes(model.networks(), settings.window, num_passes, own)?,
         held: Held { volume, written: labels + graded, in_order },
-        device_room: options.device_sums_bytes,
+        // Restoring runs beside the device, on a thread of its own.
+        device_room: if platform::THREADS { options.device_sums_bytes } else { 0 },
         stored: options.save_probabilities.is_some(),
     };
     needs.plan(options.memory_bytes)
@@ -491,7 +492,7 @@ impl Job<'_> {
         let mut restore = Restore::new(taps, half, self.decision(), placement, extras);
         let slid = self.slide(&mut restore)?;
 
-        let clock = Instant::now();
+        let clock = Moment::now();
         tell(self.events, PredictEvent::Stage(Stage::Export))?;
         let (labels, extras) = restore.finish();
         let labelmap =
@@ -501,7 +502,7 @@ impl Job<'_> {
             extras.probabilities.map(|file| file.finish(&frame, options.record.as_deref()));
         let probabilities = probabilities.transpose()?;
         let confidence = extras.confidence.map(Confidence::into_volume);
-        let export_secs = clock.elapsed().as_secs_f64();
+        let export_secs = clock.secs();
         Ok(Finished { labelmap, probabilities, confidence, slid, export_secs })
     }
 
@@ -509,10 +510,10 @@ impl Job<'_> {
         let mut sink = NetworkLabels::new(self.trace.network_shape(), self.decision());
         let slid = self.slide(&mut sink)?;
 
-        let clock = Instant::now();
+        let clock = Moment::now();
         tell(self.events, PredictEvent::Stage(Stage::Export))?;
         let labelmap = self.trace.restore_labels(sink.into_labels().view(), order).into();
-        let export_secs = clock.elapsed().as_secs_f64();
+        let export_secs = clock.secs();
         Ok(Finished { labelmap, probabilities: None, confidence: None, slid, export_secs })
     }
 

@@ -5,6 +5,7 @@ use crate::error::InferError;
 use crate::importance::importance;
 use crate::mirror;
 use crate::network::{Network, Outputs};
+use crate::platform::{self, Moment};
 use crate::sink::{PlaneSink, Planes, RowSink};
 use crate::slab::Slab;
 use crate::sums::{Accumulators, Averages, Summing, WindowPass};
@@ -13,7 +14,6 @@ use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::ArrayView4;
 use std::ops::{ControlFlow, Range};
-use std::time::Instant;
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_data::reference::AverageOf;
 
@@ -120,7 +120,7 @@ impl WindowSettings {
             num_passes,
         };
         let singles = self.effective_accumulation() == Accumulation::F32;
-        Summing::new(networks, averages, self.on_device && singles)
+        Summing::new(networks, averages, self.on_device && platform::THREADS && singles)
     }
 }
 
@@ -132,7 +132,7 @@ pub struct SlideReport {
     pub num_windows: usize,
     /// Forward passes over each window: mirrored ones times folds.
     pub num_passes: usize,
-    /// Seconds from the first window to the last plane.
+    /// Seconds from the first window to the last plane; 0 in WebAssembly, which has no clock.
     pub windows_secs: f64,
     /// Of those, seconds in [`Network::predict_window`].
     pub network_secs: f64,
@@ -194,7 +194,7 @@ pub fn slide_tiles(
     sink: &mut dyn RowSink,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<SlideReport, InferError> {
-    let clock = Instant::now();
+    let clock = Moment::now();
     // Tensors of a window are made of the memory of those of the window before.
     let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
@@ -229,7 +229,7 @@ pub fn slide_tiles(
     Ok(SlideReport {
         num_windows: run.total,
         num_passes: run.passes.len() * networks.len(),
-        windows_secs: clock.elapsed().as_secs_f64(),
+        windows_secs: clock.secs(),
         network_secs: run.network_secs,
         peak_bytes,
     })

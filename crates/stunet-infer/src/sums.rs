@@ -4,13 +4,13 @@ use crate::band::{self, Band, Outlet, Weighting};
 use crate::blend::{Averaging, Blender, Pass};
 use crate::error::InferError;
 use crate::network::{Network, Resident};
+use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::Slab;
 use crate::tile::Tile;
 use burn::tensor::Tensor;
 use ndarray::Array4;
 use std::ops::{ControlFlow, Range};
-use std::time::Instant;
 
 /// One pass over one window.
 pub(crate) struct WindowPass {
@@ -124,15 +124,15 @@ impl Accumulators for HostSums<'_> {
 
     fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
         let WindowPass { start, flips, fold, index, count } = *pass;
-        let forward = Instant::now();
+        let forward = Moment::now();
         let mut blend_secs = 0.0;
         self.networks[fold].predict_window(window, &mut |planes, logits| {
-            let blend = Instant::now();
+            let blend = Moment::now();
             let pass = Pass { logits, planes, flips, index, count };
             self.blender.add(&pass, self.slab, fold, start);
-            blend_secs += blend.elapsed().as_secs_f64();
+            blend_secs += blend.secs();
         });
-        forward.elapsed().as_secs_f64() - blend_secs
+        forward.secs() - blend_secs
     }
 
     fn add_weights(&mut self, start: [usize; 3]) {
@@ -166,9 +166,9 @@ impl Accumulators for DeviceSums<'_> {
 
     fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
         let WindowPass { start, flips, fold, index, count } = *pass;
-        let forward = Instant::now();
+        let forward = Moment::now();
         let logits = self.networks[fold].predict_window_on_device(window);
-        let secs = forward.elapsed().as_secs_f64();
+        let secs = forward.secs();
         let sum = self.band.average(self.sum.take(), logits, flips, [index, count]);
         match index + 1 < count {
             true => self.sum = Some(sum),

@@ -37,7 +37,9 @@ mod tensor;
 pub mod torch;
 pub mod writer;
 
-pub use checkpoint::{Checkpoint, CheckpointKind, CheckpointSource, LoadOptions, NetworkKind};
+pub use checkpoint::{
+    Checkpoint, CheckpointKind, CheckpointSource, LoadOptions, NetworkKind, plan_file_of,
+};
 pub use digest::Digest;
 pub use report::{LoadReport, Mismatch};
 pub use tensor::{Dtype, StorageRef, TensorRef};

@@ -75,13 +75,35 @@ pub(super) fn read_notes(path: &Path) -> Result<Vec<String>> {
     Ok(note::decode(&bytes[..found], header.little_endian))
 }
 
-/// Reads the header, for whoever sees another grid in it.
-pub(super) fn read_header(path: &Path) -> Result<Header> {
-    open(path).map(|(_, header)| header)
+/// What a volume is read from.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// A file, or one of a header and its voxels.
+    File(&'a Path),
+    /// The contents of one file.
+    Bytes(&'a [u8]),
+}
+
+impl Input<'_> {
+    /// Reads the header, for whoever sees another grid in it.
+    pub fn header(self) -> Result<Header> {
+        match self {
+            Self::File(path) => open(path).map(|(_, header)| header),
+            Self::Bytes(bytes) => Source::of(bytes)?.header(true),
+        }
+    }
+
+    /// Reads and checks everything.
+    pub fn volume(self) -> Result<Volume> {
+        match self {
+            Self::File(path) => read_volume(path),
+            Self::Bytes(bytes) => read_bytes(bytes, None),
+        }
+    }
 }
 
 /// Reads and checks everything.
-pub(super) fn read_volume(path: &Path) -> Result<Volume> {
+fn read_volume(path: &Path) -> Result<Volume> {
     let (source, header) = open(path)?;
     let voxels_at = match header.two_files {
         true => names::voxels_of(&names::header_of(path)?)?,
@@ -92,10 +114,9 @@ pub(super) fn read_volume(path: &Path) -> Result<Volume> {
 
 /// As [`read_volume`], from memory; `voxels` are those of a header that is a file of its own.
 pub(super) fn read_bytes(bytes: &[u8], voxels: Option<&[u8]>) -> Result<Volume> {
-    let source = |bytes| Source::new(bytes, <[u8]>::len(bytes) as u64);
-    let mut start = source(bytes)?;
+    let mut start = Source::of(bytes)?;
     let header = start.header(voxels.is_none())?;
-    volume(start, header, || source(voxels.unwrap_or_default()))
+    volume(start, header, || Source::of(voxels.unwrap_or_default()))
 }
 
 fn volume<'a>(
@@ -141,6 +162,10 @@ impl<'a> Source<'a> {
         let file = crate::files::open(path)?;
         let metadata = file.metadata().map_err(read)?;
         Self::new(BufReader::with_capacity(PIECE, file), metadata.len())
+    }
+
+    fn of(bytes: &'a [u8]) -> Result<Self> {
+        Self::new(bytes, bytes.len() as u64)
     }
 
     fn new(mut reader: impl BufRead + 'a, file_size: u64) -> Result<Self> {

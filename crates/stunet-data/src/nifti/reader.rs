@@ -1,6 +1,6 @@
 //! nnU-Net's readers: which of a header's entries count, and whether axes are turned.
 
-use super::read::{self, Values, Volume};
+use super::read::{self, Input, Values, Volume};
 use super::{nibabel, scan_of, to_labels};
 use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Turn};
@@ -8,7 +8,7 @@ use crate::image::RawImage;
 use crate::labels::LabelMap;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The reader a model was trained with: `image_reader_writer` of nnU-Net's plans.
 ///
@@ -74,7 +74,23 @@ impl Reader {
     /// # Errors
     /// As [`super::read_scan`]; nibabel's readers take files of three dimensions only.
     pub fn read_scan<P: AsRef<Path>>(self, files: &[P]) -> Result<RawImage> {
-        scan_of(self, files)
+        scan_of(files.iter().map(|file| {
+            let file = file.as_ref();
+            self.read_volume(file).map(|volume| (volume, file.to_owned()))
+        }))
+    }
+
+    /// As [`read_scan`](Self::read_scan), of files in memory: each the contents of a `.nii` or of a
+    /// `.nii.gz`.
+    ///
+    /// # Errors
+    /// As [`read_scan`](Self::read_scan); instead of its path, errors tell which file it is.
+    pub fn read_scan_bytes<B: AsRef<[u8]>>(self, files: &[B]) -> Result<RawImage> {
+        scan_of(files.iter().enumerate().map(|(index, bytes)| {
+            let name = PathBuf::from(format!("file {} in memory", index + 1));
+            let volume = self.volume(Input::Bytes(bytes.as_ref()));
+            volume.map_err(|e| e.at(&name)).map(|volume| (volume, name))
+        }))
     }
 
     /// As [`super::read_labelmap`], by this reader.
@@ -94,26 +110,27 @@ impl Reader {
     pub fn read_geometry(self, file: &Path) -> Result<(Geometry, usize)> {
         let read = || {
             let (geometry, channels) = read::read_grid(file)?;
-            Ok((self.grid(file, geometry)?, channels))
+            Ok((self.grid(Input::File(file), geometry)?, channels))
         };
         read().map_err(|e: DataError| e.at(file))
     }
 
     pub(super) fn read_volume(self, file: &Path) -> Result<Volume> {
-        let read = || {
-            let volume = read::read_volume(file)?;
-            let geometry = self.grid(file, volume.geometry)?;
-            let voxels = match geometry.turn() {
-                Turn::NONE => volume.voxels,
-                turn => turned(volume.voxels, geometry.in_file().shape(), turn),
-            };
-            Ok(Volume { geometry, voxels, ..volume })
+        self.volume(Input::File(file)).map_err(|e: DataError| e.at(file))
+    }
+
+    fn volume(self, input: Input<'_>) -> Result<Volume> {
+        let volume = input.volume()?;
+        let geometry = self.grid(input, volume.geometry)?;
+        let voxels = match geometry.turn() {
+            Turn::NONE => volume.voxels,
+            turn => turned(volume.voxels, geometry.in_file().shape(), turn),
         };
-        read().map_err(|e: DataError| e.at(file))
+        Ok(Volume { geometry, voxels, ..volume })
     }
 
     /// The grid this reader sees where ITK's plain one is `itk`.
-    fn grid(self, file: &Path, itk: Geometry) -> Result<Geometry> {
+    fn grid(self, input: Input<'_>, itk: Geometry) -> Result<Geometry> {
         match self {
             Self::SimpleItk => Ok(itk),
             Self::SimpleItkReorient => {
@@ -121,7 +138,7 @@ impl Reader {
                 itk.turned(turn, turn.reorder(itk.spacing_mm()))
             }
             Self::Nibabel | Self::NibabelReorient => {
-                nibabel::geometry(&read::read_header(file)?, self.turns())
+                nibabel::geometry(&input.header()?, self.turns())
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Folds and checkpoints of a folder, chosen from what lies there.
 
 use super::description::Folds;
+use super::files::Files;
 use crate::error::InferError;
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,12 @@ pub(super) struct FoldFolder {
 }
 
 /// The fold folders of a model, numbers first and ascending.
-pub(super) fn folds_in(path: &Path) -> impl Iterator<Item = FoldFolder> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let mut folds: Vec<_> = entries
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| {
-            let name = entry.file_name().to_str()?.strip_prefix("fold_")?.to_owned();
-            Some(FoldFolder { name, path: entry.path() })
+pub(super) fn folds_in(files: &Files, path: &Path) -> impl Iterator<Item = FoldFolder> + use<> {
+    let folders = files.entries(path).into_iter().filter(|entry| files.is_dir(entry));
+    let mut folds: Vec<_> = folders
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_prefix("fold_")?.to_owned();
+            Some(FoldFolder { name, path })
         })
         .collect();
     let number = |fold: &FoldFolder| fold.name.parse::<usize>().unwrap_or(usize::MAX);
@@ -26,8 +26,12 @@ pub(super) fn folds_in(path: &Path) -> impl Iterator<Item = FoldFolder> {
 }
 
 /// The folders of the wanted folds.
-pub(super) fn choose_folds(path: &Path, wanted: &Folds) -> Result<Vec<FoldFolder>, InferError> {
-    let found: Vec<_> = folds_in(path).collect();
+pub(super) fn choose_folds(
+    files: &Files,
+    path: &Path,
+    wanted: &Folds,
+) -> Result<Vec<FoldFolder>, InferError> {
+    let found: Vec<_> = folds_in(files, path).collect();
     let names: Vec<String> = match wanted {
         Folds::All => vec!["all".to_owned()],
         Folds::Numbers(numbers) => numbers.iter().map(usize::to_string).collect(),
@@ -64,13 +68,14 @@ pub(super) fn choose_folds(path: &Path, wanted: &Folds) -> Result<Vec<FoldFolder
 
 /// The folders of the wanted folds, and a sentence about them.
 pub(super) fn choose_folds_noted(
+    files: &Files,
     path: &Path,
     wanted: &Folds,
 ) -> Result<(Vec<FoldFolder>, String), InferError> {
-    let chosen = choose_folds(path, wanted)?;
+    let chosen = choose_folds(files, path, wanted)?;
     let list = |folds: &mut dyn Iterator<Item = String>| folds.collect::<Vec<_>>().join(", ");
     let taken = list(&mut chosen.iter().map(|fold| fold.name.clone()));
-    let mut left = folds_in(path)
+    let mut left = folds_in(files, path)
         .map(|fold| fold.name)
         .filter(|name| !chosen.iter().any(|fold| fold.name == *name));
     let left = list(&mut left);
@@ -87,17 +92,17 @@ pub(super) fn choose_folds_noted(
 /// The checkpoint of one fold: the named one, else the first of the `usual` ones that is there,
 /// else the only one.
 pub(super) fn choose_checkpoint(
+    files: &Files,
     folder: &Path,
     wanted: Option<&str>,
     ending: &str,
     usual: &[&str],
 ) -> Result<PathBuf, InferError> {
     let file = |name: &str| folder.join(format!("{name}.{ending}"));
-    let mut there: Vec<String> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
+    let mut there: Vec<String> = files
+        .entries(folder)
+        .iter()
+        .filter_map(|entry| Some(entry.file_name()?.to_str()?.to_owned()))
         .filter(|name| Path::new(name).extension().is_some_and(|e| e == ending))
         .collect();
     there.sort();
@@ -111,9 +116,12 @@ pub(super) fn choose_checkpoint(
     if let Some(name) = wanted {
         let name = name.strip_suffix(&format!(".{ending}")).unwrap_or(name);
         let path = file(name);
-        return path.is_file().then_some(path).ok_or_else(|| missing(format!("{name}.{ending}")));
+        return files
+            .is_file(&path)
+            .then_some(path)
+            .ok_or_else(|| missing(format!("{name}.{ending}")));
     }
-    let usual = usual.iter().map(|name| file(name)).find(|path| path.is_file());
+    let usual = usual.iter().map(|name| file(name)).find(|path| files.is_file(path));
     match (usual, &there[..]) {
         (Some(path), _) => Ok(path),
         (None, [only]) => Ok(folder.join(only)),
@@ -125,13 +133,13 @@ pub(super) fn choose_checkpoint(
 /// The checkpoint of every fold: of one name, as weights of different moments of training are not
 /// averaged by mistake. Where nobody names it and it is not the trainer's final one, that is noted.
 pub(super) fn choose_checkpoints(
-    path: &Path,
-    folds: &[FoldFolder],
+    files: &Files,
+    (path, folds): (&Path, &[FoldFolder]),
     wanted: Option<&str>,
     (ending, usual): (&str, &[&str]),
     notes: &mut Vec<String>,
 ) -> Result<Vec<PathBuf>, InferError> {
-    let choose = |fold: &FoldFolder| choose_checkpoint(&fold.path, wanted, ending, usual);
+    let choose = |fold: &FoldFolder| choose_checkpoint(files, &fold.path, wanted, ending, usual);
     let chosen = folds.iter().map(choose).collect::<Result<Vec<_>, _>>()?;
     let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let names: Vec<_> = chosen.iter().map(|path| name(path)).collect();
@@ -189,9 +197,4 @@ pub(super) fn check_named(path: &Path, wanted: Option<&str>) -> Result<(), Infer
 
 pub(super) fn not_a_model(path: &Path, expected: &'static str, found: &str) -> InferError {
     InferError::NotAModel { expected, found: found.to_owned(), path: path.to_owned() }
-}
-
-/// Reads a JSON file.
-pub(super) fn read_json(path: &Path) -> Result<serde_json::Value, InferError> {
-    Ok(stunet_data::files::read_json(path)?)
 }

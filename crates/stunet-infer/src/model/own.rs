@@ -2,6 +2,7 @@
 
 use super::choose::{check_fold, choose_folds, choose_folds_noted, folds_in};
 use super::description::{Folds, ModelKind, OpenOptions};
+use super::files::Files;
 use super::located::{Fold, Located, Weights};
 use crate::error::InferError;
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::Plans;
-use stunet_model::weights::folder::{self, is_model_folder};
+use stunet_model::weights::folder::WEIGHTS_FILE;
 
 pub(super) const PLANS_FILE: &str = "plans.json";
 pub(super) const LABELS_FILE: &str = "labels.json";
@@ -22,67 +23,73 @@ const FINAL: [&str; 2] = ["checkpoint_final", "model_final_checkpoint"];
 
 /// True for a model folder, for one with a model folder per fold, for the folder of a fold that was
 /// trained here, and for the folder of several of those that are complete.
-pub(super) fn looks_like(path: &Path, folds: &Folds) -> bool {
-    is_model_folder(path)
-        || is_model_folder(&path.join(MODEL))
-        || folds_in(path).any(|fold| is_model_folder(&fold.path))
-        || is_complete_run(path, folds)
-        || (has_checkpoints(path) || folds_in(path).any(|fold| has_checkpoints(&fold.path)))
-            && !folds_in(path).any(|fold| has_ending(&fold.path, "pth"))
-            && !has_ending(path, "pth")
+pub(super) fn looks_like(files: &Files, path: &Path, folds: &Folds) -> bool {
+    files.is_model_folder(path)
+        || files.is_model_folder(&path.join(MODEL))
+        || folds_in(files, path).any(|fold| files.is_model_folder(&fold.path))
+        || is_complete_run(files, path, folds)
+        || (has_checkpoints(files, path)
+            || folds_in(files, path).any(|fold| has_checkpoints(files, &fold.path)))
+            && !folds_in(files, path).any(|fold| has_ending(files, &fold.path, "pth"))
+            && !has_ending(files, path, "pth")
 }
 
 /// A results folder of this program whose wanted folds are complete. Where checkpoints were
 /// exported for nnU-Net into all of them, the folder is nnU-Net's.
-fn is_complete_run(path: &Path, folds: &Folds) -> bool {
-    let Ok(chosen) = choose_folds(path, folds) else { return false };
-    chosen.iter().all(|fold| is_model_folder(&fold.path.join(MODEL)))
-        && !chosen.iter().all(|fold| has_ending(&fold.path, "pth"))
+fn is_complete_run(files: &Files, path: &Path, folds: &Folds) -> bool {
+    let Ok(chosen) = choose_folds(files, path, folds) else { return false };
+    chosen.iter().all(|fold| files.is_model_folder(&fold.path.join(MODEL)))
+        && !chosen.iter().all(|fold| has_ending(files, &fold.path, "pth"))
 }
 
-fn has_checkpoints(folder: &Path) -> bool {
-    has_ending(folder, CHECKPOINTS) && !is_model_folder(folder)
+fn has_checkpoints(files: &Files, folder: &Path) -> bool {
+    has_ending(files, folder, CHECKPOINTS) && !files.is_model_folder(folder)
 }
 
-fn has_ending(folder: &Path, ending: &str) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.path().extension().is_some_and(|e| e == ending))
+fn has_ending(files: &Files, folder: &Path, ending: &str) -> bool {
+    let entries = files.entries(folder);
+    entries.iter().any(|entry| entry.extension().is_some_and(|e| e == ending))
 }
 
 /// Opens what [`looks_like`] one of ours.
-pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
-    let located = if is_model_folder(path) {
-        with_plans_of(path, vec![fold("", path)?], Vec::new())?
-    } else if folds_in(path).any(|fold| is_model_folder(&fold.path)) {
-        let (chosen, note) = choose_folds_noted(path, &options.folds)?;
-        let folds = chosen.iter().map(|f| fold(&f.name, &f.path)).collect::<Result<_, _>>()?;
-        with_plans_of(path, folds, vec![note])?
-    } else if folds_in(path).next().is_none() {
+pub(super) fn open(
+    files: &Files,
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<Located, InferError> {
+    let located = if files.is_model_folder(path) {
+        with_plans_of(files, path, vec![fold(files, "", path)?], Vec::new())?
+    } else if folds_in(files, path).any(|fold| files.is_model_folder(&fold.path)) {
+        let (chosen, note) = choose_folds_noted(files, path, &options.folds)?;
+        let folds =
+            chosen.iter().map(|f| fold(files, &f.name, &f.path)).collect::<Result<_, _>>()?;
+        with_plans_of(files, path, folds, vec![note])?
+    } else if folds_in(files, path).next().is_none() {
         // The folder of a fold.
         let name = path.file_name().and_then(|name| name.to_str()?.strip_prefix("fold_"));
         let name = name.unwrap_or_default();
         if !name.is_empty() {
             check_fold(name, &options.folds, path)?;
         }
-        let model = finished(&[(name.to_owned(), path.to_owned())], path)?.remove(0);
-        with_plans_of(&model, vec![fold(name, &model)?], Vec::new())?
+        let model = finished(files, &[(name.to_owned(), path.to_owned())], path)?.remove(0);
+        with_plans_of(files, &model, vec![fold(files, name, &model)?], Vec::new())?
     } else {
-        of_a_run(path, &options.folds)?
+        of_a_run(files, path, &options.folds)?
     };
     check_checkpoint(&located, options.checkpoint.as_deref(), path)?;
     Ok(located)
 }
 
 /// `TRAINER__PLANS__CONFIG`, as `stunet train` writes it.
-fn of_a_run(path: &Path, folds: &Folds) -> Result<Located, InferError> {
-    let (chosen, note) = choose_folds_noted(path, folds)?;
+fn of_a_run(files: &Files, path: &Path, folds: &Folds) -> Result<Located, InferError> {
+    let (chosen, note) = choose_folds_noted(files, path, folds)?;
     let named: Vec<_> = chosen.into_iter().map(|fold| (fold.name, fold.path)).collect();
-    let models = finished(&named, path)?;
-    let opened = named.iter().zip(&models).map(|((name, _), model)| fold(name, model));
-    let located = with_plans_of(&models[0], opened.collect::<Result<_, _>>()?, vec![note])?;
+    let models = finished(files, &named, path)?;
+    let opened = named.iter().zip(&models).map(|((name, _), model)| fold(files, name, model));
+    let located = with_plans_of(files, &models[0], opened.collect::<Result<_, _>>()?, vec![note])?;
     for ((name, _), model) in named.iter().zip(&models).skip(1) {
         // Folds are averaged: they have to see the same, and to mean the same by every output.
-        let (plans, labels) = plans_and_labels(model)?;
+        let (plans, labels) = plans_and_labels(files, model)?;
         let differing =
             differing(&located.plans, &plans).or_else(|| differing(&located.labels, &labels));
         if let Some((key, [first, other])) = differing {
@@ -107,18 +114,23 @@ fn differing(first: &impl Serialize, other: &impl Serialize) -> Option<(String, 
 }
 
 /// The model folders of folds, all of which must be complete.
-fn finished(folds: &[(String, PathBuf)], path: &Path) -> Result<Vec<PathBuf>, InferError> {
+fn finished(
+    files: &Files,
+    folds: &[(String, PathBuf)],
+    path: &Path,
+) -> Result<Vec<PathBuf>, InferError> {
     let models: Vec<_> = folds.iter().map(|(_, at)| at.join(MODEL)).collect();
     let state = |((name, at), model): (&(String, PathBuf), &PathBuf)| {
         let fold = if name.is_empty() { String::new() } else { format!("fold_{name}: ") };
-        let what = match (is_model_folder(model), has_checkpoints(at)) {
+        let what = match (files.is_model_folder(model), has_checkpoints(files, at)) {
             (true, _) => "complete",
+            _ if files.is_file(&at.join(WEIGHTS_FILE)) => "weights without their network.json",
             (false, true) => "training is not complete",
             (false, false) => "nothing trained",
         };
         format!("{fold}{what}")
     };
-    if models.iter().all(|model| is_model_folder(model)) {
+    if models.iter().all(|model| files.is_model_folder(model)) {
         return Ok(models);
     }
     Err(InferError::Mismatch {
@@ -131,19 +143,24 @@ fn finished(folds: &[(String, PathBuf)], path: &Path) -> Result<Vec<PathBuf>, In
     })
 }
 
-fn fold(name: &str, at: &Path) -> Result<Fold, InferError> {
-    let weights = Weights::Folder(folder::open(at)?, at.to_owned());
+fn fold(files: &Files, name: &str, at: &Path) -> Result<Fold, InferError> {
+    let weights = Weights::Folder(files.model_folder(at)?, at.to_owned());
     Ok(Fold { name: name.to_owned(), weights })
 }
 
-fn with_plans_of(at: &Path, folds: Vec<Fold>, notes: Vec<String>) -> Result<Located, InferError> {
-    let (plans, labels) = plans_and_labels(at)?;
+fn with_plans_of(
+    files: &Files,
+    at: &Path,
+    folds: Vec<Fold>,
+    notes: Vec<String>,
+) -> Result<Located, InferError> {
+    let (plans, labels) = plans_and_labels(files, at)?;
     let (kind, configuration) = (ModelKind::Stunet, Value::Null);
     Ok(Located { kind, plans, labels, folds, notes, configuration })
 }
 
-fn plans_and_labels(at: &Path) -> Result<(Plans, LabelSet), InferError> {
-    Ok((Plans::load(&at.join(PLANS_FILE))?, LabelSet::load(&at.join(LABELS_FILE))?))
+fn plans_and_labels(files: &Files, at: &Path) -> Result<(Plans, LabelSet), InferError> {
+    Ok((files.read_json(&at.join(PLANS_FILE))?, files.read_json(&at.join(LABELS_FILE))?))
 }
 
 /// A model folder has one set of weights: those of the checkpoint it was made from.

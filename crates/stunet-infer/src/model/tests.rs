@@ -1,5 +1,7 @@
 //! Models written to a folder and opened again; every contradiction answered in one line.
 
+mod in_memory;
+
 use super::*;
 use burn::tensor::Device;
 use burn::tensor::{Tensor, TensorData};

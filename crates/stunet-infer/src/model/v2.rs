@@ -1,8 +1,9 @@
 //! nnU-Net 2: results folders.
 
 use super::agree::{Import, agree};
-use super::choose::{choose_checkpoints, choose_folds_noted, not_a_model, read_json};
+use super::choose::{choose_checkpoints, choose_folds_noted, not_a_model};
 use super::description::{ModelKind, OpenOptions};
+use super::files::Files;
 use super::located::{Fold, Located, Weights};
 use crate::error::InferError;
 use serde_json::Value;
@@ -16,46 +17,53 @@ use stunet_model::weights::{Checkpoint, CheckpointKind, NetworkKind};
 const USUAL: [&str; 3] = ["checkpoint_final", "checkpoint_best", "checkpoint_latest"];
 
 /// The results folder of `RESULTS/fold_X/checkpoint.pth`, and the fold's name.
-pub(super) fn results_folder_of(file: &Path) -> Option<(PathBuf, String)> {
+pub(super) fn results_folder_of(files: &Files, file: &Path) -> Option<(PathBuf, String)> {
     if file.extension().is_none_or(|e| e != "pth") {
         return None;
     }
-    results_folder_of_fold(file.parent()?)
+    results_folder_of_fold(files, file.parent()?)
 }
 
 /// The results folder of `RESULTS/fold_X`, and the fold's name.
-pub(super) fn results_folder_of_fold(fold: &Path) -> Option<(PathBuf, String)> {
+pub(super) fn results_folder_of_fold(files: &Files, fold: &Path) -> Option<(PathBuf, String)> {
     let name = fold.file_name()?.to_str()?.strip_prefix("fold_")?;
     let folder = fold.parent()?;
     // A relative path may end at the fold: its parent is then the current folder.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    folder.join("plans.json").is_file().then(|| (folder.to_owned(), name.to_owned()))
+    files.is_file(&folder.join("plans.json")).then(|| (folder.to_owned(), name.to_owned()))
 }
 
 /// Opens one checkpoint within its results folder.
-pub(super) fn open_file(file: &Path, folder: &Path) -> Result<Located, InferError> {
+pub(super) fn open_file(files: &Files, file: &Path, folder: &Path) -> Result<Located, InferError> {
     let fold = file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
     let name = fold.unwrap_or_default().trim_start_matches("fold_").to_owned();
-    with_plans(folder, vec![Fold { name, weights: Weights::Checkpoint(checkpoint(file)?) }])
+    let weights = Weights::Checkpoint(checkpoint(files, file)?);
+    with_plans(files, folder, vec![Fold { name, weights }])
 }
 
 /// Opens a results folder.
-pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Located, InferError> {
+pub(super) fn open(
+    files: &Files,
+    path: &Path,
+    options: &OpenOptions,
+) -> Result<Located, InferError> {
     let wanted = options.checkpoint.as_deref();
-    let (chosen, note) = choose_folds_noted(path, &options.folds)?;
+    let (chosen, note) = choose_folds_noted(files, path, &options.folds)?;
     let mut notes = vec![note];
-    let files = choose_checkpoints(path, &chosen, wanted, ("pth", &USUAL), &mut notes)?;
+    let ending = ("pth", &USUAL[..]);
+    let checkpoints = choose_checkpoints(files, (path, &chosen), wanted, ending, &mut notes)?;
     let mut folds = Vec::new();
-    for (fold, file) in chosen.into_iter().zip(files) {
-        folds.push(Fold { name: fold.name, weights: Weights::Checkpoint(checkpoint(&file)?) });
+    for (fold, file) in chosen.into_iter().zip(checkpoints) {
+        let weights = Weights::Checkpoint(checkpoint(files, &file)?);
+        folds.push(Fold { name: fold.name, weights });
     }
-    let mut located = with_plans(path, folds)?;
+    let mut located = with_plans(files, path, folds)?;
     located.notes.splice(..0, notes);
     Ok(located)
 }
 
-fn checkpoint(path: &Path) -> Result<Checkpoint, InferError> {
-    let checkpoint = Checkpoint::open(path)?;
+fn checkpoint(files: &Files, path: &Path) -> Result<Checkpoint, InferError> {
+    let checkpoint = files.checkpoint(path)?;
     match checkpoint.kind() {
         CheckpointKind::NnUNetV2 => Ok(checkpoint),
         CheckpointKind::NnUNetV1 => {
@@ -64,7 +72,7 @@ fn checkpoint(path: &Path) -> Result<Checkpoint, InferError> {
     }
 }
 
-fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
+fn with_plans(files: &Files, folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
     let Weights::Checkpoint(first) = &folds[0].weights else {
         unreachable!("only checkpoints are put in here")
     };
@@ -72,14 +80,15 @@ fn with_plans(folder: &Path, folds: Vec<Fold>) -> Result<Located, InferError> {
     let arguments = metadata.get("init_args").unwrap_or(&Value::Null);
     let plans_path = folder.join("plans.json");
     let dataset_path = folder.join("dataset.json");
-    let plans = read_json(&plans_path)?;
+    let plans = files.read_json(&plans_path)?;
+    let has_dataset = files.is_file(&dataset_path);
     // The checkpoint carries the dataset, too, should the file have been left behind.
-    let dataset = match (dataset_path.is_file(), arguments.get("dataset_json")) {
+    let dataset = match (has_dataset, arguments.get("dataset_json")) {
         (false, Some(dataset)) if dataset.is_object() => dataset.clone(),
-        _ => read_json(&dataset_path)?,
+        _ => files.read_json(&dataset_path)?,
     };
     // What is wrong with the dataset is not wrong with the plans, and may stand in the checkpoint.
-    let dataset_path = if dataset_path.is_file() { &dataset_path } else { first.path() };
+    let dataset_path = if has_dataset { &dataset_path } else { first.path() };
     let configuration = configuration(folder, arguments, &plans);
     let about = |e: DataError| e.at_if_about("dataset.json", dataset_path).at(&plans_path);
     let resolved = Configuration::of(&plans, &configuration).map_err(about)?;

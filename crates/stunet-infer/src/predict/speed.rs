@@ -3,11 +3,11 @@
 use super::PredictOptions;
 use crate::error::InferError;
 use crate::model::Model;
+use crate::platform::{CLOCK, Moment};
 use crate::sink::PlaneSink;
 use crate::sliding_window::{WindowSettings, slide};
 use ndarray::Array4;
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 /// Seconds of one pass over a window of `settings`; none where `passes` are too few to spend one on it.
 ///
@@ -21,7 +21,7 @@ pub(super) fn measure(
 ) -> Option<f64> {
     /// At most a hundredth of the work: two passes of an eighth, or whole ones.
     const FEWEST: [usize; 2] = [25, 200];
-    if passes < FEWEST[usize::from(options.device_has_own_memory)] {
+    if !CLOCK || passes < FEWEST[usize::from(options.device_has_own_memory)] {
         return None;
     }
     let network = &**model.networks().first()?;
@@ -36,9 +36,9 @@ pub(super) fn measure(
     let pass = || {
         if options.device_has_own_memory {
             // Sums of a whole window on the host may be more than the plan has room for.
-            let clock = Instant::now();
+            let clock = Moment::now();
             network.predict_window(volume.clone(), &mut |_, _| ());
-            return Some(clock.elapsed().as_secs_f64());
+            return Some(clock.secs());
         }
         // A volume of one window: the pass, and what is done with its logits.
         let once = WindowSettings { window: shape, mirror_axes: Vec::new(), ..settings.clone() };

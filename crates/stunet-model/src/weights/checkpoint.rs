@@ -16,6 +16,7 @@ use crate::{
 use burn::tensor::{Device, TensorData};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which program wrote a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +121,27 @@ impl Checkpoint {
     /// another network; when its pickle names what is not on the allow-list.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let mut checkpoint = Self::from_file(TorchFile::open(path)?)?;
-        if let (CheckpointKind::NnUNetV1, Some(pkl)) = (checkpoint.kind, beside(path)) {
+        let pkl = plan_file_of(path).filter(|pkl| pkl.is_file());
+        if let (CheckpointKind::NnUNetV1, Some(pkl)) = (checkpoint.kind, pkl) {
             checkpoint.plan_file = Some(pickle::read_file(&pkl)?);
+        }
+        Ok(checkpoint)
+    }
+
+    /// As [`open`](Self::open), of a file that is in memory, and of the `.pkl` beside it, if there is
+    /// one; errors name `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(
+        bytes: impl Into<Arc<Vec<u8>>>,
+        pkl: Option<&[u8]>,
+        path: &Path,
+    ) -> Result<Self, ModelError> {
+        let mut checkpoint = Self::from_file(TorchFile::from_bytes(bytes, path)?)?;
+        if let (CheckpointKind::NnUNetV1, Some(pkl)) = (checkpoint.kind, pkl) {
+            let at = plan_file_of(path).unwrap_or_default();
+            checkpoint.plan_file = Some(pickle::read_bytes(pkl, &at)?);
         }
         Ok(checkpoint)
     }
@@ -436,12 +456,11 @@ fn tensors_of(path: &Path, weights: &Value, network: NetworkKind) -> Result<Tens
     Ok(Tensors { network, tensors, unknown })
 }
 
-/// The pickle that nnU-Net v1 keeps beside a checkpoint.
-fn beside(path: &Path) -> Option<PathBuf> {
+/// Where nnU-Net v1 keeps the plans of a checkpoint: `NAME.model.pkl` beside `NAME.model`.
+pub fn plan_file_of(path: &Path) -> Option<PathBuf> {
     let mut name = path.file_name()?.to_owned();
     name.push(".pkl");
-    let pkl = path.with_file_name(name);
-    pkl.is_file().then_some(pkl)
+    Some(path.with_file_name(name))
 }
 
 /// The keys of a pickle's root, for an error message.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the description.
 pub const NETWORK_FILE: &str = "network.json";
@@ -184,9 +185,32 @@ pub fn is_model_folder(folder: &Path) -> bool {
 /// When a file is missing, truncated or malformed, of a later version, or when the weights differ
 /// from the description in names, shapes or type.
 pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
-    let description = read_description(&folder.join(NETWORK_FILE))?;
+    let path = folder.join(NETWORK_FILE);
+    let description = read_description(&path, &Source::open(&path, "a network description")?)?;
     let path = folder.join(WEIGHTS_FILE);
     let source = Source::open(&path, "a safetensors file")?;
+    with_weights(description, source, path)
+}
+
+/// As [`open`], of the two files in memory; errors name them as if they were in `folder`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_bytes(
+    description: impl Into<Arc<Vec<u8>>>,
+    weights: impl Into<Arc<Vec<u8>>>,
+    folder: &Path,
+) -> Result<ModelFolder, ModelError> {
+    let source = Source::Memory(description.into());
+    let description = read_description(&folder.join(NETWORK_FILE), &source)?;
+    with_weights(description, Source::Memory(weights.into()), folder.join(WEIGHTS_FILE))
+}
+
+fn with_weights(
+    description: Description,
+    source: Source,
+    path: PathBuf,
+) -> Result<ModelFolder, ModelError> {
     let (data, metadata) = read_header(&path, &source)?;
     let precision = description.weights.precision;
     let name = if description.version == 1 { names::current } else { str::to_owned };
@@ -207,8 +231,7 @@ pub fn open(folder: &Path) -> Result<ModelFolder, ModelError> {
     Ok(opened)
 }
 
-fn read_description(path: &Path) -> Result<Description, ModelError> {
-    let source = Source::open(path, "a network description")?;
+fn read_description(path: &Path, source: &Source) -> Result<Description, ModelError> {
     let mut text = String::new();
     let read = source
         .length()

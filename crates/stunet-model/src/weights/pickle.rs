@@ -101,6 +101,14 @@ pub fn read_file(path: &Path) -> Result<Value, ModelError> {
     }
 }
 
+/// As [`read_file`], of a file that is in memory; errors name `path`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], path: &Path) -> Result<Value, ModelError> {
+    read(bytes).map_err(|e| ModelError::pickle(path, e))
+}
+
 /// Reads one pickle of a torch file, in which persistent ids name storages; returns its length,
 /// too, since others may follow.
 pub(super) fn read_torch(input: &mut dyn BufRead) -> Result<(Value, u64), PickleError> {

@@ -7,12 +7,13 @@ use crate::ModelError;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 /// An open file, or what would be in one.
 #[derive(Debug)]
 pub(super) enum Source {
     File(File),
-    Memory(Vec<u8>),
+    Memory(Arc<Vec<u8>>),
 }
 
 impl Source {
@@ -93,6 +94,13 @@ fn exact(file: &File, mut buffer: &mut [u8], mut at: u64) -> Result<()> {
     Ok(())
 }
 
+/// Where nothing reads at a position, such as WebAssembly with files: one thread, which moves it.
+#[cfg(not(any(unix, windows)))]
+fn exact(mut file: &File, buffer: &mut [u8], at: u64) -> Result<()> {
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(buffer)
+}
+
 /// A range of a source as a reader; positions count from its start.
 #[derive(Debug)]
 pub(super) struct SourceRange<'a> {
@@ -144,7 +152,7 @@ mod tests {
         let bytes: Vec<u8> = (0..100).collect();
         std::fs::write(&path, &bytes).unwrap();
         let file = Source::open(&path, "a file").unwrap();
-        for source in [file, Source::Memory(bytes)] {
+        for source in [file, Source::Memory(bytes.into())] {
             assert_eq!(source.length().unwrap(), 100);
             let mut four = [0; 4];
             source.read_exact_at(&mut four, 96).unwrap();

@@ -14,6 +14,7 @@ use super::tensor::{Dtype, StorageRef, TensorRef};
 use crate::ModelError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes read at a time where elements are converted.
 const CHUNK: usize = 1 << 20;
@@ -70,12 +71,12 @@ impl TorchFile {
         Self::read(Source::open(path, "a torch checkpoint")?, path)
     }
 
-    /// Reads a checkpoint that is in memory; errors name `path`.
+    /// Opens a checkpoint that is in memory, as it would be in a file; errors name `path`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, ModelError> {
-        Self::read(Source::Memory(bytes), path)
+    pub fn from_bytes(bytes: impl Into<Arc<Vec<u8>>>, path: &Path) -> Result<Self, ModelError> {
+        Self::read(Source::Memory(bytes.into()), path)
     }
 
     fn read(source: Source, path: &Path) -> Result<Self, ModelError> {

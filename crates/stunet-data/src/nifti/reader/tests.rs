@@ -23,7 +23,7 @@ fn file(axes: [[f32; 3]; 3]) -> NiftiBytes {
     file
 }
 
-fn written(folder: &Path, bytes: &[u8]) -> std::path::PathBuf {
+fn written(folder: &Path, bytes: &[u8]) -> PathBuf {
     let path = folder.join("in_0000.nii");
     std::fs::write(&path, bytes).unwrap();
     path
@@ -205,7 +205,7 @@ fn bend(bytes: &mut [u8], how: &str) {
     }
 }
 
-fn bent(folder: &Path, axes: &str, how: &str) -> std::path::PathBuf {
+fn bent(folder: &Path, axes: &str, how: &str) -> PathBuf {
     let signs = if axes == "RAS" { [1.0, 1.0, 1.0] } else { [-1.0, 1.0, -1.0] };
     let mut diagonal = [[0.0; 3]; 3];
     (0..3).for_each(|i| diagonal[i][i] = signs[i]);
@@ -282,4 +282,28 @@ fn names() {
     }
     let message = Reader::from_name("plans", "k", "Tiff3DIO").unwrap_err().to_string();
     assert!(message.contains("NibabelIOWithReorient") && message.contains("Tiff3DIO"), "{message}");
+}
+
+#[test]
+fn bytes_are_read_as_the_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    // Axes that every reader but the plain ones turns.
+    let bytes = file([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]).bytes();
+    let path = written(folder.path(), &bytes);
+    for reader in Reader::ALL {
+        let expected = reader.read_scan(&[&path]).unwrap();
+        let found = reader.read_scan_bytes(&[&bytes]).unwrap();
+        assert_eq!(found.geometry, expected.geometry, "{reader:?}");
+        assert_eq!(found.into_image().data, expected.into_image().data, "{reader:?}");
+        let channels = reader.read_scan_bytes(&[&bytes, &bytes]).unwrap();
+        assert_eq!(channels.num_channels(), 2);
+    }
+    let error =
+        |files: &[&[u8]]| Reader::SimpleItk.read_scan_bytes(files).err().unwrap().to_string();
+    assert!(error(&[&bytes, &bytes[..400]]).contains("file 2 in memory"));
+    let mut other = file([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+    other.spacing_xyz = [2.0; 3];
+    let message = error(&[&bytes, &other.bytes()]);
+    assert!(message.contains("file 2 in memory"), "{message}");
+    assert!(Reader::SimpleItk.read_scan_bytes::<&[u8]>(&[]).is_err());
 }
