@@ -2,17 +2,15 @@
 #![allow(clippy::disallowed_macros, reason = "examples print")]
 
 use ndarray::{Array3, Array4, Axis, Slice};
-use stunet::data::augment::rand::RngExt;
 use stunet::data::augment::{
-    Augmentation, AugmentationStep, PatchRng, PatchTransform, PatchViewMut,
+    Augmentation, AugmentationStep as Step, PatchRng, PatchTransform, PatchViewMut, rand::RngExt,
 };
 use stunet::data::geometry::Geometry;
-use stunet::data::image::Image;
-use stunet::data::labels::LabelMap;
 use stunet::data::loader::{LoaderConfig, batch};
 use stunet::data::plans::{Normalization, Plans};
 use stunet::data::preprocess::Preprocessor;
 use stunet::data::sample::MemoryCase;
+use stunet::data::{image::Image, labels::LabelMap};
 
 /// Adds a fainter copy of the patch, moved along an axis.
 #[derive(Debug)]
@@ -43,15 +41,8 @@ fn recipe(patch: [usize; 3]) -> anyhow::Result<Augmentation> {
     let recipe = Augmentation::v2(patch);
     let mut transforms = *recipe.transforms();
     transforms.noise.std = (0.0, 0.2);
-    let ghosting = AugmentationStep::own(Ghosting { probability: 0.5, strength: 0.4 });
-    let steps = [
-        AugmentationStep::Spatial,
-        AugmentationStep::Noise,
-        AugmentationStep::Gamma,
-        AugmentationStep::Blur,
-        AugmentationStep::Mirror,
-        ghosting,
-    ];
+    let ghosting = Step::own(Ghosting { probability: 0.5, strength: 0.4 });
+    let steps = [Step::Spatial, Step::Noise, Step::Gamma, Step::Blur, Step::Mirror, ghosting];
     Ok(recipe.with_transforms(transforms)?.with_steps(steps)?)
 }
 

@@ -138,7 +138,11 @@ pub fn folder(input: &[u8]) -> bool {
     std::fs::write(place.join(folder::WEIGHTS_FILE), weights).expect("a scratch file");
     let opened = folder::open(&place);
     let in_memory = folder::open_bytes(network, weights.to_vec(), &place);
-    let told = |opened: &Result<_, ModelError>| opened.as_ref().err().map(ToString::to_string);
+    // Which of several wrong tensors a header's error names is left to chance.
+    let told = |opened: &Result<_, ModelError>| {
+        let error = opened.as_ref().err().map(ToString::to_string);
+        error.map(|text| text.split(" (").next().unwrap_or_default().to_owned())
+    };
     assert_eq!(told(&opened), told(&in_memory), "the same of files and of bytes");
     let Ok(opened) = opened else { return false };
     black_box((opened.precision(), opened.provenance()));
