@@ -34,6 +34,10 @@ fn out_of_memory() -> ! {
         // Nothing here may allocate; a standard error that is gone changes nothing.
         let _ = rustix::io::write(rustix::stdio::stderr(), MESSAGE);
     }
+    #[cfg(not(unix))]
+    {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), MESSAGE);
+    }
     std::process::exit(1)
 }
 

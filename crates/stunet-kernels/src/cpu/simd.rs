@@ -83,7 +83,7 @@ pub(crate) unsafe trait Simd: Copy {
 /// Work written over any instruction set.
 pub(crate) trait Task {
     /// Does the work. Must be `#[inline(always)]`, and so must all it calls: only then is it
-    /// compiled with the instructions of `S`.
+    /// compiled with the instructions of `S`. A closure that makes vectors is not: see `written_out`.
     fn run<S: Simd>(self, simd: S);
 }
 
