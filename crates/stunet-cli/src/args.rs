@@ -1,9 +1,11 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
+mod evaluate;
 #[cfg(test)]
 mod reference;
 mod train;
 
+pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 
 use std::path::PathBuf;
@@ -53,8 +55,8 @@ pub enum LowCommand {
     #[command(after_help = PREPROCESS_HELP)]
     Preprocess(PreprocessArgs),
     /// Compare predicted labelmaps with reference labelmaps and write nnU-Net's summary.json
-    #[command(after_help = EVALUATE_HELP)]
-    Evaluate(EvaluateArgs),
+    #[command(after_help = evaluate::EVALUATE_HELP)]
+    Evaluate(Box<EvaluateArgs>),
 }
 
 const PLAN_HELP: &str = "\
@@ -80,15 +82,6 @@ folder, IDENTIFIER, is not touched.
 Examples:
   stunet preprocess nnUNet_raw/Dataset501_Liver
   stunet preprocess nnUNet_preprocessed/Dataset501_Liver 3d_fullres --num-workers 4 --memory 16";
-
-const EVALUATE_HELP: &str = "\
-The labels or regions to compare are those of a dataset.json (default: the one in PRED, or beside REF)
-or those given with --labels. Undefined scores are written as NaN, as nnU-Net writes and reads them.
-
-Examples:
-  stunet evaluate labelsTs predicted --dataset-json nnUNet_raw/Dataset501_Liver/dataset.json
-  stunet evaluate labelsTs predicted --labels 1 2 3 1,2,3 --ignore-label 4 --chill
-  stunet evaluate labelsTs/liver_001.nii.gz predicted/liver_001.nii.gz --labels 1 2 3";
 
 /// `stunet predict`.
 #[derive(Debug, Args)]
@@ -364,64 +357,6 @@ pub struct PreprocessArgs {
     /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
-}
-
-/// `stunet evaluate`.
-#[derive(Debug, Args)]
-pub struct EvaluateArgs {
-    /// Folder of the reference labelmaps, or one labelmap
-    #[arg(value_name = "REF")]
-    pub reference: PathBuf,
-
-    /// Folder of the predicted labelmaps, or one labelmap
-    #[arg(value_name = "PRED")]
-    pub prediction: PathBuf,
-
-    /// The file to write [default: summary.json in PRED, if PRED is a folder]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// dataset.json with the labels or regions to compare (nnU-Net's -djfile)
-    #[arg(long, alias = "djfile", value_name = "FILE", conflicts_with = "labels")]
-    pub dataset_json: Option<PathBuf>,
-
-    /// plans.json of the model (nnU-Net's -pfile); used only to check that the plans name nnU-Net's
-    /// standard label manager
-    #[arg(long, alias = "pfile", value_name = "FILE")]
-    pub plans: Option<PathBuf>,
-
-    /// Labels (such as 3) and regions (such as 1,2,3) to compare
-    #[arg(short, long, value_name = "CLASS", num_args = 1..)]
-    pub labels: Vec<String>,
-
-    /// Exclude voxels that have this value in the reference
-    #[arg(long, value_name = "VALUE", requires = "labels")]
-    pub ignore_label: Option<u16>,
-
-    /// Skip references that have no prediction instead of stopping with an error
-    #[arg(long)]
-    pub chill: bool,
-
-    /// The nnU-Net version whose summary.json layout is written
-    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Layout::V2)]
-    pub layout: Layout,
-
-    /// Number of cases read at the same time [default: one per processor]
-    #[arg(short, long, alias = "np", value_name = "N", value_parser = at_least_one)]
-    pub num_threads: Option<usize>,
-
-    /// Print errors only
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
-/// The layouts of summary.json.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Layout {
-    /// nnU-Net 1: thirteen scores
-    V1,
-    /// nnU-Net 2: eight scores and their mean over the foreground
-    V2,
 }
 
 /// nnU-Net's modes of export.

@@ -40,6 +40,7 @@ pub mod geometry;
 pub mod image;
 pub mod labels;
 pub mod loader;
+pub mod mapping;
 pub mod metrics;
 pub mod nifti;
 pub mod numpy_random;

@@ -5,7 +5,9 @@
 //!    ask for it, it measures the distances of surfaces and counts lesions, too. Several cases are
 //!    counted at a time, and no voxel outlives its case,
 //! 3. [`Evaluation::write_v2`] writes nnU-Net 2's `summary.json`, [`Evaluation::write_v1`] nnU-Net
-//!    1's.
+//!    1's,
+//! 4. [`EvaluationReport`] adds intervals, holds two runs against each other ([`Comparison`]), and writes
+//!    tables, JSON and a page with plots.
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
@@ -19,11 +21,22 @@
 //! # Ok::<(), stunet_infer::InferError>(())
 //! ```
 
+mod csv;
+mod difference;
+mod html;
+mod json;
+mod metric;
 mod pairs;
+mod plot;
+mod report;
 mod rules;
 mod summary;
+mod write;
 
+pub use difference::{Comparison, Difference};
+pub use metric::{Better, Metric};
 pub use pairs::{Missing, Pair, pairs};
+pub use report::{EvaluationReport, MeanScore};
 pub use rules::EvaluationRules;
 pub use stunet_data::metrics::{Class, Contingency, Counts};
 pub use summary::HeaderV1;
@@ -117,17 +130,8 @@ pub fn evaluate(
 }
 
 fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError> {
-    let reference = rules.reader.read_labelmap(&pair.reference)?;
-    let prediction = rules.reader.read_labelmap(&pair.prediction)?;
+    let (reference, prediction) = read_pair(pair, rules)?;
     let grids = reference.geometry.check_same_grid(&prediction.geometry);
-    if reference.data.shape() != prediction.data.shape() {
-        let mismatch = DataError::Mismatch {
-            what: "shape of prediction and reference",
-            expected: format!("{:?}", reference.data.shape()),
-            found: format!("{:?}", prediction.data.shape()),
-        };
-        return Err(mismatch.at(&pair.prediction).into());
-    }
     let contingency = Contingency::of(reference.data.view(), prediction.data.view());
     let counts = rules.classes.iter().map(|class| contingency.counts(class, rules.ignore));
     let (surfaces, lesions) = measured(&reference, &prediction, rules);
@@ -139,6 +143,28 @@ fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError>
         lesions,
         note: grids.err().map(|difference| difference.to_string()),
     })
+}
+
+/// Reference and prediction, renumbered if the rules say so.
+pub(crate) fn read_pair(
+    pair: &Pair,
+    rules: &EvaluationRules,
+) -> Result<(LabelMap, LabelMap), InferError> {
+    let mut reference = rules.reader.read_labelmap(&pair.reference)?;
+    let mut prediction = rules.reader.read_labelmap(&pair.prediction)?;
+    if let Some(mapping) = &rules.mapping {
+        mapping.renumber_reference(&mut reference);
+        mapping.renumber_prediction(&mut prediction);
+    }
+    if reference.data.shape() != prediction.data.shape() {
+        let mismatch = DataError::Mismatch {
+            what: "shape of prediction and reference",
+            expected: format!("{:?}", reference.data.shape()),
+            found: format!("{:?}", prediction.data.shape()),
+        };
+        return Err(mismatch.at(&pair.prediction).into());
+    }
+    Ok((reference, prediction))
 }
 
 /// What is not counted voxel by voxel: both, or one, or none, as the rules say.
@@ -178,6 +204,14 @@ impl Evaluation {
     /// nnU-Net has it.
     pub fn foreground_dice(&self) -> f64 {
         self.foreground_mean(Counts::dice)
+    }
+
+    /// A score of one class for every case; NaN where it does not exist.
+    ///
+    /// # Panics
+    /// When there is no class of that index.
+    pub fn values(&self, metric: Metric, class: usize) -> Vec<f64> {
+        self.cases.iter().map(|case| metric.of(case, class)).collect()
     }
 
     fn mean_of(&self, class: usize, score: impl Fn(&Counts) -> f64) -> f64 {

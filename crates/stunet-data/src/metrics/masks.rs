@@ -41,7 +41,8 @@ impl MaskPair {
         for ((z, y, x), first) in reference.indexed_iter() {
             if *first || prediction[[z, y, x]] {
                 let voxel = [z..z + 1, y..y + 1, x..x + 1];
-                held = Some(held.as_ref().map_or_else(|| voxel.clone(), |held| union(held, &voxel)));
+                held =
+                    Some(held.as_ref().map_or_else(|| voxel.clone(), |held| union(held, &voxel)));
             }
         }
         let held = held.unwrap_or([0..0, 0..0, 0..0]);
@@ -182,11 +183,9 @@ mod tests {
                         let both = ndarray::Zip::from(&map.data).and(&reference.data);
                         both.map_collect(|v, r| class.holds(*v) && Some(*r) != ignore)
                     };
-                    let expected =
-                        MaskPair::new(mask(&reference).view(), mask(&prediction).view());
+                    let expected = MaskPair::new(mask(&reference).view(), mask(&prediction).view());
                     let found = pair.masks(&class);
-                    let counts =
-                        |masks: &MaskPair| (masks.num_reference(), masks.num_prediction());
+                    let counts = |masks: &MaskPair| (masks.num_reference(), masks.num_prediction());
                     assert_eq!(counts(&found), counts(&expected), "{seed} {class}");
                     if ignore.is_none() {
                         assert_eq!(found, expected, "{seed} {class}");

@@ -71,12 +71,7 @@ impl SurfaceScores {
     /// surface-distance says that the distance to nothing is infinite. nnU-Net 1 has no distances where
     /// a mask is the whole volume, either; here it is a mask like others. The mean distance between
     /// surfels is the mean of surface-distance's two.
-    pub fn of(
-        masks: &MaskPair,
-        spacing_mm: [f64; 3],
-        plane: bool,
-        rules: &SurfaceRules,
-    ) -> Self {
+    pub fn of(masks: &MaskPair, spacing_mm: [f64; 3], plane: bool, rules: &SurfaceRules) -> Self {
         assert!(spacing_mm.iter().all(|s| *s > 0.0), "a positive spacing");
         if masks.any() != [true; 2] {
             let nsd = if masks.any() == [false; 2] { f64::NAN } else { 0.0 };
@@ -87,7 +82,8 @@ impl SurfaceScores {
         let by_surfels = rules.definition == SurfaceDefinition::Surfels;
         let surfels = (by_surfels || !rules.tolerances_mm.is_empty())
             .then(|| Sides::between_surfels(masks, spacing_mm, plane));
-        let nsd = surfels.iter().flat_map(|sides| rules.tolerances_mm.iter().map(|t| sides.nsd(*t)));
+        let nsd =
+            surfels.iter().flat_map(|sides| rules.tolerances_mm.iter().map(|t| sides.nsd(*t)));
         let nsd = nsd.collect();
         match surfels.filter(|_| by_surfels) {
             Some(sides) => sides.scores_by_area(nsd),
@@ -108,8 +104,8 @@ struct Sides([Side; 2]);
 
 impl Sides {
     fn between_voxels(masks: &MaskPair, spacing_mm: [f64; 3], plane: bool) -> Self {
-        let borders = [&masks.reference, &masks.prediction]
-            .map(|mask| border(mask, masks.shape, plane));
+        let borders =
+            [&masks.reference, &masks.prediction].map(|mask| border(mask, masks.shape, plane));
         let distances = distances(&borders, masks.shape, spacing_mm);
         Self(distances.map(|distances_mm| Side { distances_mm, areas: Vec::new() }))
     }
@@ -120,9 +116,10 @@ impl Sides {
         let borders = [first.is_border, second.is_border];
         let distances = distances(&borders, corners(masks.shape, plane), spacing_mm);
         let mut areas = [first.areas, second.areas].into_iter();
-        Self(distances.map(|distances_mm| {
-            Side { distances_mm, areas: areas.next().unwrap_or_default() }
-        }))
+        Self(
+            distances
+                .map(|distances_mm| Side { distances_mm, areas: areas.next().unwrap_or_default() }),
+        )
     }
 
     fn scores_by_count(self, nsd: Vec<f64>) -> SurfaceScores {
@@ -192,9 +189,8 @@ impl Side {
 /// Distances from each of the surfaces to the other.
 fn distances(borders: &[Vec<bool>; 2], shape: [usize; 3], spacing_mm: [f64; 3]) -> [Vec<f64>; 2] {
     let [first, second] = borders;
-    let to = |other: &[bool], from: &[bool]| {
-        NearestPoint::new(other, shape, spacing_mm).distances(from)
-    };
+    let to =
+        |other: &[bool], from: &[bool]| NearestPoint::new(other, shape, spacing_mm).distances(from);
     let (there, back) = rayon::join(|| to(second, first), || to(first, second));
     [there, back]
 }
@@ -277,9 +273,8 @@ mod tests {
     /// Where the volume ends does not matter, but for the two sides of a plane.
     #[test]
     fn borders() {
-        let count = |mask: &[bool], shape, plane| {
-            border(mask, shape, plane).iter().filter(|b| **b).count()
-        };
+        let count =
+            |mask: &[bool], shape, plane| border(mask, shape, plane).iter().filter(|b| **b).count();
         assert_eq!(count(&[true; 60], [3, 4, 5], false), 60 - 2 * 3);
         assert_eq!(count(&[true; 20], [1, 4, 5], false), 20);
         assert_eq!(count(&[true; 20], [1, 4, 5], true), 20 - 2 * 3);
