@@ -4,9 +4,13 @@ mod evaluate;
 #[cfg(test)]
 mod reference;
 mod train;
+mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
+pub use workflow::{
+    AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
+};
 
 use std::path::PathBuf;
 
@@ -57,6 +61,18 @@ pub enum LowCommand {
     /// Compare predicted labelmaps with reference labelmaps and write nnU-Net's summary.json
     #[command(after_help = evaluate::EVALUATE_HELP)]
     Evaluate(Box<EvaluateArgs>),
+    /// Average the probabilities that several models stored, and write the labels they decide on
+    #[command(after_help = workflow::ENSEMBLE_HELP)]
+    Ensemble(EnsembleArgs),
+    /// Determine or apply nnU-Net's postprocessing: all but the largest part of a class is removed
+    #[command(subcommand)]
+    Postprocess(PostprocessCommand),
+    /// Gather the validation predictions of all folds in one folder and score them
+    #[command(after_help = workflow::ACCUMULATE_HELP)]
+    Accumulate(AccumulateArgs),
+    /// Find the best of several trained models and their ensembles by cross-validation
+    #[command(after_help = workflow::FIND_BEST_HELP)]
+    FindBest(FindBestArgs),
 }
 
 const PLAN_HELP: &str = "\
@@ -461,7 +477,12 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// nnU-Net's options of one dash and several letters, which clap does not support.
-const SPELLINGS: [(&str, &str); 5] = [
+const SPELLINGS: [(&str, &str); 10] = [
+    ("-ref", "--reference"),
+    ("-plans_json", "--plans"),
+    ("-dataset_json", "--dataset-json"),
+    ("-pp_pkl_file", "--steps"),
+    ("-tr", "--trainers"),
     ("-chk", "--checkpoint"),
     ("-djfile", "--dataset-json"),
     ("-pfile", "--plans"),
@@ -534,5 +555,12 @@ mod tests {
         check("stunet evaluate ref pred -il 3", false);
         check("stunet evaluate ref pred -l 1 -djfile d.json", false);
         check("stunet evaluate ref", false);
+        check("stunet ensemble -i a b -o c -np 4 --save_npz", true);
+        check("stunet ensemble -o c", false);
+        check("stunet postprocess determine -i a -ref b -plans_json p -np 2 --layout v1", true);
+        check("stunet postprocess apply -i a -o b -pp_pkl_file c -dataset_json d", true);
+        check("stunet postprocess apply -i a -o b", false);
+        check("stunet accumulate results -f 0 1 2 -o out", true);
+        check("stunet find-best results -tr A B -p P -c 2d 3d_fullres -f 0 1", true);
     }
 }

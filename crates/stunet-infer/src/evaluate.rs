@@ -40,6 +40,7 @@ pub use report::{EvaluationReport, MeanScore};
 pub use rules::EvaluationRules;
 pub use stunet_data::metrics::{Class, Contingency, Counts};
 pub use summary::HeaderV1;
+pub(crate) use summary::save_as_python;
 
 use crate::InferError;
 use rayon::prelude::*;

@@ -61,8 +61,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     }
     report::check(args)?;
     interrupt::watch(args.quiet, "case")?;
-    let result = count(args, &pairs, &rules)?;
-    let other = others.map(|others| count(args, &others, &rules)).transpose()?;
+    let result = count(args.num_threads, args.quiet, &pairs, &rules)?;
+    let other =
+        others.map(|others| count(args.num_threads, args.quiet, &others, &rules)).transpose()?;
     if let Some(file) = &output {
         match args.layout {
             Layout::V2 => result.write_v2(file)?,
@@ -259,7 +260,7 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
 }
 
 /// nnU-Net takes the meaning of labels, and the reader of both files, from what the plans name.
-fn reader_of(path: &Path) -> anyhow::Result<Reader> {
+pub fn reader_of(path: &Path) -> anyhow::Result<Reader> {
     let plans: Value = files::read_json(path)?;
     let reader = plans::v2_reader(&plans).map_err(|e| e.at(path));
     reader.context("--plans")
@@ -293,14 +294,16 @@ fn cases_at_a_time(pairs: &[Pair], rules: &EvaluationRules) -> anyhow::Result<Op
     }))
 }
 
-fn count(
-    args: &EvaluateArgs,
+/// Reads and counts every pair, with a bar that shows how far it is.
+pub fn count(
+    num_threads: Option<usize>,
+    quiet: bool,
     pairs: &[Pair],
     rules: &EvaluationRules,
 ) -> anyhow::Result<Evaluation> {
-    let progress = CaseBar::new("evaluating".to_owned(), args.quiet);
+    let progress = CaseBar::new("evaluating".to_owned(), quiet);
     progress.count(0, pairs.len(), "cases");
-    let pool = machine::pool(args.num_threads, cases_at_a_time(pairs, rules)?)?;
+    let pool = machine::pool(num_threads, cases_at_a_time(pairs, rules)?)?;
     let result = pool.install(|| {
         evaluate(pairs, rules, &|counted| {
             progress.count(counted.done, counted.total, "cases");
@@ -314,7 +317,7 @@ fn count(
 }
 
 /// What nnU-Net 1 writes when nothing is said.
-fn header() -> HeaderV1 {
+pub fn header() -> HeaderV1 {
     let author = format!("stunet {}", env!("CARGO_PKG_VERSION"));
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp = timestamp(since.as_secs(), since.subsec_micros());

@@ -203,7 +203,7 @@ fn worst(out: &mut String, report: &EvaluationReport<'_>) {
     let _ = write!(
         out,
         "<h2>To look at first</h2>\n<p>The {} lowest Dice.</p>\n<div class=\"wide\"><table>\n<tr>\
-         <th>Case</th><th>Class</th>",
+         <th>Case</th><th class=\"text\">Class</th>",
         all.len().min(WORST)
     );
     for (metric, _) in &report.means {

@@ -45,6 +45,8 @@ pub struct Determined {
     pub decisions: Vec<Decision>,
     /// Scores without postprocessing.
     pub before: Evaluation,
+    /// Scores when all but the largest part of the foreground goes, whether that was taken or not.
+    pub with_foreground: Evaluation,
     /// Scores with it.
     pub after: Evaluation,
 }
@@ -90,10 +92,14 @@ pub fn determine(
     };
     let mut postprocessing = Postprocessing::default();
     let mut decisions = Vec::new();
-    let whole = rule.step(foreground.iter().copied().map(Class::Label).collect());
-    let [before, with_whole] = two(run(&postprocessing, std::slice::from_ref(&whole))?);
-    let taken = rule.foreground_is_better(&before, &with_whole);
-    let (old, new) = (before.foreground_dice(), with_whole.foreground_dice());
+    let whole = rule.step(match foreground {
+        // A list of one, which nnU-Net tells from a class.
+        [one] => vec![Class::Region(vec![*one])],
+        several => several.iter().copied().map(Class::Label).collect(),
+    });
+    let [before, with_foreground] = two(run(&postprocessing, std::slice::from_ref(&whole))?);
+    let taken = rule.foreground_is_better(&before, &with_foreground);
+    let (old, new) = (before.foreground_dice(), with_foreground.foreground_dice());
     decisions.push(Decision { step: whole.clone(), before: old, after: new, taken });
     if taken {
         postprocessing.steps.push(whole);
@@ -113,7 +119,7 @@ pub fn determine(
         }
     }
     let after = run(&postprocessing, &[])?.remove(0);
-    Ok(Determined { postprocessing, decisions, before, after })
+    Ok(Determined { postprocessing, decisions, before, with_foreground, after })
 }
 
 impl PostprocessingRule {
@@ -130,7 +136,8 @@ impl PostprocessingRule {
             (0..run.rules.classes.len()).map(|class| run.mean_dice(class)).collect()
         };
         let (old, new) = (dice(before), dice(after));
-        let any = |compare: fn(&f64, &f64) -> bool| new.iter().zip(&old).any(|(a, b)| compare(a, b));
+        let any =
+            |compare: fn(&f64, &f64) -> bool| new.iter().zip(&old).any(|(a, b)| compare(a, b));
         let better = match self {
             Self::V2 => after.foreground_dice() > before.foreground_dice(),
             Self::V1 => any(|a, b| a > b),

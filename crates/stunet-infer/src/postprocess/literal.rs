@@ -35,7 +35,8 @@ pub(super) fn text_of(sizes: &[(Class, f64)]) -> String {
     if sizes.is_empty() {
         return "None".to_owned();
     }
-    let entries: Vec<String> = sizes.iter().map(|(class, mm3)| format!("{class}: {mm3:?}")).collect();
+    let entries: Vec<String> =
+        sizes.iter().map(|(class, mm3)| format!("{class}: {mm3:?}")).collect();
     format!("{{{}}}", entries.join(", "))
 }
 
@@ -54,7 +55,9 @@ mod tests {
         check("{1: 12.5, 3: 4}", Some(&[(Class::Label(1), 12.5), (Class::Label(3), 4.0)]));
         check("{(1, 2): 1e3, 2: 0.5}", Some(&[(region.clone(), 1000.0), (Class::Label(2), 0.5)]));
         check("{(4,): 2.0}", Some(&[(Class::Region(vec![4]), 2.0)]));
-        for bad in ["", "{1}", "{1: }", "{a: 1}", "{(1, 2: 3}", "{1: -2}", "__import__('os')", "{1: nan}"] {
+        for bad in
+            ["", "{1}", "{1: }", "{a: 1}", "{(1, 2: 3}", "{1: -2}", "__import__('os')", "{1: nan}"]
+        {
             check(bad, None);
         }
         let all = [(region, 12.5), (Class::Label(3), 4.0)];

@@ -47,7 +47,8 @@ impl KeepLargest {
         };
         let stays: Vec<bool> = parts.sizes().iter().map(stays).collect();
         if stays.contains(&false) {
-            for (value, part) in here.iter_mut().zip(parts.labels()).filter(|(_, part)| **part > 0) {
+            for (value, part) in here.iter_mut().zip(parts.labels()).filter(|(_, part)| **part > 0)
+            {
                 if !stays[*part as usize - 1] {
                     *value = 0;
                 }
