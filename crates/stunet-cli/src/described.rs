@@ -13,6 +13,8 @@ use crate::commands::evaluate::reader_of;
 /// Files that travel with predictions.
 pub const DATASET: &str = "dataset.json";
 pub const PLANS: &str = "plans.json";
+/// Scores of a folder of predictions.
+pub const SUMMARY: &str = "summary.json";
 
 /// What the labels of a folder mean.
 #[derive(Debug)]

@@ -129,7 +129,7 @@ impl LabelMapping {
     /// Names of what is scored, with the classes that they are after renumbering: structures first,
     /// then groups.
     pub fn scored(&self) -> Vec<(String, Class)> {
-        let structures = self.classes.iter().zip(1..);
+        let structures = self.classes.iter().zip(1..=u16::MAX);
         let structures = structures.map(|(class, value)| (class.name.clone(), Class::Label(value)));
         let groups = self.groups.iter();
         let groups = groups.map(|(name, values)| (name.clone(), Class::Region(values.clone())));
@@ -143,7 +143,7 @@ impl LabelMapping {
             name: class.name.clone(),
             values: vec![value],
         };
-        let labels = self.classes.iter().zip(1..).map(label);
+        let labels = self.classes.iter().zip(1..=u16::MAX).map(label);
         LabelSet::new(std::iter::once(background).chain(labels).collect(), self.ignored(), None)
             .expect("names were checked when the map was read")
     }
@@ -171,7 +171,7 @@ impl LabelMapping {
 /// What each value becomes; 0 where the table ends.
 fn table<'a>(classes: impl Iterator<Item = &'a [u16]>) -> Vec<u16> {
     let mut table = Vec::new();
-    for (values, becomes) in classes.zip(1..) {
+    for (values, becomes) in classes.zip(1..=u16::MAX) {
         values.iter().for_each(|value| set(&mut table, *value, becomes));
     }
     table

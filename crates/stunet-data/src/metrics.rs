@@ -42,5 +42,5 @@ pub use class::Class;
 pub use counts::{Contingency, Counts};
 pub use lesions::{LesionCounts, LesionRules};
 pub use masks::{LabelPair, MaskPair};
-pub use statistics::{Bootstrap, Interval, SignedRank, holm, mean_of};
+pub use statistics::{Bootstrap, Draws, Interval, SignedRank, holm, mean_of};
 pub use surface::{SurfaceDefinition, SurfaceRules, SurfaceScores};

@@ -33,7 +33,7 @@ mod rules;
 mod summary;
 mod write;
 
-pub use difference::{Comparison, Difference};
+pub use difference::{Comparison, PairedDifference};
 pub use metric::{Better, Metric};
 pub use pairs::{Missing, Pair, pairs};
 pub use report::{EvaluationReport, MeanScore};

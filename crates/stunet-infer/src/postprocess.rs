@@ -9,7 +9,7 @@ mod literal;
 mod step;
 mod stored;
 
-pub use determine::{Decision, Determined, PostprocessingRule, determine};
+pub use determine::{Determined, PostprocessingRule, PostprocessingTrial, determine};
 pub use step::KeepLargest;
 pub use stored::PICKLE_FUNCTION;
 

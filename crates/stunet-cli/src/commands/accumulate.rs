@@ -9,12 +9,9 @@ use stunet::infer::evaluate::{Evaluation, Missing, pairs};
 use super::evaluate::count;
 use super::postprocess::tell_scores;
 use crate::args::AccumulateArgs;
-use crate::described::{Described, copy, make_folder};
+use crate::described::{Described, SUMMARY, copy, make_folder};
 use crate::interrupt;
 use crate::output;
-
-/// Scores of a folder of predictions.
-pub const SUMMARY: &str = "summary.json";
 
 /// Gathers and scores.
 pub fn run(args: &AccumulateArgs) -> anyhow::Result<()> {

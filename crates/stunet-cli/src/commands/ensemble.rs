@@ -155,18 +155,23 @@ fn geometry_of(
     shape: [usize; 3],
 ) -> anyhow::Result<Geometry> {
     let first = &case.members[0];
+    let properties = first.with_extension("pkl");
     if let Some(labelmap) = beside(first)? {
-        // nnU-Net's probabilities are as its reader turned the image, ours as the file has it.
-        let turned = format_of(first) == Some(ProbabilityFormat::Npz);
-        return Ok(match turned {
+        // nnU-Net's probabilities, which have properties beside them, are as its reader turned the image.
+        let turned = described.reader.turns() && properties.is_file();
+        return Ok(match turned && format_of(first) == Some(ProbabilityFormat::Npz) {
             true => described.reader.read_labelmap(&labelmap)?.geometry,
             false => nifti::read_geometry(&labelmap)?.0,
         });
     }
-    let properties = first.with_extension("pkl");
     ensure!(
-        properties.is_file(),
-        "expected a labelmap or a .pkl of the same name beside the probabilities, found neither: {}",
+        properties.is_file() && !described.reader.turns(),
+        "expected a labelmap of the same name beside the probabilities{}, found none: {}",
+        if described.reader.turns() {
+            ", as the reader of the plans turns images"
+        } else {
+            ", or a .pkl"
+        },
         first.display()
     );
     Ok(geometry_of_properties(&properties, shape)?)

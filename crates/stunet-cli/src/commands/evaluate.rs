@@ -1,5 +1,6 @@
 //! `stunet evaluate`: scores of predicted labelmaps against reference labelmaps.
 
+mod found;
 mod report;
 mod table;
 
@@ -10,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use stunet::data::dataset::{DatasetInfo, list_labelmaps, stem};
+use stunet::data::dataset::{DatasetInfo, list_labelmaps};
 use stunet::data::files;
 use stunet::data::labels::LabelSet;
 use stunet::data::mapping::{LabelMapping, PUBLISHED};
@@ -18,13 +19,10 @@ use stunet::data::metrics::{LesionRules, SurfaceDefinition, SurfaceRules};
 use stunet::data::nifti::{self, Reader};
 use stunet::data::plans;
 use stunet::infer::InferError;
-use stunet::infer::evaluate::{
-    Class, Evaluation, EvaluationRules, HeaderV1, Missing, Pair, evaluate, pairs,
-};
+use stunet::infer::evaluate::{Class, Evaluation, EvaluationRules, HeaderV1, Pair, evaluate};
 
 use crate::args::{EvaluateArgs, Layout, SurfaceArg};
 use crate::failure::Interrupted;
-use crate::folders;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::machine;
@@ -33,17 +31,14 @@ use crate::places::{self, Output};
 use crate::progress::CaseBar;
 use crate::report::tell_passed_over;
 
-/// Predictions of the cases that a fold was not trained on.
-const VALIDATION: &str = "validation";
-
 /// Counts every case, prints the means and writes the summary.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if !args.quiet {
         tell_passed_over_in([&args.reference, &args.prediction]);
     }
-    let pairs = pairs_of(args, &args.prediction)?;
+    let pairs = found::pairs_of(args, &args.prediction)?;
     let others = match &args.compare {
-        Some(other) => Some(pairs_of(args, other).context("--compare")?),
+        Some(other) => Some(found::pairs_of(args, other).context("--compare")?),
         None => None,
     };
     let (mut rules, names) = rules(args)?;
@@ -100,78 +95,6 @@ fn check_places<'a>(
     let inputs = labelmaps.chain(&args.plans).cloned().chain(dataset).chain(map);
     let summary = output.map(|file| Output::new("--output", file));
     places::check(inputs, summary.into_iter().chain(report::outputs(args)))
-}
-
-fn pairs_of(args: &EvaluateArgs, prediction: &Path) -> anyhow::Result<Vec<Pair>> {
-    let reference = &args.reference;
-    let validated = validations(prediction);
-    if !validated.is_empty() {
-        return pairs_of_folds(args, prediction, &validated);
-    }
-    if reference.is_dir() || prediction.is_dir() {
-        let missing = if args.chill { Missing::Skip } else { Missing::Refuse };
-        return Ok(pairs(reference, prediction, missing)?);
-    }
-    let name = stem(prediction).unwrap_or_default().to_owned();
-    let (reference, prediction) = (reference.clone(), prediction.to_owned());
-    Ok(vec![Pair { name, reference, prediction }])
-}
-
-/// The validation folders of what `stunet train` left behind: of a results folder or of one fold.
-/// A folder with labelmaps in it is taken for what it is.
-fn validations(results: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(results).into_iter().flatten().flatten();
-    if entries.into_iter().any(|entry| stem(&entry.path()).is_some()) {
-        return Vec::new();
-    }
-    let folds = numbered(results).into_iter().chain([results.to_owned()]);
-    folds.map(|fold| fold.join(VALIDATION)).filter(|folder| folder.is_dir()).collect()
-}
-
-/// The folds of a results folder; the one of all cases only where there is no other.
-fn numbered(results: &Path) -> Vec<PathBuf> {
-    let mut folds = folders::folds_of(results);
-    if folds.len() > 1 {
-        folds.retain(|fold| !fold.ends_with("fold_all"));
-    }
-    folds
-}
-
-/// Every case as the fold predicted it that was not trained on it.
-fn pairs_of_folds(
-    args: &EvaluateArgs,
-    results: &Path,
-    folders: &[PathBuf],
-) -> anyhow::Result<Vec<Pair>> {
-    let reference = &args.reference;
-    let mut found: Vec<Pair> = Vec::new();
-    for folder in folders {
-        for pair in pairs(reference, folder, Missing::Skip)? {
-            if let Some(twice) = found.iter().find(|other| other.name == pair.name) {
-                bail!(
-                    "expected every case in the validation of one fold, found {} in two: {} and {}",
-                    pair.name,
-                    twice.prediction.display(),
-                    pair.prediction.display()
-                );
-            }
-            found.push(pair);
-        }
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    // One fold has its own cases alone; all of them have every case.
-    let unfinished: Vec<_> = numbered(results)
-        .into_iter()
-        .filter(|fold| !fold.join(VALIDATION).is_dir())
-        .map(|fold| fold.file_name().unwrap_or_default().display().to_string())
-        .collect();
-    ensure!(
-        args.chill || unfinished.is_empty(),
-        "expected the validation of every fold, found none of {} (leave them out with --chill): {}",
-        unfinished.join(", "),
-        results.display()
-    );
-    Ok(found)
 }
 
 /// What is compared, and names for it.
@@ -246,7 +169,8 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
     }
     let beside = args.reference.parent().map(|folder| folder.join("dataset.json"));
     // A results folder has one for all its folds.
-    let above = args.prediction.parent().filter(|_| args.prediction.join(VALIDATION).is_dir());
+    let above =
+        args.prediction.parent().filter(|_| args.prediction.join(found::VALIDATION).is_dir());
     let above = above.map(|folder| folder.join("dataset.json"));
     let places = [Some(args.prediction.join("dataset.json")), beside, above];
     match places.into_iter().flatten().find(|path| path.is_file()) {

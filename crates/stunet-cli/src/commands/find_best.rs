@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use stunet::infer::evaluate::{Missing, pairs};
 
-use super::accumulate::{Gathered, SUMMARY, folder_name, joined, reference_of};
+use super::accumulate::{Gathered, folder_name, joined, reference_of};
 use super::ensemble::{Ensembled, average, members_of};
 use super::evaluate::count;
 use super::postprocess::{Question, tell};
 use crate::args::{FindBestArgs, Layout};
-use crate::described::{Described, make_folder};
+use crate::described::{Described, SUMMARY, make_folder};
 use crate::interrupt;
 use crate::output;
 

@@ -12,13 +12,12 @@ use stunet::data::nifti;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{Class, Evaluation, Missing, Pair, pairs};
 use stunet::infer::postprocess::{
-    Decision, Determined, Postprocessing, PostprocessingRule, determine,
+    Determined, Postprocessing, PostprocessingRule, PostprocessingTrial, determine,
 };
 
-use super::accumulate::SUMMARY;
 use super::evaluate::header;
 use crate::args::{ApplyArgs, DetermineArgs, Layout, PostprocessCommand};
-use crate::described::{Described, make_folder};
+use crate::described::{Described, SUMMARY, make_folder};
 use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::machine;
@@ -204,7 +203,9 @@ pub fn tell(found: &Determined, labels: &LabelSet) -> anyhow::Result<()> {
         "{:<24}  {:>6}  {:>6}  {}",
         "largest part only", "before", "after", "taken"
     ))?;
-    for (index, Decision { step, before, after, taken }) in found.decisions.iter().enumerate() {
+    for (index, PostprocessingTrial { step, before, after, taken }) in
+        found.decisions.iter().enumerate()
+    {
         let name = match (index, &step.classes[..]) {
             (0, _) => "the foreground as one".to_owned(),
             (_, [class]) => name_of(class, labels),

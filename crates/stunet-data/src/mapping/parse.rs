@@ -3,7 +3,7 @@
 use super::{LabelMapping, MappedClass};
 use crate::error::{DataError, Result, invalid};
 use crate::labels::LabelSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The label sets that a section may name.
 const SETS: &str = "totalsegmentator";
@@ -42,54 +42,77 @@ pub(super) fn mapping(text: &str, labels: Option<&LabelSet>) -> Result<LabelMapp
         return Err(invalid("label map", "[reference]", expected, "none"));
     }
     let set = text.set.as_ref().or(labels);
+    let mut taken = Taken::default();
+    taken.ignore(text.ignore);
     let mut classes = Vec::new();
     for entry in &text.reference {
         let reference = values(entry, None)?;
         if reference.is_empty() {
             return Err(wrong(entry.line, "labels of the reference", NONE));
         }
+        taken.take(entry, &reference)?;
         let name = entry.name.to_owned();
         classes.push(MappedClass { name, reference, prediction: Vec::new() });
     }
-    let mut written: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
-    for entry in &text.prediction {
-        if !classes.iter().any(|class| class.name == entry.name) {
-            return Err(wrong(entry.line, "a name of the section [reference]", entry.name));
-        }
-        written.insert(entry.name, values(entry, set)?);
+    for entry in &text.omitted {
+        taken.take(entry, &values(entry, None)?)?;
     }
-    for (class, entry) in classes.iter_mut().zip(&text.reference) {
-        class.prediction = match written.remove(entry.name) {
-            Some(values) => values,
-            None => vec![named(entry.name, set).ok_or_else(|| {
-                let expected = "a line for it in the section [prediction], as no label there has its \
-                                name";
-                wrong(entry.line, expected, entry.name)
-            })?],
-        };
-    }
-    check_disjoint(&text, set)?;
+    let numbers: BTreeMap<&str, usize> =
+        text.reference.iter().enumerate().map(|(number, entry)| (entry.name, number)).collect();
+    predictions(&text, set, &numbers, &mut classes)?;
     Ok(LabelMapping {
         title: text.title.to_owned(),
         note: text.note.map(str::to_owned),
         ignore: text.ignore,
-        groups: groups(&text, &classes)?,
+        groups: groups(&text, &numbers)?,
         classes,
     })
 }
 
-fn groups(text: &Text<'_>, classes: &[MappedClass]) -> Result<Vec<(String, Vec<u16>)>> {
-    let number = |name: &str| classes.iter().position(|class| class.name == name);
+/// The labels of the prediction's side, written or found under the name of the class.
+fn predictions(
+    text: &Text<'_>,
+    set: Option<&LabelSet>,
+    numbers: &BTreeMap<&str, usize>,
+    classes: &mut [MappedClass],
+) -> Result<()> {
+    let mut taken = Taken::default();
+    let mut written = vec![false; classes.len()];
+    for entry in &text.prediction {
+        let number = numbers
+            .get(entry.name)
+            .copied()
+            .ok_or_else(|| wrong(entry.line, "a name of the section [reference]", entry.name))?;
+        let values = values(entry, set)?;
+        taken.take(entry, &values)?;
+        classes[number].prediction = values;
+        written[number] = true;
+    }
+    for ((class, entry), _) in
+        classes.iter_mut().zip(&text.reference).zip(written).filter(|(_, written)| !written)
+    {
+        let value = named(entry.name, set).ok_or_else(|| {
+            let expected =
+                "a line for it in the section [prediction], as no label there has its name";
+            wrong(entry.line, expected, entry.name)
+        })?;
+        taken.take(entry, &[value])?;
+        class.prediction = vec![value];
+    }
+    Ok(())
+}
+
+fn groups(text: &Text<'_>, numbers: &BTreeMap<&str, usize>) -> Result<Vec<(String, Vec<u16>)>> {
     let mut groups = Vec::new();
     for entry in &text.groups {
-        if number(entry.name).is_some() {
+        if numbers.contains_key(entry.name) {
             return Err(wrong(entry.line, "a name that no structure has", entry.name));
         }
         let members = entry.expression.split('+').map(str::trim).map(|word| {
-            let found = number(word).ok_or_else(|| {
+            let found = numbers.get(word).ok_or_else(|| {
                 wrong(entry.line, "names of the section [reference], with + between them", word)
             })?;
-            Ok(found as u16 + 1)
+            Ok(*found as u16 + 1)
         });
         let mut members = members.collect::<Result<Vec<u16>>>()?;
         members.sort_unstable();
@@ -99,39 +122,25 @@ fn groups(text: &Text<'_>, classes: &[MappedClass]) -> Result<Vec<(String, Vec<u
     Ok(groups)
 }
 
-/// No label has two meanings on the same side.
-fn check_disjoint(text: &Text<'_>, set: Option<&LabelSet>) -> Result<()> {
-    let reference = text.reference.iter().chain(&text.omitted).map(|entry| (entry, None));
-    let prediction = text.prediction.iter().map(|entry| (entry, set));
-    let own: Vec<&Entry<'_>> = text
-        .reference
-        .iter()
-        .filter(|entry| !text.prediction.iter().any(|other| other.name == entry.name))
-        .collect();
-    let mut taken: BTreeMap<u16, &str> = text.ignore.map(|v| (v, "ignore")).into_iter().collect();
-    for (entry, set) in reference {
-        take(entry, &values(entry, set)?, &mut taken)?;
-    }
-    let mut taken = BTreeMap::new();
-    for (entry, set) in prediction {
-        take(entry, &values(entry, set)?, &mut taken)?;
-    }
-    for entry in own {
-        let value: Vec<u16> = named(entry.name, set).into_iter().collect();
-        take(entry, &value, &mut taken)?;
-    }
-    Ok(())
-}
+/// Labels that have a meaning already: none has two on the same side.
+#[derive(Default)]
+struct Taken<'a>(BTreeMap<u16, &'a str>);
 
-fn take<'a>(entry: &Entry<'a>, values: &[u16], taken: &mut BTreeMap<u16, &'a str>) -> Result<()> {
-    for value in values {
-        if let Some(other) = taken.insert(*value, entry.name).filter(|o| *o != entry.name) {
-            let expected = "a label that nothing else has on this side (unions go to [groups])";
-            let found = format!("{value}, which {other} has, too");
-            return Err(wrong(entry.line, expected, &found));
-        }
+impl<'a> Taken<'a> {
+    fn ignore(&mut self, value: Option<u16>) {
+        self.0.extend(value.map(|value| (value, "ignore")));
     }
-    Ok(())
+
+    fn take(&mut self, entry: &Entry<'a>, values: &[u16]) -> Result<()> {
+        for value in values {
+            if let Some(other) = self.0.insert(*value, entry.name) {
+                let expected = "a label that nothing else has on this side (unions go to [groups])";
+                let found = format!("{value}, which {other} has, too");
+                return Err(wrong(entry.line, expected, &found));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The labels that an expression names, ascending.
@@ -139,22 +148,27 @@ fn values(entry: &Entry<'_>, set: Option<&LabelSet>) -> Result<Vec<u16>> {
     if entry.expression == NONE {
         return Ok(Vec::new());
     }
-    let mut found = Vec::new();
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
     for word in entry.expression.split('+').map(str::trim) {
         if let Some(value) = number(word).or_else(|| named(word, set)) {
-            found.push(value);
+            ranges.push((value, value));
             continue;
         }
         match word.split_once("..").and_then(|(a, b)| number(a.trim()).zip(number(b.trim()))) {
-            Some((first, last)) if first <= last => found.extend(first..=last),
+            Some((first, last)) if first <= last => ranges.push((first, last)),
             _ => return Err(wrong(entry.line, labels_wanted(set), word)),
         }
     }
-    if found.contains(&0) {
+    ranges.sort_unstable();
+    if ranges[0].0 == 0 {
         return Err(wrong(entry.line, "labels above 0, which is the background", "0"));
     }
-    found.sort_unstable();
-    found.dedup();
+    // What was named already is not named again, however often ranges overlap.
+    let mut found: Vec<u16> = Vec::new();
+    for (first, last) in ranges {
+        let next = found.last().map_or(u32::from(first), |last| u32::from(*last) + 1);
+        found.extend((next.max(first.into())..=last.into()).map(|value| value as u16));
+    }
     Ok(found)
 }
 
@@ -182,6 +196,7 @@ fn named(name: &str, set: Option<&LabelSet>) -> Option<u16> {
 fn read(text: &str) -> Result<Text<'_>> {
     let mut out = Text::default();
     let mut section = "";
+    let mut names = BTreeSet::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, words) in (1..).zip(text.lines()) {
         let words = words.split('#').next().unwrap_or_default().trim();
@@ -200,7 +215,7 @@ fn read(text: &str) -> Result<Text<'_>> {
                 "groups" => &mut out.groups,
                 _ => &mut out.omitted,
             };
-            if into.iter().any(|other: &Entry<'_>| other.name == entry.name) {
+            if !names.insert((section, entry.name)) {
                 return Err(wrong(line, "a name that this section does not have yet", entry.name));
             }
             into.push(entry);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::geometry::Geometry;
 use ndarray::Array3;
+use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -173,6 +174,21 @@ fn what_is_refused() {
     // The liver has its label by name.
     refused(&prediction("bone = 40"), &["40, which bone has, too"]);
     refused(&prediction("bones = 73"), &["line 14", "a name of the section [reference]"]);
+}
+
+proptest! {
+    /// Whatever the text, there is an answer, and what is read can be used.
+    #[test]
+    fn any_text_is_answered(text in "([a-c1-9 =+.:#\\[\\]]|liver|none|kidney_left|\n|\\[reference\\]\n|\\[prediction: totalsegmentator\\]\n|\\[groups\\]\n|ignore: ){0,40}") {
+        if let Ok(map) = LabelMapping::parse(&text, None) {
+            let mut labels = every(300);
+            map.renumber_prediction(&mut labels);
+            map.renumber_reference(&mut every(300));
+            let most = map.classes().len() as u16;
+            prop_assert!(labels.data.iter().all(|v| *v <= most));
+            prop_assert_eq!(map.label_set().num_outputs(), map.classes().len() + 1);
+        }
+    }
 }
 
 #[test]

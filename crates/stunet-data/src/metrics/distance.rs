@@ -82,19 +82,21 @@ impl NearestPoint {
                     if *step == NONE { f64::INFINITY } else { along_z * along_z };
             }
         }
+        // Rows in which nobody asks are left out.
+        let wanted: Vec<usize> =
+            (0..height).filter(|y| asked[y * width..][..width].contains(&true)).collect();
         for (x, column) in plane.by_column.chunks_exact(height).enumerate() {
             plane.envelope.build(column, dy);
-            plane.envelope.read(column, dy, 0..height, |y, square| {
+            plane.envelope.read(column, dy, wanted.iter().copied(), |y, square| {
                 plane.by_row[y * width + x] = square;
             });
         }
         let mut found = Vec::new();
-        for (row, asked) in plane.by_row.chunks_exact(width).zip(asked.chunks_exact(width)) {
-            if asked.contains(&true) {
-                plane.envelope.build(row, dx);
-                let places = (0..width).filter(|x| asked[*x]);
-                plane.envelope.read(row, dx, places, |_, square| found.push(square.sqrt()));
-            }
+        for y in wanted {
+            let (row, asked) = (&plane.by_row[y * width..][..width], &asked[y * width..][..width]);
+            plane.envelope.build(row, dx);
+            let places = (0..width).filter(|x| asked[*x]);
+            plane.envelope.read(row, dx, places, |_, square| found.push(square.sqrt()));
         }
         found
     }

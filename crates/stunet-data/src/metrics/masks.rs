@@ -38,12 +38,15 @@ impl MaskPair {
     pub fn new(reference: ArrayView3<'_, bool>, prediction: ArrayView3<'_, bool>) -> Self {
         assert_eq!(reference.shape(), prediction.shape(), "masks of different shape");
         let mut held: Option<Box3> = None;
-        for ((z, y, x), first) in reference.indexed_iter() {
-            if *first || prediction[[z, y, x]] {
-                let voxel = [z..z + 1, y..y + 1, x..x + 1];
-                held =
-                    Some(held.as_ref().map_or_else(|| voxel.clone(), |held| union(held, &voxel)));
-            }
+        let rows = reference.rows().into_iter().zip(prediction.rows());
+        for (index, (first, second)) in rows.enumerate() {
+            let both = |x: &usize| first[*x] | second[*x];
+            let mut along = (0..first.len()).filter(both);
+            let Some(begin) = along.next() else { continue };
+            let end = along.next_back().unwrap_or(begin) + 1;
+            let (z, y) = (index / reference.dim().1, index % reference.dim().1);
+            let row = [z..z + 1, y..y + 1, begin..end];
+            held = Some(held.as_ref().map_or_else(|| row.clone(), |held| union(held, &row)));
         }
         let held = held.unwrap_or([0..0, 0..0, 0..0]);
         let shape = held.clone().map(|range| range.len());

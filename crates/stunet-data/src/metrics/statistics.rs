@@ -35,8 +35,7 @@ pub struct Interval {
 }
 
 impl Bootstrap {
-    /// Interval of the mean of what the cases have, those without a value (NaN) left out; none if fewer
-    /// than two have one.
+    /// Interval of the mean of what the cases have: see [`Draws::mean`].
     ///
     /// ```
     /// use stunet_data::metrics::Bootstrap;
@@ -44,35 +43,78 @@ impl Bootstrap {
     /// assert!(interval.low > 0.7 && interval.high < 0.95);
     /// ```
     pub fn mean(&self, values: &[f64]) -> Option<Interval> {
+        Draws::new(self, values.len()).mean(values)
+    }
+
+    /// The cases of a resample, by their numbers below `num_cases`.
+    fn draw(&self, resample: u32, num_cases: usize) -> Vec<u32> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(resample.into());
+        let mut case = || ((u128::from(random.next_u64()) * num_cases as u128) >> 64) as u32;
+        (0..num_cases).map(|_| case()).collect()
+    }
+}
+
+/// Most draws that are kept; more are drawn anew for every statistic.
+const KEPT: usize = 1 << 26;
+
+/// The resamples of a number of cases: the same for every statistic.
+///
+/// # Source
+/// Percentile bootstrap: Efron, Bootstrap Methods: Another Look at the Jackknife, Ann. Statist. 7
+/// (1979).
+#[derive(Clone, Debug)]
+pub struct Draws {
+    bootstrap: Bootstrap,
+    num_cases: usize,
+    /// Cases of one resample after the other, unless they are too many.
+    kept: Vec<u32>,
+}
+
+impl Draws {
+    /// Draws the cases.
+    ///
+    /// # Panics
+    /// When there are 2³² cases or more.
+    pub fn new(bootstrap: &Bootstrap, num_cases: usize) -> Self {
+        assert!(u32::try_from(num_cases).is_ok(), "cases of one evaluation");
+        let mut draws = Self { bootstrap: *bootstrap, num_cases, kept: Vec::new() };
+        if (bootstrap.resamples as usize).saturating_mul(num_cases) <= KEPT {
+            let resamples = (0..bootstrap.resamples).into_par_iter();
+            let all: Vec<Vec<u32>> = resamples.map(|r| bootstrap.draw(r, num_cases)).collect();
+            draws.kept = all.concat();
+        }
+        draws
+    }
+
+    /// Interval of the mean of what the cases have, those without a value (NaN) left out; none if fewer
+    /// than two have one.
+    ///
+    /// # Panics
+    /// When there are not as many values as cases.
+    pub fn mean(&self, values: &[f64]) -> Option<Interval> {
+        assert_eq!(values.len(), self.num_cases, "a value for each case");
         if values.iter().filter(|v| !v.is_nan()).count() < 2 {
             return None;
         }
-        self.of(values.len(), |cases| mean_of(values, cases))
+        self.of(|cases| mean_of(values, cases))
     }
 
-    /// Interval of whatever `statistic` makes of the cases that were drawn, by their numbers below
-    /// `num_cases`. Draws are the same for every statistic. Resamples for which it is NaN do not count;
-    /// no interval if it is NaN for all.
-    ///
-    /// # Source
-    /// Percentile bootstrap: Efron, Bootstrap Methods: Another Look at the Jackknife, Ann. Statist. 7
-    /// (1979).
-    pub fn of(
-        &self,
-        num_cases: usize,
-        statistic: impl Fn(&[usize]) -> f64 + Sync,
-    ) -> Option<Interval> {
-        let draw = |resample: u32| {
-            let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-            random.set_stream(resample.into());
-            let mut case = || ((u128::from(random.next_u64()) * num_cases as u128) >> 64) as usize;
-            let cases: Vec<usize> = (0..num_cases).map(|_| case()).collect();
-            statistic(&cases)
+    /// Interval of whatever `statistic` makes of the cases that were drawn. Resamples for which it is NaN
+    /// do not count; no interval if it is NaN for all, or there is no case.
+    pub fn of(&self, statistic: impl Fn(&[u32]) -> f64 + Sync) -> Option<Interval> {
+        if self.num_cases == 0 {
+            return None;
+        }
+        let of_resample = |resample: u32| match self.kept.is_empty() {
+            true => statistic(&self.bootstrap.draw(resample, self.num_cases)),
+            false => statistic(&self.kept[resample as usize * self.num_cases..][..self.num_cases]),
         };
-        let found: Vec<f64> = (0..self.resamples).into_par_iter().map(draw).collect();
-        let mut found: Vec<f64> = found.into_iter().filter(|v| !v.is_nan()).collect();
-        let tail = (1.0 - self.confidence) / 2.0;
-        (num_cases > 0 && !found.is_empty()).then(|| Interval {
+        let resamples = (0..self.bootstrap.resamples).into_par_iter();
+        let mut found: Vec<f64> = resamples.map(of_resample).collect();
+        found.retain(|v| !v.is_nan());
+        let tail = (1.0 - self.bootstrap.confidence) / 2.0;
+        (!found.is_empty()).then(|| Interval {
             low: numpy::percentile(&mut found, tail),
             high: numpy::percentile(&mut found, 1.0 - tail),
         })
@@ -80,9 +122,9 @@ impl Bootstrap {
 }
 
 /// Mean of what these cases have; NaN if none has a value.
-pub fn mean_of(values: &[f64], cases: &[usize]) -> f64 {
+pub fn mean_of(values: &[f64], cases: &[u32]) -> f64 {
     let (mut sum, mut count) = (0.0, 0u32);
-    for value in cases.iter().map(|case| values[*case]).filter(|v| !v.is_nan()) {
+    for value in cases.iter().map(|case| values[*case as usize]).filter(|v| !v.is_nan()) {
         sum += value;
         count += 1;
     }
@@ -222,7 +264,12 @@ mod tests {
         assert_eq!(Bootstrap::default().mean(&[0.5, nan, nan]), None);
         let same = Bootstrap::default().mean(&[0.5, nan, 0.5]).unwrap();
         assert_eq!((same.low, same.high), (0.5, 0.5));
-        assert_eq!(Bootstrap::default().of(0, |_| 1.0), None);
+        assert_eq!(Draws::new(&Bootstrap::default(), 0).of(|_| 1.0), None);
+        // Drawn anew, the cases are the same.
+        let values: Vec<f64> = (0..9).map(f64::from).collect();
+        let kept = Draws::new(&Bootstrap::default(), 9);
+        let anew = Draws { kept: Vec::new(), ..kept.clone() };
+        assert_eq!(kept.mean(&values), anew.mean(&values));
     }
 
     #[test]

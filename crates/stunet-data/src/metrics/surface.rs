@@ -197,22 +197,24 @@ fn distances(borders: &[Vec<bool>; 2], shape: [usize; 3], spacing_mm: [f64; 3]) 
 
 /// Voxels of a mask that have a face in common with the outside.
 fn border(mask: &[bool], [depth, height, width]: [usize; 3], plane: bool) -> Vec<bool> {
-    let mut border = vec![false; mask.len()];
+    let mut border = mask.to_vec();
+    if width < 3 {
+        return border;
+    }
     let row = |z: usize, y: usize| &mask[(z * height + y) * width..][..width];
-    for (index, out) in border.chunks_exact_mut(width.max(1)).enumerate() {
+    for (index, out) in border.chunks_exact_mut(width).enumerate() {
         let (z, y) = (index / height, index % height);
+        let rim = y == 0 || y + 1 == height || (!plane && (z == 0 || z + 1 == depth));
+        if rim {
+            continue;
+        }
         let here = row(z, y);
-        let outside = y == 0 || y + 1 == height || (!plane && (z == 0 || z + 1 == depth));
-        for x in 0..width {
-            let inside = !outside
-                && x > 0
-                && x + 1 < width
-                && here[x - 1]
-                && here[x + 1]
-                && row(z, y - 1)[x]
-                && row(z, y + 1)[x]
-                && (plane || row(z - 1, y)[x] && row(z + 1, y)[x]);
-            out[x] = here[x] && !inside;
+        let (up, down) = (row(z, y - 1), row(z, y + 1));
+        // A plane has no neighbours along z: it stands for itself.
+        let (above, below) = if plane { (here, here) } else { (row(z - 1, y), row(z + 1, y)) };
+        for x in 1..width - 1 {
+            let inside = here[x - 1] & here[x + 1] & up[x] & down[x] & above[x] & below[x];
+            out[x] = here[x] & !inside;
         }
     }
     border

@@ -1,6 +1,6 @@
 //! Tables of scores as comma-separated values.
 
-use super::difference::Difference;
+use super::difference::PairedDifference;
 use super::report::EvaluationReport;
 
 /// One row for each case and class.
@@ -75,7 +75,7 @@ pub(super) fn means(report: &EvaluationReport<'_>) -> String {
     text
 }
 
-fn difference(found: &Difference) -> Vec<String> {
+fn difference(found: &PairedDifference) -> Vec<String> {
     let ends = found.interval.map_or([f64::NAN; 2], |i| [i.low, i.high]);
     let mut cells = vec![found.cases.to_string()];
     cells.extend([found.mean, ends[0], ends[1]].map(number));

@@ -3,11 +3,11 @@
 use super::Evaluation;
 use super::metric::{Better, Metric};
 use std::collections::BTreeMap;
-use stunet_data::metrics::{Bootstrap, Interval, SignedRank, holm};
+use stunet_data::metrics::{Bootstrap, Draws, Interval, SignedRank, holm};
 
 /// How a score of one class differs between two runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Difference {
+pub struct PairedDifference {
     /// Mean over the cases of the first run's score less the second's; NaN if no case has both.
     pub mean: f64,
     /// Bootstrap interval of that mean.
@@ -30,7 +30,7 @@ pub struct Comparison {
     /// Cases of both.
     pub num_cases: usize,
     /// Per metric, in the order of [`Metric::measured`], and class.
-    pub differences: Vec<(Metric, Vec<Difference>)>,
+    pub differences: Vec<(Metric, Vec<PairedDifference>)>,
 }
 
 impl Comparison {
@@ -55,6 +55,7 @@ impl Comparison {
             .enumerate()
             .filter_map(|(i, case)| Some([i, *places.get(&*case.pair.name)?]))
             .collect();
+        let draws = Draws::new(bootstrap, pairs.len());
         let of_metric = |metric: Metric| {
             let of_class = |class: usize| {
                 let score = |run: &Evaluation, case: usize| {
@@ -62,9 +63,10 @@ impl Comparison {
                     if metric.better() == Better::NearZero { value.abs() } else { value }
                 };
                 let both = pairs.iter().map(|[a, b]| score(first, *a) - score(second, *b));
-                difference(&both.collect::<Vec<_>>(), metric, bootstrap)
+                difference(&both.collect::<Vec<_>>(), metric, &draws)
             };
-            let mut found: Vec<Difference> = (0..first.rules.classes.len()).map(of_class).collect();
+            let mut found: Vec<PairedDifference> =
+                (0..first.rules.classes.len()).map(of_class).collect();
             let p_values =
                 found.iter().map(|d| if d.cases == 0 { f64::NAN } else { d.test.p_value });
             let corrected = holm(&p_values.collect::<Vec<_>>());
@@ -76,14 +78,14 @@ impl Comparison {
     }
 }
 
-fn difference(values: &[f64], metric: Metric, bootstrap: &Bootstrap) -> Difference {
+fn difference(values: &[f64], metric: Metric, draws: &Draws) -> PairedDifference {
     let there: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
     let above = there.iter().filter(|v| **v > 0.0).count();
     let below = there.iter().filter(|v| **v < 0.0).count();
     let higher = metric.better() == Better::Higher;
-    Difference {
+    PairedDifference {
         mean: there.iter().sum::<f64>() / there.len() as f64,
-        interval: bootstrap.mean(values),
+        interval: draws.mean(values),
         cases: there.len(),
         better: if higher { [above, below] } else { [below, above] },
         test: SignedRank::of(&there),

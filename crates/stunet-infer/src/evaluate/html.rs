@@ -1,6 +1,6 @@
 //! A report as one page: tables and plots, no other file and no script.
 
-use super::difference::{Comparison, Difference};
+use super::difference::{Comparison, PairedDifference};
 use super::metric::{Better, Metric};
 use super::plot::{PlotRow, escaped, plot};
 use super::report::{EvaluationReport, MeanScore};
@@ -10,6 +10,9 @@ use stunet_data::metrics::Interval;
 
 /// Rows of the table of cases to look at.
 const WORST: usize = 20;
+
+/// Most points of a plot; where there are more, those near the box are left out.
+const POINTS: usize = 4000;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -39,9 +42,15 @@ pub(super) fn page(report: &EvaluationReport<'_>) -> String {
     if let Some(comparison) = &report.comparison {
         differences(&mut out, report, comparison);
     }
-    out.push_str("<h2>Every case</h2>\n<p>A point for each case (its name shows under the pointer), a \
-                  box from the first to the third quartile with a line at the median, and the mean with \
-                  its interval.</p>\n");
+    let far = match is_crowded(report) {
+        true => " that is further from the box than one and a half times its length",
+        false => "",
+    };
+    let _ = writeln!(
+        out,
+        "<h2>Every case</h2>\n<p>A point for each case{far} (its name shows under the pointer), a box from \
+         the first to the third quartile with a line at the median, and the mean with its interval.</p>"
+    );
     for (index, (metric, _)) in report.means.iter().enumerate() {
         distribution(&mut out, report, *metric, index < 1);
     }
@@ -108,17 +117,26 @@ fn whole(metric: Metric) -> [f64; 2] {
     if metric.better() == Better::Higher { [0.0, 1.0] } else { [0.0, 0.0] }
 }
 
+fn is_crowded(report: &EvaluationReport<'_>) -> bool {
+    report.evaluation.cases.len() * report.names.len() > POINTS
+}
+
 fn distribution(out: &mut String, report: &EvaluationReport<'_>, metric: Metric, open: bool) {
     let Some((_, means)) = report.means.iter().find(|(other, _)| *other == metric) else { return };
+    let crowded = is_crowded(report);
     let row = |(class, name): (usize, &String)| {
         let values = report.evaluation.values(metric, class);
         let cases = report.evaluation.cases.iter().zip(values);
         let point = |(case, v): (&CaseCounts, f64)| {
             (v, format!("{}: {}", case.pair.name, number(v, metric)))
         };
+        let [low, _, high] = means[class].quartiles;
+        let far =
+            |value: f64| value < low - 1.5 * (high - low) || value > high + 1.5 * (high - low);
+        let points = cases.map(point).filter(|(value, _)| !crowded || far(*value));
         PlotRow {
             name: name.clone(),
-            points: cases.map(point).collect(),
+            points: points.collect(),
             quartiles: Some(means[class].quartiles),
             mean: means[class].mean,
             interval: means[class].interval,
@@ -145,7 +163,7 @@ fn differences(out: &mut String, report: &EvaluationReport<'_>, comparison: &Com
         comparison.num_cases
     );
     for (index, (metric, found)) in comparison.differences.iter().enumerate() {
-        let row = |(name, found): (&String, &Difference)| PlotRow {
+        let row = |(name, found): (&String, &PairedDifference)| PlotRow {
             name: name.clone(),
             points: Vec::new(),
             quartiles: None,

@@ -1,6 +1,6 @@
 //! A report as JSON.
 
-use super::difference::{Comparison, Difference};
+use super::difference::{Comparison, PairedDifference};
 use super::metric::{Better, Metric};
 use super::report::{EvaluationReport, MeanScore};
 use super::{CaseCounts, Class};
@@ -107,7 +107,7 @@ fn cases(report: &EvaluationReport<'_>) -> Value {
 
 fn differences(report: &EvaluationReport<'_>, comparison: &Comparison) -> Value {
     let rules = &report.evaluation.rules;
-    let one = |found: &Difference| {
+    let one = |found: &PairedDifference| {
         json!({
             "cases": found.cases,
             "mean": found.mean,
@@ -119,7 +119,7 @@ fn differences(report: &EvaluationReport<'_>, comparison: &Comparison) -> Value 
             "p_corrected": found.p_corrected,
         })
     };
-    let of_metric = |(metric, found): &(Metric, Vec<Difference>)| {
+    let of_metric = |(metric, found): &(Metric, Vec<PairedDifference>)| {
         let classes = rules.classes.iter().map(Class::to_string).zip(found.iter().map(one));
         (metric.key(rules), Value::Object(classes.collect()))
     };

@@ -3,7 +3,7 @@
 use super::difference::Comparison;
 use super::metric::Metric;
 use super::{Class, Evaluation};
-use stunet_data::metrics::{Bootstrap, Interval, mean_of, numpy};
+use stunet_data::metrics::{Bootstrap, Draws, Interval, mean_of, numpy};
 
 /// A score of one class over all cases.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,8 +40,9 @@ impl<'a> EvaluationReport<'a> {
     ) -> Self {
         let classes = evaluation.rules.classes.iter();
         let names = classes.map(|class| name(class).unwrap_or_else(|| class.to_string())).collect();
+        let draws = Draws::new(&bootstrap, evaluation.cases.len());
         let metrics = Metric::measured(&evaluation.rules).into_iter();
-        let means = metrics.map(|metric| (metric, means(evaluation, metric, &bootstrap))).collect();
+        let means = metrics.map(|metric| (metric, means(evaluation, metric, &draws))).collect();
         Self { evaluation, names, bootstrap, comparison: None, means }
     }
 
@@ -63,13 +64,13 @@ impl<'a> EvaluationReport<'a> {
     }
 }
 
-fn means(evaluation: &Evaluation, metric: Metric, bootstrap: &Bootstrap) -> Vec<MeanScore> {
+fn means(evaluation: &Evaluation, metric: Metric, draws: &Draws) -> Vec<MeanScore> {
     let classes = &evaluation.rules.classes;
     let values: Vec<Vec<f64>> =
         (0..classes.len()).map(|class| evaluation.values(metric, class)).collect();
     let mut means: Vec<MeanScore> = values
         .iter()
-        .map(|values| MeanScore { interval: bootstrap.mean(values), ..of_values(values) })
+        .map(|values| MeanScore { interval: draws.mean(values), ..of_values(values) })
         .collect();
     let foreground: Vec<&Vec<f64>> = classes
         .iter()
@@ -77,18 +78,18 @@ fn means(evaluation: &Evaluation, metric: Metric, bootstrap: &Bootstrap) -> Vec<
         .filter(|(class, _)| **class != Class::Label(0))
         .map(|(_, values)| values)
         .collect();
-    let over_classes = |cases: &[usize]| {
+    let over_classes = |cases: &[u32]| {
         let means: Vec<f64> = foreground.iter().map(|values| mean_of(values, cases)).collect();
         numpy::nan_mean(&means)
     };
     let num_cases = evaluation.cases.len();
-    let all: Vec<usize> = (0..num_cases).collect();
+    let all: Vec<u32> = (0..num_cases as u32).collect();
     // Quartiles are those of the means of the classes.
     let of_classes: Vec<f64> = foreground.iter().map(|values| mean_of(values, &all)).collect();
     means.push(MeanScore {
         cases: num_cases,
         mean: over_classes(&all),
-        interval: if num_cases < 2 { None } else { bootstrap.of(num_cases, over_classes) },
+        interval: if num_cases < 2 { None } else { draws.of(over_classes) },
         ..of_values(&of_classes)
     });
     means

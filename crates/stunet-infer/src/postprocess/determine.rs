@@ -25,7 +25,7 @@ pub enum PostprocessingRule {
 
 /// What became of one candidate.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
+pub struct PostprocessingTrial {
     /// What was tried.
     pub step: KeepLargest,
     /// Mean Dice without it: of the foreground for the first candidate, of the class for others.
@@ -42,7 +42,7 @@ pub struct Determined {
     /// The steps that were taken.
     pub postprocessing: Postprocessing,
     /// Everything that was tried.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<PostprocessingTrial>,
     /// Scores without postprocessing.
     pub before: Evaluation,
     /// Scores when all but the largest part of the foreground goes, whether that was taken or not.
@@ -100,7 +100,7 @@ pub fn determine(
     let [before, with_foreground] = two(run(&postprocessing, std::slice::from_ref(&whole))?);
     let taken = rule.foreground_is_better(&before, &with_foreground);
     let (old, new) = (before.foreground_dice(), with_foreground.foreground_dice());
-    decisions.push(Decision { step: whole.clone(), before: old, after: new, taken });
+    decisions.push(PostprocessingTrial { step: whole.clone(), before: old, after: new, taken });
     if taken {
         postprocessing.steps.push(whole);
     }
@@ -112,7 +112,7 @@ pub fn determine(
             let class = class.expect("a candidate is one of the classes");
             let (before, after) = (base.mean_dice(class), with.mean_dice(class));
             let taken = after > before;
-            decisions.push(Decision { step: step.clone(), before, after, taken });
+            decisions.push(PostprocessingTrial { step: step.clone(), before, after, taken });
             if taken {
                 postprocessing.steps.push(step.clone());
             }

@@ -43,6 +43,16 @@ pub(super) fn text_of(sizes: &[(Class, f64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "[{}(),:0-9. eN-]{0,30}") {
+            if let Some(found) = sizes(&text) {
+                prop_assert_eq!(sizes(&text_of(&found)), Some(found));
+            }
+        }
+    }
 
     #[test]
     fn dictionaries_of_sizes() {
