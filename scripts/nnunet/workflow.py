@@ -307,11 +307,53 @@ def folders(table, name, home):
     table.labels(name, "each one's mean ensembled by the other, grid from the .pkl", again / "nnunet", again / "stunet")
 
 
+def version_1(table, python, home):
+    """nnU-Net 1.7.1's rule and file, on the labels that have no regions and are annotated everywhere."""
+    name = "Dataset802_Ignore"
+    script = Path(__file__).parent / "postprocess_v1.py"
+    for model in MODELS:
+        base, mine, applied = (home / "v1" / model / part for part in ("base", "mine", "applied"))
+        raw, truth = base / "validation_raw", home / "v1" / model / "references"
+        for folder in (raw, mine, truth):
+            folder.mkdir(parents=True)
+        results = home / "nnUNet_results" / name / f"{TRAINER}__{PLANS}__{model}"
+        for file in results.glob("fold_*/validation/*.nii.gz"):
+            shutil.copy(file, raw / file.name)
+            shutil.copy(file, mine / file.name)
+            image = sitk.ReadImage(str(home / "nnUNet_raw" / name / "labelsTr" / file.name))
+            kept = sitk.Mask(image, sitk.Cast(image != 4, image.GetPixelID()))
+            sitk.WriteImage(kept, str(truth / file.name))
+        dataset = read(results / "dataset.json")
+        del dataset["labels"]["ignore"]
+        write_json(mine / "dataset.json", dataset)
+        subprocess.run([python, script, "determine", base, truth, "1", "2", "3"], check=True, capture_output=True)
+        stunet("postprocess", "determine", "-i", mine, "-ref", truth, "--layout", "v1")
+        one, other = read(base / "postprocessing.json"), read(mine / "postprocessing.json")
+        what = f"nnU-Net 1, postprocess {model}"
+        for run in (one, other):
+            run.pop("validation_raw"), run.pop("validation_final")
+        table.numbers(name, f"{what}: postprocessing.json", one, other)
+        table.add(name, f"{what}: decisions", json.dumps(one["for_which_classes"]), one["for_which_classes"] == other["for_which_classes"])
+        table.labels(name, f"{what}: postprocessed labels", base / "validation_final", mine / "postprocessed")
+        stunet("postprocess", "apply", "-i", raw, "-o", applied, "-s", base / "postprocessing.json")
+        table.labels(name, f"{what}: stunet applies its .json", base / "validation_final", applied)
+        shutil.rmtree(applied)
+        subprocess.run([python, script, "apply", raw, applied, mine / "postprocessing.json"], check=True, capture_output=True)
+        table.labels(name, f"{what}: nnU-Net applies our .json", base / "validation_final", applied)
+        # Sizes, as nnU-Net's "advanced" postprocessing stores them.
+        sized = {"for_which_classes": [[1, 2, 3], 1], "min_valid_object_sizes": "{(1, 2, 3): 60.5, 1: 900.0}"}
+        write_json(home / "v1" / model / "sized.json", sized)
+        both = [home / "v1" / model / f"sized_{part}" for part in ("nnunet", "stunet")]
+        subprocess.run([python, script, "apply", raw, both[0], home / "v1" / model / "sized.json"], check=True, capture_output=True)
+        stunet("postprocess", "apply", "-i", raw, "-o", both[1], "-s", home / "v1" / model / "sized.json")
+        table.labels(name, f"{what}: sizes", *both)
+
+
 def report(table, secs):
     lines = [
         "# nnU-Net's steps after training, both ways",
         "",
-        f"Written by `scripts/nnunet-workflow-check` on {time.strftime('%Y-%m-%d')} with nnU-Net 2.8.1, in {secs:.0f} s. Two "
+        f"Written by `scripts/nnunet-workflow-check` on {time.strftime('%Y-%m-%d')} with nnU-Net 2.8.1 (and 1.7.1, where it says so), in {secs:.0f} s. Two "
         f"synthetic datasets of {CASES} cases, three models of five folds each; the same predictions, with nnU-Net's own "
         "functions on one side and the binary on the other. Numbers agree to 1e-9, labels voxel by voxel.",
         "",
@@ -327,6 +369,7 @@ def main():
     words.add_argument("--report", type=Path)
     words.add_argument("--work", type=Path)
     words.add_argument("--seed", type=int, default=1)
+    words.add_argument("--v1", help="a Python with nnU-Net 1.7.1, for its postprocessing")
     args = words.parse_args()
     work = args.work or Path(tempfile.mkdtemp(prefix="nnunet-workflow-"))
     theirs, ours = work / "nnunet", work / "stunet"
@@ -345,6 +388,8 @@ def main():
         postprocessing(table, name, "postprocess of the best", source, mine)
         every_model(table, name, theirs, ours)
         folders(table, name, ours)
+    if args.v1:
+        version_1(table, args.v1, theirs)
     text = report(table, time.perf_counter() - start)
     if args.report:
         args.report.write_text(text)
