@@ -120,7 +120,15 @@ fn folds_are_gathered() {
     for name in ["a.nii", "b.nii", "dataset.json", "plans.json"] {
         assert!(Path::new(&scene.path(&format!("{folder}/{name}"))).is_file(), "{name}");
     }
-    // Again, with a case that is gone: nothing of the first run is left.
+    // Again: what was decided on other predictions is gone.
+    let left = format!("{folder}/postprocessed/a.nii");
+    scene.file(&left, b"old");
+    scene.file(&format!("{folder}/postprocessing.pkl"), b"old");
+    scene.file(&format!("{folder}/c.nii"), b"old");
+    good(&scene, &format!("accumulate {model} -f 0 1"));
+    for name in ["postprocessed", "postprocessing.pkl", "c.nii"] {
+        assert!(!scene.path(&format!("{folder}/{name}")).exists(), "{name}");
+    }
     std::fs::remove_dir_all(scene.path("nnUNet_results/D/T__P__2d/fold_1")).unwrap();
     let missing = ["fold 1", "fold_1"];
     refused(&scene, &format!("accumulate {model} -f 0 1"), &missing);

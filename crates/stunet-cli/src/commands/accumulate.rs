@@ -7,7 +7,7 @@ use stunet::data::dataset::list_labelmaps;
 use stunet::infer::evaluate::{Evaluation, Missing, pairs};
 
 use super::evaluate::count;
-use super::postprocess::tell_scores;
+use super::postprocess::{JSON, PICKLE, POSTPROCESSED, tell_scores};
 use crate::args::AccumulateArgs;
 use crate::described::{Described, SUMMARY, copy, make_folder};
 use crate::interrupt;
@@ -139,12 +139,18 @@ impl Gathered<'_> {
     }
 }
 
-/// Removes labelmaps of cases that are not among the files, and scores that are old.
+/// Removes labelmaps of cases that are not among the files, and what was made of the old ones.
 fn clear(target: &Path, files: &[(PathBuf, PathBuf)]) -> anyhow::Result<()> {
+    let failed = |path: &Path| format!("cannot remove {}", path.display());
     let old = list_labelmaps(target)?.files.into_iter().map(|(_, path)| path);
     let old = old.filter(|path| !files.iter().any(|(_, to)| to == path));
-    for path in old.chain([target.join(SUMMARY)]).filter(|path| path.exists()) {
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    let made = [SUMMARY, PICKLE, JSON].map(|name| target.join(name));
+    for path in old.chain(made).filter(|path| path.exists()) {
+        std::fs::remove_file(&path).with_context(|| failed(&path))?;
     }
-    Ok(())
+    let folder = target.join(POSTPROCESSED);
+    match folder.is_dir() {
+        true => std::fs::remove_dir_all(&folder).with_context(|| failed(&folder)),
+        false => Ok(()),
+    }
 }

@@ -27,7 +27,7 @@ use crate::progress::CaseBar;
 
 /// Files that are written beside the predictions.
 pub const PICKLE: &str = "postprocessing.pkl";
-const JSON: &str = "postprocessing.json";
+pub const JSON: &str = "postprocessing.json";
 /// Folder of the postprocessed labelmaps in that of the predictions.
 pub const POSTPROCESSED: &str = "postprocessed";
 
