@@ -38,7 +38,7 @@ pub fn run(args: &AccumulateArgs) -> anyhow::Result<()> {
         reference: &reference,
         how: (args.num_threads, args.quiet),
     };
-    let result = gathered.into_folder(&target)?;
+    let result = gathered.gather(&target)?;
     if args.quiet {
         return Ok(());
     }
@@ -104,7 +104,7 @@ impl Gathered<'_> {
 
     /// Copies labelmaps, `dataset.json` and `plans.json`, and writes `summary.json`. What an earlier run
     /// left in the folder is replaced.
-    pub fn into_folder(&self, target: &Path) -> anyhow::Result<Evaluation> {
+    pub fn gather(&self, target: &Path) -> anyhow::Result<Evaluation> {
         let described = Described::of(self.results, None, None)?;
         let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
         for fold in self.folds {

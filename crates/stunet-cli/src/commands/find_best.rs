@@ -180,7 +180,7 @@ impl Search<'_> {
     fn model(&self, model: &Trained) -> anyhow::Result<Candidate> {
         let results = self.args.dataset.join(model.folder_name());
         let folder = results.join(folder_name(&self.args.folds));
-        let scores = self.gathered(&results).into_folder(&folder)?;
+        let scores = self.gathered(&results).gather(&folder)?;
         let name = model.folder_name();
         Ok(Candidate { name, models: vec![model.clone()], folder, dice: scores.foreground_dice() })
     }
