@@ -10,6 +10,7 @@ use stunet_data::fingerprint::Fingerprint;
 use stunet_data::geometry::Geometry;
 use stunet_data::image::{Image, RawImage, Voxels};
 use stunet_data::labels::{LabelMap, LabelSet};
+use stunet_data::mapping::LabelMapping;
 use stunet_data::nifti;
 use stunet_data::planner::{PlanOptions, plan};
 use stunet_data::plans::{Plans, Reference};
@@ -154,6 +155,25 @@ fn use_labels(labels: &LabelSet) {
     let text = serde_json::to_vec(labels).expect("labels are JSON");
     let again: LabelSet = parse_json(&text).expect("own labels are read");
     assert_eq!(again, *labels, "labels change in a round trip");
+}
+
+/// A label map that was read renumbers labels to those it names.
+pub fn label_map(input: &[u8]) -> bool {
+    let Ok(map) = std::str::from_utf8(input).map(|text| LabelMapping::parse(text, None)) else {
+        return false;
+    };
+    let Ok(map) = map else { return false };
+    let geometry = Geometry::axis_aligned([1, 1, 300], [1.0; 3]).expect("a grid");
+    let values = ndarray::Array3::from_shape_fn((1, 1, 300), |(_, _, x)| x as u16);
+    let labels = LabelMap::new(values, geometry).expect("one grid");
+    let (mut prediction, mut reference) = (labels.clone(), labels);
+    map.renumber_prediction(&mut prediction);
+    map.renumber_reference(&mut reference);
+    let most = map.classes().len() as u16;
+    assert!(prediction.data.iter().all(|label| *label <= most), "labels of the map");
+    assert!(reference.data.iter().all(|label| *label <= most + 1), "labels of the map");
+    assert_eq!(map.label_set().num_outputs(), usize::from(most) + 1);
+    true
 }
 
 pub fn splits(input: &[u8]) -> bool {

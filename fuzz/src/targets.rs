@@ -28,7 +28,7 @@ const fn target(
 }
 
 /// All of them.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     target("nifti", data::nifti, mutate::nifti),
     // Deflate packs up to 1032 bytes into one, and a voxel of one byte takes up to six while it is
     // widened.
@@ -37,6 +37,7 @@ pub const TARGETS: [Target; 19] = [
     target("plans", data::plans, mutate::json_texts),
     target("dataset", data::dataset, mutate::json_texts),
     target("labels", data::labels, mutate::json_texts),
+    target("label_map", data::label_map, mutate::bytes),
     target("splits", data::splits, mutate::json_texts),
     target("fingerprint", data::fingerprint, mutate::json_texts),
     target("trace", data::trace, mutate::json_texts),

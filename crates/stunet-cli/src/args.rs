@@ -1,10 +1,16 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
+mod evaluate;
 #[cfg(test)]
 mod reference;
 mod train;
+mod workflow;
 
+pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
+pub use workflow::{
+    AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
+};
 
 use std::path::PathBuf;
 
@@ -53,8 +59,20 @@ pub enum LowCommand {
     #[command(after_help = PREPROCESS_HELP)]
     Preprocess(PreprocessArgs),
     /// Compare predicted labelmaps with reference labelmaps and write nnU-Net's summary.json
-    #[command(after_help = EVALUATE_HELP)]
-    Evaluate(EvaluateArgs),
+    #[command(after_help = evaluate::EVALUATE_HELP)]
+    Evaluate(Box<EvaluateArgs>),
+    /// Average the probabilities that several models stored, and write the labels they decide on
+    #[command(after_help = workflow::ENSEMBLE_HELP)]
+    Ensemble(EnsembleArgs),
+    /// Determine or apply nnU-Net's postprocessing: all but the largest part of a class is removed
+    #[command(subcommand)]
+    Postprocess(PostprocessCommand),
+    /// Gather the validation predictions of all folds in one folder and score them
+    #[command(after_help = workflow::ACCUMULATE_HELP)]
+    Accumulate(AccumulateArgs),
+    /// Find the best of several trained models and their ensembles by cross-validation
+    #[command(after_help = workflow::FIND_BEST_HELP)]
+    FindBest(FindBestArgs),
 }
 
 const PLAN_HELP: &str = "\
@@ -80,15 +98,6 @@ folder, IDENTIFIER, is not touched.
 Examples:
   stunet preprocess nnUNet_raw/Dataset501_Liver
   stunet preprocess nnUNet_preprocessed/Dataset501_Liver 3d_fullres --num-workers 4 --memory 16";
-
-const EVALUATE_HELP: &str = "\
-The labels or regions to compare are those of a dataset.json (default: the one in PRED, or beside REF)
-or those given with --labels. Undefined scores are written as NaN, as nnU-Net writes and reads them.
-
-Examples:
-  stunet evaluate labelsTs predicted --dataset-json nnUNet_raw/Dataset501_Liver/dataset.json
-  stunet evaluate labelsTs predicted --labels 1 2 3 1,2,3 --ignore-label 4 --chill
-  stunet evaluate labelsTs/liver_001.nii.gz predicted/liver_001.nii.gz --labels 1 2 3";
 
 /// `stunet predict`.
 #[derive(Debug, Args)]
@@ -366,64 +375,6 @@ pub struct PreprocessArgs {
     pub quiet: bool,
 }
 
-/// `stunet evaluate`.
-#[derive(Debug, Args)]
-pub struct EvaluateArgs {
-    /// Folder of the reference labelmaps, or one labelmap
-    #[arg(value_name = "REF")]
-    pub reference: PathBuf,
-
-    /// Folder of the predicted labelmaps, or one labelmap
-    #[arg(value_name = "PRED")]
-    pub prediction: PathBuf,
-
-    /// The file to write [default: summary.json in PRED, if PRED is a folder]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// dataset.json with the labels or regions to compare (nnU-Net's -djfile)
-    #[arg(long, alias = "djfile", value_name = "FILE", conflicts_with = "labels")]
-    pub dataset_json: Option<PathBuf>,
-
-    /// plans.json of the model (nnU-Net's -pfile); used only to check that the plans name nnU-Net's
-    /// standard label manager
-    #[arg(long, alias = "pfile", value_name = "FILE")]
-    pub plans: Option<PathBuf>,
-
-    /// Labels (such as 3) and regions (such as 1,2,3) to compare
-    #[arg(short, long, value_name = "CLASS", num_args = 1..)]
-    pub labels: Vec<String>,
-
-    /// Exclude voxels that have this value in the reference
-    #[arg(long, value_name = "VALUE", requires = "labels")]
-    pub ignore_label: Option<u16>,
-
-    /// Skip references that have no prediction instead of stopping with an error
-    #[arg(long)]
-    pub chill: bool,
-
-    /// The nnU-Net version whose summary.json layout is written
-    #[arg(long, value_enum, value_name = "VERSION", default_value_t = Layout::V2)]
-    pub layout: Layout,
-
-    /// Number of cases read at the same time [default: one per processor]
-    #[arg(short, long, alias = "np", value_name = "N", value_parser = at_least_one)]
-    pub num_threads: Option<usize>,
-
-    /// Print errors only
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
-/// The layouts of summary.json.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Layout {
-    /// nnU-Net 1: thirteen scores
-    V1,
-    /// nnU-Net 2: eight scores and their mean over the foreground
-    V2,
-}
-
 /// nnU-Net's modes of export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
@@ -526,7 +477,12 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// nnU-Net's options of one dash and several letters, which clap does not support.
-const SPELLINGS: [(&str, &str); 5] = [
+const SPELLINGS: [(&str, &str); 10] = [
+    ("-ref", "--reference"),
+    ("-plans_json", "--plans"),
+    ("-dataset_json", "--dataset-json"),
+    ("-pp_pkl_file", "--steps"),
+    ("-tr", "--trainers"),
     ("-chk", "--checkpoint"),
     ("-djfile", "--dataset-json"),
     ("-pfile", "--plans"),
@@ -599,5 +555,12 @@ mod tests {
         check("stunet evaluate ref pred -il 3", false);
         check("stunet evaluate ref pred -l 1 -djfile d.json", false);
         check("stunet evaluate ref", false);
+        check("stunet ensemble -i a b -o c -np 4 --save_npz", true);
+        check("stunet ensemble -o c", false);
+        check("stunet postprocess determine -i a -ref b -plans_json p -np 2 --layout v1", true);
+        check("stunet postprocess apply -i a -o b -pp_pkl_file c -dataset_json d", true);
+        check("stunet postprocess apply -i a -o b", false);
+        check("stunet accumulate results -f 0 1 2 -o out", true);
+        check("stunet find-best results -tr A B -p P -c 2d 3d_fullres -f 0 1", true);
     }
 }

@@ -40,13 +40,15 @@ impl Job {
         let what = |kind: &str| {
             format!("--output: {kind} of case {name} ({})", first.as_deref().unwrap_or_default())
         };
-        let probabilities = args.save_probabilities.map(|format| match format {
-            Probabilities::Npz => "npz",
-            Probabilities::Zarr => "zarr.zip",
+        // Beside nnU-Net's probabilities go the properties that its ensembles need.
+        let probabilities = args.save_probabilities.map_or(&[][..], |format| match format {
+            Probabilities::Npz => &["npz", "pkl"],
+            Probabilities::Zarr => &["zarr.zip"],
         });
         let mut outputs = vec![Output::new(what("the labelmap"), &self.output)];
         outputs.extend(
             probabilities
+                .iter()
                 .map(|ending| Output::new(what("the probabilities"), self.probabilities(ending))),
         );
         let confidence = args.confidence.map(|_| self.confidence());
@@ -129,7 +131,7 @@ pub fn remove_leftovers(jobs: &[Job]) {
     let outputs: Vec<_> = jobs
         .iter()
         .flat_map(|job| {
-            let probabilities = ["npz", "zarr.zip"].map(|ending| job.probabilities(ending));
+            let probabilities = ["npz", "pkl", "zarr.zip"].map(|ending| job.probabilities(ending));
             [job.output.clone(), job.confidence()].into_iter().chain(probabilities)
         })
         .collect();

@@ -8,6 +8,7 @@
 mod allocator;
 mod args;
 mod commands;
+mod described;
 mod failure;
 mod folders;
 mod interrupt;
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         LowCommand::Export(args) => commands::export::run(&args),
         LowCommand::Preprocess(args) => commands::preprocess::run(&args),
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
+        LowCommand::Ensemble(args) => commands::ensemble::run(&args),
+        LowCommand::Postprocess(args) => commands::postprocess::run(&args),
+        LowCommand::Accumulate(args) => commands::accumulate::run(&args),
+        LowCommand::FindBest(args) => commands::find_best::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -172,3 +172,118 @@ fn bad_input() {
     std::fs::remove_dir_all(scene.path("pred")).unwrap();
     refused(&scene, &["-l", "1"], &["pred"]);
 }
+
+#[test]
+fn a_report_with_surfaces_and_lesions() {
+    let scene = scene();
+    let printed = good(&scene, &["--report", "@scores", "--tolerance", "0.5", "3"]);
+    assert!(printed.contains("HD95 (mm)") && printed.contains("NSD at 0.5 mm"), "{printed}");
+    assert!(printed.trim_end().ends_with("report.html"), "{printed}");
+    let text = std::fs::read_to_string(scene.path("scores/metrics.json")).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let case = |case: usize, class: &str| json["cases"][case]["classes"][class].clone();
+    assert_eq!((&case(0, "1")["hd_mm"], &case(0, "1")["nsd_3mm"]), (&json!(0.0), &json!(1.0)));
+    assert!(case(1, "1")["hd_mm"].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        case(1, "1")["lesions"],
+        json!({"reference": 1, "prediction": 1, "detected": 1, "confirmed": 1})
+    );
+    assert_eq!(
+        (&case(1, "2")["hd95_mm"], &case(1, "2")["lesion_f1"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(json["means"]["1"]["dice"]["mean"], 0.75);
+    let interval = json["means"]["1"]["dice"]["interval"].as_array().unwrap();
+    assert_eq!(interval, &[json!(0.5), json!(1.0)]);
+    assert_eq!(
+        (json["classes"][0]["name"].as_str(), json["means"]["2"]["dice"]["cases"].as_u64()),
+        (Some("liver"), Some(0))
+    );
+    let cases = std::fs::read_to_string(scene.path("scores/cases.csv")).unwrap();
+    assert_eq!(cases.lines().count(), 1 + 2 * 2, "{cases}");
+    assert!(cases.lines().nth(3).unwrap().starts_with("b,1,liver,10,0,20,90,"), "{cases}");
+    let means = std::fs::read_to_string(scene.path("scores/means.csv")).unwrap();
+    assert!(means.contains("\n1,liver,dice,2,0.75,0.5,1,"), "{means}");
+    let page = std::fs::read_to_string(scene.path("scores/report.html")).unwrap();
+    assert!(
+        page.ends_with("</html>\n") && page.contains("<svg") && page.contains("liver"),
+        "{page}"
+    );
+    assert!(!page.contains("http") && !page.contains("NaN"), "{page}");
+    // The same seed gives the same files.
+    good(&scene, &["--report", "@again", "--tolerance", "0.5", "3", "-np", "1", "-q"]);
+    for name in ["cases.csv", "means.csv", "metrics.json", "report.html"] {
+        let read = |folder: &str| std::fs::read(scene.path(&format!("{folder}/{name}"))).unwrap();
+        assert!(read("scores") == read("again"), "{name}");
+    }
+}
+
+#[test]
+fn two_models_compared() {
+    let scene = scene();
+    for (name, count) in [("a", 10), ("b", 30)] {
+        labels(&scene, &format!("better/{name}.nii"), 1.0, count);
+    }
+    let printed = good(&scene, &["--compare", "@better", "--report", "@scores"]);
+    assert!(printed.contains("2 cases of both:"), "{printed}");
+    assert!(printed.contains("-0.2500   -0.5000 to 0.0000"), "{printed}");
+    let text = std::fs::read_to_string(scene.path("scores/metrics.json")).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let dice = &json["comparison"]["differences"]["dice"]["1"];
+    assert_eq!(
+        (&dice["mean"], &dice["better"], &dice["p_value"]),
+        (&json!(-0.25), &json!([0, 1]), &json!(1.0))
+    );
+    let volume = &json["comparison"]["differences"]["volume_error_ml"]["1"];
+    assert!(
+        volume["mean"].as_f64().unwrap() > 0.0 && volume["better"] == json!([0, 1]),
+        "{volume}"
+    );
+    refused(&scene, &["--compare", "@none"], &["--compare", "none"]);
+    std::fs::remove_file(scene.path("better/a.nii")).unwrap();
+    refused(&scene, &["--compare", "@better"], &["--compare", "none for a"]);
+    let printed = good(&scene, &["--compare", "@better", "--chill"]);
+    assert!(printed.contains("1 cases of both:"), "{printed}");
+}
+
+#[test]
+fn labels_of_two_datasets() {
+    let scene = scene();
+    // The reference has BTCV's liver, the predictions have TotalSegmentator's; one of them a kidney.
+    for (name, reference, prediction) in [("a", 6.0, 40.0), ("b", 2.0, 39.0)] {
+        labels(&scene, &format!("ref/{name}.nii"), reference, 30);
+        labels(&scene, &format!("pred/{name}.nii"), prediction, 10);
+    }
+    let printed = good(&scene, &["--label-map", "BTCV"]);
+    assert!(printed.contains("6      0.5000      1  liver"), "{printed}");
+    assert!(printed.contains("2      0.5000      1  right kidney"), "{printed}");
+    let summary = read(&scene.path("pred/summary.json"));
+    assert_eq!(
+        (&summary["mean"]["6"]["Dice"], &summary["mean"]["1"]["Dice"]),
+        (&json!(0.5), &Value::Null)
+    );
+    let map = "[reference]\nbelly = 2 + 6\n[prediction: totalsegmentator]\nbelly = liver + 39\n";
+    scene.file("ours.labels", map.as_bytes());
+    let printed = good(&scene, &["--label-map", "@ours.labels", "-o", "@out.json"]);
+    assert!(printed.contains("1      0.5000      2  belly"), "{printed}");
+    assert!(good(&scene, &["--label-map", "word"]).starts_with("note: STU-Net's own script"));
+    refused(&scene, &["--label-map", "btvc"], &["--label-map", "btcv, btcv_cervix", "btvc"]);
+    refused(&scene, &["--label-map", "@none.labels"], &["--label-map", "none.labels"]);
+    scene.file("ours.labels", map.replace("liver", "lever").as_bytes());
+    refused(&scene, &["--label-map", "@ours.labels"], &["line 4", "\"lever\"", "ours.labels"]);
+    refused(&scene, &["--label-map", "btcv", "-l", "1"], &["--label-map", "--labels"]);
+}
+
+#[test]
+fn bad_options_of_a_report() {
+    let scene = scene();
+    refused(&scene, &["--report", "@dataset.json"], &["--report", "expected a folder"]);
+    refused(&scene, &["--tolerance", "-1"], &["at least 0"]);
+    refused(&scene, &["--connectivity", "8"], &["6, 18 or 26"]);
+    refused(&scene, &["--lesion-overlap", "1.5"], &["from 0 to 1"]);
+    refused(&scene, &["--bootstrap", "0"], &["1..=1000000"]);
+    std::fs::create_dir(scene.path("full")).unwrap();
+    std::fs::create_dir(scene.path("full/report.html")).unwrap();
+    let output = run(&scene, &["--report", "@full"]);
+    assert!(!output.status.success() && said(&output).1.contains("report.html"), "{output:?}");
+}

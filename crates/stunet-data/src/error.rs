@@ -302,6 +302,12 @@ pub enum DataError {
     /// Another program fills the store.
     #[error("another program is preprocessing into this folder")]
     StoreInUse,
+    /// What is compared with a reference is neither a label nor a region.
+    #[error("class: expected a label such as 3 or a region such as 2,3, found {found:?}")]
+    NotAClass {
+        /// What was given.
+        found: String,
+    },
     /// A JSON file that cannot be parsed.
     #[error("cannot use JSON: {0}")]
     Json(#[from] serde_json::Error),

@@ -16,6 +16,8 @@
 //! [`fingerprint::Fingerprint`], and [`planner::plan`] makes plans of it by nnU-Net's own rules;
 //! [`splits`] are its folds.
 //!
+//! After it, [`metrics`] says how well labelmaps agree with their references.
+//!
 //! ```no_run
 //! use stunet_data::{nifti, plans::Plans, preprocess::preprocess};
 //! let image = nifti::read_image(&["ct_0000.nii.gz"])?;
@@ -29,6 +31,7 @@
 
 pub mod augment;
 pub mod compare;
+pub mod components;
 pub mod dataset;
 pub mod error;
 pub mod files;
@@ -37,6 +40,8 @@ pub mod geometry;
 pub mod image;
 pub mod labels;
 pub mod loader;
+pub mod mapping;
+pub mod metrics;
 pub mod nifti;
 pub mod numpy_random;
 pub mod planner;

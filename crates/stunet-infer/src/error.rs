@@ -148,12 +148,6 @@ pub enum InferError {
         /// Why, and what to do instead.
         reason: &'static str,
     },
-    /// What is compared with a reference is neither a label nor a region.
-    #[error("class: expected a label such as 3 or a region such as 2,3, found {found:?}")]
-    NotAClass {
-        /// What was given.
-        found: String,
-    },
     /// Labelmaps and references that do not belong together.
     #[error("{what}: expected {expected}, found {found}: {}", path.display())]
     Evaluation {

@@ -1,10 +1,13 @@
 //! How well predicted labelmaps agree with their references, case by case and on average.
 //!
 //! 1. [`pairs`] finds the prediction of every reference,
-//! 2. [`evaluate`] reads each pair once and counts where the two agree ([`Contingency`]); several
-//!    cases are counted at a time, and no voxel outlives its case,
+//! 2. [`evaluate`] reads each pair once and counts where the two agree ([`Contingency`]); if the rules
+//!    ask for it, it measures the distances of surfaces and counts lesions, too. Several cases are
+//!    counted at a time, and no voxel outlives its case,
 //! 3. [`Evaluation::write_v2`] writes nnU-Net 2's `summary.json`, [`Evaluation::write_v1`] nnU-Net
-//!    1's.
+//!    1's,
+//! 4. [`EvaluationReport`] adds intervals, holds two runs against each other ([`Comparison`]), and writes
+//!    tables, JSON and a page with plots.
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
@@ -18,16 +21,26 @@
 //! # Ok::<(), stunet_infer::InferError>(())
 //! ```
 
-mod class;
-mod counts;
-mod mean;
+mod csv;
+mod difference;
+mod html;
+mod json;
+mod metric;
 mod pairs;
+mod plot;
+mod report;
+mod rules;
 mod summary;
+mod write;
 
-pub use class::{Class, EvaluationRules};
-pub use counts::{Contingency, Counts};
+pub use difference::{Comparison, PairedDifference};
+pub use metric::{Better, Metric};
 pub use pairs::{Missing, Pair, pairs};
+pub use report::{EvaluationReport, MeanScore};
+pub use rules::EvaluationRules;
+pub use stunet_data::metrics::{Class, Contingency, Counts};
 pub use summary::HeaderV1;
+pub(crate) use summary::save_as_python;
 
 use crate::InferError;
 use rayon::prelude::*;
@@ -35,6 +48,8 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stunet_data::DataError;
+use stunet_data::labels::LabelMap;
+use stunet_data::metrics::{LabelPair, LesionCounts, SurfaceScores, numpy};
 
 /// One case, counted.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +58,12 @@ pub struct CaseCounts {
     pub pair: Pair,
     /// Counts per class, in the order of the rules.
     pub counts: Vec<Counts>,
+    /// Volume of one voxel of the reference.
+    pub voxel_volume_mm3: f64,
+    /// Distances per class, if the rules ask for them.
+    pub surfaces: Vec<SurfaceScores>,
+    /// Lesions per class, if the rules ask for them.
+    pub lesions: Vec<LesionCounts>,
     /// How the two files' grids differ, where they do and the shape does not: nnU-Net compares
     /// voxels all the same, and so do we, but it may be the wrong file.
     pub note: Option<String>,
@@ -110,9 +131,32 @@ pub fn evaluate(
 }
 
 fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError> {
-    let reference = rules.reader.read_labelmap(&pair.reference)?;
-    let prediction = rules.reader.read_labelmap(&pair.prediction)?;
+    let (reference, prediction) = read_pair(pair, rules)?;
     let grids = reference.geometry.check_same_grid(&prediction.geometry);
+    let contingency = Contingency::of(reference.data.view(), prediction.data.view());
+    let counts = rules.classes.iter().map(|class| contingency.counts(class, rules.ignore));
+    let (surfaces, lesions) = measured(&reference, &prediction, rules);
+    Ok(CaseCounts {
+        pair: pair.clone(),
+        counts: counts.collect(),
+        voxel_volume_mm3: reference.geometry.voxel_volume_mm3(),
+        surfaces,
+        lesions,
+        note: grids.err().map(|difference| difference.to_string()),
+    })
+}
+
+/// Reference and prediction, renumbered if the rules say so.
+pub(crate) fn read_pair(
+    pair: &Pair,
+    rules: &EvaluationRules,
+) -> Result<(LabelMap, LabelMap), InferError> {
+    let mut reference = rules.reader.read_labelmap(&pair.reference)?;
+    let mut prediction = rules.reader.read_labelmap(&pair.prediction)?;
+    if let Some(mapping) = &rules.mapping {
+        mapping.renumber_reference(&mut reference);
+        mapping.renumber_prediction(&mut prediction);
+    }
     if reference.data.shape() != prediction.data.shape() {
         let mismatch = DataError::Mismatch {
             what: "shape of prediction and reference",
@@ -121,13 +165,30 @@ fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError>
         };
         return Err(mismatch.at(&pair.prediction).into());
     }
-    let contingency = Contingency::of(reference.data.view(), prediction.data.view());
-    let counts = rules.classes.iter().map(|class| contingency.counts(class, rules.ignore));
-    Ok(CaseCounts {
-        pair: pair.clone(),
-        counts: counts.collect(),
-        note: grids.err().map(|difference| difference.to_string()),
-    })
+    Ok((reference, prediction))
+}
+
+/// What is not counted voxel by voxel: both, or one, or none, as the rules say.
+fn measured(
+    reference: &LabelMap,
+    prediction: &LabelMap,
+    rules: &EvaluationRules,
+) -> (Vec<SurfaceScores>, Vec<LesionCounts>) {
+    if rules.surface.is_none() && rules.lesions.is_none() {
+        return (Vec::new(), Vec::new());
+    }
+    let geometry = &reference.geometry;
+    let pair = LabelPair::new(reference, prediction, rules.ignore);
+    let of_class = |class: &Class| {
+        let masks = pair.masks(class);
+        let surface = rules.surface.as_ref().map(|rules| {
+            SurfaceScores::of(&masks, geometry.spacing_mm(), geometry.is_plane(), rules)
+        });
+        (surface, rules.lesions.as_ref().map(|rules| LesionCounts::of(&masks, rules)))
+    };
+    let found: Vec<_> = rules.classes.par_iter().map(of_class).collect();
+    let (surfaces, lesions): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    (surfaces.into_iter().flatten().collect(), lesions.into_iter().flatten().collect())
 }
 
 impl Evaluation {
@@ -146,16 +207,24 @@ impl Evaluation {
         self.foreground_mean(Counts::dice)
     }
 
+    /// A score of one class for every case; NaN where it does not exist.
+    ///
+    /// # Panics
+    /// When there is no class of that index.
+    pub fn values(&self, metric: Metric, class: usize) -> Vec<f64> {
+        self.cases.iter().map(|case| metric.of(case, class)).collect()
+    }
+
     fn mean_of(&self, class: usize, score: impl Fn(&Counts) -> f64) -> f64 {
         let values: Vec<f64> = self.cases.iter().map(|case| score(&case.counts[class])).collect();
-        mean::nan_mean(&values)
+        numpy::nan_mean(&values)
     }
 
     fn foreground_mean(&self, score: impl Fn(&Counts) -> f64) -> f64 {
         let classes = self.rules.classes.iter().enumerate();
         let foreground = classes.filter(|(_, class)| **class != Class::Label(0));
         let means: Vec<f64> = foreground.map(|(i, _)| self.mean_of(i, &score)).collect();
-        mean::mean(&means)
+        numpy::mean(&means)
     }
 }
 

@@ -12,7 +12,9 @@
 //! * [`memory`] decides beforehand what is held at a time, and divides what is too large,
 //! * [`export`] restores finished planes to the image's resolution and decides labels;
 //!   [`probabilities`] stores what was decided on, and [`record`] what made it,
-//! * [`mod@evaluate`] holds labelmaps against their references and writes nnU-Net's `summary.json`.
+//! * [`mod@evaluate`] holds labelmaps against their references and writes nnU-Net's `summary.json`,
+//! * [`ensemble`] averages stored probabilities, [`postprocess`] removes all but the largest parts where
+//!   that helps.
 //!
 //! Architecture invariant: memory does not grow with classes × volume, and results do not depend on
 //! the number of threads. Nothing here prints, and nothing trains.
@@ -23,6 +25,7 @@ mod architecture;
 mod band;
 mod blend;
 pub mod confidence;
+pub mod ensemble;
 mod error;
 pub mod evaluate;
 pub mod export;
@@ -32,6 +35,7 @@ pub mod mirror;
 pub mod model;
 pub mod network;
 mod platform;
+pub mod postprocess;
 pub mod predict;
 pub mod probabilities;
 pub mod record;

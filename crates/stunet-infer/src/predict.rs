@@ -53,7 +53,8 @@ pub struct PredictOptions {
     pub mirror: bool,
     /// Precision of the sums, if not the plans'.
     pub accumulation: Option<Accumulation>,
-    /// Where to write the probabilities, if wanted; only with [`Mode::Normal`].
+    /// Where to write the probabilities, if wanted; only with [`Mode::Normal`]. Beside an `.npz` in the
+    /// layout of nnU-Net 2 goes the `.pkl` of the same name, which nnU-Net's ensembles need.
     pub save_probabilities: Option<PathBuf>,
     /// In which form.
     pub probability_format: ProbabilityFormat,
@@ -498,6 +499,11 @@ impl Job<'_> {
         let labelmap =
             CompactLabelMap { voxels: labels, geometry: self.trace.geometry().in_file().clone() };
         let frame = self.frame();
+        if let Some(path) =
+            options.save_probabilities.as_ref().filter(|_| self.has_properties(format))
+        {
+            properties::write(self.trace, path)?;
+        }
         let probabilities =
             extras.probabilities.map(|file| file.finish(&frame, options.record.as_deref()));
         let probabilities = probabilities.transpose()?;
@@ -566,6 +572,11 @@ impl Job<'_> {
         self.settings.reference.conventions().prediction.probabilities
     }
 
+    /// Whether nnU-Net 2 would find the properties of a case beside its probabilities.
+    fn has_properties(&self, format: ProbabilityFormat) -> bool {
+        format == ProbabilityFormat::Npz && self.extent() == ProbabilityExtent::Image
+    }
+
     /// What is stored, in the file's axis order.
     fn frame(&self) -> Frame {
         let backward = self.model.plans().transpose_backward();
@@ -593,6 +604,7 @@ impl Job<'_> {
     }
 }
 
+mod properties;
 mod speed;
 #[cfg(test)]
 mod tests;

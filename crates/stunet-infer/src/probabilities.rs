@@ -98,6 +98,26 @@ pub struct Frame {
     pub lower: [usize; 3],
 }
 
+impl Frame {
+    /// Place of the network's first voxel in the stored array, row after row, and how far a step along
+    /// each of the network's axes leads there.
+    pub(crate) fn strides(&self) -> (usize, [isize; 3]) {
+        let [_, b, c] = self.shape;
+        let (mut first, mut step) = (0, [0; 3]);
+        for (axis, stride) in [b * c, c, 1].into_iter().enumerate() {
+            let (to, lower) = (self.transpose_backward[axis], self.lower[axis]);
+            if self.flipped[axis] {
+                first += (self.shape[axis] - 1 - lower) * stride;
+                step[to] = -(stride as isize);
+            } else {
+                first += lower * stride;
+                step[to] = stride as isize;
+            }
+        }
+        (first, step)
+    }
+}
+
 /// Probabilities on their way to a file.
 pub struct ProbabilityFile {
     kind: ProbabilityKind,

@@ -1,5 +1,9 @@
 //! `stunet evaluate`: scores of predicted labelmaps against reference labelmaps.
 
+mod found;
+mod report;
+mod table;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -7,18 +11,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use stunet::data::dataset::{DatasetInfo, list_labelmaps, stem};
+use stunet::data::dataset::{DatasetInfo, list_labelmaps};
 use stunet::data::files;
+use stunet::data::labels::LabelSet;
+use stunet::data::mapping::{LabelMapping, PUBLISHED};
+use stunet::data::metrics::{LesionRules, SurfaceDefinition, SurfaceRules};
 use stunet::data::nifti::{self, Reader};
 use stunet::data::plans;
 use stunet::infer::InferError;
-use stunet::infer::evaluate::{
-    Class, Evaluation, EvaluationRules, HeaderV1, Missing, Pair, evaluate, pairs,
-};
+use stunet::infer::evaluate::{Class, Evaluation, EvaluationRules, HeaderV1, Pair, evaluate};
 
-use crate::args::{EvaluateArgs, Layout};
+use crate::args::{EvaluateArgs, Layout, SurfaceArg};
 use crate::failure::Interrupted;
-use crate::folders;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::machine;
@@ -27,15 +31,16 @@ use crate::places::{self, Output};
 use crate::progress::CaseBar;
 use crate::report::tell_passed_over;
 
-/// Predictions of the cases that a fold was not trained on.
-const VALIDATION: &str = "validation";
-
 /// Counts every case, prints the means and writes the summary.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if !args.quiet {
         tell_passed_over_in([&args.reference, &args.prediction]);
     }
-    let pairs = pairs_of(args)?;
+    let pairs = found::pairs_of(args, &args.prediction)?;
+    let others = match &args.compare {
+        Some(other) => Some(found::pairs_of(args, other).context("--compare")?),
+        None => None,
+    };
     let (mut rules, names) = rules(args)?;
     if let Some(plans) = &args.plans {
         rules.reader = reader_of(plans)?;
@@ -44,19 +49,29 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         Some(file) => Some(file.clone()),
         None => args.prediction.is_dir().then(|| args.prediction.join("summary.json")),
     };
-    check_places(args, &pairs, output.as_deref())?;
+    let read = pairs.iter().chain(others.iter().flatten());
+    check_places(args, read, output.as_deref())?;
     if let Some(file) = &output {
         check_output(file)?;
     }
+    report::check(args)?;
     interrupt::watch(args.quiet, "case")?;
-    let result = count(args, &pairs, &rules)?;
+    let result = count(args.num_threads, args.quiet, &pairs, &rules)?;
+    let other =
+        others.map(|others| count(args.num_threads, args.quiet, &others, &rules)).transpose()?;
     if let Some(file) = &output {
         match args.layout {
             Layout::V2 => result.write_v2(file)?,
             Layout::V1 => result.write_v1(file, &header())?,
         }
     }
-    if args.quiet { Ok(()) } else { print(&result, &names, output.as_deref()) }
+    let report = report::write(args, &result, other.as_ref(), &names)?;
+    if args.quiet {
+        return Ok(());
+    }
+    table::print(&result, &names, report.as_ref())?;
+    let written = output.iter().cloned().chain(args.report.iter().map(|f| f.join(report::PAGE)));
+    written.into_iter().try_for_each(|file| output::line(&file.display().to_string()))
 }
 
 /// Says which files of the folders are no labelmaps; what else is wrong with them is said later.
@@ -69,83 +84,46 @@ fn tell_passed_over_in(folders: [&PathBuf; 2]) {
 }
 
 /// The summary replaces no labelmap and nothing else that is read.
-fn check_places(args: &EvaluateArgs, pairs: &[Pair], output: Option<&Path>) -> anyhow::Result<()> {
-    let labelmaps = pairs.iter().flat_map(|pair| [&pair.reference, &pair.prediction]);
+fn check_places<'a>(
+    args: &EvaluateArgs,
+    pairs: impl Iterator<Item = &'a Pair>,
+    output: Option<&Path>,
+) -> anyhow::Result<()> {
+    let labelmaps = pairs.flat_map(|pair| [&pair.reference, &pair.prediction]);
     let dataset = if args.labels.is_empty() { dataset_json(args).ok() } else { None };
-    let inputs = labelmaps.chain(&args.plans).cloned().chain(dataset);
-    places::check(inputs, output.map(|file| Output::new("--output", file)))
-}
-
-fn pairs_of(args: &EvaluateArgs) -> anyhow::Result<Vec<Pair>> {
-    let (reference, prediction) = (&args.reference, &args.prediction);
-    let validated = validations(prediction);
-    if !validated.is_empty() {
-        return pairs_of_folds(args, &validated);
-    }
-    if reference.is_dir() || prediction.is_dir() {
-        let missing = if args.chill { Missing::Skip } else { Missing::Refuse };
-        return Ok(pairs(reference, prediction, missing)?);
-    }
-    let name = stem(prediction).unwrap_or_default().to_owned();
-    let (reference, prediction) = (reference.clone(), prediction.clone());
-    Ok(vec![Pair { name, reference, prediction }])
-}
-
-/// The validation folders of what `stunet train` left behind: of a results folder or of one fold.
-/// A folder with labelmaps in it is taken for what it is.
-fn validations(results: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(results).into_iter().flatten().flatten();
-    if entries.into_iter().any(|entry| stem(&entry.path()).is_some()) {
-        return Vec::new();
-    }
-    let folds = numbered(results).into_iter().chain([results.to_owned()]);
-    folds.map(|fold| fold.join(VALIDATION)).filter(|folder| folder.is_dir()).collect()
-}
-
-/// The folds of a results folder; the one of all cases only where there is no other.
-fn numbered(results: &Path) -> Vec<PathBuf> {
-    let mut folds = folders::folds_of(results);
-    if folds.len() > 1 {
-        folds.retain(|fold| !fold.ends_with("fold_all"));
-    }
-    folds
-}
-
-/// Every case as the fold predicted it that was not trained on it.
-fn pairs_of_folds(args: &EvaluateArgs, folders: &[PathBuf]) -> anyhow::Result<Vec<Pair>> {
-    let (reference, results) = (&args.reference, &args.prediction);
-    let mut found: Vec<Pair> = Vec::new();
-    for folder in folders {
-        for pair in pairs(reference, folder, Missing::Skip)? {
-            if let Some(twice) = found.iter().find(|other| other.name == pair.name) {
-                bail!(
-                    "expected every case in the validation of one fold, found {} in two: {} and {}",
-                    pair.name,
-                    twice.prediction.display(),
-                    pair.prediction.display()
-                );
-            }
-            found.push(pair);
-        }
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    // One fold has its own cases alone; all of them have every case.
-    let unfinished: Vec<_> = numbered(results)
-        .into_iter()
-        .filter(|fold| !fold.join(VALIDATION).is_dir())
-        .map(|fold| fold.file_name().unwrap_or_default().display().to_string())
-        .collect();
-    ensure!(
-        args.chill || unfinished.is_empty(),
-        "expected the validation of every fold, found none of {} (leave them out with --chill): {}",
-        unfinished.join(", "),
-        results.display()
-    );
-    Ok(found)
+    let map = args.label_map.as_ref().map(PathBuf::from).filter(|file| file.is_file());
+    let inputs = labelmaps.chain(&args.plans).cloned().chain(dataset).chain(map);
+    let summary = output.map(|file| Output::new("--output", file));
+    places::check(inputs, summary.into_iter().chain(report::outputs(args)))
 }
 
 /// What is compared, and names for it.
 fn rules(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Class, String>)> {
+    let (mut rules, names) = classes(args)?;
+    let all = args.report.is_some();
+    rules.surface = (args.surface || all).then(|| SurfaceRules {
+        definition: match args.surface_points {
+            SurfaceArg::Voxels => SurfaceDefinition::VoxelCentres,
+            SurfaceArg::Surfels => SurfaceDefinition::Surfels,
+        },
+        tolerances_mm: args.tolerance.clone(),
+    });
+    rules.lesions = (args.lesions || all).then_some(LesionRules {
+        connectivity: args.connectivity,
+        min_overlap: args.lesion_overlap,
+    });
+    Ok((rules, names))
+}
+
+fn classes(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Class, String>)> {
+    if let Some(name) = &args.label_map {
+        let mapping = label_map(args, name)?;
+        let names = mapping.scored().into_iter().map(|(name, class)| (class, name)).collect();
+        if let Some(note) = mapping.note().filter(|_| !args.quiet) {
+            output::line(&format!("note: {note}"))?;
+        }
+        return Ok((EvaluationRules::of_mapping(mapping), names));
+    }
     if !args.labels.is_empty() {
         let mut classes: Vec<Class> = Vec::new();
         for text in &args.labels {
@@ -168,6 +146,22 @@ fn rules(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Class
     Ok((rules, names))
 }
 
+/// A published map, or one in a file, which may use the names of the model's labels.
+fn label_map(args: &EvaluateArgs, name: &str) -> anyhow::Result<LabelMapping> {
+    let path = Path::new(name);
+    if !path.is_file() && path.components().count() == 1 {
+        return LabelMapping::published(name).with_context(|| {
+            let names = PUBLISHED.join(", ");
+            format!("--label-map: expected a file or one of {names}, found {name:?}")
+        });
+    }
+    let beside = args.prediction.join("dataset.json");
+    let dataset = args.dataset_json.clone().or_else(|| beside.is_file().then_some(beside));
+    let labels: Option<LabelSet> =
+        dataset.map(|path| DatasetInfo::load(&path)).transpose()?.map(|dataset| dataset.labels);
+    LabelMapping::load(path, labels.as_ref()).context("--label-map")
+}
+
 /// The file that was named, or one that lies where nnU-Net puts it.
 fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
     if let Some(path) = &args.dataset_json {
@@ -175,7 +169,8 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
     }
     let beside = args.reference.parent().map(|folder| folder.join("dataset.json"));
     // A results folder has one for all its folds.
-    let above = args.prediction.parent().filter(|_| args.prediction.join(VALIDATION).is_dir());
+    let above =
+        args.prediction.parent().filter(|_| args.prediction.join(found::VALIDATION).is_dir());
     let above = above.map(|folder| folder.join("dataset.json"));
     let places = [Some(args.prediction.join("dataset.json")), beside, above];
     match places.into_iter().flatten().find(|path| path.is_file()) {
@@ -189,7 +184,7 @@ fn dataset_json(args: &EvaluateArgs) -> anyhow::Result<PathBuf> {
 }
 
 /// nnU-Net takes the meaning of labels, and the reader of both files, from what the plans name.
-fn reader_of(path: &Path) -> anyhow::Result<Reader> {
+pub fn reader_of(path: &Path) -> anyhow::Result<Reader> {
     let plans: Value = files::read_json(path)?;
     let reader = plans::v2_reader(&plans).map_err(|e| e.at(path));
     reader.context("--plans")
@@ -210,25 +205,29 @@ fn check_output(file: &Path) -> anyhow::Result<()> {
     check_writable(file)
 }
 
-/// Pairs that fit into memory: two labelmaps in two bytes, and one of them as it was in its file.
-fn cases_at_a_time(pairs: &[Pair]) -> anyhow::Result<Option<usize>> {
-    const BYTES_PER_VOXEL: u64 = 2 + 2 + 8;
+/// Pairs that fit into memory: two labelmaps in two bytes, and one of them as it was in its file; for
+/// surfaces and lesions, both masks of a class with their borders, distances and parts.
+fn cases_at_a_time(pairs: &[Pair], rules: &EvaluationRules) -> anyhow::Result<Option<usize>> {
+    let measured = rules.surface.is_some() || rules.lesions.is_some();
+    let bytes_per_voxel = 2 + 2 + 8 + if measured { 20 } else { 0 };
     machine::cases_at_a_time(pairs.iter().filter_map(|pair| {
         // A file that cannot be read is told when it is its turn.
         let (geometry, _) = nifti::read_geometry(&pair.reference).ok()?;
         let voxels: u64 = geometry.shape().iter().map(|n| *n as u64).product();
-        Some((voxels.saturating_mul(BYTES_PER_VOXEL), pair.reference.as_path()))
+        Some((voxels.saturating_mul(bytes_per_voxel), pair.reference.as_path()))
     }))
 }
 
-fn count(
-    args: &EvaluateArgs,
+/// Reads and counts every pair, with a bar that shows how far it is.
+pub fn count(
+    num_threads: Option<usize>,
+    quiet: bool,
     pairs: &[Pair],
     rules: &EvaluationRules,
 ) -> anyhow::Result<Evaluation> {
-    let progress = CaseBar::new("evaluating".to_owned(), args.quiet);
+    let progress = CaseBar::new("evaluating".to_owned(), quiet);
     progress.count(0, pairs.len(), "cases");
-    let pool = machine::pool(args.num_threads, cases_at_a_time(pairs)?)?;
+    let pool = machine::pool(num_threads, cases_at_a_time(pairs, rules)?)?;
     let result = pool.install(|| {
         evaluate(pairs, rules, &|counted| {
             progress.count(counted.done, counted.total, "cases");
@@ -241,41 +240,8 @@ fn count(
     }
 }
 
-fn print(
-    result: &Evaluation,
-    names: &BTreeMap<Class, String>,
-    file: Option<&Path>,
-) -> anyhow::Result<()> {
-    for case in &result.cases {
-        if let Some(note) = &case.note {
-            output::line(&format!("note: {}: {note}", case.pair.name))?;
-        }
-    }
-    let classes = &result.rules.classes;
-    let width = classes.iter().map(|class| class.to_string().len()).max().unwrap_or(0).max(5);
-    output::line(&format!("{:<width$}  {:>6}  {:>5}", "class", "Dice", "cases"))?;
-    for (index, class) in classes.iter().enumerate() {
-        let having = result.cases.iter().filter(|case| !case.counts[index].dice().is_nan()).count();
-        let name = names.get(class).map_or("", String::as_str);
-        let dice = score(result.mean_dice(index));
-        let line = format!("{:<width$}  {dice:>6}  {having:>5}  {name}", class.to_string());
-        output::line(line.trim_end())?;
-    }
-    let mean = score(result.foreground_dice());
-    let cases = result.cases.len();
-    output::line(&format!("{:<width$}  {mean:>6}  {cases:>5}  of the foreground", "mean"))?;
-    match file {
-        Some(file) => output::line(&file.display().to_string()),
-        None => Ok(()),
-    }
-}
-
-fn score(dice: f64) -> String {
-    if dice.is_nan() { "-".to_owned() } else { format!("{dice:.4}") }
-}
-
 /// What nnU-Net 1 writes when nothing is said.
-fn header() -> HeaderV1 {
+pub fn header() -> HeaderV1 {
     let author = format!("stunet {}", env!("CARGO_PKG_VERSION"));
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp = timestamp(since.as_secs(), since.subsec_micros());

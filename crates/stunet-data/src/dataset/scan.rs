@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 pub(super) const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
 
 /// Files that nnU-Net, this program or a desktop put beside cases: nobody takes them for one.
-const COMPANIONS: [&str; 8] = [
+const COMPANIONS: [&str; 9] = [
     "Thumbs.db",
     "confidence",
     "dataset.json",
     "desktop.ini",
     "plans.json",
+    "postprocessed",
     "postprocessing.json",
     "predict_from_raw_data_args.json",
     "summary.json",

@@ -140,20 +140,32 @@ impl Evaluation {
     /// nnU-Net 2.2 and 2.8, `evaluate_predictions.py`: `compute_metrics_on_folder`. The mean of a
     /// class leaves out cases without a value; the mean of the foreground does not.
     pub fn write_v2(&self, path: &Path) -> Result<(), InferError> {
-        let foreground = |(name, score): Named| {
-            (name, Score::Ratio(self.foreground_mean(|counts| score(counts).value())))
-        };
         let case = |case: &super::CaseCounts| CaseV2 {
             metrics: self.scores(&case.counts, &SCORES_V2),
             prediction_file: case.pair.prediction.display().to_string(),
             reference_file: case.pair.reference.display().to_string(),
         };
         let summary = SummaryV2 {
-            foreground_mean: SCORES_V2.into_iter().map(foreground).collect(),
+            foreground_mean: self.foreground_means(),
             mean: self.means(&SCORES_V2),
             metric_per_case: self.cases.iter().map(case).collect(),
         };
         save(path, &python_json(&summary))
+    }
+
+    /// The means of nnU-Net 2's `summary.json` alone; null where there is none.
+    pub(crate) fn means_v2(&self) -> serde_json::Value {
+        serde_json::json!({
+            "foreground_mean": self.foreground_means(),
+            "mean": self.means(&SCORES_V2),
+        })
+    }
+
+    fn foreground_means(&self) -> Scores {
+        let mean = |(name, score): Named| {
+            (name, Score::Ratio(self.foreground_mean(|counts| score(counts).value())))
+        };
+        SCORES_V2.into_iter().map(mean).collect()
     }
 
     /// Writes nnU-Net 1's `summary.json`: thirteen scores per case, and their mean per class.
@@ -274,6 +286,11 @@ fn python_repr(value: f64) -> String {
             format!("{digits}e{sign}{size:0>2}")
         }
     }
+}
+
+/// Writes JSON as nnU-Net does; null as NaN.
+pub(crate) fn save_as_python(path: &Path, value: &impl Serialize) -> Result<(), InferError> {
+    save(path, &python_json(value))
 }
 
 fn save(path: &Path, text: &str) -> Result<(), InferError> {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use stunet_data::geometry::Geometry;
 use stunet_data::labels::LabelMap;
+use stunet_data::metrics::Bootstrap;
 use stunet_data::nifti;
 
 const SHAPE: [usize; 3] = [5, 7, 11];
@@ -243,4 +244,72 @@ fn summaries_are_what_python_reads() {
     assert_eq!(metrics["Dice"], counts.dice());
     let message = result.write_v2(Path::new("/nowhere/at/all/summary.json")).unwrap_err();
     assert!(message.to_string().starts_with("cannot write"), "{message}");
+}
+
+/// An evaluation of one class whose Dice rises from case to case, with one that stands apart.
+fn synthetic(num_cases: u64) -> Evaluation {
+    let case = |number: u64| CaseCounts {
+        pair: Pair {
+            name: format!("case{number}"),
+            reference: PathBuf::new(),
+            prediction: PathBuf::new(),
+        },
+        counts: vec![Counts {
+            true_positives: if number == 0 { 0 } else { 1000 + number },
+            false_positives: 100,
+            false_negatives: 50,
+            true_negatives: 0,
+        }],
+        voxel_volume_mm3: 2.0,
+        surfaces: Vec::new(),
+        lesions: Vec::new(),
+        note: (number == 0).then(|| "<b>".to_owned()),
+    };
+    let rules = EvaluationRules { classes: vec![Class::Label(1)], ..EvaluationRules::default() };
+    Evaluation { rules, cases: (0..num_cases).map(case).collect() }
+}
+
+#[test]
+fn a_page_stays_small_and_names_what_stands_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = |num_cases| {
+        let evaluation = synthetic(num_cases);
+        let report = EvaluationReport::new(&evaluation, |_| None, Bootstrap::default());
+        let path = folder.path().join("report.html");
+        report.write_html(&path).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    };
+    let small = page(10);
+    // Six scores.
+    assert_eq!(small.matches("<circle").count(), 6 * 10);
+    assert!(small.contains("&lt;b&gt;") && !small.contains("<b>"), "{small}");
+    let large = page(6000);
+    assert!(large.contains("case0: 0.0000") && large.len() < 200_000, "{}", large.len());
+    assert!(large.matches("<circle").count() < 6000);
+}
+
+#[test]
+fn a_run_compared_with_itself_and_with_a_worse_one() {
+    let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
+    let (good, mut bad) = (synthetic(20), synthetic(25));
+    bad.cases.iter_mut().for_each(|case| case.counts[0].false_positives = 300);
+    let names = || ["a".to_owned(), "b".to_owned()];
+    let same = Comparison::new(&good, &good, names(), &bootstrap);
+    let dice = |comparison: &Comparison| {
+        let (metric, found) = &comparison.differences[0];
+        assert_eq!(*metric, Metric::Dice);
+        found[0]
+    };
+    assert_eq!(
+        (dice(&same).mean, dice(&same).test.p_value, dice(&same).better),
+        (0.0, 1.0, [0, 0])
+    );
+    let found = Comparison::new(&good, &bad, names(), &bootstrap);
+    // The first case has no true voxel in either.
+    assert_eq!((found.num_cases, dice(&found).cases, dice(&found).better), (20, 20, [19, 0]));
+    assert!(dice(&found).mean > 0.0 && dice(&found).interval.unwrap().low > 0.0);
+    assert_eq!(dice(&found).test.p_value, 2.0 / f64::from(1 << 19));
+    // Errors are compared by their size: fewer false voxels are better.
+    let (metric, errors) = &found.differences[4];
+    assert_eq!((*metric, errors[0].better), (Metric::VolumeError, [20, 0]));
 }

@@ -59,7 +59,11 @@ pub(super) fn open(
     }
     let mut located = with_plans(files, path, path, folds)?;
     if files.is_file(&path.join("postprocessing.json")) {
-        notes.push("postprocessing.json of nnU-Net is not applied: labels stay as they are".into());
+        notes.push(
+            "postprocessing.json of nnU-Net is not applied: labels stay as they are (`stunet \
+             postprocess apply` applies it)"
+                .into(),
+        );
     }
     located.notes.splice(..0, notes);
     Ok(located)

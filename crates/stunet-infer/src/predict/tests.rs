@@ -146,6 +146,17 @@ fn check_probabilities(reference: Reference, transpose_forward: [usize; 3], regi
     // v1 stores half precision: neighbours may become equal.
     let most = if reference == Reference::NnUNetV1 { found.len() / 100 } else { 0 };
     assert!(differ <= most, "{reference:?} {transpose_forward:?}: {differ} of {}", found.len());
+    let properties = path.with_extension("pkl");
+    assert_eq!(properties.is_file(), reference != Reference::NnUNetV1);
+    if reference != Reference::NnUNetV1 {
+        // An ensemble of one model decides as the model did, on the grid that nnU-Net would find.
+        let alone = crate::ensemble::ensemble(&[path], model.labels(), None).unwrap();
+        assert_eq!(alone, expected);
+        let geometry = &prediction.labelmap.geometry;
+        let (z, y, x) = alone.dim();
+        let grid = crate::ensemble::geometry_of_properties(&properties, [z, y, x]).unwrap();
+        grid.check_same_grid(geometry).unwrap();
+    }
     if !regions {
         let sums = stored.sum_axis(Axis(0));
         assert!(sums.iter().all(|s| (s - 1.0).abs() < 4e-3), "probabilities sum to 1");

@@ -98,20 +98,7 @@ impl Spool {
         let Extent { kind, shape: [depth, height, width], .. } = self.extent;
         let size = kind.bytes_per_value();
         let blocks = height.div_ceil(ROWS);
-        // Where a step along each of the network's axes leads in the stored array.
-        let [_, b, c] = frame.shape;
-        let mut step = [0; 3];
-        let mut first = 0;
-        for (axis, stride) in [b * c, c, 1].into_iter().enumerate() {
-            let (to, lower) = (frame.transpose_backward[axis], frame.lower[axis]);
-            if frame.flipped[axis] {
-                first += (frame.shape[axis] - 1 - lower) * stride;
-                step[to] = -(stride as isize);
-            } else {
-                first += lower * stride;
-                step[to] = stride as isize;
-            }
-        }
+        let (first, step) = frame.strides();
         let mut file: &File = self.file.as_file();
         let (mut packed, mut rows) = (Vec::new(), Vec::new());
         for z in 0..depth {

@@ -37,7 +37,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use encode::write;
+pub use encode::{write, write_with_functions};
 pub use error::{PickleError, PickleProblem};
 pub use value::{Array, Dict, Value};
 

@@ -18,6 +18,23 @@ pub fn write(value: &Value) -> Vec<u8> {
     out
 }
 
+/// Writes a pair as a pickle: a list of functions by module and name, and plain data. Whoever reads it
+/// with Python gets the functions themselves.
+///
+/// # Panics
+/// When a name holds a line break.
+pub fn write_with_functions(functions: &[(&str, &str)], data: &Value) -> Vec<u8> {
+    let mut out = vec![0x80, 2, b']', b'('];
+    for (module, name) in functions {
+        assert!(!module.contains('\n') && !name.contains('\n'), "a name on one line");
+        put_global(&mut out, module, name);
+    }
+    out.push(b'e');
+    put(&mut out, data);
+    out.extend([0x86, b'.']);
+    out
+}
+
 fn put(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::None => out.push(b'N'),

@@ -7,6 +7,10 @@
 use super::error::{PickleProblem, StepResult};
 use crate::weights::tensor::Dtype;
 
+/// The function that nnU-Net 2's `postprocessing.pkl` names.
+const REMOVE_ALL_BUT_LARGEST: &str = "nnunetv2.postprocessing.remove_connected_components.\
+                                      remove_all_but_largest_component_from_segmentation";
+
 /// A name on the allow-list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
@@ -19,6 +23,8 @@ pub(super) enum Global {
     Bytes,
     /// A builtin type that occurs as a value only.
     Type(&'static str),
+    /// A function that occurs as a value only: its dotted name.
+    Function(&'static str),
     CodecsEncode,
     NumpyScalar,
     NumpyReconstruct,
@@ -56,6 +62,11 @@ pub(super) fn lookup(module: &str, name: &str) -> StepResult<Global> {
         ("builtins", "float") => Global::Type("float"),
         ("builtins", "bool") => Global::Type("bool"),
         ("builtins", "str") => Global::Type("str"),
+        // What nnU-Net 2 keeps in `postprocessing.pkl`: named there, and never called here.
+        (
+            "nnunetv2.postprocessing.remove_connected_components",
+            "remove_all_but_largest_component_from_segmentation",
+        ) => Global::Function(REMOVE_ALL_BUT_LARGEST),
         ("_codecs", "encode") => Global::CodecsEncode,
         ("numpy.core.multiarray", "scalar") => Global::NumpyScalar,
         ("numpy.core.multiarray", "_reconstruct") => Global::NumpyReconstruct,
@@ -97,7 +108,7 @@ impl Global {
             Self::Tuple => "tuple",
             Self::Set => "set",
             Self::Bytes => "bytes",
-            Self::Type(name) => name,
+            Self::Type(name) | Self::Function(name) => name,
             Self::CodecsEncode => "_codecs.encode",
             Self::NumpyScalar => "numpy.scalar",
             Self::NumpyReconstruct => "numpy._reconstruct",

@@ -42,6 +42,20 @@ fn plain_values() {
     check(b"\x96\x01\0\0\0\0\0\0\0\x05.", json!([5]));
 }
 
+/// nnU-Net 2's `postprocessing.pkl`: functions are names, and calling one is refused.
+#[test]
+fn functions_are_names() {
+    const MODULE: &str = "nnunetv2.postprocessing.remove_connected_components";
+    const NAME: &str = "remove_all_but_largest_component_from_segmentation";
+    let data = Value::List(vec![Value::dict([("labels_or_regions", Value::Int(1))])]);
+    let bytes = write_with_functions(&[(MODULE, NAME)], &data);
+    let full = format!("{MODULE}.{NAME}");
+    check(&bytes, json!([[full], [{ "labels_or_regions": 1 }]]));
+    check(&write_with_functions(&[], &Value::List(Vec::new())), json!([[], []]));
+    refused(format!("c{MODULE}\n{NAME}\n)R.").as_bytes(), "arguments it takes");
+    refused(&write_with_functions(&[("os", "system")], &data), "os.system");
+}
+
 #[test]
 fn containers_and_memo() {
     check(b"(lp0\nI1\naI2\na.", json!([1, 2]));

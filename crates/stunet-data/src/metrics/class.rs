@@ -1,10 +1,9 @@
 //! What is compared: single labels, or regions of several.
 
-use crate::InferError;
+use crate::error::DataError;
+use crate::labels::{Label, LabelSet};
 use std::fmt;
 use std::str::FromStr;
-use stunet_data::labels::LabelSet;
-use stunet_data::nifti::Reader;
 
 /// A label, or a region: the union of several labels.
 ///
@@ -12,11 +11,11 @@ use stunet_data::nifti::Reader;
 /// and spaces of a region may be left out.
 ///
 /// ```
-/// use stunet_infer::evaluate::Class;
+/// use stunet_data::metrics::Class;
 /// let region: Class = "2,3".parse()?;
 /// assert_eq!(region, Class::Region(vec![2, 3]));
 /// assert_eq!(region.to_string(), "(2, 3)");
-/// # Ok::<(), stunet_infer::InferError>(())
+/// # Ok::<(), stunet_data::DataError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
@@ -51,10 +50,10 @@ impl fmt::Display for Class {
 }
 
 impl FromStr for Class {
-    type Err = InferError;
+    type Err = DataError;
 
-    fn from_str(text: &str) -> Result<Self, InferError> {
-        let bad = || InferError::NotAClass { found: text.chars().take(60).collect() };
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        let bad = || DataError::NotAClass { found: text.chars().take(60).collect() };
         let inner = text.trim();
         let inner = match inner.strip_prefix('(') {
             Some(rest) => rest.strip_suffix(')').ok_or_else(bad)?,
@@ -70,18 +69,7 @@ impl FromStr for Class {
     }
 }
 
-/// What is compared, and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EvaluationRules {
-    /// Each is compared on its own.
-    pub classes: Vec<Class>,
-    /// Voxels of this value in the reference are left out of every count.
-    pub ignore: Option<u16>,
-    /// Which of nnU-Net's readers opens both files: one that turns compares across orientations.
-    pub reader: Reader,
-}
-
-impl EvaluationRules {
+impl Class {
     /// The foreground of a label set: its regions where it has some, else its labels.
     ///
     /// # Source
@@ -91,12 +79,12 @@ impl EvaluationRules {
     /// # Deviations
     /// A region that `dataset.json` lists with a single value is taken for that label: key `3` and
     /// not `(3,)`.
-    pub fn of(labels: &LabelSet) -> Self {
-        let classes = labels.labels()[1..].iter().map(|label| match label.values[..] {
-            [value] => Class::Label(value),
-            _ => Class::Region(label.values.clone()),
-        });
-        Self { classes: classes.collect(), ignore: labels.ignore(), reader: Reader::default() }
+    pub fn foreground_of(labels: &LabelSet) -> Vec<Self> {
+        let class = |label: &Label| match label.values[..] {
+            [value] => Self::Label(value),
+            _ => Self::Region(label.values.clone()),
+        };
+        labels.labels()[1..].iter().map(class).collect()
     }
 }
 
@@ -127,14 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_a_label_set() {
+    fn foreground_of_a_label_set() {
         let json = serde_json::json!({
             "labels": {"background": 0, "whole": [1, 2, 3], "core": 3, "ignore": 4},
             "regions_class_order": [1, 3]
         });
-        let rules = EvaluationRules::of(&LabelSet::from_dataset_json(&json).unwrap());
-        assert_eq!(rules.classes, [Class::Region(vec![1, 2, 3]), Class::Label(3)]);
-        assert_eq!(rules.ignore, Some(4));
-        assert_eq!(EvaluationRules::of(&LabelSet::totalsegmentator()).classes.len(), 104);
+        let classes = Class::foreground_of(&LabelSet::from_dataset_json(&json).unwrap());
+        assert_eq!(classes, [Class::Region(vec![1, 2, 3]), Class::Label(3)]);
+        assert_eq!(Class::foreground_of(&LabelSet::totalsegmentator()).len(), 104);
     }
 }

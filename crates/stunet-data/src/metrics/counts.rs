@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 ///
 /// ```
 /// use ndarray::arr3;
-/// use stunet_infer::evaluate::{Class, Contingency};
+/// use stunet_data::metrics::{Class, Contingency};
 /// let reference = arr3(&[[[0u16, 1, 1, 2]]]);
 /// let prediction = arr3(&[[[0u16, 1, 2, 2]]]);
 /// let agreement = Contingency::of(reference.view(), prediction.view());

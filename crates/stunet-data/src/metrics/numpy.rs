@@ -1,14 +1,14 @@
-//! Means in NumPy's order of summation, so that the last digit is its, too.
+//! Sums and percentiles as NumPy computes them, so that the last digit is its, too.
 
 /// `numpy.mean`; NaN of nothing.
-pub(super) fn mean(values: &[f64]) -> f64 {
+pub fn mean(values: &[f64]) -> f64 {
     sum(values) / values.len() as f64
 }
 
 /// `numpy.nanmean`: of the values that are not NaN; NaN if none is.
 ///
 /// As NumPy does it, NaN is summed as 0: the others keep their places in the order of summation.
-pub(super) fn nan_mean(values: &[f64]) -> f64 {
+pub fn nan_mean(values: &[f64]) -> f64 {
     let count = values.iter().filter(|v| !v.is_nan()).count();
     let filled: Vec<f64> = values.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
     sum(&filled) / count as f64
@@ -19,8 +19,22 @@ const BLOCK: usize = 128;
 /// Partial sums of a block.
 const LANES: usize = 8;
 
-/// NumPy's pairwise summation (`pairwise_sum_DOUBLE`).
-fn sum(values: &[f64]) -> f64 {
+/// `numpy.percentile` with its linear interpolation, of `part` from 0 to 1; NaN of nothing. The values
+/// are put into another order.
+pub fn percentile(values: &mut [f64], part: f64) -> f64 {
+    let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
+    let place = last as f64 * part;
+    let below = (place.floor() as usize).min(last);
+    let (_, low, above) = values.select_nth_unstable_by(below, f64::total_cmp);
+    let low = *low;
+    let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(low);
+    let (between, step) = (place - below as f64, high - low);
+    // NumPy interpolates from the nearer side.
+    if between < 0.5 { low + step * between } else { high - step * (1.0 - between) }
+}
+
+/// `numpy.sum`: NumPy's pairwise summation (`pairwise_sum_DOUBLE`).
+pub fn sum(values: &[f64]) -> f64 {
     let n = values.len();
     if n < LANES {
         return values.iter().fold(0.0, |sum, v| sum + v);
@@ -62,6 +76,26 @@ mod tests {
         check(129, 0.07252145338576016);
         check(300, 0.06912789598278256);
         assert!(mean(&[]).is_nan());
+    }
+
+    #[test]
+    fn percentiles_are_numpys() {
+        // numpy.percentile of the same terms, NumPy 2.4.
+        let check = |n, part, expected: f64| {
+            assert_eq!(percentile(&mut terms(n), part), expected, "{part} of {n} terms");
+        };
+        check(1, 0.95, 1.0);
+        check(2, 0.5, 0.7500000005);
+        check(2, 0.95, 0.97500000005);
+        check(7, 0.5, 0.100000003);
+        check(7, 0.95, 0.8500000002999997);
+        check(14, 0.5, 0.03923077373076923);
+        check(14, 0.95, 0.6750000006499998);
+        check(104, 0.5, 0.021527781277777776);
+        check(104, 0.95, 0.3333333384333333);
+        check(300, 0.5, 0.020408167765306122);
+        check(300, 0.95, 0.3333333373833333);
+        assert!(percentile(&mut [], 0.5).is_nan());
     }
 
     #[test]
