@@ -76,6 +76,59 @@ pub enum DataError {
         /// Which feature.
         what: String,
     },
+    /// The file is no DICOM file.
+    #[error("not a DICOM file: expected {expected}, found {found}")]
+    NotDicom {
+        /// What a DICOM file has there.
+        expected: &'static str,
+        /// What this file has there.
+        found: String,
+    },
+    /// A DICOM file whose elements cannot be told apart.
+    #[error(
+        "DICOM file is damaged or truncated at byte {at}{}",
+        found.as_ref().map(|found| format!(": {found}")).unwrap_or_default()
+    )]
+    BrokenDicom {
+        /// Where in the file, or in what it unpacks to.
+        at: u64,
+        /// What is wrong there, if that is known.
+        found: Option<String>,
+    },
+    /// A DICOM file of a kind that is not read here, or with a value that cannot be used.
+    #[error("unsupported DICOM file: {what}")]
+    UnsupportedDicom {
+        /// What was expected and found.
+        what: String,
+    },
+    /// Pixels that cannot be unpacked.
+    #[error("{codec} pixels are damaged: {reason}")]
+    BadPixels {
+        /// How they are packed.
+        codec: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A DICOM series that is no regular volume.
+    #[error("series {series}: {problem}")]
+    Series {
+        /// Number and UID.
+        series: String,
+        /// What was expected and found, where, and what to do.
+        problem: String,
+    },
+    /// Several DICOM series, or none, where one is needed.
+    #[error(
+        "expected {expected}, found {found}; choose one of these with --series NUMBER or UID:{series}"
+    )]
+    ChooseSeries {
+        /// What was asked for.
+        expected: String,
+        /// How many there are.
+        found: String,
+        /// All of them, one line each.
+        series: String,
+    },
     /// Dimensions that no volume has.
     #[error("bad dimensions in the header: expected {expected}, found {found:?}")]
     BadDimensions {

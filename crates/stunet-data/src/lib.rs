@@ -30,6 +30,8 @@
 pub mod augment;
 pub mod compare;
 pub mod dataset;
+#[cfg(feature = "dicom")]
+pub mod dicom;
 pub mod error;
 pub mod files;
 pub mod fingerprint;
