@@ -90,6 +90,12 @@ fn use_scan(scan: RawImage, input: &[u8]) -> bool {
     true
 }
 
+/// MetaImage or NRRD.
+pub fn volume(input: &[u8]) -> bool {
+    let scan = nifti::Reader::default().read_scan_bytes(&[input]);
+    scan.is_ok_and(|scan| use_scan(scan, input))
+}
+
 /// What stands between the files of a series.
 pub const BETWEEN: &[u8] = b"\0-stunet-\0";
 

@@ -138,12 +138,13 @@ pub fn dicom(data: &mut Vec<u8>, rng: &mut Rng) {
         return bytes(data, rng);
     }
     let at = places[rng.below(places.len())];
+    let length = (at + 4).min(data.len() - 1);
     let value = (at + 8 + rng.below(12)).min(data.len() - 1);
     match rng.below(6) {
         // Digits of numbers in text stay such.
         0 | 1 => data[value] = rng.pick(b"0123456789.-\\eE \0"),
         2 => number(data, value, rng),
-        3 => number(data, (at + 4).min(data.len() - 1), rng),
+        3 => number(data, length, rng),
         4 => {
             let end = (at + 8 + rng.below(16)).min(data.len());
             let copy = data[at..end].to_vec();

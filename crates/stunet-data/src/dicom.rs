@@ -20,6 +20,8 @@
 //! Nothing that names a person is taken out of a file: not the patient's name, number or date of
 //! birth, nor those of the staff. Paths may hold such; they stand at the end of errors only.
 
+mod dataset;
+mod found;
 mod frames;
 mod header;
 mod parse;
@@ -29,7 +31,8 @@ mod stack;
 mod syntax;
 mod volume;
 
-pub use series::{Found, Series};
+pub use found::Found;
+pub use series::Series;
 
 use crate::error::{DataError, Result};
 use crate::image::RawImage;
@@ -53,7 +56,7 @@ pub struct Scan {
 /// # Errors
 /// When the path cannot be read, or a single file is no DICOM file.
 pub fn find(path: &Path) -> Result<Found> {
-    series::find(place::places(path)?)
+    found::find(place::places(path)?)
 }
 
 /// As [`find`], of files in memory.
@@ -61,7 +64,7 @@ pub fn find(path: &Path) -> Result<Found> {
 /// # Errors
 /// As [`find`].
 pub fn find_in_memory<B: AsRef<[u8]>>(files: &[B]) -> Result<Found> {
-    series::find(files.iter().map(|bytes| place::Place::Memory(bytes.as_ref().into())).collect())
+    found::find(files.iter().map(|bytes| place::Place::Memory(bytes.as_ref().into())).collect())
 }
 
 /// Whether a path may hold DICOM: a zip archive, or a file that says so. Of a folder see [`find`].

@@ -162,7 +162,10 @@ pub enum DataError {
         determinant: f64,
     },
     /// The affine is sheared and no orthonormal one stands beside it.
-    #[error("affine is sheared: expected orthonormal axes (as ITK does), found skew {skew:.2e}")]
+    #[error(
+        "affine is sheared: expected orthonormal axes (as ITK does), found skew {skew:.2e}; \
+         --allow sheared turns them to the closest ones at right angles"
+    )]
     ShearedAffine {
         /// Largest deviation of the normalised axes from orthonormality.
         skew: f64,
@@ -187,6 +190,29 @@ pub enum DataError {
         /// The value of the first.
         expected: String,
         /// The value of this one.
+        found: String,
+    },
+    /// Two grids of one shape that should be one, and lie apart.
+    #[error(
+        "{source} (voxels lie up to {apart_mm:.3} mm apart; --geometry-tolerance {}mm accepts that)",
+        above(*apart_mm)
+    )]
+    NearlyTheSame {
+        /// What differs first.
+        source: Box<DataError>,
+        /// The largest distance between two voxels of one index.
+        apart_mm: f64,
+    },
+    /// A header of MetaImage or NRRD that cannot be used.
+    #[error("{format} header, {key}: expected {expected}, found {found}")]
+    BadHeader {
+        /// The format.
+        format: &'static str,
+        /// The entry.
+        key: String,
+        /// What would be right.
+        expected: String,
+        /// What is there.
         found: String,
     },
     /// The image has another number of channels than the model.
@@ -421,6 +447,11 @@ impl DataError {
             Self::Io { action, source }
         }
     }
+}
+
+/// A length that is a little larger, in tenths that people would write.
+fn above(mm: f64) -> String {
+    format!("{}", (mm * 10.0).ceil().max(1.0) / 10.0)
 }
 
 /// Shorthand for [`DataError::Invalid`].

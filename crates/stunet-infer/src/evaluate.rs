@@ -110,9 +110,10 @@ pub fn evaluate(
 }
 
 fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError> {
-    let reference = rules.reader.read_labelmap(&pair.reference)?;
-    let prediction = rules.reader.read_labelmap(&pair.prediction)?;
-    let grids = reference.geometry.check_same_grid(&prediction.geometry);
+    let opener = rules.reader.leniently(rules.leniency);
+    let reference = opener.read_labelmap(&pair.reference)?;
+    let prediction = opener.read_labelmap(&pair.prediction)?;
+    let grids = reference.geometry.check_same_grid_within(&prediction.geometry, &rules.leniency);
     if reference.data.shape() != prediction.data.shape() {
         let mismatch = DataError::Mismatch {
             what: "shape of prediction and reference",

@@ -184,7 +184,7 @@ pub(super) fn dataset_needs(dataset: &RawDataset) -> impl Iterator<Item = (u64, 
     dataset
         .cases()
         .iter()
-        .filter_map(|case| Some((case.memory_bytes().ok()?, case.images.first()?.as_path())))
+        .filter_map(|case| Some((case.memory_bytes(dataset.info()).ok()?, case.images.first()?.as_path())))
 }
 
 /// Reads every case; each problem is told in a line of its own.

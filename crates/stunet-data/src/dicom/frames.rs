@@ -3,8 +3,9 @@
 mod compressed;
 mod rle;
 
+use super::dataset::Dataset;
 use super::header::Format;
-use super::parse::{Dataset, Pixels};
+use super::parse::Pixels;
 use super::syntax::Codec;
 use crate::error::{DataError, Result};
 use dicom_dictionary_std::tags;

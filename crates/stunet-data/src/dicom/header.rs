@@ -1,7 +1,8 @@
 //! What is known of a file before its pixels are read: how they are stored, and where each frame lies.
 
 use super::bad_value;
-use super::parse::{Dataset, Parsed};
+use super::dataset::Dataset;
+use super::parse::Parsed;
 use super::syntax::{Elements, Syntax, shown};
 use crate::error::Result;
 use dicom_core::Tag;

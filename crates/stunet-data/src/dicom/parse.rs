@@ -4,15 +4,14 @@
 //! length alone, nesting takes no stack, and what is not in [`KEPT`] is passed over unread. Names,
 //! dates of birth and whatever else may identify a person are never taken out of a file.
 
-use super::syntax::{Elements, Syntax};
+use super::dataset::Dataset;
+use super::syntax::Syntax;
 use crate::error::{DataError, Result};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
 use dicom_parser::StatefulDecode;
 use dicom_parser::dataset::LazyDataToken;
 use dicom_parser::dataset::lazy_read::LazyDataSetReader;
-use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
 /// Elements that are kept, at any depth of [`SEQUENCES`].
@@ -79,13 +78,6 @@ const MAX_VALUE: u32 = 1 << 12;
 const PREAMBLE: usize = 128;
 /// Longest meta group that is read.
 const MAX_META: u64 = 1 << 16;
-
-/// Elements of a data set, or of an item within.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Dataset {
-    values: BTreeMap<Tag, Vec<u8>>,
-    items: BTreeMap<Tag, Vec<Dataset>>,
-}
 
 /// Where a file's pixels are.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,7 +312,7 @@ impl Walk {
             Some(Open::Item(dataset)) if kept => {
                 let mut value = Vec::with_capacity(length as usize);
                 decoder.read_to_vec(length, &mut value).map_err(broken)?;
-                dataset.values.insert(tag, value);
+                dataset.put(tag, value);
             }
             _ => decoder.skip_bytes(length).map_err(broken)?,
         }
@@ -355,7 +347,7 @@ impl Walk {
     fn end_sequence(&mut self) -> Result<bool> {
         match (self.open.pop(), self.open.last_mut()) {
             (Some(Open::Sequence(tag, items)), Some(Open::Item(dataset))) => {
-                dataset.items.insert(tag, items);
+                dataset.put_items(tag, items);
                 Ok(false)
             }
             (Some(Open::OtherSequence), Some(_)) => Ok(false),
@@ -379,59 +371,4 @@ impl Walk {
 
 fn is_pixel_data(tag: Tag) -> bool {
     matches!(tag, tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA)
-}
-
-impl Dataset {
-    /// The items of a sequence.
-    pub fn items(&self, tag: Tag) -> &[Dataset] {
-        self.items.get(&tag).map_or(&[], Vec::as_slice)
-    }
-
-    /// The bytes of an element.
-    pub fn bytes(&self, tag: Tag) -> Option<&[u8]> {
-        self.values.get(&tag).map(Vec::as_slice)
-    }
-
-    /// A text of plain letters, without padding.
-    pub fn text(&self, tag: Tag) -> Option<String> {
-        let text = String::from_utf8_lossy(self.bytes(tag)?).into_owned();
-        Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
-    }
-
-    /// A text in the file's own character set.
-    pub fn words(&self, tag: Tag) -> Option<String> {
-        let set = self.text(tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
-        // Of several sets the first is the one without escapes.
-        let code = set.split('\\').find(|code| !code.trim().is_empty()).unwrap_or("ISO_IR 6");
-        let set = SpecificCharacterSet::from_code(code.trim()).unwrap_or_default();
-        let bytes = self.bytes(tag)?;
-        let text =
-            set.decode(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned());
-        Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
-    }
-
-    /// Numbers written as text, separated by backslashes.
-    pub fn numbers<const N: usize>(&self, tag: Tag) -> Result<Option<[f64; N]>> {
-        let Some(text) = self.text(tag).filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        let number = |part: &str| part.trim().parse::<f64>().ok().filter(|v| v.is_finite());
-        let numbers: Option<Vec<f64>> = text.split('\\').map(number).collect();
-        let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
-        numbers.map(Some).ok_or_else(|| super::bad_value(tag, format!("{N} number(s)"), &text))
-    }
-
-    /// A whole number written as text.
-    pub fn integer(&self, tag: Tag) -> Option<i64> {
-        self.text(tag)?.parse().ok()
-    }
-
-    /// A binary number of two bytes.
-    pub fn u16(&self, tag: Tag, elements: Elements) -> Option<u16> {
-        let raw = *self.bytes(tag)?.first_chunk::<2>()?;
-        Some(match elements {
-            Elements::ExplicitBig => u16::from_be_bytes(raw),
-            _ => u16::from_le_bytes(raw),
-        })
-    }
 }

@@ -3,17 +3,15 @@
 mod damage;
 mod encodings;
 mod faults;
-mod files;
 
 use super::*;
 use crate::image::Voxels;
-use files::{Elements, Form, Pieces};
+use stunet_testing::dicom_bytes::{Elements, Form, Pieces, SECRET};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 const ROWS: u16 = 3;
 const COLUMNS: u16 = 4;
-/// Nobody may ever read this.
-const SECRET: &str = "Secret^Name";
 
 /// A slice before it is written.
 #[derive(Clone)]
@@ -127,7 +125,15 @@ impl Slice {
             Some(packed) => Pieces::Each { table: Vec::new(), pieces: vec![packed.clone()] },
             None => Pieces::Whole(self.cells()),
         };
-        self.elements().file(self.form, self.syntax, &pixels)
+        let (mut file, mut body) = self.elements().parts(self.form, self.syntax, &pixels);
+        if self.syntax == DEFLATED {
+            let level = flate2::Compression::new(6);
+            let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), level);
+            std::io::Write::write_all(&mut deflate, &body).unwrap();
+            body = deflate.finish().unwrap();
+        }
+        file.extend(body);
+        file
     }
 }
 

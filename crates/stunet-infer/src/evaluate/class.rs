@@ -3,6 +3,7 @@
 use crate::InferError;
 use std::fmt;
 use std::str::FromStr;
+use stunet_data::geometry::Leniency;
 use stunet_data::labels::LabelSet;
 use stunet_data::nifti::Reader;
 
@@ -71,7 +72,7 @@ impl FromStr for Class {
 }
 
 /// What is compared, and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EvaluationRules {
     /// Each is compared on its own.
     pub classes: Vec<Class>,
@@ -79,6 +80,8 @@ pub struct EvaluationRules {
     pub ignore: Option<u16>,
     /// Which of nnU-Net's readers opens both files: one that turns compares across orientations.
     pub reader: Reader,
+    /// What of their headers is forgiven.
+    pub leniency: Leniency,
 }
 
 impl EvaluationRules {
@@ -96,7 +99,7 @@ impl EvaluationRules {
             [value] => Class::Label(value),
             _ => Class::Region(label.values.clone()),
         });
-        Self { classes: classes.collect(), ignore: labels.ignore(), reader: Reader::default() }
+        Self { classes: classes.collect(), ignore: labels.ignore(), ..Self::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn attempt(files: &[Vec<u8>]) {
-    let Ok(found) = find_in_memory(files) else { return };
+    let found = find_in_memory(files).unwrap_or_default();
     for series in &found.series {
         let _ = (series.line(), series.geometry(true), series.read(true));
     }

@@ -7,7 +7,7 @@ fn encodings_of_elements() {
     for (form, syntax) in [
         (Form::Implicit, "1.2.840.10008.1.2"),
         (Form::Big, "1.2.840.10008.1.2.2"),
-        (Form::Deflated, "1.2.840.10008.1.2.1.99"),
+        (Form::Explicit, DEFLATED),
     ] {
         let files = files(|slice, _| (slice.form, slice.syntax) = (form, syntax));
         assert_eq!(small(&read(&files).unwrap()), expected(), "{syntax}");
