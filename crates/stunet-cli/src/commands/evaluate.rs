@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use stunet::data::dataset::{DatasetInfo, list_labelmaps, stem};
 use stunet::data::files;
-use stunet::data::nifti::{self, Reader};
+use stunet::data::nifti::{Opener, Reader};
 use stunet::data::plans;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{
@@ -40,6 +40,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if let Some(plans) = &args.plans {
         rules.reader = reader_of(plans)?;
     }
+    rules.leniency = args.forgive.leniency();
     let output = match &args.output {
         Some(file) => Some(file.clone()),
         None => args.prediction.is_dir().then(|| args.prediction.join("summary.json")),
@@ -211,11 +212,11 @@ fn check_output(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Pairs that fit into memory: two labelmaps in two bytes, and one of them as it was in its file.
-fn cases_at_a_time(pairs: &[Pair]) -> anyhow::Result<Option<usize>> {
+fn cases_at_a_time(pairs: &[Pair], opener: Opener) -> anyhow::Result<Option<usize>> {
     const BYTES_PER_VOXEL: u64 = 2 + 2 + 8;
     machine::cases_at_a_time(pairs.iter().filter_map(|pair| {
         // A file that cannot be read is told when it is its turn.
-        let (geometry, _) = nifti::read_geometry(&pair.reference).ok()?;
+        let (geometry, _) = opener.read_geometry(&pair.reference).ok()?;
         let voxels: u64 = geometry.shape().iter().map(|n| *n as u64).product();
         Some((voxels.saturating_mul(BYTES_PER_VOXEL), pair.reference.as_path()))
     }))
@@ -228,7 +229,10 @@ fn count(
 ) -> anyhow::Result<Evaluation> {
     let progress = CaseBar::new("evaluating".to_owned(), args.quiet);
     progress.count(0, pairs.len(), "cases");
-    let pool = machine::pool(args.num_threads, cases_at_a_time(pairs)?)?;
+    let pool = machine::pool(
+        args.num_threads,
+        cases_at_a_time(pairs, rules.reader.leniently(rules.leniency))?,
+    )?;
     let result = pool.install(|| {
         evaluate(pairs, rules, &|counted| {
             progress.count(counted.done, counted.total, "cases");
