@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use stunet_data::dataset::{DatasetInfo, RawDataset};
+use stunet_data::dicom;
 use stunet_data::files::parse_json;
 use stunet_data::fingerprint::Fingerprint;
 use stunet_data::geometry::Geometry;
@@ -88,6 +89,51 @@ fn use_scan(scan: RawImage, input: &[u8]) -> bool {
     assert_eq!(again.data, image.data, "values change in a round trip");
     again.geometry.check_same_grid(&image.geometry).expect("the grid stays");
     true
+}
+
+/// MetaImage or NRRD.
+pub fn volume(input: &[u8]) -> bool {
+    let scan = nifti::Reader::default().read_scan_bytes(&[input]);
+    scan.is_ok_and(|scan| use_scan(scan, input))
+}
+
+/// What stands between the files of a series.
+pub const BETWEEN: &[u8] = b"\0-stunet-\0";
+
+/// Files of DICOM, told apart by [`BETWEEN`].
+pub fn dicom(input: &[u8]) -> bool {
+    thread_local! {
+        // Work is done on this thread, where its memory is counted.
+        static POOL: rayon::ThreadPool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .use_current_thread()
+            .build()
+            .expect("a pool of one thread");
+    }
+    POOL.with(|pool| pool.install(|| use_series(input)))
+}
+
+fn use_series(input: &[u8]) -> bool {
+    let (mut files, mut rest) = (Vec::new(), input);
+    while let Some(at) = rest.windows(BETWEEN.len()).position(|window| window == BETWEEN) {
+        files.push(&rest[..at]);
+        rest = &rest[at + BETWEEN.len()..];
+    }
+    files.push(rest);
+    let Ok(found) = dicom::find_in_memory(&files) else { return false };
+    black_box(found.lines());
+    let mut accepted = false;
+    for series in &found.series {
+        black_box((series.line(), series.name(), series.description(), series.num_slices()));
+        assert!(stunet_data::files::is_plain_name(&series.name()), "a name that is none");
+        for uneven in [false, true] {
+            let Ok(scan) = series.read(uneven) else { continue };
+            let grid = series.geometry(uneven).expect("what is read has a grid");
+            assert_eq!(grid, scan.image.geometry);
+            accepted |= use_scan(scan.image, input);
+        }
+    }
+    accepted
 }
 
 /// Plans of either nnU-Net or of ours, then a `dataset.json`.

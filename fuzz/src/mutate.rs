@@ -110,6 +110,53 @@ fn number(data: &mut [u8], at: usize, rng: &mut Rng) {
     data[at..at + width].copy_from_slice(&raw[..width]);
 }
 
+/// Damage to DICOM files: to any byte, to the values of elements that matter, to whole elements.
+pub fn dicom(data: &mut Vec<u8>, rng: &mut Rng) {
+    /// Group and element, in little endian.
+    const ELEMENTS: [[u8; 4]; 16] = [
+        [8, 0, 8, 0],
+        [0x20, 0, 0x0e, 0],
+        [0x20, 0, 0x32, 0],
+        [0x20, 0, 0x37, 0],
+        [0x28, 0, 2, 0],
+        [0x28, 0, 8, 0],
+        [0x28, 0, 0x10, 0],
+        [0x28, 0, 0x11, 0],
+        [0x28, 0, 0x30, 0],
+        [0x28, 0, 0, 1],
+        [0x28, 0, 1, 1],
+        [0x28, 0, 0x52, 0x10],
+        [0x28, 0, 0x53, 0x10],
+        [0xe0, 0x7f, 0x10, 0],
+        [0xfe, 0xff, 0, 0xe0],
+        [0xfe, 0xff, 0xdd, 0xe0],
+    ];
+    let element = rng.pick(&ELEMENTS);
+    let places: Vec<usize> =
+        data.windows(4).enumerate().filter(|(_, w)| *w == element).map(|(at, _)| at).collect();
+    if rng.one_in(3) || places.is_empty() {
+        return bytes(data, rng);
+    }
+    let at = places[rng.below(places.len())];
+    let length = (at + 4).min(data.len() - 1);
+    let value = (at + 8 + rng.below(12)).min(data.len() - 1);
+    match rng.below(6) {
+        // Digits of numbers in text stay such.
+        0 | 1 => data[value] = rng.pick(b"0123456789.-\\eE \0"),
+        2 => number(data, value, rng),
+        3 => number(data, length, rng),
+        4 => {
+            let end = (at + 8 + rng.below(16)).min(data.len());
+            let copy = data[at..end].to_vec();
+            data.splice(at..at, copy);
+        }
+        _ => {
+            let end = (at + 8 + rng.below(16)).min(data.len());
+            data.drain(at..end);
+        }
+    }
+}
+
 /// Damage to JSON documents that are separated by zeros; half of them stay JSON.
 pub fn json_texts(data: &mut Vec<u8>, rng: &mut Rng) {
     if rng.one_in(4) {

@@ -28,12 +28,15 @@ const fn target(
 }
 
 /// All of them.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 22] = [
     target("nifti", data::nifti, mutate::nifti),
     // Deflate packs up to 1032 bytes into one, and a voxel of one byte takes up to six while it is
     // widened.
     Target { per_byte: 8 * 1032, ..target("nifti_gz", data::nifti, mutate::gzip) },
     target("nifti_pair", data::nifti_pair, mutate::nifti),
+    Target { per_byte: 8 * 1032, ..target("volume", data::volume, mutate::bytes) },
+    // Packed frames are believed to hold up to 4096 samples per byte, of up to four bytes each.
+    Target { per_byte: 8 * 4096, slow: true, ..target("dicom", data::dicom, mutate::dicom) },
     target("plans", data::plans, mutate::json_texts),
     target("dataset", data::dataset, mutate::json_texts),
     target("labels", data::labels, mutate::json_texts),

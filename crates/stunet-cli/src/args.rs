@@ -1,12 +1,14 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
 mod evaluate;
+mod headers;
 #[cfg(test)]
 mod reference;
 mod train;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use headers::{ForgiveArgs, ScanArgs};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use workflow::{
     AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
@@ -86,6 +88,7 @@ Examples:
 const PREDICT_HELP: &str = "\
 Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
+  stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
@@ -102,11 +105,13 @@ Examples:
 /// `stunet predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// One NIfTI file, the channel files of one case, or a folder of CASE_0000.nii.gz files
+    /// One file (NIfTI, MetaImage, NRRD), the channel files of one case, a folder of CASE_0000.nii.gz
+    /// files, or DICOM: folders, zip archives, files of many frames
     #[arg(short, long, value_name = "IN", num_args = 1.., required = true)]
     pub input: Vec<PathBuf>,
 
-    /// The labelmap to write (.nii, .nii.gz), or a folder that receives CASE.nii.gz
+    /// The labelmap to write (.nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr), or a folder that receives one
+    /// per case, in the format of its scan
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
 
@@ -114,6 +119,9 @@ pub struct PredictArgs {
     /// such a folder, or a model folder made by `stunet convert` or `stunet export`
     #[arg(short, long, value_name = "MODEL")]
     pub model: PathBuf,
+
+    #[command(flatten)]
+    pub scan: ScanArgs,
 
     /// Folds whose predictions are averaged: numbers, or `all` for the network trained on all cases
     /// [default: every numbered fold in the folder]
@@ -308,6 +316,9 @@ pub struct PlanArgs {
     #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"], value_parser = above_zero)]
     pub spacing: Option<Vec<f64>>,
 
+    #[command(flatten)]
+    pub forgive: ForgiveArgs,
+
     /// Name of the plans and of their file (nnU-Net 2)
     #[arg(long, value_name = "NAME", default_value = "nnUNetPlans")]
     pub plans_name: String,
@@ -345,6 +356,9 @@ pub struct PreprocessArgs {
     /// nnUNet_raw beside nnUNet_preprocessed]
     #[arg(long, value_name = "FOLDER", conflicts_with = "output")]
     pub raw: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub forgive: ForgiveArgs,
 
     /// Name of the plans and of their file [default: nnUNetPlans, else the plans of nnU-Net 1]
     #[arg(long, value_name = "NAME")]
@@ -523,6 +537,14 @@ mod tests {
         check("stunet predict -i a -o b -m c --max-memory much", false);
         check("stunet predict -i a -o b -m c --save-probabilities npz", true);
         check("stunet predict -i a -o b", false);
+        check("stunet predict -i a.zip -o b -m c --series 1.2.3 --allow uneven,sheared", true);
+        check("stunet predict -i a b -o b -m c --each-file-is-a-case", true);
+        check("stunet predict -i a -o b -m c --geometry-tolerance 0.3mm", true);
+        check("stunet predict -i a -o b -m c --geometry-tolerance 0.3", false);
+        check("stunet plan a --geometry-tolerance 0.3mm --allow sheared", true);
+        check("stunet plan a --allow uneven", false);
+        check("stunet preprocess a --geometry-tolerance 0.3mm --allow sheared", true);
+        check("stunet evaluate ref pred -l 1 --geometry-tolerance 0.3mm --allow sheared", true);
         check("stunet info --size small --json", true);
         check("stunet info", false);
         check("stunet info a.model --size small", false);

@@ -5,16 +5,17 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use stunet::data::dataset::{Case, Cases, PassedOver, list_cases};
-use stunet::data::files;
+use stunet::data::dataset::{Case, Cases, Labelmaps, PassedOver, list_cases, list_labelmaps};
+use stunet::data::{files, formats};
+use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs, Probabilities};
 use crate::parts::{self, Environment};
 use crate::places::{self, Output};
+use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.
-const OTHER_FORMATS: [&str; 10] =
-    ["dcm", "gipl", "gz", "hdr", "img", "json", "mha", "mhd", "nrrd", "npz"];
+const OTHER_FORMATS: [&str; 7] = ["dcm", "gipl", "gz", "hdr", "img", "json", "npz"];
 
 /// One case on its way to a labelmap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +24,15 @@ pub struct Job {
     pub case: Case,
     /// The labelmap.
     pub output: PathBuf,
+    /// What the case is read from.
+    pub origin: Origin,
 }
 
 impl Job {
     /// Where its probabilities go: beside the labelmap.
     pub fn probabilities(&self, ending: &str) -> PathBuf {
         let name = self.output.file_name().unwrap_or_default().to_string_lossy();
-        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"));
+        let stem = formats::written_ending(&self.output).and_then(|of| name.strip_suffix(of));
         self.output.with_file_name(format!("{}.{ending}", stem.unwrap_or(&name)))
     }
 
@@ -45,13 +48,17 @@ impl Job {
             Probabilities::Npz => &["npz", "pkl"],
             Probabilities::Zarr => &["zarr.zip"],
         });
-        let mut outputs = vec![Output::new(what("the labelmap"), &self.output)];
+        let labelmap = formats::files_written(&self.output).into_iter();
+        let mut outputs: Vec<_> =
+            labelmap.map(|path| Output::new(what("the labelmap"), path)).collect();
         outputs.extend(
             probabilities
                 .iter()
                 .map(|ending| Output::new(what("the probabilities"), self.probabilities(ending))),
         );
         let confidence = args.confidence.map(|_| self.confidence());
+        let confidence = confidence.map(|path| formats::files_written(&path)).unwrap_or_default();
+        let confidence = confidence.into_iter();
         outputs.extend(confidence.map(|path| Output::new(what("the confidence"), path)));
         outputs
     }
@@ -60,8 +67,9 @@ impl Job {
     /// several: that is seen when it is read.
     pub fn check_channels(&self, expected: usize) -> anyhow::Result<()> {
         let files = &self.case.files;
+        let one = files.len() == 1 || self.origin != Origin::Files;
         ensure!(
-            files.len() == 1 || files.len() == expected,
+            one || files.len() == expected,
             "expected {expected} channel(s), as the model has, found {} files; four digits at the \
              end of a name number the channels of one case: if these are images of different cases, \
              add _0000 to each name, as in {}_0001_0000.nii.gz: {}",
@@ -70,6 +78,22 @@ impl Job {
             files[0].display()
         );
         Ok(())
+    }
+
+    /// The record of outputs, of this case's part of its files.
+    pub fn record(&self, record: &Record) -> Record {
+        match self.origin.part() {
+            Some(part) => record.with_part(&part),
+            None => record.clone(),
+        }
+    }
+
+    /// What stands for the case in messages and reports: what was named, or its files.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        match self.origin.given() {
+            Some(given) => vec![given.to_owned()],
+            None => self.case.files.clone(),
+        }
     }
 
     /// Where its confidence goes: under the same name, in a folder beside the labelmap, where nobody
@@ -102,12 +126,23 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
             "{option}: expected --mode normal; the others have none at the image's resolution"
         );
     }
-    let folder = matches!(args.input.as_slice(), [folder] if folder.is_dir());
-    let part = parts::part(args.num_parts, args.part_id, folder, environment)?;
-    let (all, passed_over) = match args.input.as_slice() {
-        [folder] if folder.is_dir() => jobs_of_folder(folder, &args.output)?,
-        files => (vec![job_of_files(files, &args.output)?], Vec::new()),
+    let many = matches!(args.input.as_slice(), [folder] if folder.is_dir())
+        || args.scan.each_file_is_a_case
+        || args.scan.series.as_deref() == Some("all");
+    let part = parts::part(args.num_parts, args.part_id, many, environment)?;
+    let each = args.scan.each_file_is_a_case;
+    let (all, passed_over) = match (scans::dicom_cases(args)?, args.input.as_slice()) {
+        (Some(cases), _) => (jobs_of_dicom(cases, args)?, Vec::new()),
+        (None, [folder]) if folder.is_dir() => jobs_of_folder(folder, &args.output, each)?,
+        (None, files) if each => (jobs_of_each(files, &args.output)?, Vec::new()),
+        (None, files) => (vec![job_of_files(files, &args.output)?], Vec::new()),
     };
+    ensure!(
+        !args.scan.uneven() || all.iter().all(|job| job.origin != Origin::Files),
+        "--allow uneven: expected DICOM, whose slices may lie at any distance, found files of another \
+         format: {}",
+        args.input[0].display()
+    );
     // Those of every part: another one may be at work on what this one would replace.
     check_places(args, &all)?;
     let total = all.len();
@@ -132,22 +167,81 @@ pub fn remove_leftovers(jobs: &[Job]) {
         .iter()
         .flat_map(|job| {
             let probabilities = ["npz", "pkl", "zarr.zip"].map(|ending| job.probabilities(ending));
-            [job.output.clone(), job.confidence()].into_iter().chain(probabilities)
+            let volumes = [&job.output, &job.confidence()].map(|path| formats::files_written(path));
+            volumes.into_iter().flatten().chain(probabilities).collect::<Vec<_>>()
         })
         .collect();
     files::sweep(outputs.iter().map(PathBuf::as_path));
 }
 
-fn jobs_of_folder(folder: &Path, output: &Path) -> anyhow::Result<(Vec<Job>, Vec<PassedOver>)> {
+fn jobs_of_folder(
+    folder: &Path,
+    output: &Path,
+    each: bool,
+) -> anyhow::Result<(Vec<Job>, Vec<PassedOver>)> {
+    check_folder(output, "the input is one")?;
+    if each {
+        let Labelmaps { files, passed_over } = list_labelmaps(folder)?;
+        let files: Vec<PathBuf> = files.into_iter().map(|(_, file)| file).collect();
+        ensure!(!files.is_empty(), "expected files of volumes, found none: {}", folder.display());
+        return Ok((jobs_of_each(&files, output)?, passed_over));
+    }
+    match list_cases(folder) {
+        Ok(Cases { cases, passed_over }) => {
+            Ok((cases.into_iter().map(|case| job_in(case, output)).collect(), passed_over))
+        }
+        // Files of any name are told how they could be taken.
+        Err(error) if list_labelmaps(folder).is_ok_and(|found| !found.files.is_empty()) => {
+            bail!("{error} (--each-file-is-a-case takes every file for a case)")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A case whose labels go into a folder, in the format of its scan.
+fn job_in(case: Case, output: &Path) -> Job {
+    let ending = case.files.first().map_or(".nii.gz", |file| formats::ending_of_labels(file));
+    let output = output.join(format!("{}{ending}", case.name));
+    Job { case, output, origin: Origin::Files }
+}
+
+/// Every file a case of its own.
+fn jobs_of_each(files: &[PathBuf], output: &Path) -> anyhow::Result<Vec<Job>> {
+    check_folder(output, "every file is a case")?;
+    let mut jobs = Vec::new();
+    for file in files {
+        jobs.push(job_of_files(std::slice::from_ref(file), output)?);
+    }
+    Ok(jobs)
+}
+
+/// Every series a case of its own.
+fn jobs_of_dicom(cases: Vec<DicomCase>, args: &PredictArgs) -> anyhow::Result<Vec<Job>> {
+    let output = &args.output;
+    let is_file = is_volume(output) && !output.is_dir();
+    if cases.len() > 1 {
+        check_folder(output, "there are several series")?;
+    }
+    if !is_file {
+        refuse_other_formats(output)?;
+    }
+    let job = |DicomCase { name, files, origin }: DicomCase| {
+        let output = match is_file {
+            true => output.clone(),
+            false => output.join(format!("{name}.nii.gz")),
+        };
+        Job { case: Case { name, files }, output, origin }
+    };
+    Ok(cases.into_iter().map(job).collect())
+}
+
+fn check_folder(output: &Path, reason: &str) -> anyhow::Result<()> {
     ensure!(
-        !is_nifti(output) && !output.is_file(),
-        "--output: expected a folder, as the input is one, found a file: {}",
+        output.is_dir() || !is_volume(output) && !output.is_file(),
+        "--output: expected a folder, as {reason}, found a file: {}",
         output.display()
     );
-    refuse_other_formats(output)?;
-    let job = |case: Case| Job { output: output.join(format!("{}.nii.gz", case.name)), case };
-    let Cases { cases, passed_over } = list_cases(folder)?;
-    Ok((cases.into_iter().map(job).collect(), passed_over))
+    refuse_other_formats(output)
 }
 
 fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
@@ -166,32 +260,31 @@ fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
     let case = Case::from_files(files)?;
     ensure!(
         !case.name.is_empty(),
-        "--input: expected a name that ends in .nii.gz, .nii, .hdr or .img: {}",
+        "--input: expected a name that ends in .nii.gz, .nii, .hdr, .img, .mha, .mhd, .nrrd or .nhdr, \
+         or DICOM: {}",
         files[0].display()
     );
-    let output = if is_nifti(output) && !output.is_dir() {
-        output.to_owned()
-    } else {
-        refuse_other_formats(output)?;
-        output.join(format!("{}.nii.gz", case.name))
-    };
-    Ok(Job { case, output })
+    if is_volume(output) && !output.is_dir() {
+        return Ok(Job { case, output: output.to_owned(), origin: Origin::Files });
+    }
+    refuse_other_formats(output)?;
+    Ok(job_in(case, output))
 }
 
 fn refuse_other_formats(output: &Path) -> anyhow::Result<()> {
     let ending = output.extension().unwrap_or_default().to_ascii_lowercase();
     ensure!(
         output.is_dir() || !OTHER_FORMATS.into_iter().any(|other| ending == other),
-        "--output: expected .nii, .nii.gz or a folder, found .{}: {}",
+        "--output: expected .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr or a folder, found .{}: {}",
         ending.display(),
         output.display()
     );
     Ok(())
 }
 
-fn is_nifti(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".nii") || name.ends_with(".nii.gz")
+/// Whether the name is that of a file of labels.
+fn is_volume(path: &Path) -> bool {
+    formats::written_ending(path).is_some()
 }
 
 /// Fails now where a file could not be written later: no rights, no space, no folder.
@@ -249,7 +342,9 @@ mod tests {
     fn check(words: &[&str], expected: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let scans = ["lone.nii", "scan_0001.nii.gz", "scan_0002.nii.gz"];
+        let scans = ["lone.nii", "scan_0001.nii.gz", "scan_0002.nii.gz", "other.mha"];
+        let any = ["any/x.nrrd", "any/y.nii.gz", "any/notes.txt"];
+        let scans = scans.into_iter().chain(any);
         let cases = ["in/b_0000.nii.gz", "in/a_0000.nii.gz", "in/c_0000.nii.gz"];
         for name in cases.into_iter().chain(scans) {
             fs::create_dir_all(path.join(name).parent().unwrap()).unwrap();
@@ -279,6 +374,14 @@ mod tests {
         check(&["-i", "@lone.nii", "-o", "@x/y.nii"], &["x/y.nii"]);
         check(&["-i", "@scan_0001.nii.gz", "-o", "@out"], &["out/scan_0001.nii.gz"]);
         check(&["-i", "@scan_0002.nii.gz", "-o", "@out"], &["out/scan_0002.nii.gz"]);
+        check(&["-i", "@lone.nii", "-o", "@x/y.nrrd"], &["x/y.nrrd"]);
+        let each = ["--each-file-is-a-case", "-o", "@out"];
+        let scans = ["-i", "@lone.nii", "@scan_0001.nii.gz", "@other.mha"];
+        check(
+            &[&scans[..], &each].concat(),
+            &["out/lone.nii.gz", "out/scan_0001.nii.gz", "out/other.mha"],
+        );
+        check(&[&["-i", "@any"][..], &each].concat(), &["out/x.nrrd", "out/y.nii.gz"]);
         check(&["-i", "@in", "-o", "@in"], &["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz"]);
     }
 
@@ -286,7 +389,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clash = ["clash/b_0000.nii.gz", "clash/b_0000_0000.nii.gz"];
         let twins = ["twins/CT_0000.nii.gz", "twins/ct_0000.nii"];
-        let others = ["in/a_0000.nii.gz", "lone.nii.gz", "m/plans.json"];
+        let others = ["in/a_0000.nii.gz", "lone.nii.gz", "m/plans.json", "any/scan.mha"];
         for name in clash.into_iter().chain(twins).chain(others) {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -299,7 +402,11 @@ mod tests {
     #[test]
     fn refusals() {
         check_refused(&["-i", "@in", "-o", "@out.nii.gz"], "expected a folder");
-        check_refused(&["-i", "@lone.nii.gz", "-o", "@out.nrrd"], "found .nrrd");
+        check_refused(&["-i", "@lone.nii.gz", "-o", "@out.gipl"], "found .gipl");
+        check_refused(&["-i", "@in", "-o", "@out.mha"], "expected a folder");
+        check_refused(&["-i", "@lone.nii.gz", "-o", "@out", "--series", "1"], "expected DICOM");
+        check_refused(&["-i", "@lone.nii.gz", "-o", "@out", "--allow", "uneven"], "expected DICOM");
+        check_refused(&["-i", "@any", "-o", "@out"], "--each-file-is-a-case");
         check_refused(&["-i", "@lone.nii.gz", "-o", "@lone.nii.gz"], "overwrite the input");
         check_refused(&["-i", "@absent.nii.gz", "-o", "@out"], "absent.nii.gz");
         let parts = ["-i", "@in", "-o", "@out", "--num-parts", "2", "--part-id", "2"];
@@ -337,7 +444,8 @@ mod tests {
         let check = |files: usize, expected: usize, good: bool| {
             let files = (0..files).map(|c| format!("scan_{c:04}.nii").into()).collect();
             let case = Case { name: "scan".into(), files };
-            let checked = Job { case, output: "x".into() }.check_channels(expected);
+            let checked =
+                Job { case, output: "x".into(), origin: Origin::Files }.check_channels(expected);
             assert_eq!(checked.is_ok(), good, "{checked:?}");
             if let Err(error) = checked {
                 assert!(
@@ -359,7 +467,8 @@ mod tests {
     #[test]
     fn probabilities_lie_beside_the_labelmap() {
         let case = Case { name: "a".into(), files: Vec::new() };
-        let job = |output: &str| Job { case: case.clone(), output: output.into() };
+        let job =
+            |output: &str| Job { case: case.clone(), output: output.into(), origin: Origin::Files };
         assert_eq!(job("x/a.nii.gz").probabilities("npz"), Path::new("x/a.npz"));
         assert_eq!(job("a.b.nii").probabilities("npz"), Path::new("a.b.npz"));
     }

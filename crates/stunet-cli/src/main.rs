@@ -21,6 +21,7 @@ mod places;
 mod planned;
 mod progress;
 mod report;
+mod scans;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use stunet::data::dataset::folded;
-use stunet::data::nifti;
+use stunet::data::formats;
 
 /// A file that a command is going to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn check(
     let mut folders = Folders::default();
     let (mut read, mut files) = (HashMap::new(), HashMap::new());
     // Who reads a header reads the voxels beside it.
-    let inputs = inputs.into_iter().flat_map(|input| nifti::files_of(&input));
+    let inputs = inputs.into_iter().flat_map(|input| formats::files_of(&input));
     for input in inputs {
         if let Some(file) = file_at(&input) {
             files.entry(file).or_insert_with(|| input.clone());

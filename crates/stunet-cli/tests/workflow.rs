@@ -1,5 +1,6 @@
 //! `stunet accumulate`, `ensemble`, `postprocess` and `find-best`, from files to files; beside nnU-Net
 //! itself they run in `scripts/nnunet-workflow-check`.
+#![allow(clippy::single_range_in_vec_init)]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;

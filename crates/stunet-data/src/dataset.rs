@@ -16,8 +16,9 @@ pub use scan::{PassedOver, Reason, told};
 pub use training::{RawDataset, TrainingCaseFiles};
 
 use crate::error::{Result, invalid};
+use crate::geometry::Leniency;
 use crate::labels::LabelSet;
-use crate::nifti::Reader;
+use crate::nifti::{Opener, Reader};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,6 +37,8 @@ pub struct DatasetInfo {
     pub file_ending: String,
     /// Which of nnU-Net's readers opens the files (`overwrite_image_reader_writer`).
     pub reader: Reader,
+    /// What of their headers is forgiven: nothing, unless whoever reads them says so.
+    pub leniency: Leniency,
 }
 
 impl DatasetInfo {
@@ -72,7 +75,13 @@ impl DatasetInfo {
             labels: LabelSet::from_dataset_json(value)?,
             file_ending: file_ending.to_owned(),
             reader: reader(value)?,
+            leniency: Leniency::default(),
         })
+    }
+
+    /// How the files are opened.
+    pub fn opener(&self) -> Opener {
+        self.reader.leniently(self.leniency)
     }
 
     /// Label values of the foreground, sorted; the ignore label is none of them.

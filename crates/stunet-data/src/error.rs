@@ -76,6 +76,59 @@ pub enum DataError {
         /// Which feature.
         what: String,
     },
+    /// The file is no DICOM file.
+    #[error("not a DICOM file: expected {expected}, found {found}")]
+    NotDicom {
+        /// What a DICOM file has there.
+        expected: &'static str,
+        /// What this file has there.
+        found: String,
+    },
+    /// A DICOM file whose elements cannot be told apart.
+    #[error(
+        "DICOM file is damaged or truncated at byte {at}{}",
+        found.as_ref().map(|found| format!(": {found}")).unwrap_or_default()
+    )]
+    BrokenDicom {
+        /// Where in the file, or in what it unpacks to.
+        at: u64,
+        /// What is wrong there, if that is known.
+        found: Option<String>,
+    },
+    /// A DICOM file of a kind that is not read here, or with a value that cannot be used.
+    #[error("unsupported DICOM file: {what}")]
+    UnsupportedDicom {
+        /// What was expected and found.
+        what: String,
+    },
+    /// Pixels that cannot be unpacked.
+    #[error("{codec} pixels are damaged: {reason}")]
+    BadPixels {
+        /// How they are packed.
+        codec: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A DICOM series that is no regular volume.
+    #[error("series {series}: {problem}")]
+    Series {
+        /// Number and UID.
+        series: String,
+        /// What was expected and found, where, and what to do.
+        problem: String,
+    },
+    /// Several DICOM series, or none, where one is needed.
+    #[error(
+        "expected {expected}, found {found}; choose one of these with --series NUMBER or UID:{series}"
+    )]
+    ChooseSeries {
+        /// What was asked for.
+        expected: String,
+        /// How many there are.
+        found: String,
+        /// All of them, one line each.
+        series: String,
+    },
     /// Dimensions that no volume has.
     #[error("bad dimensions in the header: expected {expected}, found {found:?}")]
     BadDimensions {
@@ -109,7 +162,10 @@ pub enum DataError {
         determinant: f64,
     },
     /// The affine is sheared and no orthonormal one stands beside it.
-    #[error("affine is sheared: expected orthonormal axes (as ITK does), found skew {skew:.2e}")]
+    #[error(
+        "affine is sheared: expected orthonormal axes (as ITK does), found skew {skew:.2e}; \
+         --allow sheared turns them to the closest ones at right angles"
+    )]
     ShearedAffine {
         /// Largest deviation of the normalised axes from orthonormality.
         skew: f64,
@@ -134,6 +190,29 @@ pub enum DataError {
         /// The value of the first.
         expected: String,
         /// The value of this one.
+        found: String,
+    },
+    /// Two grids of one shape that should be one, and lie apart.
+    #[error(
+        "{source} (voxels lie up to {apart_mm:.3} mm apart; --geometry-tolerance {}mm accepts that)",
+        above(*apart_mm)
+    )]
+    NearlyTheSame {
+        /// What differs first.
+        source: Box<DataError>,
+        /// The largest distance between two voxels of one index.
+        apart_mm: f64,
+    },
+    /// A header of MetaImage or NRRD that cannot be used.
+    #[error("{format} header, {key}: expected {expected}, found {found}")]
+    BadHeader {
+        /// The format.
+        format: &'static str,
+        /// The entry.
+        key: String,
+        /// What would be right.
+        expected: String,
+        /// What is there.
         found: String,
     },
     /// The image has another number of channels than the model.
@@ -374,6 +453,11 @@ impl DataError {
             Self::Io { action, source }
         }
     }
+}
+
+/// A length that is a little larger, in tenths that people would write.
+fn above(mm: f64) -> String {
+    format!("{}", (mm * 10.0).ceil().max(1.0) / 10.0)
 }
 
 /// Shorthand for [`DataError::Invalid`].

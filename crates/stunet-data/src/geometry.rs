@@ -1,7 +1,11 @@
 //! The voxel grid in space: the only file, besides the readers, that uses the order x, y, z.
 
+mod axes;
+mod leniency;
 mod turn;
 
+pub(crate) use axes::{Axes, Matrix, column_length, orthonormal, right_angled, skew};
+pub use leniency::Leniency;
 pub use turn::Turn;
 
 use crate::error::{DataError, Result, invalid};
@@ -236,6 +240,38 @@ impl Geometry {
         self.voxel_size_mm().iter().product::<f64>() * determinant(&self.direction).abs()
     }
 
+    /// Checks that another volume lies on the same grid within a tolerance: the centres of all voxels
+    /// in mm, instead of the hundredth of a voxel that [`Geometry::check_same_grid`] allows.
+    ///
+    /// # Errors
+    /// Names the first property that differs.
+    pub fn check_same_grid_within(&self, other: &Self, leniency: &Leniency) -> Result<()> {
+        let Err(differs) = self.check_same_grid(other) else { return Ok(()) };
+        let alike = self.is_plane() == other.is_plane() && self.shape == other.shape;
+        match (leniency.tolerance_mm, alike) {
+            (Some(most), true) if self.farthest_mm(other) <= most => Ok(()),
+            (_, true) => Err(DataError::NearlyTheSame {
+                source: Box::new(differs),
+                apart_mm: self.farthest_mm(other),
+            }),
+            _ => Err(differs),
+        }
+    }
+
+    /// The largest distance between the centres of two voxels of one index, in mm: at a corner, as
+    /// grids are straight.
+    fn farthest_mm(&self, other: &Self) -> f64 {
+        let (a, b) = (self.world_from_voxel(), other.world_from_voxel());
+        let [z, y, x] = self.shape.map(|n| (n - 1) as f64);
+        let distance = |corner: usize| {
+            let at = |bit: usize, length: f64| if corner >> bit & 1 == 1 { length } else { 0.0 };
+            let v = [at(0, x), at(1, y), at(2, z), 1.0];
+            let off = |r: usize| (0..4).map(|c| (a[r][c] - b[r][c]) * v[c]).sum::<f64>();
+            (0..3).map(|r| off(r).powi(2)).sum::<f64>().sqrt()
+        };
+        (0..8).map(distance).fold(0.0, f64::max)
+    }
+
     /// Checks that another volume lies on the same grid; files store 32-bit numbers, so a
     /// hundredth of a voxel is allowed.
     ///
@@ -416,6 +452,50 @@ mod tests {
         assert!(message.contains("dimensions differs: expected 2, found 3"), "{message}");
         assert!(grid([2, 6, 5]).into_plane(4.0).is_err());
         assert!(grid([1, 6, 5]).into_plane(0.0).is_err());
+    }
+
+    #[test]
+    fn grids_that_nearly_agree() {
+        let g = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.5]).unwrap();
+        let off =
+            |by: f64| Geometry::new([5, 7, 11], [3.0, 1.0, 0.5], [by, 0.0, 0.0], IDENTITY).unwrap();
+        let within = |other: &Geometry, mm: f64| {
+            let leniency = Leniency { tolerance_mm: Some(mm), sheared: false };
+            g.check_same_grid_within(other, &leniency).map_err(|e| e.to_string())
+        };
+        within(&off(0.25), 0.3).unwrap();
+        let message = within(&off(0.32), 0.3).unwrap_err();
+        assert!(message.starts_with("origin differs") && message.contains("0.320 mm"), "{message}");
+        assert!(message.contains("--geometry-tolerance 0.4mm"), "{message}");
+        let strict = g.check_same_grid_within(&off(0.02), &Leniency::default());
+        assert!(strict.unwrap_err().to_string().contains("--geometry-tolerance 0.1mm"));
+        g.check_same_grid_within(&off(0.004), &Leniency::default()).unwrap();
+        // A spacing that differs moves the last voxel most: ten steps of 0.02 mm.
+        let wider = Geometry::axis_aligned([5, 7, 11], [3.0, 1.0, 0.52]).unwrap();
+        within(&wider, 0.21).unwrap();
+        assert!(within(&wider, 0.19).unwrap_err().contains("0.200 mm"));
+        let other = Geometry::axis_aligned([5, 7, 12], [3.0, 1.0, 0.5]).unwrap();
+        assert!(within(&other, 100.0).unwrap_err().starts_with("shape differs"));
+    }
+
+    #[test]
+    fn sheared_axes_are_turned_to_the_closest_right_angles() {
+        // Columns of lengths 1, 2 and 3; the second leans towards the first by 0.05.
+        let axes = [[1.0, 0.1, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]];
+        let of = || Axes { axes, origin: [1.0, 2.0, 3.0], what: "axes" };
+        let message = Geometry::from_axes([2, 3, 4], of(), false).unwrap_err().to_string();
+        assert!(message.contains("--allow sheared"), "{message}");
+        let g = Geometry::from_axes([2, 3, 4], of(), true).unwrap();
+        let length = 4.01_f64.sqrt();
+        assert!(close(&g.spacing_mm(), &[3.0, length, 1.0], 1e-12), "{g:?}");
+        // Both axes of the plane give way by half of the angle: the polar decomposition, as NumPy has it.
+        let half = (0.1_f64 / 2.0).atan() / 2.0;
+        let (s, c) = half.sin_cos();
+        let expected = [c, s, 0.0, -s, c, 0.0, 0.0, 0.0, 1.0];
+        assert!(close(g.direction().as_flattened(), &expected, 1e-12), "{g:?}");
+        let flat = [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]];
+        let flat = Axes { axes: flat, origin: [0.0; 3], what: "axes" };
+        assert!(Geometry::from_axes([2, 3, 4], flat, true).is_err());
     }
 
     #[test]

@@ -14,28 +14,29 @@
 //!
 //! Nothing is allocated on a header's word alone, and nothing half-written is left behind.
 
-mod gzip;
 mod header;
 mod names;
 mod nibabel;
 mod note;
+mod opener;
 mod orientation;
 mod read;
 mod reader;
 mod write;
 
 pub use names::{ENDINGS, files_of, has_header_beside, split_ending};
+pub use opener::Opener;
 pub use reader::{Reader, in_file};
 pub use write::{
     labelmap_to_bytes, write_bytes, write_compact_labelmap, write_image, write_labelmap,
 };
 
 use crate::error::{DataError, Result};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Leniency};
 use crate::image::{Image, RawImage, Voxels};
 use crate::labels::LabelMap;
+use crate::voxels::{Values, Volume};
 use ndarray::{Array3, Array4};
-use read::Values;
 use std::path::{Path, PathBuf};
 
 /// Reads one 3-D or 4-D file, or the channel files of a case in channel order.
@@ -59,18 +60,24 @@ pub fn read_scan<P: AsRef<Path>>(files: &[P]) -> Result<RawImage> {
 }
 
 /// One scan of the channels of several files, each with its name.
-fn scan_of(mut volumes: impl Iterator<Item = Result<(read::Volume, PathBuf)>>) -> Result<RawImage> {
+fn scan_of(
+    mut volumes: impl Iterator<Item = Result<(Volume, PathBuf)>>,
+    leniency: &Leniency,
+) -> Result<RawImage> {
     let (mut volume, _) = volumes.next().unwrap_or(Err(DataError::NoCases))?;
     for next in volumes {
         let (next, file) = next?;
-        volume.geometry.check_same_grid(&next.geometry).map_err(|e| e.at(&file))?;
+        volume
+            .geometry
+            .check_same_grid_within(&next.geometry, leniency)
+            .map_err(|e| e.at(&file))?;
         volume.num_channels += next.num_channels;
         volume.voxels.append(next.voxels);
     }
     Ok(into_scan(volume))
 }
 
-fn into_scan(volume: read::Volume) -> RawImage {
+fn into_scan(volume: Volume) -> RawImage {
     let [z, y, x] = volume.geometry.shape();
     let shape = (volume.num_channels, z, y, x);
     const FITS: &str = "the reader returns as many voxels as the shape says";
@@ -122,7 +129,7 @@ pub fn read_geometry(file: &Path) -> Result<(Geometry, usize)> {
     Reader::default().read_geometry(file)
 }
 
-fn to_labels(volume: &read::Volume) -> Result<Array3<u16>> {
+fn to_labels(volume: &Volume) -> Result<Array3<u16>> {
     if volume.num_channels != 1 {
         return Err(DataError::ChannelCount { expected: 1, found: volume.num_channels });
     }

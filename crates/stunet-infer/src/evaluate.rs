@@ -132,7 +132,7 @@ pub fn evaluate(
 
 fn count(pair: &Pair, rules: &EvaluationRules) -> Result<CaseCounts, InferError> {
     let (reference, prediction) = read_pair(pair, rules)?;
-    let grids = reference.geometry.check_same_grid(&prediction.geometry);
+    let grids = reference.geometry.check_same_grid_within(&prediction.geometry, &rules.leniency);
     let contingency = Contingency::of(reference.data.view(), prediction.data.view());
     let counts = rules.classes.iter().map(|class| contingency.counts(class, rules.ignore));
     let (surfaces, lesions) = measured(&reference, &prediction, rules);
@@ -151,8 +151,9 @@ pub(crate) fn read_pair(
     pair: &Pair,
     rules: &EvaluationRules,
 ) -> Result<(LabelMap, LabelMap), InferError> {
-    let mut reference = rules.reader.read_labelmap(&pair.reference)?;
-    let mut prediction = rules.reader.read_labelmap(&pair.prediction)?;
+    let opener = rules.reader.leniently(rules.leniency);
+    let mut reference = opener.read_labelmap(&pair.reference)?;
+    let mut prediction = opener.read_labelmap(&pair.prediction)?;
     if let Some(mapping) = &rules.mapping {
         mapping.renumber_reference(&mut reference);
         mapping.renumber_prediction(&mut prediction);

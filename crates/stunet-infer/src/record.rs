@@ -15,7 +15,8 @@ use crate::predict::{PredictOptions, window_settings};
 use input::InputFile;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-use stunet_data::nifti;
+use stunet_data::formats;
+use stunet_model::weights::Digest;
 
 /// First key of a record, with the version of its layout.
 const KEY: &str = "stunet_record";
@@ -85,12 +86,23 @@ impl Record {
         record
     }
 
+    /// The same of one scan among several in its files, such as a DICOM series of an archive.
+    ///
+    /// Only a digest of the name is kept.
+    pub fn with_part(&self, name: &str) -> Self {
+        let mut record = self.clone();
+        let mut digest = Digest::default();
+        digest.part(name.as_bytes());
+        record.entries.insert("part of the input".to_owned(), digest.finish().into());
+        record
+    }
+
     /// The same with the input, which is read once.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn with_input(&self, files: &[PathBuf]) -> Result<Self, InferError> {
-        let files = files.iter().flat_map(|file| nifti::files_of(file));
+        let files = files.iter().flat_map(|file| formats::files_of(file));
         let input = files.map(|file| InputFile::read(&file)).collect::<Result<_, _>>()?;
         Ok(Self { entries: self.entries.clone(), input })
     }
@@ -182,7 +194,7 @@ fn same_input(
     files: &[PathBuf],
     found: &Map<String, Value>,
 ) -> Result<bool, InferError> {
-    let files: Vec<_> = files.iter().flat_map(|file| nifti::files_of(file)).collect();
+    let files: Vec<_> = files.iter().flat_map(|file| formats::files_of(file)).collect();
     let written = std::fs::metadata(output).and_then(|of| of.modified()).ok();
     let recorded = found.get(INPUT).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if recorded.len() != files.len() {
@@ -201,7 +213,7 @@ fn read(path: &Path) -> Option<Map<String, Value>> {
     let ending = path.extension().unwrap_or_default();
     let texts = match ending == "npz" || ending == "zip" {
         true => vec![comment_of_zip(path)?],
-        false => nifti::read_notes(path).ok()?,
+        false => formats::read_notes(path).ok()?,
     };
     texts.iter().find_map(|text| match serde_json::from_str(text) {
         Ok(Value::Object(entries)) if entries.contains_key(KEY) => Some(entries),

@@ -53,6 +53,9 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "VALUE", requires = "labels")]
     pub ignore_label: Option<u16>,
 
+    #[command(flatten)]
+    pub forgive: super::ForgiveArgs,
+
     /// Compare labels of different datasets: a file that says which mean the same, or the name of a
     /// published map, such as btcv
     #[arg(long, value_name = "MAP", conflicts_with_all = ["labels", "ignore_label"])]

@@ -16,7 +16,7 @@ use stunet::data::files;
 use stunet::data::labels::LabelSet;
 use stunet::data::mapping::{LabelMapping, PUBLISHED};
 use stunet::data::metrics::{LesionRules, SurfaceDefinition, SurfaceRules};
-use stunet::data::nifti::{self, Reader};
+use stunet::data::nifti::Reader;
 use stunet::data::plans;
 use stunet::infer::InferError;
 use stunet::infer::evaluate::{Class, Evaluation, EvaluationRules, HeaderV1, Pair, evaluate};
@@ -45,6 +45,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if let Some(plans) = &args.plans {
         rules.reader = reader_of(plans)?;
     }
+    rules.leniency = args.forgive.leniency();
     let output = match &args.output {
         Some(file) => Some(file.clone()),
         None => args.prediction.is_dir().then(|| args.prediction.join("summary.json")),
@@ -210,9 +211,10 @@ fn check_output(file: &Path) -> anyhow::Result<()> {
 fn cases_at_a_time(pairs: &[Pair], rules: &EvaluationRules) -> anyhow::Result<Option<usize>> {
     let measured = rules.surface.is_some() || rules.lesions.is_some();
     let bytes_per_voxel = 2 + 2 + 8 + if measured { 20 } else { 0 };
+    let opener = rules.reader.leniently(rules.leniency);
     machine::cases_at_a_time(pairs.iter().filter_map(|pair| {
         // A file that cannot be read is told when it is its turn.
-        let (geometry, _) = nifti::read_geometry(&pair.reference).ok()?;
+        let (geometry, _) = opener.read_geometry(&pair.reference).ok()?;
         let voxels: u64 = geometry.shape().iter().map(|n| *n as u64).product();
         Some((voxels.saturating_mul(bytes_per_voxel), pair.reference.as_path()))
     }))

@@ -67,7 +67,7 @@ struct Configuration {
 
 /// Checks the dataset, measures it, plans, and writes.
 pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
-    let mut dataset = RawDataset::open(&args.dataset)?;
+    let mut dataset = RawDataset::open(&args.dataset)?.forgiving(args.forgive.leniency());
     let reference = Reference::from(args.rules);
     let format = reference.conventions().files;
     if format == FileFormat::V1 {
@@ -181,10 +181,9 @@ fn fingerprint_is_there(args: &PlanArgs, out: &Path) -> bool {
 
 /// What reading each case takes; a case whose header cannot be read is told when it is its turn.
 pub(super) fn dataset_needs(dataset: &RawDataset) -> impl Iterator<Item = (u64, &Path)> {
-    dataset
-        .cases()
-        .iter()
-        .filter_map(|case| Some((case.memory_bytes().ok()?, case.images.first()?.as_path())))
+    dataset.cases().iter().filter_map(|case| {
+        Some((case.memory_bytes(dataset.info()).ok()?, case.images.first()?.as_path()))
+    })
 }
 
 /// Reads every case; each problem is told in a line of its own.

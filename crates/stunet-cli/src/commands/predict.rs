@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use ndarray::Array3;
+use stunet::data::formats;
 use stunet::data::geometry::Geometry;
-use stunet::data::nifti;
+use stunet::data::nifti::Opener;
 use stunet::data::preprocess::memory_bytes;
 use stunet::data::reference::Reference;
 use stunet::device::{self, Chosen};
@@ -171,7 +172,13 @@ impl<'a> Session<'a> {
 
     /// Whether a single case was asked for.
     fn alone(&self) -> bool {
-        self.args.input.len() > 1 || !self.args.input[0].is_dir()
+        let several = self.args.scan.each_file_is_a_case || self.args.scan.series.is_some();
+        !several && (self.args.input.len() > 1 || !self.args.input[0].is_dir())
+    }
+
+    /// How scans are opened.
+    fn opener(&self) -> Opener {
+        self.model.plans().reader.leniently(self.args.scan.leniency())
     }
 
     /// Bytes that may still be taken: what `--max-memory` leaves, or most of what is free.
@@ -182,10 +189,8 @@ impl<'a> Session<'a> {
     /// Fails where the files of a case are larger than memory, before they are read.
     fn check_memory(&self, job: &Job) -> anyhow::Result<()> {
         let mut needed = 0;
-        for file in &job.case.files {
-            let plans = self.model.plans();
-            let (geometry, channels) = plans.reader.read_geometry(file)?;
-            needed += memory_bytes(&geometry, channels, plans);
+        for (geometry, channels) in job.origin.grids(&job.case.files, self.opener())? {
+            needed += memory_bytes(&geometry, channels, self.model.plans());
         }
         let allowed = self.allowed().unwrap_or(u64::MAX);
         ensure!(
@@ -193,7 +198,7 @@ impl<'a> Session<'a> {
             "memory: reading and preprocessing this case needs about {}, allowed are {}: {}",
             output::bytes(needed),
             output::bytes(allowed),
-            job.case.files[0].display()
+            job.inputs()[0].display()
         );
         Ok(())
     }
@@ -255,7 +260,7 @@ impl Session<'_> {
         if work.lacks.confidence {
             make_parent(&path)?;
             let note = record.with_confidence(measure_of(measure)).text();
-            nifti::write_bytes(&path, volume, geometry, Some(&note))?;
+            formats::write_bytes(&path, volume, geometry, Some(&note))?;
         }
         Ok(Some(path))
     }
@@ -272,11 +277,15 @@ impl Stages for Session<'_> {
         job.check_channels(self.model.plans().num_channels())?;
         self.check_memory(job)?;
         let clock = Instant::now();
-        let record = self.record.with_input(&job.case.files)?;
-        let scan = self.model.plans().reader.read_scan(&job.case.files)?;
+        let record = job.record(&self.record).with_input(&job.case.files)?;
+        let (scan, notes) = job.origin.read(&job.case.files, self.opener())?;
+        let line = job.origin.line().map(|line| format!("series {line}"));
+        for line in line.into_iter().chain(notes.iter().map(|note| format!("note: {note}"))) {
+            self.say(&format!("{}: {line}", job.case.name));
+        }
         let read_secs = clock.elapsed().as_secs_f64();
         let prepared = infer::prepare_scan(&self.model, &scan)
-            .map_err(|error| with_file(error, &job.case.files[0]))?;
+            .map_err(|error| with_file(error, &job.inputs()[0]))?;
         Ok(Read { prepared, read_secs, record })
     }
 
@@ -290,7 +299,7 @@ impl Stages for Session<'_> {
             self.tell_plan(job, event);
             interrupt::flow()
         });
-        let prediction = prediction.map_err(|error| with_file(error, &job.case.files[0]))?;
+        let prediction = prediction.map_err(|error| with_file(error, &job.inputs()[0]))?;
         let done = &prediction.report;
         let passes = done.num_windows * done.num_passes;
         let secs = done.timings.windows_secs / passes.max(1) as f64;
@@ -311,7 +320,7 @@ impl Stages for Session<'_> {
         if work.lacks.labelmap {
             make_parent(&job.output)?;
             let most = self.model.labels().max_value();
-            nifti::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
+            formats::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
         }
         let timings = report.timings;
         let write = clock.elapsed().as_secs_f64();
@@ -394,6 +403,7 @@ fn make_parent(file: &Path) -> anyhow::Result<()> {
 }
 
 fn case_report(job: Job, status: Status) -> CaseReport {
-    let Job { case, output } = job;
-    CaseReport { name: case.name, input: case.files, output, status, error: None, result: None }
+    let input = job.inputs();
+    let Job { case, output, .. } = job;
+    CaseReport { name: case.name, input, output, status, error: None, result: None }
 }

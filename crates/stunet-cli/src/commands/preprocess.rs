@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
-use stunet::data::files;
 use stunet::data::plans::Plans;
 use stunet::data::store::{
     FillEvent, FillOptions, FillReport, Outcome, Place, digest, fill, move_out, suffix,
 };
+use stunet::data::{files, formats};
 
 use crate::args::PreprocessArgs;
 use crate::failure::{self, Interrupted, Told};
@@ -127,7 +127,7 @@ impl Job {
                 (given.clone(), folder.unwrap_or_else(|| folders::preprocessed_of(given)))
             }
         };
-        let dataset = RawDataset::open(&raw)?;
+        let dataset = RawDataset::open(&raw)?.forgiving(args.forgive.leniency());
         let name = planned::plans_in(&folder, wanted).with_context(|| {
             let expected = planned::expected(wanted);
             format!("{expected}; run `stunet plan {}` first: {}", raw.display(), folder.display())
@@ -230,10 +230,16 @@ fn copy_labels(job: &Job, done: &FillReport) -> anyhow::Result<()> {
         if done.failures().any(|(name, _)| name == case.name) {
             continue;
         }
-        let target = job.copy_of(case);
-        if !is_copy(&case.labels, &target) && !same_bytes(&case.labels, &target)? {
-            copy(&case.labels, &target)
-                .with_context(|| format!("cannot write {}", target.display()))?;
+        // Of a header and its voxels, both.
+        for source in formats::files_of(&case.labels) {
+            let target = match source == case.labels {
+                true => job.copy_of(case),
+                false => home.join(source.file_name().unwrap_or_default()),
+            };
+            if !is_copy(&source, &target) && !same_bytes(&source, &target)? {
+                copy(&source, &target)
+                    .with_context(|| format!("cannot write {}", target.display()))?;
+            }
         }
     }
     Ok(())

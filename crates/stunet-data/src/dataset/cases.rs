@@ -3,7 +3,7 @@
 
 use super::scan::{Entry, PassedOver, Reason, Scan, few, name_of, scan, told};
 use crate::error::{DataError, Result};
-use crate::nifti;
+use crate::{formats, nifti};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -208,11 +208,10 @@ fn complete(case: String, channels: BTreeMap<usize, PathBuf>) -> Result<Case> {
     }
 }
 
-/// File name without the ending of a NIfTI file (`.nii.gz`, `.nii`, `.hdr`, `.img`); none for other
-/// files.
+/// File name without the ending of a volume's file (`.nii.gz`, `.mha`, `.nrrd`, …); none for other files.
 pub fn stem(file: &Path) -> Option<&str> {
     let name = file.file_name()?.to_str()?;
-    nifti::split_ending(name).map(|(stem, _)| stem)
+    formats::split_ending(name).map(|(stem, _)| stem)
 }
 
 /// Case and channel that a file's name says.
@@ -258,12 +257,12 @@ mod tests {
         // A header stands for its voxels; voxels without one are heard of when they are read.
         check(&["a_0000.hdr", "a_0000.img", "b_0000.img"], &[("a", 1), ("b", 1)], &[]);
         check(
-            &["a_0000.nii", "B_0000.NII.GZ", "c.nii.gz", "d_0000.mha", "notes.txt"],
+            &["a_0000.nii", "B_0000.NII.GZ", "c.nii.gz", "d_0000.png", "notes.txt"],
             &[("a", 1)],
             &[
                 ("B_0000.NII.GZ", Reason::OtherEnding),
                 ("c.nii.gz", Reason::NoChannel),
-                ("d_0000.mha", Reason::OtherEnding),
+                ("d_0000.png", Reason::OtherEnding),
                 ("notes.txt", Reason::OtherEnding),
             ],
         );
@@ -314,7 +313,8 @@ mod tests {
         check_files(&["patient_2021.nii"], Ok("patient_2021"));
         check_files(&["scan_0001_0000.nii"], Ok("scan_0001"));
         check_files(&["_0000.nii"], Ok("_0000"));
-        check_files(&["ct.nrrd"], Ok(""));
+        check_files(&["ct.nrrd"], Ok("ct"));
+        check_files(&["ct.gipl"], Ok(""));
         check_files(&["a_0001.nii", "a_0000.nii"], Ok("a"));
         check_files(&["a_0001.nii", "a_0002.nii"], Err("different cases, add _0000"));
         check_files(&["a_0000.nii", "b_0000.nii"], Err("found a_0000.nii, b_0000.nii"));

@@ -2,7 +2,7 @@
 
 use super::RawDataset;
 use crate::geometry::Geometry;
-use crate::nifti;
+use crate::nifti::Reader;
 use std::collections::BTreeMap;
 
 impl RawDataset {
@@ -16,8 +16,10 @@ impl RawDataset {
     /// look.
     pub fn orientation_note(&self) -> Option<String> {
         let mut found: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+        // As they are in the files, whatever a reader makes of them.
+        let opener = Reader::default().leniently(self.info().leniency);
         for case in self.cases() {
-            if let Some(Ok((geometry, _))) = case.images.first().map(|f| nifti::read_geometry(f)) {
+            if let Some(Ok((geometry, _))) = case.images.first().map(|f| opener.read_geometry(f)) {
                 found.entry(codes(&geometry)).or_insert((0, &case.name)).0 += 1;
             }
         }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// File endings of training datasets, as `dataset.json` spells them.
-pub(super) const ENDINGS: [&str; 2] = [".nii.gz", ".nii"];
+pub(super) const ENDINGS: [&str; 7] = [".nii.gz", ".nii", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr"];
 
 /// Files that nnU-Net, this program or a desktop put beside cases: nobody takes them for one.
 const COMPANIONS: [&str; 9] = [
@@ -22,8 +22,8 @@ const COMPANIONS: [&str; 9] = [
     "predict_from_raw_data_args.json",
     "summary.json",
 ];
-/// Endings of what they put beside a labelmap.
-const COMPANION_ENDINGS: [&str; 3] = [".npz", ".pkl", ".zarr.zip"];
+/// Endings of what they put beside a labelmap, and of the voxels of a header.
+const COMPANION_ENDINGS: [&str; 6] = [".npz", ".pkl", ".raw", ".raw.gz", ".zarr.zip", ".zraw"];
 /// Files named in a sentence, per reason; the rest is counted.
 const NUM_NAMED: usize = 3;
 
@@ -65,7 +65,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoChannel => "no channel number such as _0000 at the end of the name",
-            Self::OtherEnding => "the name does not end in .nii.gz, .nii or .hdr, in small letters",
+            Self::OtherEnding => {
+                "the name does not end in .nii.gz, .nii, .hdr, .mha, .mhd, .nrrd or .nhdr, in small \
+                 letters"
+            },
             Self::NotTheDatasetsEnding => "another ending than file_ending of dataset.json",
             Self::DanglingLink => "a link to a file that is not there",
             Self::Unreadable(kind) => return write!(f, "cannot be read: {kind}"),

@@ -3,9 +3,10 @@
 use super::scan::ENDINGS;
 use super::{DEFAULT_ENDING, DatasetInfo, PassedOver, convert, listing};
 use crate::error::{DataError, Problem, Result, invalid};
+use crate::geometry::Leniency;
 use crate::image::{Image, RawImage};
 use crate::labels::{LabelMap, LabelSet, dataset_json};
-use crate::nifti::{self, Reader};
+use crate::nifti::{Opener, Reader};
 use crate::reference::{FileFormat, Reference};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -109,6 +110,13 @@ impl RawDataset {
         self
     }
 
+    /// The same dataset, with what of its files' headers is forgiven.
+    #[must_use]
+    pub fn forgiving(mut self, leniency: Leniency) -> Self {
+        self.info.leniency = leniency;
+        self
+    }
+
     /// The cases, sorted by name.
     pub fn cases(&self) -> &[TrainingCaseFiles] {
         &self.cases
@@ -189,7 +197,7 @@ impl TrainingCaseFiles {
     pub fn read_scan(&self, info: &DatasetInfo) -> Result<(RawImage, LabelMap), Vec<Problem>> {
         let mut errors = self.missing(info);
         if errors.is_empty() {
-            errors = self.grids(info.reader);
+            errors = self.grids(info.opener());
         }
         let image = match errors.is_empty() {
             true => self.read_image(info).map_err(|found| errors.extend(found)).ok(),
@@ -200,7 +208,11 @@ impl TrainingCaseFiles {
             false => None,
         };
         match (image, labels) {
-            (Some(image), Some(labels)) if errors.is_empty() => Ok((image, labels)),
+            (Some(image), Some(mut labels)) if errors.is_empty() => {
+                // Grids that differ within the tolerance are one from here on.
+                labels.geometry = image.geometry.clone();
+                Ok((image, labels))
+            }
             _ => Err(errors
                 .into_iter()
                 .map(|error| Problem { case: self.name.clone(), error })
@@ -213,11 +225,11 @@ impl TrainingCaseFiles {
     ///
     /// # Errors
     /// When there is no channel, or the header of the first cannot be read.
-    pub fn memory_bytes(&self) -> Result<u64> {
+    pub fn memory_bytes(&self, info: &DatasetInfo) -> Result<u64> {
         const PER_CHANNEL: u64 = 4 + 4;
         const LABELS: u64 = 2 + 2 + 4;
         let first = self.images.first().ok_or(DataError::NoCases)?;
-        let (geometry, _) = nifti::read_geometry(first)?;
+        let (geometry, _) = info.opener().read_geometry(first)?;
         let voxels: u64 = geometry.shape().iter().map(|n| *n as u64).product();
         Ok(voxels.saturating_mul(PER_CHANNEL * self.images.len() as u64 + LABELS))
     }
@@ -241,21 +253,21 @@ impl TrainingCaseFiles {
     }
 
     /// Compares every file with the first channel, by their headers.
-    fn grids(&self, reader: Reader) -> Vec<DataError> {
-        let first = match reader.read_geometry(&self.images[0]) {
+    fn grids(&self, opener: Opener) -> Vec<DataError> {
+        let first = match opener.read_geometry(&self.images[0]) {
             Ok((geometry, _)) => geometry,
             Err(error) => return vec![error],
         };
         let compare = |file: &PathBuf| {
-            let (geometry, _) = reader.read_geometry(file)?;
-            first.check_same_grid(&geometry).map_err(|e| e.at(file))
+            let (geometry, _) = opener.read_geometry(file)?;
+            first.check_same_grid_within(&geometry, &opener.leniency).map_err(|e| e.at(file))
         };
         self.images[1..].iter().chain([&self.labels]).filter_map(|f| compare(f).err()).collect()
     }
 
     fn read_image(&self, info: &DatasetInfo) -> Result<RawImage, Vec<DataError>> {
         let expected = info.channel_names.len();
-        match info.reader.read_scan(&self.images) {
+        match info.opener().read_scan(&self.images) {
             Ok(image) if image.num_channels() != expected => {
                 let found = image.num_channels();
                 Err(vec![DataError::ChannelCount { expected, found }.at(&self.images[0])])
@@ -263,14 +275,14 @@ impl TrainingCaseFiles {
             Ok(image) => Ok(image),
             // The reader stops at the first bad file; here each of them is named.
             Err(_) => {
-                let problem = |file| info.reader.read_scan(&[file]).err();
+                let problem = |file| info.opener().read_scan(&[file]).err();
                 Err(self.images.iter().filter_map(problem).collect())
             }
         }
     }
 
     fn read_labels(&self, info: &DatasetInfo) -> Result<LabelMap> {
-        let map = info.reader.read_labelmap(&self.labels)?;
+        let map = info.opener().read_labelmap(&self.labels)?;
         let known = known_values(&info.labels);
         let mut unknown = BTreeSet::new();
         // Neighbouring voxels mostly have one label.
@@ -437,6 +449,56 @@ mod tests {
         );
         let nan = |file: &mut NiftiBytes| file.values[3] = f32::NAN;
         check(|s| s.volume("imagesTr/b_0001.nii", nan), &["case b", "NaN", "b_0001"]);
+    }
+
+    #[test]
+    fn labels_that_nearly_lie_on_their_image() {
+        let scene = Scene::new();
+        scene.volume("labelsTr/b.nii", |file| {
+            file.values.fill(0.0);
+            file.affine[2][3] += 0.2;
+        });
+        let problems = scene.problems();
+        assert!(problems[0].contains("--geometry-tolerance 0.3mm"), "{problems:?}");
+        let leniency = Leniency { tolerance_mm: Some(0.25), sheared: false };
+        let dataset = scene.open().unwrap().forgiving(leniency);
+        assert!(dataset.check(&|_| {}).is_empty());
+        let (image, labels) = dataset.cases()[1].read(dataset.info()).unwrap();
+        assert_eq!(image.geometry, labels.geometry);
+    }
+
+    #[test]
+    fn other_formats_by_their_ending() {
+        let scene = Scene::new();
+        let mut json = scene.open().unwrap().json().clone();
+        json["file_ending"] = json!(".nrrd");
+        scene.json(json);
+        let folder = scene.0.path();
+        for case in ["a", "b"] {
+            for name in [
+                format!("imagesTr/{case}_0000"),
+                format!("imagesTr/{case}_0001"),
+                format!("labelsTr/{case}"),
+            ] {
+                let from = folder.join(format!("{name}.nii"));
+                let image = crate::nifti::read_image(&[&from]).unwrap();
+                // Intensities of the ramp are raised to labels.
+                let up = if name.starts_with("images") { 500.0 } else { 0.0 };
+                let words = image.data.index_axis(ndarray::Axis(0), 0).mapv(|v| (v + up) as u16);
+                let labels = crate::labels::CompactLabelMap {
+                    voxels: crate::labels::LabelVoxels::Words(words),
+                    geometry: image.geometry,
+                };
+                let to = folder.join(format!("{name}.nrrd"));
+                crate::formats::write_compact_labelmap(&to, &labels, 999, None).unwrap();
+                std::fs::remove_file(from).unwrap();
+            }
+        }
+        assert_eq!(scene.problems(), [""; 0]);
+        let dataset = scene.open().unwrap();
+        assert_eq!(dataset.info().reader, Reader::SimpleItk);
+        let (image, labels) = dataset.cases()[0].read(dataset.info()).unwrap();
+        assert_eq!((image.num_channels(), labels.data[[0, 1, 2]]), (2, 2));
     }
 
     #[test]
@@ -610,7 +672,7 @@ mod tests {
             assert!(message.contains(words), "expected {words:?}, found {message:?}");
         };
         refused(&|j| j["numTraining"] = json!(3), "numTraining: expected 2");
-        refused(&|j| j["file_ending"] = json!(".nrrd"), "file_ending: expected .nii.gz or .nii");
+        refused(&|j| j["file_ending"] = json!(".gipl"), "file_ending: expected .nii.gz or .nii");
         refused(&|j| j["numTraining"] = json!(3), "training cases there are (a, b), found 3");
         let ending =
             "file_ending: expected .nii, the ending of 4 file(s) of imagesTr, found .nii.gz";
@@ -745,8 +807,8 @@ mod tests {
         for word in ["training: expected names of cases", "2 of 2", "./imagesTr/a.nii.gz"] {
             assert!(message.contains(word), "no {word:?} in: {message}");
         }
-        let message = json(&["./imagesTr/a.nii", "b.mha"]).unwrap_err().to_string();
-        assert!(message.contains("training.1") && message.contains("b.mha"), "{message}");
+        let message = json(&["./imagesTr/a.nii", "b.png"]).unwrap_err().to_string();
+        assert!(message.contains("training.1") && message.contains("b.png"), "{message}");
         let message = json(&["./imagesTr/a.nii", "imagesTr/../.nii"]).unwrap_err().to_string();
         assert!(message.contains("name of a training case"), "{message}");
     }

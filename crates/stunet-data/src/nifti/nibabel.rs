@@ -9,15 +9,12 @@
 //! Sheared axes are refused, as by ITK: a labelmap could not say them in its quaternion.
 
 use super::header::Header;
-use super::orientation::{self, Form, Matrix};
+use super::orientation::{self, Form};
 use crate::error::{DataError, Result};
-use crate::geometry::{Affine, Geometry, Turn, determinant};
-
-/// Largest deviation from orthogonal axes, as for ITK.
-const MOST_SKEW: f64 = 1e-4;
+use crate::geometry::{Affine, Geometry, Matrix, Turn, orthonormal, right_angled};
 
 /// The grid of `NibabelIO`, or, turned, of `NibabelIOWithReorient`; the file's own is remembered.
-pub(super) fn geometry(header: &Header, to_ras: bool) -> Result<Geometry> {
+pub(super) fn geometry(header: &Header, to_ras: bool, sheared: bool) -> Result<Geometry> {
     let [x, y, z] = match header.dims[..] {
         [x, y, z] => [x, y, z].map(|n| n as usize),
         _ => {
@@ -34,7 +31,7 @@ pub(super) fn geometry(header: &Header, to_ras: bool) -> Result<Geometry> {
             ),
         });
     }
-    let affine = affine(header, [x, y, z])?;
+    let affine = affine(header, [x, y, z], sheared)?;
     let file = Geometry::from_world_from_voxel([z, y, x], &affine)?;
     let turn = if to_ras { closest_ras(&columns(&affine))? } else { Turn::NONE };
     let [dx, dy, dz] = pixdim(header);
@@ -57,7 +54,7 @@ fn pixdim(header: &Header) -> [f64; 3] {
     })
 }
 
-fn affine(header: &Header, [x, y, z]: [usize; 3]) -> Result<Affine> {
+fn affine(header: &Header, [x, y, z]: [usize; 3], sheared: bool) -> Result<Affine> {
     let from = |form: Form| {
         let row = |r: usize| [form.axes[r][0], form.axes[r][1], form.axes[r][2], form.origin[r]];
         [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
@@ -82,12 +79,9 @@ fn affine(header: &Header, [x, y, z]: [usize; 3]) -> Result<Affine> {
     if affine.iter().flatten().any(|v| !v.is_finite()) {
         return Err(DataError::NonFiniteGeometry { what });
     }
-    let axes = columns(&affine);
-    match orientation::skew(&axes) {
-        Some(skew) if skew > MOST_SKEW => Err(DataError::ShearedAffine { skew }),
-        Some(_) => Ok(affine),
-        None => Err(DataError::SingularAffine { determinant: determinant(&axes) }),
-    }
+    let axes = right_angled(&columns(&affine), sheared)?;
+    let row = |r: usize| [axes[r][0], axes[r][1], axes[r][2], affine[r][3]];
+    Ok([row(0), row(1), row(2), affine[3]])
 }
 
 /// The axes of an affine as columns, with their lengths.
@@ -141,28 +135,4 @@ pub(super) fn itk_turn_to_ras(direction: &Matrix) -> Result<Turn> {
         open.retain(|(r, c)| *r != row && *c != column);
     }
     Turn::new(from, flipped)
-}
-
-/// The rotation (or reflection) that is closest to the axes, by Newton's iteration for the polar
-/// decomposition.
-fn orthonormal(axes: &Matrix) -> Matrix {
-    let length = |c: usize| (0..3).map(|r| axes[r][c].powi(2)).sum::<f64>().sqrt();
-    let lengths: [f64; 3] = std::array::from_fn(length);
-    let mut m: Matrix = std::array::from_fn(|r| std::array::from_fn(|c| axes[r][c] / lengths[c]));
-    // Nearly orthonormal already: every step squares what is missing.
-    for _ in 0..4 {
-        let inverse = inverse_transposed(&m);
-        m = std::array::from_fn(|r| std::array::from_fn(|c| (m[r][c] + inverse[r][c]) / 2.0));
-    }
-    m
-}
-
-fn inverse_transposed(m: &Matrix) -> Matrix {
-    let d = determinant(m);
-    std::array::from_fn(|r| {
-        std::array::from_fn(|c| {
-            let at = |i: usize, j: usize| m[(r + i) % 3][(c + j) % 3];
-            (at(1, 1) * at(2, 2) - at(1, 2) * at(2, 1)) / d
-        })
-    })
 }

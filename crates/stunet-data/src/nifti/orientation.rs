@@ -22,9 +22,7 @@
 
 use super::header::Header;
 use crate::error::{DataError, Result};
-use crate::geometry::{Geometry, determinant};
-
-pub(super) type Matrix = [[f64; 3]; 3];
+use crate::geometry::{Geometry, Matrix, column_length, determinant, right_angled, skew};
 
 /// Axes as columns and origin, RAS.
 #[derive(Clone, Copy)]
@@ -34,7 +32,7 @@ pub(super) struct Form {
 }
 
 /// The grid a header describes.
-pub(super) fn geometry(header: &Header, shape: [usize; 3]) -> Result<Geometry> {
+pub(super) fn geometry(header: &Header, shape: [usize; 3], sheared: bool) -> Result<Geometry> {
     let scale = match header.units & 7 {
         1 => 1000.0,
         3 => 0.001,
@@ -51,7 +49,7 @@ pub(super) fn geometry(header: &Header, shape: [usize; 3]) -> Result<Geometry> {
     }
     let signs = [-1.0, -1.0, 1.0];
     // Without a code, ITK's own axes: RAS signs that become the identity in LPS.
-    let form = choose(header)?.unwrap_or(Form {
+    let form = choose(header, sheared)?.unwrap_or(Form {
         axes: [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]],
         origin: [0.0; 3],
     });
@@ -76,7 +74,7 @@ fn thickness(form: &Form) -> f64 {
     if length.is_finite() && length > 0.0 { length } else { 1.0 }
 }
 
-fn choose(header: &Header) -> Result<Option<Form>> {
+fn choose(header: &Header, sheared: bool) -> Result<Option<Form>> {
     let sform = Form {
         axes: std::array::from_fn(|r| std::array::from_fn(|c| header.sform[r][c])),
         origin: std::array::from_fn(|r| header.sform[r][3]),
@@ -98,7 +96,10 @@ fn choose(header: &Header) -> Result<Option<Form>> {
         };
     }
     Err(match skew {
-        Some(skew) => DataError::ShearedAffine { skew },
+        Some(_) => {
+            let axes = right_angled(&sform.axes, sheared)?;
+            return Ok(Some(Form { axes, ..sform }));
+        }
         None if sform.axes.iter().flatten().any(|v| !v.is_finite()) => {
             DataError::NonFiniteGeometry { what: "sform" }
         }
@@ -134,19 +135,6 @@ pub(super) fn qform(header: &Header) -> Form {
     Form { axes, origin: header.q_offset }
 }
 
-/// Largest deviation of the normalised axes from orthonormality; none if they are singular.
-pub(super) fn skew(axes: &Matrix) -> Option<f64> {
-    let volume: f64 = (0..3).map(|axis| column_length(axes, axis)).product();
-    if !(determinant(axes).abs() > 1e-6 * volume && volume.is_finite()) {
-        return None;
-    }
-    let dot = |i: usize, j: usize| {
-        let product: f64 = (0..3).map(|r| axes[r][i] * axes[r][j]).sum();
-        (product / column_length(axes, i) / column_length(axes, j)).abs()
-    };
-    Some(dot(0, 1).max(dot(0, 2)).max(dot(1, 2)))
-}
-
 fn skew_is_finite(form: &Form) -> bool {
     let mut values = form.axes.iter().flatten().chain(&form.origin);
     values.all(|v| v.is_finite())
@@ -158,10 +146,6 @@ fn agree(a: &Form, b: &Form) -> bool {
         let same_axis = (0..3).all(|r| (a.axes[r][axis] / la - b.axes[r][axis] / lb).abs() <= 1e-4);
         same_axis && (la - lb).abs() <= 1e-4 && (a.origin[axis] - b.origin[axis]).abs() <= 1e-4
     })
-}
-
-fn column_length(axes: &Matrix, axis: usize) -> f64 {
-    (0..3).map(|r| axes[r][axis].powi(2)).sum::<f64>().sqrt()
 }
 
 /// The unit quaternion (b, c, d) and the sign of the third axis for nearly orthonormal axes, RAS.

@@ -115,6 +115,27 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn sheared_files_are_read_if_that_is_allowed() {
+    use crate::geometry::Leniency;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sheared.nii");
+    let mut file = stunet_testing::nifti_bytes::NiftiBytes::ramp([5, 4, 3]);
+    file.affine[0][1] += 0.05;
+    std::fs::write(&path, file.bytes()).unwrap();
+    let lenient = Leniency { sheared: true, ..Leniency::default() };
+    for reader in Reader::ALL {
+        let message = reader.read_scan(&[&path]).unwrap_err().to_string();
+        assert!(message.contains("sheared") && message.contains("--allow sheared"), "{message}");
+        let scan = reader.leniently(lenient).read_scan(&[&path]).unwrap();
+        let d = scan.geometry.direction();
+        let dot = |i: usize, j: usize| (0..3).map(|r| d[r][i] * d[r][j]).sum::<f64>();
+        assert!(dot(0, 1).abs() < 1e-12 && dot(0, 2).abs() < 1e-12, "{reader:?} {d:?}");
+        let (grid, _) = reader.leniently(lenient).read_geometry(&path).unwrap();
+        assert_eq!(grid, scan.geometry, "{reader:?}");
+    }
+}
+
+#[test]
 fn axes_are_z_y_x_and_spacing_is_widened_from_f32() {
     let image = File { pixdim: [1.0, 3.0, 2.0, 0.9], ..plain() }.read().unwrap();
     assert_eq!(image.data.dim(), (1, 4, 3, 2));

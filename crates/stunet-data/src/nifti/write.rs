@@ -1,11 +1,11 @@
 //! Voxels to bytes. A file appears under its name only once it is complete.
 
-use super::gzip::ParallelGzip;
 use super::header::{SIZE_1, SIZE_2};
 use super::{note, orientation};
 use crate::error::{DataError, Result};
 use crate::files;
 use crate::geometry::Geometry;
+use crate::gzip::ParallelGzip;
 use crate::image::Image;
 use crate::labels::{CompactLabelMap, LabelMap, LabelVoxels};
 use flate2::Compression;

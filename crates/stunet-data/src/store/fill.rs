@@ -209,7 +209,7 @@ impl Work<'_> {
             return Ok(Ok(Outcome::Kept));
         }
         let recipe = self.store.recipe();
-        let needed = memory_of(source, recipe.plans())?;
+        let needed = memory_of(source, recipe.plans(), self.info.leniency)?;
         if needed > self.limit_bytes {
             let (allowed, file) = (self.limit_bytes, &source.images[0]);
             return Err(DataError::Memory { needed, allowed }.at(file));

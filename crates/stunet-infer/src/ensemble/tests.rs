@@ -82,7 +82,7 @@ fn expected(labels: &LabelSet) -> Vec<u16> {
     };
     let decide = |v: usize| match labels.region_order() {
         Some(order) => {
-            (0..CLASSES).filter(|c| mean(*c, v) > 0.5).map(|c| order[c]).last().unwrap_or(0)
+            (0..CLASSES).filter(|c| mean(*c, v) > 0.5).map(|c| order[c]).next_back().unwrap_or(0)
         }
         None => {
             (0..CLASSES).rev().max_by(|a, b| mean(*a, v).total_cmp(&mean(*b, v))).unwrap() as u16

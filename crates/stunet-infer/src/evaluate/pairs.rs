@@ -25,7 +25,7 @@ pub enum Missing {
     Skip,
 }
 
-/// Pairs the labelmaps (`.nii`, `.nii.gz`) of two folders by name, sorted.
+/// Pairs the labelmaps (`.nii.gz`, `.nii`, `.mha`, `.nrrd`, …) of two folders by name, sorted.
 ///
 /// # Errors
 /// When a folder cannot be read, a case has two files, a labelmap is a link that leads nowhere, a

@@ -1,5 +1,6 @@
 //! What is compared, and how.
 
+use stunet_data::geometry::Leniency;
 use stunet_data::labels::LabelSet;
 use stunet_data::mapping::LabelMapping;
 use stunet_data::metrics::{Class, LesionRules, SurfaceRules};
@@ -14,6 +15,8 @@ pub struct EvaluationRules {
     pub ignore: Option<u16>,
     /// Which of nnU-Net's readers opens both files: one that turns compares across orientations.
     pub reader: Reader,
+    /// What of their headers is forgiven.
+    pub leniency: Leniency,
     /// How labels of reference and prediction correspond, if they differ: both are renumbered first, and
     /// classes and the ignored value are those after it.
     pub mapping: Option<LabelMapping>,

@@ -4,6 +4,7 @@ use super::*;
 use crate::predict::Mode;
 use burn::tensor::Device;
 use stunet_data::labels::LabelSet;
+use stunet_data::nifti;
 use stunet_data::plans::{Accumulation, Plans, Reference};
 use stunet_model::{Initialisation, StuNetConfig};
 use stunet_testing::nifti_bytes::NiftiBytes;
@@ -29,6 +30,16 @@ fn model() -> Model {
 
 fn digest(model: &Model) -> String {
     model.digest().unwrap().to_owned()
+}
+
+/// Two series of one archive are two inputs.
+#[test]
+fn a_part_of_the_input_is_told_by_a_digest() {
+    let record = Record::new(&model(), &PredictOptions::default()).unwrap();
+    let [one, two] = ["1.2.3 4", "1.2.3 5"].map(|name| record.with_part(name).text());
+    assert!(one != two && one != record.text());
+    assert!(one.contains("part of the input") && !one.contains("1.2.3"), "{one}");
+    assert_eq!(record.with_part("1.2.3 4").text(), one);
 }
 
 #[test]

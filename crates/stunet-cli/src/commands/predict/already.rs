@@ -104,7 +104,7 @@ fn is_absent(output: Output, record: &Record, job: &Job) -> anyhow::Result<bool>
             ("confidence", job.confidence(), record.with_confidence(measure))
         }
     };
-    match record.standing(&path, Some(&job.case.files))? {
+    match job.record(&record).standing(&path, Some(&job.case.files))? {
         Standing::Absent => Ok(true),
         Standing::Same => Ok(false),
         Standing::Other { expected, found } => anyhow::bail!(

@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use stunet::data::compare::label_differences;
 use stunet::data::dataset::{RawDataset, TrainingCaseFiles};
 use stunet::data::files;
+use stunet::data::geometry::Leniency;
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, EvaluationRules, Pair, evaluate};
 use stunet::infer::{
@@ -122,7 +123,9 @@ fn raw_dataset(args: &TrainArgs, about: &ModelDescription) -> anyhow::Result<Opt
     if args.raw.is_none() && !folder.is_dir() {
         return Ok(None);
     }
-    let raw = RawDataset::open(&folder)?;
+    // What preprocessing was told to forgive is forgiven here, too: its cases are there.
+    let leniency = Leniency { tolerance_mm: Some(f64::INFINITY), sheared: true };
+    let raw = RawDataset::open(&folder)?.forgiving(leniency);
     let found = label_differences(&raw.info().labels, &about.labels)?;
     ensure!(
         found.is_empty(),
@@ -195,8 +198,10 @@ impl Predictor<'_> {
         };
         let model = self.network;
         let record = self.record.with_input(&case.images)?;
+        let leniency = Leniency { tolerance_mm: Some(f64::INFINITY), sheared: true };
+        let opener = model.plans().reader.leniently(leniency);
         // The scan is gone before the first window.
-        let prepared = prepare_scan(model, &model.plans().reader.read_scan(&case.images)?)?;
+        let prepared = prepare_scan(model, &opener.read_scan(&case.images)?)?;
         let prediction = predict_prepared(model, prepared, &options, &mut |event| {
             progress.on_event(event);
             match interrupt::asked() {

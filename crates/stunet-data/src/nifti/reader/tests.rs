@@ -2,9 +2,11 @@
 //! SimpleITK 2.5).
 
 use super::*;
+use crate::geometry::Turn;
 use crate::plans::Plans;
 use crate::preprocess::preprocess_scan;
 use ndarray::{ArrayView3, s};
+use std::path::{Path, PathBuf};
 use stunet_testing::nifti_bytes::NiftiBytes;
 
 const SIZE_XYZ: [i16; 3] = [11, 7, 5];

@@ -3,6 +3,7 @@
 use super::guard;
 use crate::dataset::TrainingCaseFiles;
 use crate::error::{DataError, Result};
+use crate::geometry::Leniency;
 use crate::plans::Plans;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -11,9 +12,13 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// An estimate on the high side, of one channel per file: the volume and its labels as read; masks and marked labels; one
 /// channel in single precision between two passes of a resize; the result, twice where channels are
 /// stacked.
-pub(super) fn memory_of(source: &TrainingCaseFiles, plans: &Plans) -> Result<u64> {
+pub(super) fn memory_of(
+    source: &TrainingCaseFiles,
+    plans: &Plans,
+    leniency: Leniency,
+) -> Result<u64> {
     let first = source.images.first().ok_or(DataError::NoCases)?;
-    let (geometry, _) = plans.reader.read_geometry(first)?;
+    let (geometry, _) = plans.reader.leniently(leniency).read_geometry(first)?;
     let channels = source.images.len() as f64;
     let voxels: f64 = geometry.shape().iter().map(|n| *n as f64).product();
     let growth: f64 = (0..3)

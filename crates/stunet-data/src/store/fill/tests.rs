@@ -1,5 +1,6 @@
 use super::*;
 use crate::geometry::Geometry;
+use crate::geometry::Leniency;
 use crate::image::Image;
 use crate::labels::{LabelMap, LabelSet};
 use crate::nifti;
@@ -56,6 +57,7 @@ impl Scene {
         on_event: &(dyn Fn(FillEvent<'_>) -> ControlFlow<()> + Sync),
     ) -> Result<FillReport> {
         let info = DatasetInfo {
+            leniency: Leniency::default(),
             reader: Default::default(),
             channel_names: vec!["CT".to_owned()],
             labels: LabelSet::numbered(3).unwrap(),
@@ -275,7 +277,7 @@ fn memory_is_handed_out_as_it_comes_back() {
 #[test]
 fn the_estimate_is_above_what_the_arrays_take() {
     let scene = Scene::new(&["a"]);
-    let bytes = memory_of(&scene.sources[0], &plans()).unwrap();
+    let bytes = memory_of(&scene.sources[0], &plans(), Leniency::default()).unwrap();
     let (raw, result) = (6 * 8 * 10, 12 * 11 * 7);
     // Volume, labels, marked labels, mask; a pass in single precision; image and labels.
     assert!(bytes >= raw * (4 + 2 + 2 + 1) + result * 4 + result * (4 + 2), "{bytes}");
@@ -285,7 +287,7 @@ fn the_estimate_is_above_what_the_arrays_take() {
 #[test]
 fn a_case_that_is_larger_than_memory_is_named_and_the_others_go_on() {
     let scene = Scene::new(&["a", "b"]);
-    let needed = memory_of(&scene.sources[0], &plans()).unwrap();
+    let needed = memory_of(&scene.sources[0], &plans(), Leniency::default()).unwrap();
     let check = |limit_bytes: u64, expected: &str| {
         let options = FillOptions { limit_bytes, redo: true, ..FillOptions::default() };
         let report = scene.fill(&options);

@@ -220,7 +220,7 @@ unsafe fn transpose_8x8(from: [*const f32; 8], to: [*mut f32; 8]) {
         let r = eight!(|I| _mm256_loadu_ps(from[I]));
         let p = eight!(|I| {
             let (a, b) = (r[I / 2 * 2], r[I / 2 * 2 + 1]);
-            if I % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
+            if I & 1 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
         });
         // q[4h + c]: columns c and c + 4 of rows 4h..4h + 4, one to a half.
         let q = eight!(|I| {

@@ -17,7 +17,7 @@ const PIECE: usize = 1 << 20;
 const BATCH: usize = 16 * PIECE;
 
 /// Compresses what is written to it.
-pub(super) struct ParallelGzip<W: Write> {
+pub(crate) struct ParallelGzip<W: Write> {
     out: W,
     level: Compression,
     gathered: Vec<u8>,
