@@ -3,7 +3,13 @@
 pub(crate) mod reference;
 
 use crate::Algorithm;
+#[cfg(feature = "_own")]
+use crate::operators::Operators;
+#[cfg(feature = "_own")]
+use crate::own::{Own, takes};
 use crate::steps::note;
+#[cfg(feature = "_own")]
+use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 /// Convolves (cross-correlates, as every deep-learning library does) with an odd kernel.
@@ -32,14 +38,12 @@ use burn::tensor::Tensor;
 /// assert_eq!(stunet_kernels::conv3d(x, weight, bias, [1, 2, 2]).dims(), [1, 2, 4, 2, 3]);
 /// ```
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps, convolution_algorithm};
-        let weight = cubic(weight);
-        let algorithm = convolution_algorithm(x.dims(), weight.dims(), stride);
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_takes(&[&x], &weight, &bias) {
+        let (weight, algorithm) = prepare(own, x.dims(), weight, stride);
         note("conv3d", algorithm, x.dims(), Some(weight.dims()));
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-        return Tensor::from_dispatch(Cpu::stunet_conv3d(x, weight, bias, stride));
+        return Tensor::from_dispatch(Dispatch::stunet_conv3d(x, weight, bias, stride));
     }
     note("conv3d", Algorithm::Reference, x.dims(), Some(weight.dims()));
     reference::conv3d(x, weight, bias, stride)
@@ -70,28 +74,46 @@ pub fn conv3d_joined(
     );
     let mut joined = first.dims();
     joined[1] += second.dims()[1];
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&first, &weight, &bias) && cpu_takes(&second, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps, convolution_algorithm};
-        let weight = cubic(weight);
-        let algorithm = convolution_algorithm(joined, weight.dims(), stride);
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_takes(&[&first, &second], &weight, &bias) {
+        let (weight, algorithm) = prepare(own, joined, weight, stride);
         note("conv3d_joined", algorithm, joined, Some(weight.dims()));
         let (first, second) = (first.into_dispatch(), second.into_dispatch());
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
-        let y = Cpu::stunet_conv3d_joined(first, second, weight, bias, stride);
+        let y = Dispatch::stunet_conv3d_joined(first, second, weight, bias, stride);
         return Tensor::from_dispatch(y);
     }
     note("conv3d_joined", Algorithm::Reference, joined, Some(weight.dims()));
     reference::conv3d_joined(first, second, weight, bias, stride)
 }
 
-/// Whether the processor's own operator computes this convolution.
-#[cfg(feature = "cpu")]
-fn cpu_takes(x: &Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> bool {
+/// Whose operator of this crate computes this convolution of the parts of an input.
+#[cfg(feature = "_own")]
+fn own_takes(parts: &[&Tensor<5>], weight: &Tensor<5>, bias: &Tensor<1>) -> Option<Own> {
     let [_, _, kz, ky, kx] = weight.dims();
-    let empty = x.dims().contains(&0) || weight.dims().contains(&0);
+    let empty = parts.iter().any(|x| x.dims().contains(&0)) || weight.dims().contains(&0);
     let known = [kz, ky, kx].iter().all(|k| matches!(k, 1 | 3));
-    known && !empty && crate::cpu::takes(x) && crate::cpu::takes(weight) && crate::cpu::takes(bias)
+    let mut own = [takes(weight), takes(bias)].into_iter().chain(parts.iter().map(|x| takes(x)));
+    let first = own.next()??;
+    (known && !empty && own.all(|other| other == Some(first))).then_some(first)
+}
+
+/// The weight as the operator takes it, and how the convolution is computed.
+#[cfg(feature = "_own")]
+fn prepare(
+    own: Own,
+    input: [usize; 5],
+    weight: Tensor<5>,
+    stride: [usize; 3],
+) -> (Tensor<5>, Algorithm) {
+    match own {
+        #[cfg(feature = "cpu")]
+        Own::Cpu => {
+            let weight = cubic(weight);
+            let algorithm = crate::cpu::convolution_algorithm(input, weight.dims(), stride);
+            (weight, algorithm)
+        }
+    }
 }
 
 /// A kernel of 3 voxels along some axes and 1 along others, with zeros beside: 3 along all of them.

@@ -40,16 +40,12 @@ impl fmt::Display for InUse {
 /// assert_eq!(found == InUse::Own, cfg!(feature = "cpu"), "{found}");
 /// ```
 pub fn in_use(device: &Device) -> InUse {
-    #[cfg(feature = "cpu")]
-    return match crate::cpu::computes_on(device) {
-        true => InUse::Own,
-        false => InUse::BurnForDevice,
-    };
-    #[cfg(not(feature = "cpu"))]
-    {
-        let _ = device;
-        InUse::BurnForBuild
+    #[cfg(feature = "_own")]
+    if crate::own::on(device).is_some() {
+        return InUse::Own;
     }
+    let _ = device;
+    if cfg!(feature = "cpu") { InUse::BurnForDevice } else { InUse::BurnForBuild }
 }
 
 #[cfg(test)]

@@ -3,7 +3,13 @@
 pub(crate) mod reference;
 
 use crate::Algorithm;
+#[cfg(feature = "_own")]
+use crate::operators::Operators;
+#[cfg(feature = "_own")]
+use crate::own::{Own, takes};
 use crate::steps::note;
+#[cfg(feature = "_own")]
+use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 /// The learned scale and shift of a norm, with its epsilon.
@@ -31,10 +37,10 @@ pub struct Norm {
 /// `torch.nn.InstanceNorm3d(affine=True)` without running statistics.
 pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &norm, 1.0) {
+    #[cfg(feature = "_own")]
+    if own_takes(&x, &norm, 1.0).is_some() {
         note("instance_norm", Algorithm::Fused, x.dims(), None);
-        return on_cpu(x, norm, None, 1.0);
+        return own(x, norm, None, 1.0);
     }
     note("instance_norm", Algorithm::Reference, x.dims(), None);
     reference::instance_norm(x, norm)
@@ -49,10 +55,10 @@ pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
 /// As [`instance_norm`].
 pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &norm, slope) {
+    #[cfg(feature = "_own")]
+    if own_takes(&x, &norm, slope).is_some() {
         note("norm_activation", Algorithm::Fused, x.dims(), None);
-        return on_cpu(x, norm, None, slope);
+        return own(x, norm, None, slope);
     }
     note("norm_activation", Algorithm::Reference, x.dims(), None);
     reference::norm_activation(x, norm, slope)
@@ -73,37 +79,34 @@ pub fn norm_residual_activation(
 ) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
     assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &norm, slope) && crate::cpu::takes(&residual) {
+    #[cfg(feature = "_own")]
+    if own_takes(&x, &norm, slope).is_some_and(|own| takes(&residual) == Some(own)) {
         note("norm_residual_activation", Algorithm::Fused, x.dims(), None);
-        return on_cpu(x, norm, Some(residual), slope);
+        return own(x, norm, Some(residual), slope);
     }
     note("norm_residual_activation", Algorithm::Reference, x.dims(), None);
     reference::norm_residual_activation(x, norm, residual, slope)
 }
 
-/// Whether the processor's own operator computes this norm. It reads the sign before the activation
-/// off the sign after it, so the slope must be positive.
-#[cfg(feature = "cpu")]
-fn cpu_takes(x: &Tensor<5>, norm: &Norm, slope: f64) -> bool {
+/// Whose operator of this crate computes this norm. They read the sign before the activation off the
+/// sign after it, so the slope must be positive.
+#[cfg(feature = "_own")]
+fn own_takes(x: &Tensor<5>, norm: &Norm, slope: f64) -> Option<Own> {
     let [n, c, ..] = x.dims();
     let fits = n * c > 0 && norm.weight.dims() == [c] && norm.bias.dims() == [c];
-    fits && slope > 0.0
-        && crate::cpu::takes(x)
-        && crate::cpu::takes(&norm.weight)
-        && crate::cpu::takes(&norm.bias)
+    let own = takes(x).filter(|_| fits && slope > 0.0);
+    own.filter(|own| [&norm.weight, &norm.bias].iter().all(|v| takes(v) == Some(*own)))
 }
 
-#[cfg(feature = "cpu")]
-fn on_cpu(x: Tensor<5>, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tensor<5> {
-    use crate::cpu::{Cpu, CpuOps};
+#[cfg(feature = "_own")]
+fn own(x: Tensor<5>, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tensor<5> {
     let (weight, bias) = (norm.weight.into_dispatch(), norm.bias.into_dispatch());
     let (x, epsilon) = (x.into_dispatch(), norm.epsilon);
     Tensor::from_dispatch(match residual {
-        None => Cpu::stunet_norm(x, weight, bias, epsilon, slope),
+        None => Dispatch::stunet_norm(x, weight, bias, epsilon, slope),
         Some(residual) => {
             let residual = residual.into_dispatch();
-            Cpu::stunet_norm_residual(x, weight, bias, residual, epsilon, slope)
+            Dispatch::stunet_norm_residual(x, weight, bias, residual, epsilon, slope)
         }
     })
 }

@@ -24,6 +24,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+#[cfg(feature = "_own")]
+mod autodiff;
 mod concat_channels;
 mod conv3d;
 mod conv_transpose3d;
@@ -32,7 +34,13 @@ mod conv_transpose3d;
 mod cpu;
 mod in_use;
 mod instance_norm;
+#[cfg(feature = "_own")]
+mod kernels;
 mod leaky_relu;
+#[cfg(feature = "_own")]
+mod operators;
+#[cfg(feature = "_own")]
+mod own;
 mod steps;
 mod upsample_nearest;
 mod workspace;
