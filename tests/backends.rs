@@ -5,6 +5,9 @@
 //! they fail when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for the backend.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
+#[path = "backends/operators.rs"]
+mod operators;
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndarray::Array4;
 use std::collections::BTreeMap;
@@ -200,12 +203,43 @@ fn add(tests: &mut Tests, name: &str, backend: Backend, check: fn(Backend) -> Re
     tests.add(name, ready, move || check(backend));
 }
 
+/// Tests of the operators, one device each.
+const OPERATORS: [(&str, fn(&Device)); 8] = [
+    ("said", operators::said),
+    ("convolutions", operators::convolutions),
+    ("joined", operators::joined),
+    ("transposed", operators::transposed),
+    ("norms", operators::norms),
+    ("upsampled", operators::upsampled),
+    ("many_workgroups", operators::many_workgroups),
+    ("views", operators::views),
+];
+
+/// A test of the own operators of one backend, which are not written for fused kernels.
+fn add_operator(tests: &mut Tests, name: &str, backend: Backend, check: fn(&Device)) {
+    let reason = format!("needs the feature {backend}: --features {backend}");
+    let fused = "with kernel fusion Burn's operators compute";
+    let is_tried = backend.is_compiled_in() || is_required(backend);
+    let ready = match (is_tried, cfg!(feature = "fusion")) {
+        (true, false) => Ok(()),
+        (true, true) => Err(Absent::new(fused)),
+        (false, _) => Err(Absent::new(reason)),
+    };
+    tests.add(format!("{backend}_operators_{name}"), ready, move || {
+        check(&device_under_test(backend)?);
+        Ok(())
+    });
+}
+
 fn main() -> ExitCode {
     let mut tests = Tests::from_arguments();
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu, Backend::Metal] {
         add(&mut tests, &format!("{backend}_forward"), backend, check_forward);
         add(&mut tests, &format!("{backend}_windows"), backend, check_windows);
         add(&mut tests, &format!("{backend}_backward"), backend, check_backward);
+        for (name, check) in OPERATORS {
+            add_operator(&mut tests, name, backend, check);
+        }
     }
     add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
     add(&mut tests, "ndarray_windows", Backend::NdArray, check_windows);

@@ -25,9 +25,9 @@ use burn::tensor::Tensor;
 /// When the channel counts disagree or a stride is zero.
 ///
 /// # Deviations
-/// The processor's own operator knows kernels of 3 and 1 voxels along every axis. Of 3 along some axes
-/// and 1 along others, as in `1 × 3 × 3`, it makes 3 along all of them, with zeros beside; larger
-/// kernels are left to Burn's operator.
+/// The operators of this crate know kernels of 3 and 1 voxels along every axis; larger kernels are left
+/// to Burn's operator. Of 3 along some axes and 1 along others, as in `1 × 3 × 3`, the processor's makes
+/// 3 along all of them, with zeros beside.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -39,7 +39,7 @@ use burn::tensor::Tensor;
 /// ```
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
     #[cfg(feature = "_own")]
-    if let Some(own) = own_takes(&[&x], &weight, &bias) {
+    if let Some(own) = own_takes(&[&x], &weight, &bias, stride) {
         let (weight, algorithm) = prepare(own, x.dims(), weight, stride);
         note("conv3d", algorithm, x.dims(), Some(weight.dims()));
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
@@ -75,7 +75,7 @@ pub fn conv3d_joined(
     let mut joined = first.dims();
     joined[1] += second.dims()[1];
     #[cfg(feature = "_own")]
-    if let Some(own) = own_takes(&[&first, &second], &weight, &bias) {
+    if let Some(own) = own_takes(&[&first, &second], &weight, &bias, stride) {
         let (weight, algorithm) = prepare(own, joined, weight, stride);
         note("conv3d_joined", algorithm, joined, Some(weight.dims()));
         let (first, second) = (first.into_dispatch(), second.into_dispatch());
@@ -89,13 +89,28 @@ pub fn conv3d_joined(
 
 /// Whose operator of this crate computes this convolution of the parts of an input.
 #[cfg(feature = "_own")]
-fn own_takes(parts: &[&Tensor<5>], weight: &Tensor<5>, bias: &Tensor<1>) -> Option<Own> {
+fn own_takes(
+    parts: &[&Tensor<5>],
+    weight: &Tensor<5>,
+    bias: &Tensor<1>,
+    stride: [usize; 3],
+) -> Option<Own> {
     let [_, _, kz, ky, kx] = weight.dims();
     let empty = parts.iter().any(|x| x.dims().contains(&0)) || weight.dims().contains(&0);
     let known = [kz, ky, kx].iter().all(|k| matches!(k, 1 | 3));
     let mut own = [takes(weight), takes(bias)].into_iter().chain(parts.iter().map(|x| takes(x)));
     let first = own.next()??;
-    (known && !empty && own.all(|other| other == Some(first))).then_some(first)
+    let fits = match first {
+        #[cfg(feature = "cpu")]
+        Own::Cpu => true,
+        #[cfg(feature = "gpu")]
+        Own::Gpu => {
+            !stride.contains(&0)
+                && crate::gpu::convolution_fits(parts[0].dims(), weight.dims(), stride)
+        }
+    };
+    let _ = stride;
+    (known && fits && !empty && own.all(|other| other == Some(first))).then_some(first)
 }
 
 /// The weight as the operator takes it, and how the convolution is computed.
@@ -106,6 +121,7 @@ fn prepare(
     weight: Tensor<5>,
     stride: [usize; 3],
 ) -> (Tensor<5>, Algorithm) {
+    let _ = (input, stride);
     match own {
         #[cfg(feature = "cpu")]
         Own::Cpu => {
@@ -113,6 +129,8 @@ fn prepare(
             let algorithm = crate::cpu::convolution_algorithm(input, weight.dims(), stride);
             (weight, algorithm)
         }
+        #[cfg(feature = "gpu")]
+        Own::Gpu => (weight, Algorithm::Tiled),
     }
 }
 

@@ -9,7 +9,8 @@ use std::fmt;
 pub enum InUse {
     /// The operators of this crate, for tensors in single precision.
     Own,
-    /// Burn's operators: none of this crate's is written for the device.
+    /// Burn's operators: none of this crate's is written for the device, or compiled in for it. Those for
+    /// GPUs come with the feature `gpu`, and not where Burn fuses kernels.
     BurnForDevice,
     /// Burn's operators on every device: this crate was compiled without its feature `cpu`.
     BurnForBuild,
@@ -20,7 +21,7 @@ impl fmt::Display for InUse {
         f.write_str(match self {
             Self::Own => "the operators of stunet-kernels, for single precision",
             Self::BurnForDevice => {
-                "Burn's operators: stunet-kernels has none for this device, only for the processor"
+                "Burn's operators: stunet-kernels was compiled with none for this device"
             }
             Self::BurnForBuild => {
                 "Burn's operators, several times slower on the processor: stunet-kernels was \

@@ -32,6 +32,11 @@ mod conv_transpose3d;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
+#[cfg(feature = "gpu")]
+#[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
+mod gpu;
+#[cfg(any(feature = "gpu", test))]
+mod gpu_tiles;
 mod in_use;
 mod instance_norm;
 #[cfg(feature = "_own")]
@@ -48,6 +53,8 @@ mod workspace;
 pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined};
+#[cfg(feature = "gpu")]
+pub use gpu::{KernelCall, kernel_calls};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;

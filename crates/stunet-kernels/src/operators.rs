@@ -5,7 +5,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
 /// What this crate adds to a backend. Tensors are `[N, C, Z, Y, X]`.
-#[backend_extension(Autodiff, Flex: cfg(feature = "cpu"))]
+#[backend_extension(
+    Autodiff,
+    Flex: cfg(feature = "cpu"),
+    Cube: cfg(all(feature = "gpu", not(feature = "fusion")))
+)]
 pub(crate) trait Operators: Backend {
     /// Convolution with a kernel of 3 or 1 voxels along each axis.
     fn stunet_conv3d(

@@ -8,6 +8,9 @@ pub(crate) enum Own {
     /// The processor's.
     #[cfg(feature = "cpu")]
     Cpu,
+    /// A GPU's.
+    #[cfg(feature = "gpu")]
+    Gpu,
 }
 
 /// Whose operators of this crate compute on a device.
@@ -15,6 +18,10 @@ pub(crate) fn on(device: &Device) -> Option<Own> {
     #[cfg(feature = "cpu")]
     if crate::cpu::computes_on(device) {
         return Some(Own::Cpu);
+    }
+    #[cfg(feature = "gpu")]
+    if crate::gpu::computes_on(device) {
+        return Some(Own::Gpu);
     }
     let _ = device;
     None
@@ -26,6 +33,8 @@ pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> Option<Own> {
     let has_type = match own {
         #[cfg(feature = "cpu")]
         Own::Cpu => crate::cpu::takes(x.dtype()),
+        #[cfg(feature = "gpu")]
+        Own::Gpu => crate::gpu::takes(x.dtype()),
     };
     has_type.then_some(own)
 }

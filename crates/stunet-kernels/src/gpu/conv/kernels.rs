@@ -1,0 +1,337 @@
+//! The convolution itself.
+//!
+//! A workgroup computes a block of output voxels × output channels. It brings the input voxels under
+//! them into shared memory, a few channels at a time, and every thread keeps 4 voxels of a row × 4 or
+//! 8 channels in registers: a value from shared memory is used in up to 3 × 8 products, a vector of
+//! weights in 4 × 4. All sums are in single precision, in an order that only shapes decide.
+
+use crate::gpu::tiles::{ROW, Tile};
+use cubecl::prelude::*;
+
+/// Four values.
+pub(crate) type V4 = Vector<f32, Const<4>>;
+
+/// Sizes of a convolution, and which part of it a launch computes.
+#[derive(CubeLaunch, CubeType)]
+pub(super) struct Sizes {
+    /// Input channels of the first part.
+    pub first_channels: usize,
+    /// Input channels of the second part.
+    pub second_channels: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Input voxels.
+    pub in_z: usize,
+    pub in_y: usize,
+    pub in_x: usize,
+    /// Output voxels.
+    pub out_z: usize,
+    pub out_y: usize,
+    pub out_x: usize,
+    /// Tiles of a sample.
+    pub tiles_z: usize,
+    pub tiles_y: usize,
+    pub tiles_x: usize,
+    /// Blocks of output channels.
+    pub blocks: usize,
+    /// Vectors of weights for each tap and input channel.
+    pub row: usize,
+    /// The first workgroup of this launch, and how many there are in all launches.
+    pub cube: usize,
+    pub cubes: usize,
+}
+
+/// Where a thread works.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Place {
+    /// The sample.
+    pub sample: usize,
+    /// The tile's first output voxel.
+    pub z: usize,
+    pub y: usize,
+    pub x: usize,
+    /// The thread's voxels in the tile.
+    pub unit_z: usize,
+    pub unit_y: usize,
+    pub unit_x: usize,
+    /// The thread's first output channel.
+    pub channel: usize,
+}
+
+/// Convolves the concatenation of one or two tensors `[N, Z, Y, X, C]`.
+///
+/// The weights are `[taps, Cin, Cout]` with as many zeros behind as fill the last block; the grid is
+/// one workgroup for each tile and block, blocks innermost.
+#[cube(launch_unchecked)]
+pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
+    first: &[Vector<E, NI>],
+    second: ComptimeOption<&[Vector<E, NI>]>,
+    weight: &[V4],
+    bias: ComptimeOption<&[E]>,
+    output: &mut [Vector<E, NO>],
+    sizes: Sizes,
+    #[comptime] tile: Tile,
+    #[define(E)] _dtype: ElemType,
+) {
+    let cube = CUBE_POS + sizes.cube;
+    if cube >= sizes.cubes {
+        terminate!();
+    }
+    let place = place(&sizes, cube, tile);
+    let mut halo = Shared::<[f32]>::new_slice(comptime!(tile.plane() * tile.depth));
+    let mut sums = Array::<V4>::new(comptime!(ROW * tile.vectors));
+    #[comptime]
+    match bias {
+        ComptimeOption::Some(bias) => begin::<E>(bias, &mut sums, &sizes, place, tile),
+        ComptimeOption::None => zero(&mut sums),
+    }
+    let channels = sizes.first_channels;
+    accumulate::<E, NI>(first, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize, tile);
+    #[comptime]
+    match second {
+        ComptimeOption::Some(second) => {
+            let (more, from) = (sizes.second_channels, sizes.first_channels);
+            accumulate::<E, NI>(
+                second, weight, &mut halo, &mut sums, &sizes, place, more, from, tile,
+            );
+        }
+        ComptimeOption::None => {}
+    }
+    store::<E, NO>(output, &sums, &sizes, place, tile);
+}
+
+/// The place of a thread of the workgroup.
+#[cube]
+pub(super) fn place(sizes: &Sizes, cube: usize, #[comptime] tile: Tile) -> Place {
+    let block = cube % sizes.blocks;
+    let index = cube / sizes.blocks;
+    let tile_x = index % sizes.tiles_x;
+    let index = index / sizes.tiles_x;
+    let tile_y = index % sizes.tiles_y;
+    let index = index / sizes.tiles_y;
+    let tile_z = index % sizes.tiles_z;
+
+    let unit = UNIT_POS as usize;
+    let rows = comptime!(tile.rows());
+    let across = comptime!(tile.voxels[2] / ROW);
+    let (row, group) = (unit % rows, unit / rows);
+    Place {
+        sample: index / sizes.tiles_z,
+        z: tile_z * comptime!(tile.voxels[0]),
+        y: tile_y * comptime!(tile.voxels[1]),
+        x: tile_x * comptime!(tile.voxels[2]),
+        unit_z: row / comptime!(across * tile.voxels[1]),
+        unit_y: row / across % comptime!(tile.voxels[1]),
+        unit_x: row % across * ROW,
+        channel: block * comptime!(tile.channels()) + group * comptime!(tile.vectors * 4),
+    }
+}
+
+#[cube]
+pub(super) fn zero(sums: &mut Array<V4>) {
+    #[unroll]
+    for i in 0..sums.len() {
+        sums[i] = V4::new(0.0f32);
+    }
+}
+
+/// Sums begin with the bias.
+#[cube]
+fn begin<E: Float>(
+    bias: &[E],
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    #[unroll]
+    for vector in 0..tile.vectors {
+        let mut values = V4::new(0.0f32);
+        #[unroll]
+        for i in 0..4usize {
+            let channel = place.channel + comptime!(vector * 4 + i);
+            if channel < sizes.outputs {
+                values.insert(i, f32::cast_from(bias[channel]));
+            }
+        }
+        #[unroll]
+        for voxel in 0..ROW {
+            sums[comptime!(voxel * tile.vectors + vector)] = values;
+        }
+    }
+}
+
+/// Adds the products of one part of the input, whose `channels` are those of the kernel `from` on.
+#[cube]
+fn accumulate<E: Float, N: Size>(
+    part: &[Vector<E, N>],
+    weight: &[V4],
+    halo: &mut Shared<[f32]>,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    channels: usize,
+    from: usize,
+    #[comptime] tile: Tile,
+) {
+    let mut channel = 0usize;
+    while channel < channels {
+        // Nobody still reads what is overwritten.
+        sync_cube();
+        fill::<E, N>(part, halo, sizes, place, channels, channel, tile);
+        sync_cube();
+        let mut here = channels - channel;
+        if here > tile.depth {
+            here = comptime!(tile.depth).runtime();
+        }
+        for depth in 0..here {
+            multiply(weight, &*halo, sums, sizes, place, depth, from + channel + depth, tile);
+        }
+        channel += tile.depth;
+    }
+}
+
+/// Brings the input under a tile into shared memory, `[depth, z, y, x]`: channels `from` on.
+#[cube]
+fn fill<E: Float, N: Size>(
+    part: &[Vector<E, N>],
+    halo: &mut Shared<[f32]>,
+    sizes: &Sizes,
+    place: Place,
+    channels: usize,
+    from: usize,
+    #[comptime] tile: Tile,
+) {
+    let size = N::value();
+    let vectors = comptime!(tile.depth / size);
+    let plane = comptime!(tile.plane());
+    let (high, wide) = comptime!((tile.halo(1), tile.halo(2)));
+    let mut index = UNIT_POS as usize;
+    while index < comptime!(plane * vectors) {
+        let (voxel, channel) = (index / vectors, index % vectors * size);
+        let (row, h_x) = (voxel / wide, voxel % wide);
+        let (h_z, h_y) = (row / high, row % high);
+        // Shifted by the padding, so that nothing is negative.
+        let z = (place.z * comptime!(tile.step(0)) + h_z) * comptime!(tile.skip(0));
+        let y = (place.y * comptime!(tile.step(1)) + h_y) * comptime!(tile.skip(1));
+        let x = (place.x * comptime!(tile.step(2)) + h_x) * comptime!(tile.skip(2));
+        let (pad_z, pad_y, pad_x) =
+            comptime!((tile.kernel[0] / 2, tile.kernel[1] / 2, tile.kernel[2] / 2));
+        let mut value = Vector::<E, N>::new(E::new(0.0));
+        let inside = z >= pad_z
+            && z < sizes.in_z + pad_z
+            && y >= pad_y
+            && y < sizes.in_y + pad_y
+            && x >= pad_x
+            && x < sizes.in_x + pad_x;
+        if inside && from + channel < channels {
+            let voxel = (place.sample * sizes.in_z + z - pad_z) * sizes.in_y + y - pad_y;
+            let voxel = voxel * sizes.in_x + x - pad_x;
+            value = part[(voxel * channels + from + channel) / size];
+        }
+        #[unroll]
+        for i in 0..size {
+            halo[(channel + i) * plane + voxel] = f32::cast_from(value.extract(i));
+        }
+        index += comptime!(tile.units());
+    }
+}
+
+/// Adds the products of one input channel: `depth` in shared memory, `input` of the kernel.
+#[cube]
+fn multiply(
+    weight: &[V4],
+    halo: &Shared<[f32]>,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    depth: usize,
+    input: usize,
+    #[comptime] tile: Tile,
+) {
+    let inputs = sizes.first_channels + sizes.second_channels;
+    let (high, wide) = comptime!((tile.halo(1), tile.halo(2)));
+    let (taps_y, taps_x) = comptime!((tile.kernel[1], tile.kernel[2]));
+    for tap_z in 0..comptime!(tile.kernel[0]) {
+        for tap_y in 0..taps_y {
+            let z =
+                depth * comptime!(tile.halo(0)) + place.unit_z * comptime!(tile.step(0)) + tap_z;
+            let y = place.unit_y * comptime!(tile.step(1)) + tap_y;
+            let start = (z * high + y) * wide + place.unit_x * comptime!(tile.step(2));
+            let mut row = Array::<f32>::new(comptime!((ROW - 1) * tile.step(2) + tile.kernel[2]));
+            #[unroll]
+            for i in 0..row.len() {
+                row[i] = halo[start + i];
+            }
+            #[unroll]
+            for tap_x in 0..taps_x {
+                let tap = (tap_z * taps_y + tap_y) * taps_x + tap_x;
+                let weights = (tap * inputs + input) * sizes.row + place.channel / 4;
+                #[unroll]
+                for vector in 0..tile.vectors {
+                    let w = weight[weights + vector];
+                    #[unroll]
+                    for voxel in 0..ROW {
+                        let at = comptime!(voxel * tile.vectors + vector);
+                        let value = row[comptime!(voxel * tile.step(2) + tap_x)];
+                        sums[at] = fma(V4::new(value), w, sums[at]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a thread's sums.
+#[cube]
+fn store<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    sums: &Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    let (z, y) = (place.z + place.unit_z, place.y + place.unit_y);
+    if z < sizes.out_z && y < sizes.out_y {
+        let row = ((place.sample * sizes.out_z + z) * sizes.out_y + y) * sizes.out_x;
+        #[unroll]
+        for voxel in 0..ROW {
+            let x = place.x + place.unit_x + voxel;
+            if x < sizes.out_x {
+                let values = (row + x) * sizes.outputs;
+                store_voxel::<E, N>(output, sums, sizes, place.channel, values, voxel, tile);
+            }
+        }
+    }
+}
+
+/// Writes a thread's sums of one of its voxels, whose values begin at `values`.
+#[cube]
+pub(super) fn store_voxel<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    sums: &Array<V4>,
+    sizes: &Sizes,
+    channel: usize,
+    values: usize,
+    #[comptime] voxel: usize,
+    #[comptime] tile: Tile,
+) {
+    let size = N::value();
+    #[unroll]
+    for vector in 0..tile.vectors {
+        let sum = sums[comptime!(voxel * tile.vectors + vector)];
+        #[unroll]
+        for part in 0..comptime!(4 / size) {
+            let channel = channel + comptime!(vector * 4 + part * size);
+            if channel < sizes.outputs {
+                let mut value = Vector::<E, N>::empty();
+                #[unroll]
+                for i in 0..size {
+                    value.insert(i, E::cast_from(sum.extract(comptime!(part * size + i))));
+                }
+                output[(values + channel) / size] = value;
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The passes on CubeCL's tensors.
+
+use super::{conv, norm, voxels};
+use crate::kernels::{Kernels, NormGradients, NormParameters};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+
+impl Kernels for CubeBackend {
+    /// Mean and inverse deviation, `[N, C, 2]`.
+    type Statistics = CubeTensor;
+
+    fn conv(
+        parts: Vec<CubeTensor>,
+        weight: CubeTensor,
+        bias: CubeTensor,
+        stride: [usize; 3],
+    ) -> CubeTensor {
+        conv::forward(parts, &weight, bias, stride)
+    }
+
+    fn conv_input_gradient(
+        gradient: &CubeTensor,
+        parts: &[CubeTensor],
+        weight: &CubeTensor,
+        stride: [usize; 3],
+    ) -> Vec<CubeTensor> {
+        conv::input_gradient(gradient, parts, weight, stride)
+    }
+
+    fn conv_weight_gradient(
+        gradient: &CubeTensor,
+        parts: &[CubeTensor],
+        weight: &CubeTensor,
+        stride: [usize; 3],
+    ) -> CubeTensor {
+        conv::weight_gradient(gradient, parts, weight, stride)
+    }
+
+    fn conv_bias_gradient(gradient: &CubeTensor) -> CubeTensor {
+        norm::channel_sums(gradient)
+    }
+
+    fn norm(
+        x: CubeTensor,
+        parameters: &NormParameters<CubeTensor>,
+        residual: Option<CubeTensor>,
+    ) -> (CubeTensor, CubeTensor) {
+        norm::forward(x, parameters, residual)
+    }
+
+    fn norm_gradients(
+        gradient: CubeTensor,
+        x: CubeTensor,
+        output: Option<CubeTensor>,
+        parameters: &NormParameters<CubeTensor>,
+        statistics: &CubeTensor,
+    ) -> NormGradients<CubeTensor> {
+        norm::gradients(gradient, x, output, parameters, statistics)
+    }
+
+    fn upsample(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::upsample(x, factor)
+    }
+
+    fn upsample_gradient(gradient: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::upsample_gradient(gradient, factor)
+    }
+
+    fn interleave(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::interleave(x, factor)
+    }
+
+    fn separate(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::separate(x, factor)
+    }
+}
