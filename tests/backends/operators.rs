@@ -1,12 +1,13 @@
 //! Every operator of `stunet-kernels` on a GPU against the processor's: results and every gradient, on
 //! shapes that no table was made for. What kernels write to begins as NaN here: debug assertions are on.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use stunet::kernels::{
-    Algorithm, InUse, Norm, conv_transpose3d, conv3d, conv3d_joined, in_use, instance_norm,
-    norm_activation, norm_residual_activation, steps, upsample_nearest,
+    Algorithm, InUse, Measured, Norm, SgdStep, conv_transpose3d, conv3d, conv3d_joined,
+    conv3d_joined_measured, conv3d_measured, in_use, instance_norm, norm_activation,
+    norm_residual_activation, prepared, sgd_step, steps, upsample_nearest,
 };
-use stunet_testing::prng;
+use stunet_testing::{prng, say};
 
 /// Of the largest value, and at least of this.
 const BOUND: f32 = 2e-5;
@@ -152,10 +153,11 @@ pub fn norms(device: &Device) {
         ([1, 16, 9, 8, 7], 0.01),
         ([2, 105, 2, 3, 4], 0.2),
         ([1, 3, 20, 21, 22], 1.5),
+        ([1, 4, 3, 4, 5], 0.0),
         ([1, 40, 30, 11, 13], 0.01),
         ([1, 1, 1, 2, 1], 0.01),
     ] {
-        let c = shape[1];
+        let (c, is_relu) = (shape[1], slope == 0.0);
         // Two voxels become -1 and 1: their gradient is what epsilon leaves of a cancellation.
         let least = if shape[2..].iter().product::<usize>() == 2 { 1.0 } else { 0.1 };
         check_above(
@@ -166,6 +168,9 @@ pub fn norms(device: &Device) {
             &|(x, p)| norm_activation(x[0].clone(), norm(p), slope),
             device,
         );
+        if is_relu {
+            continue;
+        }
         check_above(
             least,
             "norm_residual_activation",
@@ -186,6 +191,77 @@ pub fn norms(device: &Device) {
     let worst = found[0].iter().zip(&expected[0]).fold(0.0f32, |d, (a, b)| d.max((a - b).abs()));
     // The last digit of a value near 100 is 8e-6.
     assert!(worst < 1e-4, "a norm of values near 100 is {worst} off");
+}
+
+/// A convolution and the norm that alone reads it, as in a block; with weights in the device's order.
+pub fn measured(device: &Device) {
+    for (input, outputs, kernel, stride, slope) in [
+        ([2, 1, 5, 6, 7], 5, [3; 3], [1; 3], 0.01),
+        ([1, 8, 9, 10, 13], 16, [3; 3], [1, 2, 2], 0.01),
+        ([2, 16, 4, 4, 4], 32, [3; 3], [1; 3], 0.2),
+        ([1, 4, 5, 6, 7], 6, [1, 3, 3], [1; 3], 0.01),
+        // Too little shared memory for moments: the norm reads them itself.
+        ([1, 2, 7, 8, 30], 3, [3; 3], [1, 3, 4], 0.01),
+    ] {
+        let [kz, ky, kx] = kernel;
+        let weight = [outputs, input[1], kz, ky, kx];
+        let vectors = [outputs; 3];
+        let block = |(x, v): Arguments<'_>| {
+            let weight = prepared(x[1].clone());
+            let y = conv3d_measured(x[0].clone(), weight, v[0].clone(), stride);
+            y.norm_activation(norm(&v[1..]), slope)
+        };
+        let name = format!("conv3d_measured {outputs} {kernel:?} {stride:?}");
+        check_above(1.0, &name, &[input, weight], &vectors, &block, device);
+    }
+    let join = |(x, v): Arguments<'_>| {
+        let [first, second, weight, residual] = [0, 1, 2, 3].map(|index: usize| x[index].clone());
+        let y = conv3d_joined_measured(first, second, weight, v[0].clone(), [1; 3]);
+        y.norm_residual_activation(norm(&v[1..]), residual, 0.01)
+    };
+    let volumes = [[1, 3, 5, 6, 9], [1, 5, 5, 6, 9], [7, 8, 3, 3, 3], [1, 7, 5, 6, 9]];
+    check_above(1.0, "conv3d_joined_measured", &volumes, &[7; 3], &join, device);
+    // What the convolution found on the way is what the norm would have read.
+    let tensor = |id, shape| Tensor::<5>::from_data(data(id, shape), device);
+    let vectors = [1, 2, 3].map(|id| Tensor::<1>::from_data(data(id, [16]), device));
+    let (x, weight) = (tensor(1, [2, 8, 6, 7, 9]), tensor(2, [16, 8, 3, 3, 3]));
+    let normed = |y: Measured| y.norm_activation(norm(&vectors[1..]), 0.01).into_data();
+    let bias = vectors[0].clone();
+    let found = normed(conv3d_measured(x.clone(), weight.clone(), bias.clone(), [1; 3]));
+    let expected = normed(conv3d(x, weight, bias, [1; 3]).into());
+    found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+}
+
+/// The order of a weight in memory is nobody's business but the convolution's.
+pub fn prepared_weights(device: &Device) {
+    for shape in [[8, 3, 3, 3, 3], [5, 16, 1, 1, 1], [32, 4, 1, 3, 3]] {
+        let weight = Tensor::<5>::from_data(data(1, shape), device);
+        let ready = prepared(weight.clone());
+        assert_eq!(ready.dims(), shape);
+        assert_eq!(ready.clone().into_data(), weight.clone().into_data());
+        let x = Tensor::<5>::from_data(data(2, [1, shape[1], 4, 5, 6]), device);
+        let bias = Tensor::<1>::from_data(data(3, [shape[0]]), device);
+        let y = |weight| conv3d(x.clone(), weight, bias.clone(), [1; 3]).into_data();
+        assert_eq!(y(ready), y(weight), "{shape:?}");
+    }
+}
+
+/// Two steps of stochastic gradient descent, the first without a velocity.
+pub fn steps_of_sgd(device: &Device) {
+    let cpu = stunet::device::parse("cpu").unwrap();
+    for (nesterov, len) in [(true, 1000), (false, 1), (true, 70_001)] {
+        let step =
+            SgdStep { gradient_factor: 0.5, weight_decay: 3e-2, momentum: 0.9, nesterov, lr: 0.1 };
+        let run = |device: &Device| {
+            let tensor = |id| Tensor::<1>::from_data(data(id, [len]), device);
+            let (value, velocity) = sgd_step(tensor(1), tensor(2), None, step);
+            let (value, velocity) = sgd_step(value, tensor(3), Some(velocity), step);
+            [value.into_data(), velocity.into_data()]
+        };
+        for (found, expected) in run(device).iter().zip(&run(&cpu)) {
+            found.assert_approx_eq::<f32>(expected, Tolerance::absolute(1e-6));
+        }
+    }
 }
 
 pub fn upsampled(device: &Device) {
@@ -229,6 +305,7 @@ pub fn said(device: &Device) {
     assert_eq!(in_use(&device.clone().autodiff()), InUse::Own);
     let tensor = |id, shape| Tensor::<5>::from_data(data(id, shape), device);
     let bias = Tensor::<1>::from_data(data(3, [2]), device);
+    let ones = |len: usize| Tensor::<1>::ones([len], device);
     let x = tensor(1, [1, 3, 5, 6, 7]);
     for (taps, stride, own) in [
         ([3; 3], [1; 3], true),
@@ -241,8 +318,42 @@ pub fn said(device: &Device) {
         let algorithm = calls[0].algorithm;
         assert_eq!(algorithm == Algorithm::Tiled, own, "{taps:?} {stride:?}: {algorithm:?}");
     }
-    if device.supports_dtype(DType::F16) {
-        let (_, calls) = steps(|| upsample_nearest(x.cast(DType::F16), [2; 3]));
-        assert_eq!(calls[0].algorithm, Algorithm::Reference);
+    let (_, calls) = steps(|| norm_activation(x.clone(), norm(&[ones(3), ones(3)]), 0.0));
+    assert_eq!(calls[0].algorithm, Algorithm::Fused, "the ReLU of other networks");
+}
+
+/// Values that are stored in 16 bits and added in 32, where the device has such a type.
+pub fn half(device: &Device) {
+    for dtype in [DType::F16, DType::BF16] {
+        if !device.supports_dtype(dtype) {
+            say!("{dtype:?} is not offered by this device");
+            continue;
+        }
+        let of = |dtype: DType, device: &Device| {
+            let device = device.clone().autodiff();
+            let tensor = |id, shape: [usize; 5]| {
+                let rounded = Tensor::<5>::from_data(data(id, shape), &device).cast(DType::F16);
+                rounded.cast(dtype).require_grad()
+            };
+            let (x, weight) = (tensor(1, [2, 8, 5, 6, 9]), tensor(2, [16, 8, 3, 3, 3]));
+            let vectors = [1, 2, 3].map(|id| Tensor::<1>::from_data(data(id, [16]), &device));
+            let bias = vectors[0].clone().cast(dtype);
+            let (y, calls) = steps(|| {
+                let y = conv3d_measured(x.clone(), weight.clone(), bias, [1, 2, 1]);
+                upsample_nearest(y.norm_activation(norm(&vectors[1..]), 0.01), [1, 2, 2])
+            });
+            assert!(calls.iter().all(|call| call.algorithm != Algorithm::Reference), "{calls:?}");
+            let grads = y.clone().cast(DType::F32).sum().backward();
+            let list = |x: Tensor<5>| x.cast(DType::F32).into_data().try_to_vec::<f32>().unwrap();
+            [list(y), list(x.grad(&grads).unwrap()), list(weight.grad(&grads).unwrap())]
+        };
+        let cpu = stunet::device::parse("cpu").unwrap();
+        let (found, expected) = (of(dtype, device), of(DType::F32, &cpu));
+        // What rounding to 11 or 8 bits leaves, of values and of sums of some hundred of them.
+        let bound = if dtype == DType::F16 { 4e-3 } else { 3e-2 };
+        for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let d = stunet_testing::compare::difference(found, expected);
+            assert!(d.relative_l2 < bound, "{dtype:?} {which}: {d:?}");
+        }
     }
 }

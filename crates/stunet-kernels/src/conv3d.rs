@@ -2,12 +2,12 @@
 
 pub(crate) mod reference;
 
-use crate::Algorithm;
 #[cfg(feature = "_own")]
-use crate::operators::Operators;
+use crate::operators::{Operators, Parts};
 #[cfg(feature = "_own")]
 use crate::own::{Own, takes};
 use crate::steps::note;
+use crate::{Algorithm, Measured};
 #[cfg(feature = "_own")]
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -42,11 +42,35 @@ pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 
     if let Some(own) = own_takes(&[&x], &weight, &bias, stride) {
         let (weight, algorithm) = prepare(own, x.dims(), weight, stride);
         note("conv3d", algorithm, x.dims(), Some(weight.dims()));
-        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-        return Tensor::from_dispatch(Dispatch::stunet_conv3d(x, weight, bias, stride));
+        return own_conv3d(x, None, weight, bias, stride);
     }
     note("conv3d", Algorithm::Reference, x.dims(), Some(weight.dims()));
     reference::conv3d(x, weight, bias, stride)
+}
+
+/// [`conv3d`], for a norm alone to read: with its moments, where the device finds them on the way.
+///
+/// # Shapes
+/// As [`conv3d`].
+///
+/// # Panics
+/// As [`conv3d`].
+///
+/// # Deviations
+/// Where the device finds moments, the gradient of the bias is zero: the norm takes away whatever the bias
+/// adds. Elsewhere it is what rounding leaves of that zero.
+pub fn conv3d_measured(
+    x: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Measured {
+    #[cfg(feature = "gpu")]
+    if own_takes(&[&x], &weight, &bias, stride) == Some(Own::Gpu) {
+        note("conv3d", Algorithm::Tiled, x.dims(), Some(weight.dims()));
+        return own_measured(x, None, weight, bias, stride);
+    }
+    conv3d(x, weight, bias, stride).into()
 }
 
 /// [`conv3d`] of the concatenation of two tensors along the channels, `first` before `second`.
@@ -66,6 +90,57 @@ pub fn conv3d_joined(
     bias: Tensor<1>,
     stride: [usize; 3],
 ) -> Tensor<5> {
+    let joined = joined_dims(&first, &second);
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_takes(&[&first, &second], &weight, &bias, stride) {
+        let (weight, algorithm) = prepare(own, joined, weight, stride);
+        note("conv3d_joined", algorithm, joined, Some(weight.dims()));
+        return own_conv3d(first, Some(second), weight, bias, stride);
+    }
+    note("conv3d_joined", Algorithm::Reference, joined, Some(weight.dims()));
+    reference::conv3d_joined(first, second, weight, bias, stride)
+}
+
+/// [`conv3d_joined`], for a norm alone to read: see [`conv3d_measured`].
+///
+/// # Shapes
+/// As [`conv3d_joined`].
+///
+/// # Panics
+/// As [`conv3d_joined`].
+pub fn conv3d_joined_measured(
+    first: Tensor<5>,
+    second: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Measured {
+    #[cfg(feature = "gpu")]
+    if own_takes(&[&first, &second], &weight, &bias, stride) == Some(Own::Gpu) {
+        let joined = joined_dims(&first, &second);
+        note("conv3d_joined", Algorithm::Tiled, joined, Some(weight.dims()));
+        return own_measured(first, Some(second), weight, bias, stride);
+    }
+    conv3d_joined(first, second, weight, bias, stride).into()
+}
+
+/// The weight of a convolution, the same values, in the order in memory that the device's operators read
+/// it in: what is prepared once need not be rearranged for every forward pass. Tensors of other ranks stay
+/// as they are.
+///
+/// # Shapes
+/// `[Cout, Cin, KZ, KY, KX]` in and out.
+#[must_use]
+pub fn prepared<const D: usize>(weight: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    if D == 5 && takes(&weight) == Some(Own::Gpu) && !weight.dims().contains(&0) {
+        return Tensor::from_dispatch(Dispatch::stunet_prepared(weight.into_dispatch()));
+    }
+    weight
+}
+
+/// The dimensions of two tensors as if they were one.
+fn joined_dims(first: &Tensor<5>, second: &Tensor<5>) -> [usize; 5] {
     let without_channels = |[n, _, z, y, x]: [usize; 5]| [n, z, y, x];
     assert_eq!(
         without_channels(first.dims()),
@@ -74,17 +149,37 @@ pub fn conv3d_joined(
     );
     let mut joined = first.dims();
     joined[1] += second.dims()[1];
-    #[cfg(feature = "_own")]
-    if let Some(own) = own_takes(&[&first, &second], &weight, &bias, stride) {
-        let (weight, algorithm) = prepare(own, joined, weight, stride);
-        note("conv3d_joined", algorithm, joined, Some(weight.dims()));
-        let (first, second) = (first.into_dispatch(), second.into_dispatch());
-        let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
-        let y = Dispatch::stunet_conv3d_joined(first, second, weight, bias, stride);
-        return Tensor::from_dispatch(y);
-    }
-    note("conv3d_joined", Algorithm::Reference, joined, Some(weight.dims()));
-    reference::conv3d_joined(first, second, weight, bias, stride)
+    joined
+}
+
+/// The convolution by an operator of this crate.
+#[cfg(feature = "_own")]
+fn own_conv3d(
+    first: Tensor<5>,
+    second: Option<Tensor<5>>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Tensor<5> {
+    let parts = Parts::of(first.into_dispatch(), second.map(Tensor::into_dispatch));
+    let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::stunet_conv3d(parts, weight, bias, stride))
+}
+
+/// The convolution with its moments.
+#[cfg(feature = "gpu")]
+fn own_measured(
+    first: Tensor<5>,
+    second: Option<Tensor<5>>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Measured {
+    let parts = Parts::of(first.into_dispatch(), second.map(Tensor::into_dispatch));
+    let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+    let (features, moments) = Dispatch::stunet_conv3d_measured(parts, weight, bias, stride);
+    let moments = moments.into_option().map(Tensor::from_dispatch);
+    Measured { features: Tensor::from_dispatch(features), moments }
 }
 
 /// Whose operator of this crate computes this convolution of the parts of an input.
@@ -98,6 +193,8 @@ fn own_takes(
     let [_, _, kz, ky, kx] = weight.dims();
     let empty = parts.iter().any(|x| x.dims().contains(&0)) || weight.dims().contains(&0);
     let known = [kz, ky, kx].iter().all(|k| matches!(k, 1 | 3));
+    let dtype = weight.dtype();
+    let alike = bias.dtype() == dtype && parts.iter().all(|x| x.dtype() == dtype);
     let mut own = [takes(weight), takes(bias)].into_iter().chain(parts.iter().map(|x| takes(x)));
     let first = own.next()??;
     let fits = match first {
@@ -110,7 +207,7 @@ fn own_takes(
         }
     };
     let _ = stride;
-    (known && fits && !empty && own.all(|other| other == Some(first))).then_some(first)
+    (known && fits && alike && !empty && own.all(|other| other == Some(first))).then_some(first)
 }
 
 /// The weight as the operator takes it, and how the convolution is computed.

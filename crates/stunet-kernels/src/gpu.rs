@@ -11,8 +11,10 @@
 
 mod conv;
 mod launch;
+mod moments;
 mod norm;
 mod operators;
+mod sgd;
 mod traffic;
 mod voxels;
 
@@ -22,7 +24,8 @@ use burn::tensor::{DType, Device};
 use conv::Shape;
 use tiles::{SHARED, UNITS};
 
-pub use traffic::{KernelCall, kernel_calls};
+pub(crate) use sgd::{sgd_step, steps};
+pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls};
 
 /// Whether a device is one these operators are written for: a GPU, or what passes for one, that offers
 /// what WebGPU guarantees. With Burn's fusion the backend is another one.
@@ -37,9 +40,14 @@ pub(crate) fn computes_on(device: &Device) -> bool {
     hardware.max_shared_memory_size >= SHARED && hardware.max_units_per_cube as usize >= UNITS
 }
 
-/// The type these operators are written for.
-pub(crate) const fn takes(dtype: DType) -> bool {
-    matches!(dtype, DType::F32)
+/// Whether these operators are written for a type, and the device has it: 16 bits are what values are
+/// stored in, never what they are added in.
+pub(crate) fn takes(device: &Device, dtype: DType) -> bool {
+    match dtype {
+        DType::F32 => true,
+        DType::F16 | DType::BF16 => device.supports_dtype(dtype),
+        _ => false,
+    }
 }
 
 /// Whether every pass of a convolution is written for these shapes.

@@ -140,6 +140,12 @@ impl Tile {
         if self.stride[axis] == 1 { self.kernel[axis] / 2 } else { 0 }
     }
 
+    /// Whether there is room in shared memory to find the moments of the outputs: count, mean and squared
+    /// deviations of four channels for each thread.
+    pub const fn measures(&self) -> bool {
+        self.rows().is_power_of_two() && self.plane() * self.depth >= 9 * self.units()
+    }
+
     /// Rows of [`ROW`] voxels.
     pub const fn rows(&self) -> usize {
         self.voxels[0] * self.voxels[1] * self.voxels[2] / ROW
@@ -317,8 +323,12 @@ mod tests {
         assert_eq!(tile(16, 128), ([4, 4, 8], 16, 8));
         assert_eq!(tile(32, 128), ([4, 4, 8], 32, 8));
         assert_eq!(tile(64, 64), ([4, 4, 8], 64, 8));
-        assert_eq!(tile(512, 8), ([4, 4, 8], 32, 8));
+        assert_eq!(tile(512, 8), ([4, 4, 8], 16, 8));
         assert_eq!(tile(512, 4), ([4, 4, 4], 16, 16));
+        for (stride, outputs, size) in [(1, 16, 128), (2, 32, 64), (1, 64, 64), (1, 512, 4)] {
+            let tile = Tile::new([3; 3], [stride; 3], outputs, 1, [size; 3]).unwrap();
+            assert!(tile.measures(), "{tile:?}");
+        }
         let head = Tile::new([1; 3], [1; 3], 105, 1, [128; 3]).unwrap();
         assert_eq!((head.channels(), head.depth), (16, 16));
         assert_eq!(Tile::new([3; 3], [2; 3], 32, 1, [64; 3]).unwrap().depth, 2);

@@ -7,7 +7,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InUse {
-    /// The operators of this crate, for tensors in single precision.
+    /// The operators of this crate, for tensors in single precision; on GPUs also for those that are stored in
+    /// half precision, where the device has it.
     Own,
     /// Burn's operators: none of this crate's is written for the device, or compiled in for it. Those for
     /// GPUs come with the feature `gpu`, and not where Burn fuses kernels.
@@ -19,7 +20,7 @@ pub enum InUse {
 impl fmt::Display for InUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Own => "the operators of stunet-kernels, for single precision",
+            Self::Own => "the operators of stunet-kernels",
             Self::BurnForDevice => {
                 "Burn's operators: stunet-kernels was compiled with none for this device"
             }

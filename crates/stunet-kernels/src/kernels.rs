@@ -45,6 +45,17 @@ pub(crate) trait Kernels: Backend {
         stride: [usize; 3],
     ) -> FloatTensor<Self>;
 
+    /// [`conv`](Self::conv), and what [`norm`](Self::norm) need not read again: moments of the output, in
+    /// whatever form it takes them, where the convolution finds them on the way.
+    fn conv_measured(
+        parts: Vec<FloatTensor<Self>>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: [usize; 3],
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        (Self::conv(parts, weight, bias, stride), None)
+    }
+
     /// The gradient of each part of the input.
     fn conv_input_gradient(
         gradient: &FloatTensor<Self>,
@@ -64,9 +75,11 @@ pub(crate) trait Kernels: Backend {
     /// The gradient of the bias: sums over everything but the channels.
     fn conv_bias_gradient(gradient: &FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Instance norm, sum with a residual if there is one, activation.
+    /// Instance norm, sum with a residual if there is one, activation. Moments are those that
+    /// [`conv_measured`](Self::conv_measured) found of `x`.
     fn norm(
         x: FloatTensor<Self>,
+        moments: Option<FloatTensor<Self>>,
         parameters: &NormParameters<FloatTensor<Self>>,
         residual: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, Self::Statistics);
@@ -79,6 +92,11 @@ pub(crate) trait Kernels: Backend {
         parameters: &NormParameters<FloatTensor<Self>>,
         statistics: &Self::Statistics,
     ) -> NormGradients<FloatTensor<Self>>;
+
+    /// The weight of a convolution, the same values, in the order in memory that its forward pass reads.
+    fn prepared(weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        weight
+    }
 
     /// Repetition of voxels by whole factors.
     fn upsample(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;

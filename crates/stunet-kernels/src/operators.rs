@@ -2,7 +2,50 @@
 
 use crate::kernels::{Kernels, NormParameters};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, ExtensionType, backend_extension};
+
+/// One tensor, or two that are concatenated along the channels.
+#[derive(ExtensionType)]
+pub(crate) enum Parts<B: Backend> {
+    One(FloatTensor<B>),
+    Two(FloatTensor<B>, FloatTensor<B>),
+}
+
+impl<B: Backend> Parts<B> {
+    pub fn of(first: FloatTensor<B>, second: Option<FloatTensor<B>>) -> Self {
+        match second {
+            None => Self::One(first),
+            Some(second) => Self::Two(first, second),
+        }
+    }
+
+    fn into_vec(self) -> Vec<FloatTensor<B>> {
+        match self {
+            Self::One(first) => vec![first],
+            Self::Two(first, second) => vec![first, second],
+        }
+    }
+}
+
+/// A tensor or none.
+#[derive(ExtensionType)]
+pub(crate) enum Maybe<B: Backend> {
+    Some(FloatTensor<B>),
+    None,
+}
+
+impl<B: Backend> Maybe<B> {
+    pub fn of(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::None, Self::Some)
+    }
+
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Some(tensor) => Some(tensor),
+            Self::None => None,
+        }
+    }
+}
 
 /// What this crate adds to a backend. Tensors are `[N, C, Z, Y, X]`.
 #[backend_extension(
@@ -13,39 +56,34 @@ use burn::backend::{Backend, backend_extension};
 pub(crate) trait Operators: Backend {
     /// Convolution with a kernel of 3 or 1 voxels along each axis.
     fn stunet_conv3d(
-        x: FloatTensor<Self>,
+        #[extension_type] parts: Parts<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         stride: [usize; 3],
     ) -> FloatTensor<Self>;
 
-    /// [`stunet_conv3d`](Self::stunet_conv3d) of two tensors concatenated along the channels.
-    fn stunet_conv3d_joined(
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
+    /// [`stunet_conv3d`](Self::stunet_conv3d) for what a norm alone will read, with what that need not
+    /// read again. The norm undoes the bias, whose gradient is zero therefore.
+    fn stunet_conv3d_measured(
+        #[extension_type] parts: Parts<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         stride: [usize; 3],
-    ) -> FloatTensor<Self>;
+    ) -> (FloatTensor<Self>, Maybe<Self>);
 
-    /// Instance norm and activation; a slope of 1 is none. The slope is positive.
+    /// Instance norm, sum with a residual if there is one, and activation; epsilon and slope, where a slope
+    /// of 1 is no activation and all are positive. Moments are what was measured.
     fn stunet_norm(
         x: FloatTensor<Self>,
+        #[extension_type] moments: Maybe<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        epsilon: f64,
-        slope: f64,
+        #[extension_type] residual: Maybe<Self>,
+        epsilon_slope: [f64; 2],
     ) -> FloatTensor<Self>;
 
-    /// Instance norm, sum with a residual and activation. The slope is positive.
-    fn stunet_norm_residual(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        epsilon: f64,
-        slope: f64,
-    ) -> FloatTensor<Self>;
+    /// The weight of a convolution in the order in memory that the forward pass reads.
+    fn stunet_prepared(weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Repetition of voxels by whole factors.
     fn stunet_upsample(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;
@@ -57,43 +95,38 @@ pub(crate) trait Operators: Backend {
 /// Without gradients an operator is its forward pass.
 impl<B: Kernels> Operators for B {
     fn stunet_conv3d(
-        x: FloatTensor<B>,
+        parts: Parts<B>,
         weight: FloatTensor<B>,
         bias: FloatTensor<B>,
         stride: [usize; 3],
     ) -> FloatTensor<B> {
-        B::conv(vec![x], weight, bias, stride)
+        B::conv(parts.into_vec(), weight, bias, stride)
     }
 
-    fn stunet_conv3d_joined(
-        first: FloatTensor<B>,
-        second: FloatTensor<B>,
+    fn stunet_conv3d_measured(
+        parts: Parts<B>,
         weight: FloatTensor<B>,
         bias: FloatTensor<B>,
         stride: [usize; 3],
-    ) -> FloatTensor<B> {
-        B::conv(vec![first, second], weight, bias, stride)
+    ) -> (FloatTensor<B>, Maybe<B>) {
+        let (output, moments) = B::conv_measured(parts.into_vec(), weight, bias, stride);
+        (output, Maybe::of(moments))
     }
 
     fn stunet_norm(
         x: FloatTensor<B>,
+        moments: Maybe<B>,
         weight: FloatTensor<B>,
         bias: FloatTensor<B>,
-        epsilon: f64,
-        slope: f64,
+        residual: Maybe<B>,
+        [epsilon, slope]: [f64; 2],
     ) -> FloatTensor<B> {
-        B::norm(x, &NormParameters { weight, bias, epsilon, slope }, None).0
+        let parameters = NormParameters { weight, bias, epsilon, slope };
+        B::norm(x, moments.into_option(), &parameters, residual.into_option()).0
     }
 
-    fn stunet_norm_residual(
-        x: FloatTensor<B>,
-        weight: FloatTensor<B>,
-        bias: FloatTensor<B>,
-        residual: FloatTensor<B>,
-        epsilon: f64,
-        slope: f64,
-    ) -> FloatTensor<B> {
-        B::norm(x, &NormParameters { weight, bias, epsilon, slope }, Some(residual)).0
+    fn stunet_prepared(weight: FloatTensor<B>) -> FloatTensor<B> {
+        B::prepared(weight)
     }
 
     fn stunet_upsample(x: FloatTensor<B>, factor: [usize; 3]) -> FloatTensor<B> {

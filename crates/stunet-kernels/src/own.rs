@@ -34,7 +34,7 @@ pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> Option<Own> {
         #[cfg(feature = "cpu")]
         Own::Cpu => crate::cpu::takes(x.dtype()),
         #[cfg(feature = "gpu")]
-        Own::Gpu => crate::gpu::takes(x.dtype()),
+        Own::Gpu => crate::gpu::takes(&x.device(), x.dtype()),
     };
     has_type.then_some(own)
 }

@@ -72,6 +72,7 @@ impl Kernels for Flex {
 
     fn norm(
         x: FlexTensor,
+        _moments: Option<FlexTensor>,
         parameters: &NormParameters<FlexTensor>,
         residual: Option<FlexTensor>,
     ) -> (FlexTensor, Vec<Statistics>) {

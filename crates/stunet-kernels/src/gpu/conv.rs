@@ -2,47 +2,52 @@
 
 mod job;
 mod kernels;
+mod measure;
+mod place;
 mod shape;
 mod transposed;
 mod weight_gradient;
 mod weights;
 
 use super::launch::{
-    Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, tensor,
+    Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, strides, tensor,
 };
 use super::tiles::Tile;
+use burn::tensor::DType;
+use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
 use job::Job;
 use shape::shape_of;
-use weights::arrange;
+use weights::{OrderLaunch, arrange};
 
 pub(super) use shape::Shape;
 pub(super) use weight_gradient::weight_gradient;
 
-/// The convolution of the concatenation of one or two parts, with bias.
+/// The convolution of the concatenation of one or two parts, with bias; if `measured`, with the moments
+/// of the output, `[N, tiles, C, 3]`, where the tile has room for them.
 pub(super) fn forward(
     parts: Vec<CubeTensor>,
     weight: &CubeTensor,
     bias: CubeTensor,
     stride: [usize; 3],
-) -> CubeTensor {
+    measured: bool,
+) -> (CubeTensor, Option<CubeTensor>) {
     let shape = shape_of(&parts, weight, stride);
+    let Shape { samples, inputs, outputs, kernel, .. } = shape;
     let [z, y, x] = shape.out_size();
-    let tile = Tile::new(shape.kernel, stride, shape.outputs, shape.samples, [z, y, x])
-        .expect("asked before: fits");
+    let tile = Tile::new(kernel, stride, outputs, samples, [z, y, x]).expect("asked before: fits");
     let parts: Vec<_> = parts.into_iter().map(channels_last).collect();
-    let arrangement = Arrangement {
-        rows: shape.inputs,
-        columns: shape.outputs,
-        from: 0,
-        to_inputs: false,
-        flipped: false,
-    };
-    let arranged = arrangement.apply(&contiguous(weight.clone()), tile.channels());
-    let output = empty(&parts[0], [shape.samples, z, y, x, shape.outputs]);
-    let (bias, products) = (Some(contiguous(bias)), shape.products());
-    let job = Job { name: "conv", tile, parts, arranged, bias, output, products };
-    tensor(job.run())
+    let (rows, columns) = (inputs, outputs);
+    let arrangement = Arrangement { rows, columns, from: 0, to_inputs: false, flipped: false };
+    let arranged = arrangement.apply(weight, tile.channels());
+    let output = empty(&parts[0], [samples, z, y, x, outputs]);
+    let tiles = tile.tiles([z, y, x]).iter().product();
+    let moments =
+        (measured && tile.measures()).then(|| empty_f32(&output, [samples, tiles, outputs, 3]));
+    let (name, bias, products) = ("conv", Some(contiguous(bias)), shape.products());
+    let kept = moments.clone();
+    let job = Job { name, tile, parts, arranged, bias, output, moments, products };
+    (tensor(job.run()), kept)
 }
 
 /// The gradient of each part of the input.
@@ -54,12 +59,11 @@ pub(super) fn input_gradient(
 ) -> Vec<CubeTensor> {
     let shape = shape_of(parts, weight, stride);
     let gradient = channels_last(gradient.clone());
-    let weight = contiguous(weight.clone());
     let mut from = 0;
     let of_part = |part: &CubeTensor| {
         let channels = dims::<5>(part)[1];
         let part = Shape { inputs: channels, ..shape };
-        let found = part_gradient(&gradient, &weight, &part, from);
+        let found = part_gradient(&gradient, weight, &part, from);
         from += channels;
         tensor(found)
     };
@@ -88,8 +92,8 @@ fn part_gradient(
     let tile = tile.expect("asked before: fits");
     let arranged = arrangement.apply(weight, tile.channels());
     let (parts, products) = (vec![gradient.clone()], shape.products());
-    let (name, bias) = ("conv_input_gradient", None);
-    let job = Job { name, tile, parts, arranged, bias, output, products };
+    let (name, bias, moments) = ("conv_input_gradient", None, None);
+    let job = Job { name, tile, parts, arranged, bias, output, moments, products };
     if is_plain { job.run() } else { job.run_transposed(shape.remainder_size()) }
 }
 
@@ -105,42 +109,75 @@ struct Arrangement {
 }
 
 impl Arrangement {
-    /// Arranges `[Cout, Cin, taps]`, with zeros behind the columns up to a multiple of `block`.
+    /// Arranges `[Cout, Cin, KZ, KY, KX]` as `[taps, rows, columns]` of single precision, with zeros behind
+    /// the columns up to a multiple of `block`; nothing is done where it lies so already.
     fn apply(&self, weight: &CubeTensor, block: usize) -> CubeTensor {
-        let [_, inputs, kz, ky, kx] = dims(weight);
+        let [_, _, kz, ky, kx] = dims(weight);
         let taps = kz * ky * kx;
         let padded = self.columns.next_multiple_of(block);
+        if padded == self.columns && self.is_made(weight) {
+            let (client, device, handle) =
+                (weight.client.clone(), weight.device.clone(), weight.handle.clone());
+            let shape = [taps, self.rows, padded].into();
+            return CubeTensor::new_contiguous(client, device, shape, handle, DType::F32);
+        }
+        let weight = &with_collapsed_taps(weight);
+        let [by_output, by_input, _, _, by_tap] = strides(weight);
         let arranged = empty_f32(weight, [taps, self.rows, padded]);
-        let (by_output, by_input) = (inputs * taps, taps);
         let (row_stride, column_stride) =
             if self.to_inputs { (by_output, by_input) } else { (by_input, by_output) };
         let values = elements(&arranged);
-        Kernel::new("arrange_weights").reads(&[weight]).writes(&[&arranged]).each(
-            values,
-            |count, dim| {
-                let from = weight.clone().into_buffer_arg();
-                let to = arranged.clone().into_buffer_arg();
-                // SAFETY: rows and columns lie inside the weight, and indices below `values`.
-                unsafe {
-                    arrange::launch_unchecked(
-                        &weight.client,
-                        count,
-                        dim,
-                        from,
-                        to,
-                        taps,
-                        self.rows,
-                        self.columns,
-                        padded,
-                        row_stride,
-                        column_stride,
-                        self.from,
-                        self.flipped,
-                        elem(weight),
-                    );
-                }
-            },
-        );
+        let kernel = Kernel::new("arrange_weights").reads(&[weight]).writes(&[&arranged]);
+        kernel.each(values, |count, dim| {
+            let from = weight.clone().into_buffer_arg();
+            let to = arranged.clone().into_buffer_arg();
+            let sizes = OrderLaunch::new(
+                taps,
+                self.rows,
+                self.columns,
+                padded,
+                row_stride,
+                column_stride,
+                by_tap,
+                self.from,
+            );
+            // SAFETY: rows and columns lie inside the weight, and indices below `values`.
+            unsafe {
+                arrange::launch_unchecked(
+                    &weight.client,
+                    count,
+                    dim,
+                    from,
+                    to,
+                    sizes,
+                    self.flipped,
+                    elem(weight),
+                );
+            }
+        });
         arranged
     }
+
+    /// Whether the weight lies in memory as the forward pass reads it: [`prepare`] did that.
+    fn is_made(&self, weight: &CubeTensor) -> bool {
+        let is_forward = !self.to_inputs && !self.flipped && self.from == 0;
+        is_forward
+            && weight.dtype == DType::F32
+            && permute(weight.clone(), &[2, 3, 4, 1, 0]).is_contiguous()
+    }
+}
+
+/// The weight as `[Cout, Cin, KZ, KY, KX]` with taps in a row, whatever lies between them; a copy if it is
+/// in no such order.
+fn with_collapsed_taps(weight: &CubeTensor) -> CubeTensor {
+    let [_, _, _, ky, kx] = dims(weight);
+    let [_, _, by_z, by_y, by_x] = strides(weight);
+    let in_a_row = by_y == kx * by_x && by_z == ky * by_y;
+    if in_a_row { weight.clone() } else { contiguous(weight.clone()) }
+}
+
+/// The same weight, `[Cout, Cin, KZ, KY, KX]`, in the order in memory that the forward pass reads.
+pub(super) fn prepare(weight: CubeTensor) -> CubeTensor {
+    let arranged = contiguous(permute(weight, &[2, 3, 4, 1, 0]));
+    permute(arranged, &[4, 3, 0, 1, 2])
 }

@@ -76,6 +76,10 @@ pub(super) fn dims<const D: usize>(x: &CubeTensor) -> [usize; D] {
     x.meta.shape().dims::<D>()
 }
 
+pub(super) fn strides<const D: usize>(x: &CubeTensor) -> [usize; D] {
+    std::array::from_fn(|axis| x.meta.strides()[axis])
+}
+
 pub(super) fn elements(x: &CubeTensor) -> usize {
     x.meta.num_elements()
 }
@@ -189,7 +193,7 @@ mod tests {
         assert_eq!(most_cubes(100, 5), 100);
         assert_eq!(most_cubes(1_000_000, 5), MOST_CUBES);
         let (cubes, products) = (32_768, 5 * MOST_PRODUCTS);
-        assert!(products / cubes * most_cubes(cubes, products) <= MOST_PRODUCTS);
+        assert!((most_cubes(cubes, products) - 1) * products / cubes <= MOST_PRODUCTS);
         assert_eq!(most_cubes(1, products), 1);
     }
 }

@@ -60,15 +60,18 @@ fn arg(x: &CubeTensor) -> BufferArg {
     x.clone().into_buffer_arg()
 }
 
-/// The norm with what follows it, and its statistics, `[N, C, 2]`.
+/// The norm with what follows it, and its statistics, `[N, C, 2]`. Moments are those of chunks of `x`,
+/// `[N, chunks, C, 3]`, if the convolution before found them.
 pub(super) fn forward(
     x: CubeTensor,
+    moments: Option<CubeTensor>,
     parameters: &NormParameters<CubeTensor>,
     residual: Option<CubeTensor>,
 ) -> (CubeTensor, CubeTensor) {
     let x = channels_last(x);
     let residual = residual.map(channels_last);
-    let found = statistics_of(&x, parameters.epsilon);
+    let moments = moments.unwrap_or_else(|| moments_of(&x));
+    let found = statistics_of(&moments, &x, parameters.epsilon);
     let (weight, bias) =
         (contiguous(parameters.weight.clone()), contiguous(parameters.bias.clone()));
     let output = empty(&x, dims::<5>(&x));
@@ -95,49 +98,44 @@ pub(super) fn forward(
                 channels,
                 z * y * w * channels,
                 parameters.slope as f32,
-                elem(&x),
+                [elem(&x), elem(&weight)],
             );
         }
     });
     (tensor(output), found)
 }
 
-/// Mean and inverse deviation of every channel of every sample.
-fn statistics_of(x: &CubeTensor, epsilon: f64) -> CubeTensor {
+/// Moments of every chunk.
+fn moments_of(x: &CubeTensor) -> CubeTensor {
     let division = Division::of(x);
-    let chunks = division.empty_chunks(x);
+    let Division { samples, chunks, channels, width, .. } = division;
+    let moments = empty_f32(x, [samples, chunks, channels, 3]);
     let cubes = division.cubes();
-    Kernel::new("norm_moments").reads(&[x]).writes(&[&chunks]).cubes(cubes, UNITS, |count, dim| {
+    let kernel = Kernel::new("norm_moments").reads(&[x]).writes(&[&moments]);
+    kernel.cubes(cubes, UNITS, |count, dim| {
+        let (from, to, sizes) = (arg(x), arg(&moments), division.launch(cubes));
         // SAFETY: chunks and channels beyond the last are left out by the kernel.
         unsafe {
-            chunk_moments::launch_unchecked(
-                &x.client,
-                count,
-                dim,
-                arg(x),
-                arg(&chunks),
-                division.launch(cubes),
-                division.width,
-                elem(x),
-            );
+            chunk_moments::launch_unchecked(&x.client, count, dim, from, to, sizes, width, elem(x));
         }
     });
-    let found = empty_f32(x, [division.samples, division.channels, 2]);
-    let cubes = division.samples * division.blocks;
-    let kernel = Kernel::new("norm_statistics").reads(&[&chunks]).writes(&[&found]);
+    moments
+}
+
+/// Mean and inverse deviation of every channel of every sample, from the moments of its chunks.
+fn statistics_of(moments: &CubeTensor, x: &CubeTensor, epsilon: f64) -> CubeTensor {
+    let chunks = dims::<4>(moments)[1];
+    let division = Division { chunks, ..Division::of(x) };
+    let Division { samples, channels, width, .. } = division;
+    let found = empty_f32(x, [samples, channels, 2]);
+    let cubes = samples * division.blocks;
+    let kernel = Kernel::new("norm_statistics").reads(&[moments]).writes(&[&found]);
     kernel.cubes(cubes, UNITS, |count, dim| {
+        let (from, to, sizes) = (arg(moments), arg(&found), division.launch(cubes));
+        let epsilon = epsilon as f32;
         // SAFETY: as above.
         unsafe {
-            statistics::launch_unchecked(
-                &x.client,
-                count,
-                dim,
-                arg(&chunks),
-                arg(&found),
-                division.launch(cubes),
-                epsilon as f32,
-                division.width,
-            );
+            statistics::launch_unchecked(&x.client, count, dim, from, to, sizes, epsilon, width);
         }
     });
     found
@@ -160,7 +158,7 @@ pub(super) fn gradients(
         statistics: statistics.clone(),
         slope: parameters.slope as f32,
     };
-    let [sums, bias, weight] = add(&pass.chunks(), Division::of(&pass.x), &pass.x);
+    let [sums, bias, weight] = add(&pass.chunks(), Division::of(&pass.x), &pass.weight);
     let (x, residual) = pass.gradients(&sums);
     NormGradients { x: tensor(x), weight, bias, residual: residual.map(tensor) }
 }
@@ -212,7 +210,7 @@ impl Pass {
                     self.slope,
                     self.output.is_some(),
                     division.width,
-                    elem(&self.x),
+                    [elem(&self.x), elem(&self.weight)],
                 );
             }
         });
@@ -248,7 +246,7 @@ impl Pass {
                     values,
                     self.slope,
                     self.output.is_some(),
-                    elem(&self.x),
+                    [elem(&self.x), elem(&self.weight)],
                 );
             }
         });

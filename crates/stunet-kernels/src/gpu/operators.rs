@@ -15,7 +15,16 @@ impl Kernels for CubeBackend {
         bias: CubeTensor,
         stride: [usize; 3],
     ) -> CubeTensor {
-        conv::forward(parts, &weight, bias, stride)
+        conv::forward(parts, &weight, bias, stride, false).0
+    }
+
+    fn conv_measured(
+        parts: Vec<CubeTensor>,
+        weight: CubeTensor,
+        bias: CubeTensor,
+        stride: [usize; 3],
+    ) -> (CubeTensor, Option<CubeTensor>) {
+        conv::forward(parts, &weight, bias, stride, true)
     }
 
     fn conv_input_gradient(
@@ -42,10 +51,11 @@ impl Kernels for CubeBackend {
 
     fn norm(
         x: CubeTensor,
+        moments: Option<CubeTensor>,
         parameters: &NormParameters<CubeTensor>,
         residual: Option<CubeTensor>,
     ) -> (CubeTensor, CubeTensor) {
-        norm::forward(x, parameters, residual)
+        norm::forward(x, moments, parameters, residual)
     }
 
     fn norm_gradients(
@@ -56,6 +66,10 @@ impl Kernels for CubeBackend {
         statistics: &CubeTensor,
     ) -> NormGradients<CubeTensor> {
         norm::gradients(gradient, x, output, parameters, statistics)
+    }
+
+    fn prepared(weight: CubeTensor) -> CubeTensor {
+        conv::prepare(weight)
     }
 
     fn upsample(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {

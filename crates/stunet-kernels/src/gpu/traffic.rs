@@ -1,5 +1,6 @@
 //! Which kernels ran on a GPU, and what they moved.
 
+use cubecl::dry_run::DryRun;
 use std::cell::RefCell;
 
 /// A kernel that ran, with what it says about itself: every tensor counted once, however often a cache
@@ -36,6 +37,13 @@ pub fn kernel_calls<R>(work: impl FnOnce() -> R) -> (R, Vec<KernelCall>) {
     let calls = CALLS.take().unwrap_or_default();
     drop(outer);
     (result, calls)
+}
+
+/// [`kernel_calls`], but nothing is computed: as long as `work` runs, every launch of this process is compiled
+/// and dropped, and what is read back means nothing. For counting what is too large to run.
+pub fn dry_kernel_calls<R>(work: impl FnOnce() -> R) -> (R, Vec<KernelCall>) {
+    let _dry = DryRun::new();
+    kernel_calls(work)
 }
 
 /// The list of whoever asked before, put back even if the work panics.

@@ -1,6 +1,7 @@
 //! A convolution with everything it reads and writes.
 
-use super::kernels::{SizesLaunch, convolve};
+use super::kernels::convolve;
+use super::place::SizesLaunch;
 use super::transposed::convolve_transposed;
 use crate::gpu::launch::{Kernel, dims, elem, vector_size};
 use crate::gpu::tiles::Tile;
@@ -17,6 +18,8 @@ pub(super) struct Job {
     pub arranged: CubeTensor,
     pub bias: Option<CubeTensor>,
     pub output: CubeTensor,
+    /// Where the moments of the output go, `[N, tiles, C, 3]`.
+    pub moments: Option<CubeTensor>,
     pub products: usize,
 }
 
@@ -41,6 +44,7 @@ impl Job {
                     arg(&self.arranged),
                     self.bias.as_ref().map(arg).into(),
                     arg(&self.output),
+                    self.moments.as_ref().map(arg).into(),
                     self.sizes(tiles, cube, cubes),
                     self.tile,
                     elem(first),
@@ -83,7 +87,9 @@ impl Job {
         let mut read: Vec<_> = self.parts.iter().collect();
         read.push(&self.arranged);
         read.extend(&self.bias);
-        Kernel::new(self.name).reads(&read).writes(&[&self.output]).products(self.products)
+        let mut written = vec![&self.output];
+        written.extend(&self.moments);
+        Kernel::new(self.name).reads(&read).writes(&written).products(self.products)
     }
 
     /// Blocks of output channels.

@@ -4,7 +4,8 @@
 //! workgroup computes a tile of one remainder, as a small convolution of the gradient with those taps.
 //! Nothing is multiplied by the zeros between the voxels.
 
-use super::kernels::{Place, Sizes, V4, place, store_voxel, zero};
+use super::kernels::{store_voxel, zero};
+use super::place::{Place, Sizes, V4, place};
 use crate::gpu::tiles::{ROW, Tile};
 use cubecl::prelude::*;
 

@@ -5,7 +5,7 @@
 //! Shares are then added in their order. No unfolded copy of the input exists, and nothing is added
 //! atomically, so that the same tensors give the same bits.
 
-use super::kernels::V4;
+use super::place::V4;
 use crate::gpu::tiles::WeightTile;
 use cubecl::prelude::*;
 
@@ -312,34 +312,45 @@ pub(super) fn add_shares<E: Float>(
     gradient[(output * inputs + input) * taps + tap] = E::cast_from(sum);
 }
 
+/// Where weights lie, and where they go.
+#[derive(CubeLaunch, CubeType)]
+pub(super) struct Order {
+    pub taps: usize,
+    pub rows: usize,
+    pub columns: usize,
+    /// Columns with the zeros behind.
+    pub padded: usize,
+    /// From one row, column and tap to the next.
+    pub by_row: usize,
+    pub by_column: usize,
+    pub by_tap: usize,
+    /// The first column.
+    pub from: usize,
+}
+
 /// Weights `[Cout, Cin, taps]` as `[taps, rows, columns]` with zeros behind the columns: `columns` are
-/// output channels and rows input channels, or the other way round, from `from` on.
+/// output channels and rows input channels, or the other way round.
 #[cube(launch_unchecked)]
 pub(super) fn arrange<E: Float>(
     weight: &[E],
     arranged: &mut [f32],
-    taps: usize,
-    rows: usize,
-    columns: usize,
-    padded: usize,
-    row_stride: usize,
-    column_stride: usize,
-    from: usize,
+    order: Order,
     #[comptime] flipped: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     let index = ABSOLUTE_POS;
-    if index >= taps * rows * padded {
+    if index >= order.taps * order.rows * order.padded {
         terminate!();
     }
-    let (column, row) = (index % padded, index / padded % rows);
-    let mut tap = index / padded / rows;
+    let (column, row) = (index % order.padded, index / order.padded % order.rows);
+    let mut tap = index / order.padded / order.rows;
     if flipped {
-        tap = taps - 1 - tap;
+        tap = order.taps - 1 - tap;
     }
     let mut value = 0.0f32.runtime();
-    if column < columns {
-        value = f32::cast_from(weight[row * row_stride + (from + column) * column_stride + tap]);
+    if column < order.columns {
+        let at = row * order.by_row + (order.from + column) * order.by_column;
+        value = f32::cast_from(weight[at + tap * order.by_tap]);
     }
     arranged[index] = value;
 }

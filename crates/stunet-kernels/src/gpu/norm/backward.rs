@@ -17,9 +17,9 @@ struct Channel {
 }
 
 #[cube]
-fn channel_of<E: Float>(
-    weight: &[E],
-    bias: &[E],
+fn channel_of<P: Float>(
+    weight: &[P],
+    bias: &[P],
     statistics: &[f32],
     at: usize,
     channel: usize,
@@ -76,19 +76,19 @@ fn add_rows(first: f32, second: f32, #[comptime] width: usize) -> (f32, f32) {
 /// Sums of the gradient before the activation, and of its products with the normed input, of every
 /// chunk: `[N, chunks, C, 2]`. `output` is read if `has_output`.
 #[cube(launch_unchecked)]
-pub(super) fn chunk_gradients<E: Float>(
+pub(super) fn chunk_gradients<E: Float, P: Float>(
     gradient: &[E],
     x: &[E],
     output: &[E],
-    weight: &[E],
-    bias: &[E],
+    weight: &[P],
+    bias: &[P],
     statistics: &[f32],
     chunks: &mut [f32],
     sizes: NormSizes,
     slope: f32,
     #[comptime] has_output: bool,
     #[comptime] width: usize,
-    #[define(E)] _dtype: ElemType,
+    #[define(E, P)] _dtypes: [ElemType; 2],
 ) {
     if CUBE_POS >= sizes.cubes {
         terminate!();
@@ -99,7 +99,7 @@ pub(super) fn chunk_gradients<E: Float>(
     let mut products = 0.0f32.runtime();
     if lane.channel < sizes.channels {
         let at = lane.sample * sizes.channels + lane.channel;
-        let channel = channel_of::<E>(weight, bias, statistics, at, lane.channel);
+        let channel = channel_of::<P>(weight, bias, statistics, at, lane.channel);
         let mut voxel = lane.from;
         while voxel < lane.to {
             let mut run = 0.0f32.runtime();
@@ -242,12 +242,12 @@ pub(super) fn add_samples<E: Float>(
 
 /// The gradient of the input, and that of the residual if `has_output`.
 #[cube(launch_unchecked)]
-pub(super) fn norm_gradient<E: Float>(
+pub(super) fn norm_gradient<E: Float, P: Float>(
     gradient: &[E],
     x: &[E],
     output: &[E],
-    weight: &[E],
-    bias: &[E],
+    weight: &[P],
+    bias: &[P],
     statistics: &[f32],
     sums: &[f32],
     to: &mut [E],
@@ -256,7 +256,7 @@ pub(super) fn norm_gradient<E: Float>(
     values: usize,
     slope: f32,
     #[comptime] has_output: bool,
-    #[define(E)] _dtype: ElemType,
+    #[define(E, P)] _dtypes: [ElemType; 2],
 ) {
     let index = ABSOLUTE_POS;
     if index >= values {
@@ -264,7 +264,7 @@ pub(super) fn norm_gradient<E: Float>(
     }
     let channel_index = index % sizes.channels;
     let at = index / sizes.channels / sizes.voxels * sizes.channels + channel_index;
-    let channel = channel_of::<E>(weight, bias, statistics, at, channel_index);
+    let channel = channel_of::<P>(weight, bias, statistics, at, channel_index);
     let value = f32::cast_from(x[index]);
     let mut sign = value;
     if comptime!(has_output) {

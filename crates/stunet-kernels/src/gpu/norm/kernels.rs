@@ -5,6 +5,7 @@
 //! Chan's formula, around the mean so far, so that channels far from zero lose no digits; everything is
 //! added in an order that only shapes decide.
 
+use crate::gpu::moments::{Moments, merge};
 use cubecl::prelude::*;
 
 /// Threads of a workgroup.
@@ -61,28 +62,6 @@ pub(super) fn lane(sizes: &NormSizes, #[comptime] width: usize) -> Lane {
     }
 }
 
-/// Count, mean and sum of squared deviations.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-struct Moments {
-    count: f32,
-    mean: f32,
-    squares: f32,
-}
-
-/// The moments of both together.
-#[cube]
-fn merge(a: Moments, b: Moments) -> Moments {
-    let count = a.count + b.count;
-    let share = select(count > 0.0f32, b.count / count, 0.0f32.runtime());
-    let between = b.mean - a.mean;
-    Moments {
-        count,
-        mean: a.mean + between * share,
-        squares: a.squares + b.squares + between * between * a.count * share,
-    }
-}
-
 /// No moments yet, to be changed.
 #[cube]
 fn none() -> Moments {
@@ -131,7 +110,7 @@ fn merge_rows(moments: Moments, #[comptime] width: usize) -> Moments {
     all
 }
 
-/// Mean and sum of squared deviations of every chunk, `[N, chunks, C, 2]`.
+/// Count, mean and sum of squared deviations of every chunk, `[N, chunks, C, 3]`.
 #[cube(launch_unchecked)]
 pub(super) fn chunk_moments<E: Float>(
     x: &[E],
@@ -176,8 +155,9 @@ pub(super) fn chunk_moments<E: Float>(
     let all = merge_rows(all, width);
     if lane.row == 0 && lane.channel < sizes.channels {
         let at = (lane.sample * sizes.chunks + lane.chunk) * sizes.channels + lane.channel;
-        chunks[at * 2] = all.mean;
-        chunks[at * 2 + 1] = all.squares;
+        chunks[at * 3] = all.count;
+        chunks[at * 3 + 1] = all.mean;
+        chunks[at * 3 + 2] = all.squares;
     }
 }
 
@@ -201,12 +181,10 @@ pub(super) fn statistics(
         let mut chunk = unit / width;
         while chunk < sizes.chunks {
             let at = (sample * sizes.chunks + chunk) * sizes.channels + channel;
-            let rest = sizes.voxels - chunk * sizes.chunk;
-            let count = select(rest < sizes.chunk, rest, sizes.chunk);
             let moments = Moments {
-                count: f32::cast_from(count as u32),
-                mean: chunks[at * 2],
-                squares: chunks[at * 2 + 1],
+                count: chunks[at * 3],
+                mean: chunks[at * 3 + 1],
+                squares: chunks[at * 3 + 2],
             };
             let merged = merge(all, moments);
             set(&mut all, merged);
@@ -232,20 +210,20 @@ fn activate(x: f32, slope: f32) -> f32 {
     select(x < 0.0f32, x * slope, x)
 }
 
-/// Norm, sum with a residual, activation, in one pass; `voxels` and `channels` count vectors.
+/// Norm, sum with a residual, activation, in one pass; `vectors`, `channels` and the `volume` of a sample count vectors.
 #[cube(launch_unchecked)]
-pub(super) fn normalise<E: Float, N: Size>(
+pub(super) fn normalise<E: Float, P: Float, N: Size>(
     x: &[Vector<E, N>],
     residual: ComptimeOption<&[Vector<E, N>]>,
-    weight: &[E],
-    bias: &[E],
+    weight: &[P],
+    bias: &[P],
     statistics: &[f32],
     output: &mut [Vector<E, N>],
     vectors: usize,
     channels: usize,
     volume: usize,
     slope: f32,
-    #[define(E)] _dtype: ElemType,
+    #[define(E, P)] _dtypes: [ElemType; 2],
 ) {
     let index = ABSOLUTE_POS;
     if index >= vectors {
