@@ -222,6 +222,8 @@ const OPERATORS: &[(&str, fn(&Device))] = &[
     ("half", operators::half),
     #[cfg(feature = "gpu")]
     ("traffic", traffic::traffic),
+    #[cfg(feature = "gpu")]
+    ("memory", traffic::memory),
     ("steps_of_sgd", operators::steps_of_sgd),
     ("prepared_weights", operators::prepared_weights),
     ("upsampled", operators::upsampled),

@@ -6,7 +6,7 @@
 //! third.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use stunet::kernels::{KernelCall, dry_kernel_calls};
+use stunet::kernels::{KernelCall, conv3d_joined, dry_kernel_calls};
 use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::say;
 
@@ -16,9 +16,10 @@ const WANTED: f64 = (128 * 128 * 128) as f64;
 /// Products of a launch in a release build: see `stunet-kernels`.
 const MOST_PRODUCTS: f64 = 16e9;
 
-/// Gigabytes and launches at 128³.
+/// Gigabytes at 128³, kernels, and launches, of which a kernel has several where one would take too long.
 struct Count {
     gigabytes: f64,
+    kernels: usize,
     launches: f64,
 }
 
@@ -44,7 +45,8 @@ fn count(work: &dyn Fn([usize; 3])) -> Count {
     let pairs = || small.iter().zip(large);
     let bytes = pairs().map(|pair| at_wanted(&|call| call.read + call.written, pair));
     let turns = pairs().map(|pair| (at_wanted(&|c| c.products, pair) / MOST_PRODUCTS).ceil());
-    Count { gigabytes: bytes.sum::<f64>() / 1e9, launches: turns.map(|t| t.max(1.0)).sum() }
+    let launches = turns.map(|turns| turns.max(1.0)).sum();
+    Count { gigabytes: bytes.sum::<f64>() / 1e9, kernels: small.len(), launches }
 }
 
 fn forward(config: &StuNetConfig, device: &Device) -> Count {
@@ -64,7 +66,7 @@ fn backward(config: &StuNetConfig, device: &Device) -> Count {
     })
 }
 
-/// Gigabytes and launches that a forward pass may have. Burn's operators, whose passes over memory were counted
+/// Gigabytes and kernels that a forward pass may have. Burn's operators, whose passes over memory were counted
 /// in their source, move about 20 and 40 GB in 570 launches.
 pub fn traffic(device: &Device) {
     for (name, config, most) in
@@ -73,12 +75,51 @@ pub fn traffic(device: &Device) {
         let forward = forward(&config, device);
         let step = backward(&config, device);
         for (what, count) in [("forward", &forward), ("forward and backward", &step)] {
-            let Count { gigabytes, launches } = count;
+            let Count { gigabytes, kernels, launches } = count;
             say!(
-                "STU-Net-{name}, 128³, batch 1, f32, {what}: {gigabytes:.2} GB, {launches} launches"
+                "STU-Net-{name}, 128³, batch 1, f32, {what}: {gigabytes:.2} GB, {kernels} kernels, \
+                 {launches} launches"
             );
         }
         assert!(forward.gigabytes <= most, "{name}: {} GB", forward.gigabytes);
-        assert!(forward.launches <= 570.0 / 6.0, "{name}: {} launches", forward.launches);
+        assert!(forward.kernels <= 570 / 6, "{name}: {} kernels", forward.kernels);
     }
+}
+
+/// One forward and one backward pass of a layer like STU-Net's largest, on two joined tensors: the device's own
+/// count of its memory against the tensors. An unfolded copy of the input would be 27 times as large.
+pub fn memory(device: &Device) {
+    let (channels, size) = (32, 40);
+    let tensor_bytes = channels * size * size * size * size_of::<f32>();
+    let tracked = device.clone().autodiff();
+    let volume = || {
+        let x = Tensor::<5>::ones([1, channels, size, size, size], &tracked);
+        x.require_grad()
+    };
+    let weight = Tensor::<5>::ones([channels, 2 * channels, 3, 3, 3], &tracked).require_grad();
+    let bias = Tensor::<1>::ones([channels], &tracked).require_grad();
+    let reserved = || {
+        device.sync().unwrap();
+        device.memory_pool_usage().map(|usage| usage.bytes_reserved as usize)
+    };
+    device.sync().unwrap();
+    device.memory_cleanup();
+    let (first, second) = (volume(), volume());
+    let Some(before) = reserved() else {
+        say!("this device does not tell what its memory holds");
+        return;
+    };
+    let y = conv3d_joined(first.clone(), second.clone(), weight.clone(), bias, [1; 3]);
+    let gradients = y.sum().backward();
+    let found = [first.grad(&gradients), second.grad(&gradients), weight.grad(&gradients)];
+    let after = reserved().unwrap_or(usize::MAX);
+    assert!(found.iter().all(Option::is_some));
+    let [grown, unfolded] = [after.saturating_sub(before), 27 * 2 * tensor_bytes];
+    say!(
+        "two tensors of {tensor_bytes} bytes joined, forward and backward: {grown} bytes more than \
+         before, {:.1} tensors; unfolded {unfolded}",
+        grown as f64 / tensor_bytes as f64
+    );
+    // The output, its gradient, those of both inputs, and pages that are larger than what they hold.
+    assert!(grown < unfolded / 2, "{grown} bytes more, unfolded it would be {unfolded}");
 }

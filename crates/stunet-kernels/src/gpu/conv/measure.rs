@@ -53,7 +53,7 @@ pub(super) fn measure(
         }
         merge_rows(shared, tile);
         let channel = place.channel + comptime!(vector * 4);
-        if unit % comptime!(tile.rows()) == 0 {
+        if unit.is_multiple_of(comptime!(tile.rows())) {
             #[unroll]
             for i in 0..4usize {
                 if channel + i < sizes.outputs {

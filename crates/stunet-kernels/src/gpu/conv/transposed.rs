@@ -99,7 +99,7 @@ fn fill<E: Float, N: Size>(
 #[cube]
 fn reaches(remainder: usize, tap: usize, #[comptime] axis: usize, #[comptime] tile: Tile) -> bool {
     let stride = comptime!(tile.stride[axis]);
-    (remainder + comptime!(tile.kernel[axis] / 2 + stride) - tap) % stride == 0
+    (remainder + comptime!(tile.kernel[axis] / 2 + stride) - tap).is_multiple_of(stride)
 }
 
 /// How far from a voxel, in shared memory, that lies which a tap multiplies.
