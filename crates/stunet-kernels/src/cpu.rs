@@ -6,6 +6,9 @@
 //! All arithmetic is over [`simd`], chosen at run time. All parallelism is rayon's, over tasks whose
 //! cut depends on shapes alone, so that results do not depend on the number of threads.
 
+#[macro_use]
+mod written_out;
+
 mod conv;
 mod interleave;
 mod memory;

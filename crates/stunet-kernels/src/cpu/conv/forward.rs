@@ -234,8 +234,8 @@ unsafe fn scatter_row<S: Simd>(
             // SAFETY: eight rows of sums as just sliced; voxels `x..x + 8` are below `len`.
             unsafe {
                 simd.transpose(
-                    std::array::from_fn(|i| from.as_ptr().add(i * width)),
-                    rows.map(|row| row.add(x)),
+                    eight!(|I| from.as_ptr().add(I * width)),
+                    eight!(|I| rows[I].add(x)),
                 );
             }
             x += 8;

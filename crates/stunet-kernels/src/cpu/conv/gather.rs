@@ -85,11 +85,11 @@ fn gather_row<S: Simd>(
             // no place is behind that of the last column, from where 16 values lie in `to`; a
             // row of the input and the buffer are different allocations.
             unsafe {
-                let places: [usize; 8] = std::array::from_fn(|i| place(lead + x + i));
+                let places = eight!(|I| place(lead + x + I));
                 for half in [0, 8] {
                     simd.transpose(
-                        std::array::from_fn(|c| rows[half + c].as_ptr().add(skip + x)),
-                        std::array::from_fn(|i| base.add(places[i] + half)),
+                        eight!(|C| rows[half + C].as_ptr().add(skip + x)),
+                        eight!(|I| base.add(places[I] + half)),
                     );
                 }
             }

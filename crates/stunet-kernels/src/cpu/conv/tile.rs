@@ -89,8 +89,10 @@ unsafe fn tile<S: Simd, const VOXELS: usize, const VECTORS: usize>(
             let weight = weight.add(segment.weight);
             for channel in 0..segment.channels {
                 let weight = weight.add(channel * VECTORS * S::LANES);
-                let weights: [S::Vector; VECTORS] =
-                    std::array::from_fn(|vector| simd.load(weight.add(vector * S::LANES)));
+                let mut weights = [simd.zero(); VECTORS];
+                for (vector, weights) in weights.iter_mut().enumerate() {
+                    *weights = simd.load(weight.add(vector * S::LANES));
+                }
                 for (voxel, row) in tile.iter_mut().enumerate() {
                     let value = simd.splat(*input.add(voxel * CHANNELS + channel));
                     for (vector, sum) in row.iter_mut().enumerate() {
@@ -160,8 +162,10 @@ unsafe fn outer_tile<S: Simd, const TILE: usize, const VECTORS: usize>(
         let mut tile = [[simd.zero(); VECTORS]; TILE];
         for voxel in 0..voxels {
             let gradient = gradient.add(voxel * VECTORS * S::LANES);
-            let gradients: [S::Vector; VECTORS] =
-                std::array::from_fn(|vector| simd.load(gradient.add(vector * S::LANES)));
+            let mut gradients = [simd.zero(); VECTORS];
+            for (vector, gradients) in gradients.iter_mut().enumerate() {
+                *gradients = simd.load(gradient.add(vector * S::LANES));
+            }
             for (channel, row) in tile.iter_mut().enumerate() {
                 let value = simd.splat(*input.add(voxel * CHANNELS + channel));
                 for (vector, sum) in row.iter_mut().enumerate() {

@@ -125,8 +125,13 @@ unsafe fn transpose_4x4([a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
     unsafe {
         // Columns 0 and 2, or 1 and 3, of two rows: each column one value of 64 bits.
         let [ab_even, ab_odd, cd_even, cd_odd] =
-            [vtrn1q_f32(a, b), vtrn2q_f32(a, b), vtrn1q_f32(c, d), vtrn2q_f32(c, d)]
-                .map(|pair| vreinterpretq_f64_f32(pair));
+            [vtrn1q_f32(a, b), vtrn2q_f32(a, b), vtrn1q_f32(c, d), vtrn2q_f32(c, d)];
+        let [ab_even, ab_odd, cd_even, cd_odd] = [
+            vreinterpretq_f64_f32(ab_even),
+            vreinterpretq_f64_f32(ab_odd),
+            vreinterpretq_f64_f32(cd_even),
+            vreinterpretq_f64_f32(cd_odd),
+        ];
         [
             vreinterpretq_f32_f64(vtrn1q_f64(ab_even, cd_even)),
             vreinterpretq_f32_f64(vtrn1q_f64(ab_odd, cd_odd)),

@@ -217,14 +217,14 @@ unsafe impl Simd for Avx2 {
 unsafe fn transpose_8x8(from: [*const f32; 8], to: [*mut f32; 8]) {
     // SAFETY: the caller's promises, which are those of every instruction below.
     unsafe {
-        let r = from.map(|row| _mm256_loadu_ps(row));
-        let p: [__m256; 8] = std::array::from_fn(|i| {
-            let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-            if i % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
+        let r = eight!(|I| _mm256_loadu_ps(from[I]));
+        let p = eight!(|I| {
+            let (a, b) = (r[I / 2 * 2], r[I / 2 * 2 + 1]);
+            if I % 2 == 0 { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) }
         });
         // q[4h + c]: columns c and c + 4 of rows 4h..4h + 4, one to a half.
-        let q: [__m256; 8] = std::array::from_fn(|i| {
-            let (h, c) = (i / 4, i % 4);
+        let q = eight!(|I| {
+            let (h, c) = (I / 4, I % 4);
             let (a, b) = (p[4 * h + c / 2], p[4 * h + c / 2 + 2]);
             if c % 2 == 0 {
                 _mm256_shuffle_ps::<0x44>(a, b)

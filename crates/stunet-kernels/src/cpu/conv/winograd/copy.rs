@@ -83,8 +83,8 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
                         // The last block overlaps the one before.
                         let at = x.min(len - 8);
                         simd.transpose(
-                            volumes.map(|volume| volume.as_ptr().add(from + skip + at)),
-                            std::array::from_fn(|i| to.add((at + i) * stride)),
+                            eight!(|I| volumes[I].as_ptr().add(from + skip + at)),
+                            eight!(|I| to.add((at + I) * stride)),
                         );
                         x += 8;
                     }
@@ -147,8 +147,8 @@ pub(super) unsafe fn scatter<S: Simd>(
                     // The last block overlaps the one before.
                     let column = x.min(len - 8);
                     simd.transpose(
-                        std::array::from_fn(|i| from.add((column + i) * stride)),
-                        volumes.map(|volume| volume.add(at + column)),
+                        eight!(|I| from.add((column + I) * stride)),
+                        eight!(|I| volumes[I].add(at + column)),
                     );
                     x += 8;
                 }

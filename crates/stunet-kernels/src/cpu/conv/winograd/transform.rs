@@ -4,63 +4,6 @@ use super::FREQUENCIES;
 use super::boxes::Box3;
 use crate::cpu::simd::Simd;
 
-// Arrays are written out by macros: a closure that is not inlined is compiled without the vectors'
-// instructions, and those of `array::from_fn` often are not.
-macro_rules! two {
-    (|$i:ident| $value:expr) => {
-        [
-            {
-                const $i: usize = 0;
-                $value
-            },
-            {
-                const $i: usize = 1;
-                $value
-            },
-        ]
-    };
-}
-macro_rules! three {
-    (|$i:ident| $value:expr) => {
-        [
-            {
-                const $i: usize = 0;
-                $value
-            },
-            {
-                const $i: usize = 1;
-                $value
-            },
-            {
-                const $i: usize = 2;
-                $value
-            },
-        ]
-    };
-}
-macro_rules! four {
-    (|$i:ident| $value:expr) => {
-        [
-            {
-                const $i: usize = 0;
-                $value
-            },
-            {
-                const $i: usize = 1;
-                $value
-            },
-            {
-                const $i: usize = 2;
-                $value
-            },
-            {
-                const $i: usize = 3;
-                $value
-            },
-        ]
-    };
-}
-
 /// Four inputs of a tile.
 #[inline(always)]
 fn input<S: Simd>(simd: S, [a, b, c, d]: [S::Vector; 4]) -> [S::Vector; 4] {
