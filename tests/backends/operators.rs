@@ -228,8 +228,21 @@ pub fn measured(device: &Device) {
     let normed = |y: Measured| y.norm_activation(norm(&vectors[1..]), 0.01).into_data();
     let bias = vectors[0].clone();
     let found = normed(conv3d_measured(x.clone(), weight.clone(), bias.clone(), [1; 3]));
-    let expected = normed(conv3d(x, weight, bias, [1; 3]).into());
+    let expected = normed(conv3d(x.clone(), weight.clone(), bias.clone(), [1; 3]).into());
     found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+    // Without gradients the convolution norms what it reads; borders stay zero all the same.
+    for (outputs, stride) in [(16, [1; 3]), (5, [1, 2, 2])] {
+        let y = || conv3d_measured(x.clone(), weight.clone(), bias.clone(), [1; 3]);
+        let second = tensor(5, [outputs, 16, 3, 3, 3]);
+        let shift = Tensor::<1>::from_data(data(6, [outputs]), device);
+        let scale = [7, 8].map(|id| Tensor::<1>::from_data(data(id, [outputs]), device));
+        let last = |z: Measured| z.norm_activation(norm(&scale), 0.01).into_data();
+        let (weight, bias, by) = (second.clone(), shift.clone(), norm(&vectors[1..]));
+        let found = last(y().norm_conv3d_measured(by.clone(), 0.01, weight, bias, stride));
+        let between = y().norm_activation(by, 0.01);
+        let expected = last(conv3d_measured(between, second, shift, stride));
+        found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
+    }
 }
 
 /// The order of a weight in memory is nobody's business but the convolution's.

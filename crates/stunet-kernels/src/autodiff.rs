@@ -4,7 +4,7 @@
 //! statistics, and its output only where a residual went in.
 
 use crate::kernels::{Kernels, NormGradients, NormParameters};
-use crate::operators::{Maybe, Operators, Parts};
+use crate::operators::{Affine, Maybe, Operators, Parts};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -56,6 +56,20 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
                 norm::<B, C, 4>(nodes, input, Some(residual))
             }
         }
+    }
+
+    /// The backward pass of the convolution reads what is between, so that it is written.
+    fn stunet_norm_conv3d_measured(
+        x: Tracked<B, C>,
+        moments: Maybe<Self>,
+        norm: Affine<Self>,
+        epsilon_slope: [f64; 2],
+        conv: Affine<Self>,
+        stride: [usize; 3],
+    ) -> (Tracked<B, C>, Maybe<Self>) {
+        let Affine { weight, bias } = norm;
+        let x = Self::stunet_norm(x, moments, weight, bias, Maybe::None, epsilon_slope);
+        Self::stunet_conv3d_measured(Parts::One(x), conv.weight, conv.bias, stride)
     }
 
     fn stunet_prepared(weight: Tracked<B, C>) -> Tracked<B, C> {

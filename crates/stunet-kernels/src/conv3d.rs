@@ -210,6 +210,17 @@ fn own_takes(
     (known && fits && alike && !empty && own.all(|other| other == Some(first))).then_some(first)
 }
 
+/// Whether a GPU's operator computes this convolution.
+#[cfg(feature = "gpu")]
+pub(crate) fn gpu_takes(
+    x: &Tensor<5>,
+    weight: &Tensor<5>,
+    bias: &Tensor<1>,
+    stride: [usize; 3],
+) -> bool {
+    own_takes(&[x], weight, bias, stride) == Some(Own::Gpu)
+}
+
 /// The weight as the operator takes it, and how the convolution is computed.
 #[cfg(feature = "_own")]
 fn prepare(

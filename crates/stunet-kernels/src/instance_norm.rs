@@ -2,6 +2,8 @@
 
 pub(crate) mod reference;
 
+#[cfg(feature = "gpu")]
+use crate::operators::Affine;
 #[cfg(feature = "_own")]
 use crate::operators::{Maybe, Operators};
 #[cfg(feature = "_own")]
@@ -90,6 +92,34 @@ impl Measured {
         reference::norm_activation(self.features, norm, slope)
     }
 
+    /// [`norm_activation`] of the features, then [`conv3d_measured`](crate::conv3d_measured): on a GPU, and
+    /// where no gradient is wanted, what lies between is never written.
+    ///
+    /// # Panics
+    /// As those two.
+    pub fn norm_conv3d_measured(
+        self,
+        norm: Norm,
+        slope: f64,
+        weight: Tensor<5>,
+        bias: Tensor<1>,
+        stride: [usize; 3],
+    ) -> Self {
+        #[cfg(feature = "gpu")]
+        if own_takes(&self.features, &norm, slope, false) == Some(Own::Gpu)
+            && crate::conv3d::gpu_takes(&self.features, &weight, &bias, stride)
+        {
+            assert_more_than_one_voxel(&self.features);
+            let dims = self.features.dims();
+            let conv =
+                Affine { weight: weight.clone().into_dispatch(), bias: bias.into_dispatch() };
+            note("norm_activation", Algorithm::Fused, dims, None);
+            note("conv3d", Algorithm::Tiled, dims, Some(weight.dims()));
+            return own_normed(self, norm, slope, conv, stride);
+        }
+        crate::conv3d_measured(self.norm_activation(norm, slope), weight, bias, stride)
+    }
+
     /// [`norm_residual_activation`] of the features.
     ///
     /// # Panics
@@ -143,6 +173,24 @@ fn own(x: Measured, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tens
         (x.features.into_dispatch(), Maybe::of(residual.map(Tensor::into_dispatch)));
     let how = [norm.epsilon, slope];
     Tensor::from_dispatch(Dispatch::stunet_norm(x, moments, weight, bias, residual, how))
+}
+
+/// The norm and the convolution behind it in one.
+#[cfg(feature = "gpu")]
+fn own_normed(
+    x: Measured,
+    norm: Norm,
+    slope: f64,
+    conv: Affine<Dispatch>,
+    stride: [usize; 3],
+) -> Measured {
+    let moments = Maybe::of(x.moments.map(Tensor::into_dispatch));
+    let (how, x) = ([norm.epsilon, slope], x.features.into_dispatch());
+    let norm = Affine { weight: norm.weight.into_dispatch(), bias: norm.bias.into_dispatch() };
+    let (features, moments) =
+        Dispatch::stunet_norm_conv3d_measured(x, moments, norm, how, conv, stride);
+    let moments = moments.into_option().map(Tensor::from_dispatch);
+    Measured { features: Tensor::from_dispatch(features), moments }
 }
 
 fn assert_more_than_one_voxel(x: &Tensor<5>) {

@@ -84,6 +84,19 @@ pub(crate) trait Kernels: Backend {
         residual: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, Self::Statistics);
 
+    /// [`conv_measured`](Self::conv_measured) of the norm of `x`; weight and bias of the convolution. What
+    /// lies between need not be written.
+    fn conv_normed(
+        x: FloatTensor<Self>,
+        moments: Option<FloatTensor<Self>>,
+        norm: &NormParameters<FloatTensor<Self>>,
+        [weight, bias]: [FloatTensor<Self>; 2],
+        stride: [usize; 3],
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        let (x, _) = Self::norm(x, moments, norm, None);
+        Self::conv_measured(vec![x], weight, bias, stride)
+    }
+
     /// Gradients of a norm, whose `output` is given where a residual was added.
     fn norm_gradients(
         gradient: FloatTensor<Self>,

@@ -27,6 +27,13 @@ impl<B: Backend> Parts<B> {
     }
 }
 
+/// A weight with its bias, of a convolution or a norm.
+#[derive(ExtensionType)]
+pub(crate) struct Affine<B: Backend> {
+    pub weight: FloatTensor<B>,
+    pub bias: FloatTensor<B>,
+}
+
 /// A tensor or none.
 #[derive(ExtensionType)]
 pub(crate) enum Maybe<B: Backend> {
@@ -82,6 +89,16 @@ pub(crate) trait Operators: Backend {
         epsilon_slope: [f64; 2],
     ) -> FloatTensor<Self>;
 
+    /// [`stunet_conv3d_measured`](Self::stunet_conv3d_measured) of the norm of `x`, with its activation.
+    fn stunet_norm_conv3d_measured(
+        x: FloatTensor<Self>,
+        #[extension_type] moments: Maybe<Self>,
+        #[extension_type] norm: Affine<Self>,
+        epsilon_slope: [f64; 2],
+        #[extension_type] conv: Affine<Self>,
+        stride: [usize; 3],
+    ) -> (FloatTensor<Self>, Maybe<Self>);
+
     /// The weight of a convolution in the order in memory that the forward pass reads.
     fn stunet_prepared(weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -123,6 +140,20 @@ impl<B: Kernels> Operators for B {
     ) -> FloatTensor<B> {
         let parameters = NormParameters { weight, bias, epsilon, slope };
         B::norm(x, moments.into_option(), &parameters, residual.into_option()).0
+    }
+
+    fn stunet_norm_conv3d_measured(
+        x: FloatTensor<B>,
+        moments: Maybe<B>,
+        norm: Affine<B>,
+        [epsilon, slope]: [f64; 2],
+        conv: Affine<B>,
+        stride: [usize; 3],
+    ) -> (FloatTensor<B>, Maybe<B>) {
+        let norm = NormParameters { weight: norm.weight, bias: norm.bias, epsilon, slope };
+        let (moments, conv) = (moments.into_option(), [conv.weight, conv.bias]);
+        let (output, moments) = B::conv_normed(x, moments, &norm, conv, stride);
+        (output, Maybe::of(moments))
     }
 
     fn stunet_prepared(weight: FloatTensor<B>) -> FloatTensor<B> {

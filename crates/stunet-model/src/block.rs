@@ -207,9 +207,8 @@ impl ResidualBlock {
     /// # Panics
     /// When a single voxel is left, or a block without skip convolution is given a stride.
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
-        let y = self.first_half(self.conv1.measured(x.clone(), stride));
         // The residual comes last: until then only its input is held.
-        let y = self.conv2.measured(y, [1; 3]);
+        let y = self.second_conv(self.conv1.measured(x.clone(), stride));
         let residual = match &self.skip {
             Some(skip) => skip.forward(x, stride),
             None => x,
@@ -226,15 +225,16 @@ impl ResidualBlock {
     /// As [`forward`](Self::forward), and when the block has no skip convolution.
     pub fn forward_joined(&self, x: [Tensor<5>; 2]) -> Tensor<5> {
         let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
-        let y = self.first_half(self.conv1.measured_joined(x.clone()));
+        let y = self.conv1.measured_joined(x.clone());
         // The residual takes the place of its two inputs before more is computed.
         let residual = skip.forward_joined(x);
-        self.second_half(self.conv2.measured(y, [1; 3]), residual)
+        self.second_half(self.second_conv(y), residual)
     }
 
-    /// What follows `conv1`.
-    fn first_half(&self, y: Measured) -> Tensor<5> {
-        y.norm_activation(self.norm1.norm(), LEAKY_SLOPE)
+    /// `conv2` of what follows `conv1`.
+    fn second_conv(&self, y: Measured) -> Measured {
+        let (weight, bias) = (self.conv2.weight.val(), self.conv2.bias.val());
+        y.norm_conv3d_measured(self.norm1.norm(), LEAKY_SLOPE, weight, bias, [1; 3])
     }
 
     /// What follows `conv2`.

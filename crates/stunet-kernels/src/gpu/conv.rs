@@ -17,20 +17,30 @@ use burn::tensor::DType;
 use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
 use job::Job;
+use kernels::prologue;
 use shape::shape_of;
 use weights::{OrderLaunch, arrange};
 
 pub(super) use shape::Shape;
 pub(super) use weight_gradient::weight_gradient;
 
-/// The convolution of the concatenation of one or two parts, with bias; if `measured`, with the moments
-/// of the output, `[N, tiles, C, 3]`, where the tile has room for them.
+/// How a convolution is put together with what is before and behind it.
+#[derive(Default)]
+pub(super) struct Around {
+    /// What the one part is normed by, `[N, C, 3]`, and the slope of the activation: [`norm_by`].
+    pub normed: Option<(CubeTensor, f32)>,
+    /// Whether the moments of the output are wanted.
+    pub measured: bool,
+}
+
+/// The convolution of the concatenation of one or two parts, with bias; and the moments of the output,
+/// `[N, tiles, C, 3]`, if they are wanted and the tile has room for them.
 pub(super) fn forward(
     parts: Vec<CubeTensor>,
     weight: &CubeTensor,
     bias: CubeTensor,
     stride: [usize; 3],
-    measured: bool,
+    Around { normed, measured }: Around,
 ) -> (CubeTensor, Option<CubeTensor>) {
     let shape = shape_of(&parts, weight, stride);
     let Shape { samples, inputs, outputs, kernel, .. } = shape;
@@ -46,8 +56,40 @@ pub(super) fn forward(
         (measured && tile.measures()).then(|| empty_f32(&output, [samples, tiles, outputs, 3]));
     let (name, bias, products) = ("conv", Some(contiguous(bias)), shape.products());
     let kept = moments.clone();
-    let job = Job { name, tile, parts, arranged, bias, output, moments, products };
+    let job = Job { name, tile, parts, normed, arranged, bias, output, moments, products };
     (tensor(job.run()), kept)
+}
+
+/// What a convolution norms its input by, `[N, C, 3]`, of statistics `[N, C, 2]`.
+pub(super) fn norm_by(
+    statistics: &CubeTensor,
+    weight: &CubeTensor,
+    bias: &CubeTensor,
+) -> CubeTensor {
+    let [samples, channels, _] = dims(statistics);
+    let found = empty_f32(statistics, [samples, channels, 3]);
+    let (weight, bias) = (contiguous(weight.clone()), contiguous(bias.clone()));
+    let values = samples * channels;
+    let kernel = Kernel::new("prologue").reads(&[statistics, &weight, &bias]).writes(&[&found]);
+    kernel.each(values, |count, dim| {
+        let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
+        // SAFETY: there are `values` channels of all samples, `channels` of each.
+        unsafe {
+            prologue::launch_unchecked(
+                &statistics.client,
+                count,
+                dim,
+                arg(statistics),
+                arg(&weight),
+                arg(&bias),
+                arg(&found),
+                values,
+                channels,
+                elem(&weight),
+            );
+        }
+    });
+    found
 }
 
 /// The gradient of each part of the input.
@@ -92,8 +134,8 @@ fn part_gradient(
     let tile = tile.expect("asked before: fits");
     let arranged = arrangement.apply(weight, tile.channels());
     let (parts, products) = (vec![gradient.clone()], shape.products());
-    let (name, bias, moments) = ("conv_input_gradient", None, None);
-    let job = Job { name, tile, parts, arranged, bias, output, moments, products };
+    let (name, bias, moments, normed) = ("conv_input_gradient", None, None, None);
+    let job = Job { name, tile, parts, normed, arranged, bias, output, moments, products };
     if is_plain { job.run() } else { job.run_transposed(shape.remainder_size()) }
 }
 

@@ -70,8 +70,7 @@ pub(super) fn forward(
 ) -> (CubeTensor, CubeTensor) {
     let x = channels_last(x);
     let residual = residual.map(channels_last);
-    let moments = moments.unwrap_or_else(|| moments_of(&x));
-    let found = statistics_of(&moments, &x, parameters.epsilon);
+    let found = statistics_of(&x, moments, parameters.epsilon);
     let (weight, bias) =
         (contiguous(parameters.weight.clone()), contiguous(parameters.bias.clone()));
     let output = empty(&x, dims::<5>(&x));
@@ -122,8 +121,14 @@ fn moments_of(x: &CubeTensor) -> CubeTensor {
     moments
 }
 
-/// Mean and inverse deviation of every channel of every sample, from the moments of its chunks.
-fn statistics_of(moments: &CubeTensor, x: &CubeTensor, epsilon: f64) -> CubeTensor {
+/// Mean and inverse deviation of every channel of every sample of `x`, which is `[N, Z, Y, X, C]`, from the
+/// moments of its chunks.
+pub(super) fn statistics_of(
+    x: &CubeTensor,
+    moments: Option<CubeTensor>,
+    epsilon: f64,
+) -> CubeTensor {
+    let moments = &moments.unwrap_or_else(|| moments_of(x));
     let chunks = dims::<4>(moments)[1];
     let division = Division { chunks, ..Division::of(x) };
     let Division { samples, channels, width, .. } = division;

@@ -1,6 +1,8 @@
 //! The passes on CubeCL's tensors.
 
-use super::{conv, norm, voxels};
+use super::conv::{self, Around};
+use super::launch::{channels_last, tensor};
+use super::{norm, voxels};
 use crate::kernels::{Kernels, NormGradients, NormParameters};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
@@ -15,7 +17,7 @@ impl Kernels for CubeBackend {
         bias: CubeTensor,
         stride: [usize; 3],
     ) -> CubeTensor {
-        conv::forward(parts, &weight, bias, stride, false).0
+        conv::forward(parts, &weight, bias, stride, Around::default()).0
     }
 
     fn conv_measured(
@@ -24,7 +26,21 @@ impl Kernels for CubeBackend {
         bias: CubeTensor,
         stride: [usize; 3],
     ) -> (CubeTensor, Option<CubeTensor>) {
-        conv::forward(parts, &weight, bias, stride, true)
+        conv::forward(parts, &weight, bias, stride, Around { normed: None, measured: true })
+    }
+
+    fn conv_normed(
+        x: CubeTensor,
+        moments: Option<CubeTensor>,
+        norm: &NormParameters<CubeTensor>,
+        [weight, bias]: [CubeTensor; 2],
+        stride: [usize; 3],
+    ) -> (CubeTensor, Option<CubeTensor>) {
+        let x = channels_last(x);
+        let statistics = norm::statistics_of(&x, moments, norm.epsilon);
+        let by = conv::norm_by(&statistics, &norm.weight, &norm.bias);
+        let around = Around { normed: Some((by, norm.slope as f32)), measured: true };
+        conv::forward(vec![tensor(x)], &weight, bias, stride, around)
     }
 
     fn conv_input_gradient(

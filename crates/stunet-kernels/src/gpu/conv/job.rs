@@ -14,6 +14,8 @@ pub(super) struct Job {
     pub tile: Tile,
     /// One or two, side by side along the channels.
     pub parts: Vec<CubeTensor>,
+    /// What the one part is normed by before it is activated with a slope: `[N, C, 3]`.
+    pub normed: Option<(CubeTensor, f32)>,
     /// The weights, as [`arrange`](super::weights::arrange) left them.
     pub arranged: CubeTensor,
     pub bias: Option<CubeTensor>,
@@ -41,11 +43,13 @@ impl Job {
                     vector_size(&[outputs]),
                     arg(first),
                     self.parts.get(1).map(arg).into(),
+                    self.normed.as_ref().map(|(normed, _)| arg(normed)).into(),
                     arg(&self.arranged),
                     self.bias.as_ref().map(arg).into(),
                     arg(&self.output),
                     self.moments.as_ref().map(arg).into(),
                     self.sizes(tiles, cube, cubes),
+                    self.normed.as_ref().map_or(1.0, |(_, slope)| *slope),
                     self.tile,
                     elem(first),
                 );
@@ -87,6 +91,7 @@ impl Job {
         let mut read: Vec<_> = self.parts.iter().collect();
         read.push(&self.arranged);
         read.extend(&self.bias);
+        read.extend(self.normed.iter().map(|(normed, _)| normed));
         let mut written = vec![&self.output];
         written.extend(&self.moments);
         Kernel::new(self.name).reads(&read).writes(&written).products(self.products)

@@ -18,11 +18,13 @@ use cubecl::prelude::*;
 pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     first: &[Vector<E, NI>],
     second: ComptimeOption<&[Vector<E, NI>]>,
+    normed: ComptimeOption<&[f32]>,
     weight: &[V4],
     bias: ComptimeOption<&[E]>,
     output: &mut [Vector<E, NO>],
     moments: ComptimeOption<&mut [f32]>,
     sizes: Sizes,
+    slope: f32,
     #[comptime] tile: Tile,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -39,13 +41,25 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
         ComptimeOption::None => zero(&mut sums),
     }
     let channels = sizes.first_channels;
-    accumulate::<E, NI>(first, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize, tile);
+    accumulate::<E, NI>(
+        first, normed, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize, tile,
+    );
     #[comptime]
     match second {
         ComptimeOption::Some(second) => {
             let (more, from) = (sizes.second_channels, sizes.first_channels);
             accumulate::<E, NI>(
-                second, weight, &mut halo, &mut sums, &sizes, place, more, from, tile,
+                second,
+                ComptimeOption::new_None(),
+                slope,
+                weight,
+                &mut halo,
+                &mut sums,
+                &sizes,
+                place,
+                more,
+                from,
+                tile,
             );
         }
         ComptimeOption::None => {}
@@ -98,6 +112,8 @@ fn begin<E: Float>(
 #[cube]
 fn accumulate<E: Float, N: Size>(
     part: &[Vector<E, N>],
+    normed: ComptimeOption<&[f32]>,
+    slope: f32,
     weight: &[V4],
     halo: &mut Shared<[f32]>,
     sums: &mut Array<V4>,
@@ -111,7 +127,7 @@ fn accumulate<E: Float, N: Size>(
     while channel < channels {
         // Nobody still reads what is overwritten.
         sync_cube();
-        fill::<E, N>(part, halo, sizes, place, channels, channel, tile);
+        fill::<E, N>(part, normed, slope, halo, sizes, place, channels, channel, tile);
         sync_cube();
         let mut here = channels - channel;
         if here > tile.depth {
@@ -124,10 +140,13 @@ fn accumulate<E: Float, N: Size>(
     }
 }
 
-/// Brings the input under a tile into shared memory, `[depth, z, y, x]`: channels `from` on.
+/// Brings the input under a tile into shared memory, `[depth, z, y, x]`: channels `from` on; normed and
+/// activated on the way if there is something to norm it by, [`prologue`].
 #[cube]
 fn fill<E: Float, N: Size>(
     part: &[Vector<E, N>],
+    normed: ComptimeOption<&[f32]>,
+    slope: f32,
     halo: &mut Shared<[f32]>,
     sizes: &Sizes,
     place: Place,
@@ -157,14 +176,28 @@ fn fill<E: Float, N: Size>(
             && y < sizes.in_y + pad_y
             && x >= pad_x
             && x < sizes.in_x + pad_x;
-        if inside && from + channel < channels {
+        let inside = inside && from + channel < channels;
+        if inside {
             let voxel = (place.sample * sizes.in_z + z - pad_z) * sizes.in_y + y - pad_y;
             let voxel = voxel * sizes.in_x + x - pad_x;
             value = part[(voxel * channels + from + channel) / size];
         }
         #[unroll]
         for i in 0..size {
-            halo[(channel + i) * plane + voxel] = f32::cast_from(value.extract(i));
+            let mut stored = f32::cast_from(value.extract(i));
+            #[comptime]
+            match normed {
+                ComptimeOption::Some(normed) => {
+                    // What lies outside stays zero.
+                    if inside {
+                        let at = (place.sample * channels + from + channel + i) * 3;
+                        let value = (stored - normed[at]) * normed[at + 1] + normed[at + 2];
+                        stored = select(value < 0.0f32, value * slope, value);
+                    }
+                }
+                ComptimeOption::None => {}
+            }
+            halo[(channel + i) * plane + voxel] = stored;
         }
         index += comptime!(tile.units());
     }
@@ -266,4 +299,26 @@ pub(super) fn store_voxel<E: Float, N: Size>(
             }
         }
     }
+}
+
+/// Mean, scale and shift of every channel of every sample, `[N, C, 3]`, from statistics `[N, C, 2]`: what
+/// [`convolve`] norms its input by.
+#[cube(launch_unchecked)]
+pub(super) fn prologue<P: Float>(
+    statistics: &[f32],
+    weight: &[P],
+    bias: &[P],
+    to: &mut [f32],
+    values: usize,
+    channels: usize,
+    #[define(P)] _dtype: ElemType,
+) {
+    let index = ABSOLUTE_POS;
+    if index >= values {
+        terminate!();
+    }
+    let channel = index % channels;
+    to[index * 3] = statistics[index * 2];
+    to[index * 3 + 1] = statistics[index * 2 + 1] * f32::cast_from(weight[channel]);
+    to[index * 3 + 2] = f32::cast_from(bias[channel]);
 }
