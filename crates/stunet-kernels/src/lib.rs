@@ -27,6 +27,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 #[cfg(feature = "_own")]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod autodiff;
 mod concat_channels;
 mod conv3d;
@@ -42,10 +43,12 @@ mod gpu_tiles;
 mod in_use;
 mod instance_norm;
 #[cfg(feature = "_own")]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod kernels;
 mod leaky_relu;
 mod measured;
 #[cfg(feature = "_own")]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod operators;
 #[cfg(feature = "_own")]
 mod own;

@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 pub struct Measured {
     pub(crate) features: Tensor<5>,
     /// Of pieces of the features, as the device's norm takes them.
+    #[cfg_attr(not(feature = "_own"), allow(dead_code))] // Burn's norm takes none.
     pub(crate) moments: Option<Tensor<4>>,
 }
 
