@@ -242,7 +242,7 @@ fn libraries_choose_no_backend() {
 /// for GPUs can leave it out.
 #[test]
 fn operators_for_a_backend_are_an_option() {
-    const OPTIONS: [(&str, &str); 1] = [("stunet-kernels", "cpu")];
+    const OPTIONS: [(&str, &str); 2] = [("stunet-kernels", "cpu"), ("stunet-kernels", "gpu")];
     let tops = ["stunet", "stunet-cli"];
     let forwards = |feature: &str, enables: &str| {
         let (name, option) = enables.split_once('/').unwrap_or_default();
@@ -276,7 +276,8 @@ fn operators_for_a_backend_are_an_option() {
         let defaults = declaration["uses_default_features"].as_bool().unwrap();
         let forced = defaults && (computing.contains(&to.as_str()) || to == "stunet");
         assert!(!forced, "{from} turns on the default features of {to}");
-        if let Some(backend) = to.strip_prefix("burn-").filter(|name| BACKENDS.contains(name)) {
+        let is_backend = |name: &&str| *name == "cubecl" || BACKENDS.contains(name);
+        if let Some(backend) = to.strip_prefix("burn-").filter(is_backend) {
             assert!(OPTIONS.iter().any(|(name, _)| *name == from), "{from} is built for {backend}");
             assert_eq!(declaration["optional"], true, "{from}: {to} must be an option");
             assert_eq!(declaration["req"], "=0.22.1", "{from}: {to} is pinned");
@@ -415,9 +416,11 @@ fn the_references_names_live_in_one_table() {
 
 #[test]
 fn backends_are_chosen_in_one_file() {
-    // The kernels choose nothing: they have operators for the processor, or not.
+    // The kernels choose nothing: they have operators for the processor, or not, and for GPUs whose
+    // kernels Burn does not fuse, or not.
     let implements = |file: &str, line: &str| {
-        file.starts_with("crates/stunet-kernels/") && line.contains("\"cpu\"")
+        file.starts_with("crates/stunet-kernels/")
+            && ["\"cpu\"", "\"fusion\""].into_iter().any(|name| line.contains(name))
     };
     check_code("a backend's feature outside the device module", |file, line| {
         file != "src/device.rs"

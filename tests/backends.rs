@@ -5,6 +5,12 @@
 //! they fail when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for the backend.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
+#[path = "backends/operators.rs"]
+mod operators;
+#[cfg(feature = "gpu")]
+#[path = "backends/traffic.rs"]
+mod traffic;
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndarray::Array4;
 use std::collections::BTreeMap;
@@ -15,6 +21,7 @@ use stunet::device::{self, Backend};
 use stunet::infer::InferError;
 use stunet::infer::sink::PlaneSink;
 use stunet::infer::sliding_window::{WindowSettings, slide};
+use stunet::kernels::{Algorithm, InUse, in_use, steps};
 use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::{assert_close, difference};
 use stunet_testing::harness::{Absent, Tests};
@@ -133,7 +140,11 @@ fn device_under_test(backend: Backend) -> Result<Device, Absent> {
 fn check_forward(backend: Backend) -> Result<(), Absent> {
     let device = device_under_test(backend)?;
     let expected = logits(&device::parse("cpu").unwrap());
-    let found = logits(&device);
+    let (found, calls) = steps(|| logits(&device));
+    // Nothing of the network is left to Burn, unless Burn fuses it.
+    let is_own = calls.iter().all(|call| call.algorithm != Algorithm::Reference);
+    assert_eq!(is_own, in_use(&device) == InUse::Own, "{calls:?}");
+    assert_eq!(in_use(&device) == InUse::Own, backend.is_gpu() && !cfg!(feature = "fusion"));
     assert_eq!(found.len(), expected.len());
     for (scale, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_close(&format!("{backend} logits {scale}"), found, expected, BOUND, BOUND);
@@ -200,12 +211,51 @@ fn add(tests: &mut Tests, name: &str, backend: Backend, check: fn(Backend) -> Re
     tests.add(name, ready, move || check(backend));
 }
 
+/// Tests of the operators, one device each.
+const OPERATORS: &[(&str, fn(&Device))] = &[
+    ("said", operators::said),
+    ("convolutions", operators::convolutions),
+    ("joined", operators::joined),
+    ("transposed", operators::transposed),
+    ("norms", operators::norms),
+    ("measured", operators::measured),
+    ("half", operators::half),
+    #[cfg(feature = "gpu")]
+    ("traffic", traffic::traffic),
+    #[cfg(feature = "gpu")]
+    ("memory", traffic::memory),
+    ("steps_of_sgd", operators::steps_of_sgd),
+    ("prepared_weights", operators::prepared_weights),
+    ("upsampled", operators::upsampled),
+    ("many_workgroups", operators::many_workgroups),
+    ("views", operators::views),
+];
+
+/// A test of the own operators of one backend, which are not written for fused kernels.
+fn add_operator(tests: &mut Tests, name: &str, backend: Backend, check: fn(&Device)) {
+    let reason = format!("needs the feature {backend}: --features {backend}");
+    let fused = "with kernel fusion Burn's operators compute";
+    let is_tried = backend.is_compiled_in() || is_required(backend);
+    let ready = match (is_tried, cfg!(feature = "fusion")) {
+        (true, false) => Ok(()),
+        (true, true) => Err(Absent::new(fused)),
+        (false, _) => Err(Absent::new(reason)),
+    };
+    tests.add(format!("{backend}_operators_{name}"), ready, move || {
+        check(&device_under_test(backend)?);
+        Ok(())
+    });
+}
+
 fn main() -> ExitCode {
     let mut tests = Tests::from_arguments();
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu, Backend::Metal] {
         add(&mut tests, &format!("{backend}_forward"), backend, check_forward);
         add(&mut tests, &format!("{backend}_windows"), backend, check_windows);
         add(&mut tests, &format!("{backend}_backward"), backend, check_backward);
+        for (name, check) in OPERATORS {
+            add_operator(&mut tests, name, backend, *check);
+        }
     }
     add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
     add(&mut tests, "ndarray_windows", Backend::NdArray, check_windows);

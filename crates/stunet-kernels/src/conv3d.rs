@@ -2,8 +2,14 @@
 
 pub(crate) mod reference;
 
-use crate::Algorithm;
+#[cfg(feature = "_own")]
+use crate::operators::{Operators, Parts};
+#[cfg(feature = "_own")]
+use crate::own::{Own, takes};
 use crate::steps::note;
+use crate::{Algorithm, Measured};
+#[cfg(feature = "_own")]
+use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 /// Convolves (cross-correlates, as every deep-learning library does) with an odd kernel.
@@ -19,9 +25,9 @@ use burn::tensor::Tensor;
 /// When the channel counts disagree or a stride is zero.
 ///
 /// # Deviations
-/// The processor's own operator knows kernels of 3 and 1 voxels along every axis. Of 3 along some axes
-/// and 1 along others, as in `1 × 3 × 3`, it makes 3 along all of them, with zeros beside; larger
-/// kernels are left to Burn's operator.
+/// The operators of this crate know kernels of 3 and 1 voxels along every axis; larger kernels are left
+/// to Burn's operator. Of 3 along some axes and 1 along others, as in `1 × 3 × 3`, the processor's makes
+/// 3 along all of them, with zeros beside.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -32,17 +38,39 @@ use burn::tensor::Tensor;
 /// assert_eq!(stunet_kernels::conv3d(x, weight, bias, [1, 2, 2]).dims(), [1, 2, 4, 2, 3]);
 /// ```
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>, stride: [usize; 3]) -> Tensor<5> {
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps, convolution_algorithm};
-        let weight = cubic(weight);
-        let algorithm = convolution_algorithm(x.dims(), weight.dims(), stride);
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_takes(&[&x], &weight, &bias, stride) {
+        let (weight, algorithm) = prepare(own, x.dims(), weight, stride);
         note("conv3d", algorithm, x.dims(), Some(weight.dims()));
-        let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-        return Tensor::from_dispatch(Cpu::stunet_conv3d(x, weight, bias, stride));
+        return own_conv3d(x, None, weight, bias, stride);
     }
     note("conv3d", Algorithm::Reference, x.dims(), Some(weight.dims()));
     reference::conv3d(x, weight, bias, stride)
+}
+
+/// [`conv3d`], for a norm alone to read: with its moments, where the device finds them on the way.
+///
+/// # Shapes
+/// As [`conv3d`].
+///
+/// # Panics
+/// As [`conv3d`].
+///
+/// # Deviations
+/// Where the device finds moments, the gradient of the bias is zero: the norm takes away whatever the bias
+/// adds. Elsewhere it is what rounding leaves of that zero.
+pub fn conv3d_measured(
+    x: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Measured {
+    #[cfg(feature = "gpu")]
+    if own_takes(&[&x], &weight, &bias, stride) == Some(Own::Gpu) {
+        note("conv3d", Algorithm::Tiled, x.dims(), Some(weight.dims()));
+        return own_measured(x, None, weight, bias, stride);
+    }
+    conv3d(x, weight, bias, stride).into()
 }
 
 /// [`conv3d`] of the concatenation of two tensors along the channels, `first` before `second`.
@@ -62,6 +90,57 @@ pub fn conv3d_joined(
     bias: Tensor<1>,
     stride: [usize; 3],
 ) -> Tensor<5> {
+    let joined = joined_dims(&first, &second);
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_takes(&[&first, &second], &weight, &bias, stride) {
+        let (weight, algorithm) = prepare(own, joined, weight, stride);
+        note("conv3d_joined", algorithm, joined, Some(weight.dims()));
+        return own_conv3d(first, Some(second), weight, bias, stride);
+    }
+    note("conv3d_joined", Algorithm::Reference, joined, Some(weight.dims()));
+    reference::conv3d_joined(first, second, weight, bias, stride)
+}
+
+/// [`conv3d_joined`], for a norm alone to read: see [`conv3d_measured`].
+///
+/// # Shapes
+/// As [`conv3d_joined`].
+///
+/// # Panics
+/// As [`conv3d_joined`].
+pub fn conv3d_joined_measured(
+    first: Tensor<5>,
+    second: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Measured {
+    #[cfg(feature = "gpu")]
+    if own_takes(&[&first, &second], &weight, &bias, stride) == Some(Own::Gpu) {
+        let joined = joined_dims(&first, &second);
+        note("conv3d_joined", Algorithm::Tiled, joined, Some(weight.dims()));
+        return own_measured(first, Some(second), weight, bias, stride);
+    }
+    conv3d_joined(first, second, weight, bias, stride).into()
+}
+
+/// The weight of a convolution, the same values, in the order in memory that the device's operators read
+/// it in: what is prepared once need not be rearranged for every forward pass. Tensors of other ranks stay
+/// as they are.
+///
+/// # Shapes
+/// `[Cout, Cin, KZ, KY, KX]` in and out.
+#[must_use]
+pub fn prepared<const D: usize>(weight: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    if D == 5 && takes(&weight) == Some(Own::Gpu) && !weight.dims().contains(&0) {
+        return Tensor::from_dispatch(Dispatch::stunet_prepared(weight.into_dispatch()));
+    }
+    weight
+}
+
+/// The dimensions of two tensors as if they were one.
+fn joined_dims(first: &Tensor<5>, second: &Tensor<5>) -> [usize; 5] {
     let without_channels = |[n, _, z, y, x]: [usize; 5]| [n, z, y, x];
     assert_eq!(
         without_channels(first.dims()),
@@ -70,28 +149,97 @@ pub fn conv3d_joined(
     );
     let mut joined = first.dims();
     joined[1] += second.dims()[1];
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&first, &weight, &bias) && cpu_takes(&second, &weight, &bias) {
-        use crate::cpu::{Cpu, CpuOps, convolution_algorithm};
-        let weight = cubic(weight);
-        let algorithm = convolution_algorithm(joined, weight.dims(), stride);
-        note("conv3d_joined", algorithm, joined, Some(weight.dims()));
-        let (first, second) = (first.into_dispatch(), second.into_dispatch());
-        let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
-        let y = Cpu::stunet_conv3d_joined(first, second, weight, bias, stride);
-        return Tensor::from_dispatch(y);
-    }
-    note("conv3d_joined", Algorithm::Reference, joined, Some(weight.dims()));
-    reference::conv3d_joined(first, second, weight, bias, stride)
+    joined
 }
 
-/// Whether the processor's own operator computes this convolution.
-#[cfg(feature = "cpu")]
-fn cpu_takes(x: &Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> bool {
+/// The convolution by an operator of this crate.
+#[cfg(feature = "_own")]
+fn own_conv3d(
+    first: Tensor<5>,
+    second: Option<Tensor<5>>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Tensor<5> {
+    let parts = Parts::of(first.into_dispatch(), second.map(Tensor::into_dispatch));
+    let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(Dispatch::stunet_conv3d(parts, weight, bias, stride))
+}
+
+/// The convolution with its moments.
+#[cfg(feature = "gpu")]
+fn own_measured(
+    first: Tensor<5>,
+    second: Option<Tensor<5>>,
+    weight: Tensor<5>,
+    bias: Tensor<1>,
+    stride: [usize; 3],
+) -> Measured {
+    let parts = Parts::of(first.into_dispatch(), second.map(Tensor::into_dispatch));
+    let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+    let (features, moments) = Dispatch::stunet_conv3d_measured(parts, weight, bias, stride);
+    let moments = moments.into_option().map(Tensor::from_dispatch);
+    Measured { features: Tensor::from_dispatch(features), moments }
+}
+
+/// Whose operator of this crate computes this convolution of the parts of an input.
+#[cfg(feature = "_own")]
+fn own_takes(
+    parts: &[&Tensor<5>],
+    weight: &Tensor<5>,
+    bias: &Tensor<1>,
+    stride: [usize; 3],
+) -> Option<Own> {
     let [_, _, kz, ky, kx] = weight.dims();
-    let empty = x.dims().contains(&0) || weight.dims().contains(&0);
+    let empty = parts.iter().any(|x| x.dims().contains(&0)) || weight.dims().contains(&0);
     let known = [kz, ky, kx].iter().all(|k| matches!(k, 1 | 3));
-    known && !empty && crate::cpu::takes(x) && crate::cpu::takes(weight) && crate::cpu::takes(bias)
+    let dtype = weight.dtype();
+    let alike = bias.dtype() == dtype && parts.iter().all(|x| x.dtype() == dtype);
+    let mut own = [takes(weight), takes(bias)].into_iter().chain(parts.iter().map(|x| takes(x)));
+    let first = own.next()??;
+    let fits = match first {
+        #[cfg(feature = "cpu")]
+        Own::Cpu => true,
+        #[cfg(feature = "gpu")]
+        Own::Gpu => {
+            !stride.contains(&0)
+                && crate::gpu::convolution_fits(parts[0].dims(), weight.dims(), stride)
+        }
+    };
+    let _ = stride;
+    (known && fits && alike && !empty && own.all(|other| other == Some(first))).then_some(first)
+}
+
+/// Whether a GPU's operator computes this convolution.
+#[cfg(feature = "gpu")]
+pub(crate) fn gpu_takes(
+    x: &Tensor<5>,
+    weight: &Tensor<5>,
+    bias: &Tensor<1>,
+    stride: [usize; 3],
+) -> bool {
+    own_takes(&[x], weight, bias, stride) == Some(Own::Gpu)
+}
+
+/// The weight as the operator takes it, and how the convolution is computed.
+#[cfg(feature = "_own")]
+fn prepare(
+    own: Own,
+    input: [usize; 5],
+    weight: Tensor<5>,
+    stride: [usize; 3],
+) -> (Tensor<5>, Algorithm) {
+    let _ = (input, stride);
+    match own {
+        #[cfg(feature = "cpu")]
+        Own::Cpu => {
+            let weight = cubic(weight);
+            let algorithm = crate::cpu::convolution_algorithm(input, weight.dims(), stride);
+            (weight, algorithm)
+        }
+        #[cfg(feature = "gpu")]
+        Own::Gpu => (weight, Algorithm::Tiled),
+    }
 }
 
 /// A kernel of 3 voxels along some axes and 1 along others, with zeros beside: 3 along all of them.

@@ -28,21 +28,25 @@ use burn::tensor::Tensor;
 /// assert_eq!(stunet_kernels::conv_transpose3d(x, weight, bias).dims(), [1, 3, 4, 8, 12]);
 /// ```
 pub fn conv_transpose3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
-    #[cfg(feature = "cpu")]
-    if !x.dims().contains(&0)
-        && !weight.dims().contains(&0)
-        && [&x, &weight].into_iter().all(crate::cpu::takes)
-        && crate::cpu::takes(&bias)
-    {
+    #[cfg(feature = "_own")]
+    if !x.dims().contains(&0) && !weight.dims().contains(&0) && own_takes(&x, &weight, &bias) {
         return interleaved(x, weight, bias);
     }
     note("conv_transpose3d", Algorithm::Reference, x.dims(), Some(weight.dims()));
     reference::conv_transpose3d(x, weight, bias)
 }
 
-#[cfg(feature = "cpu")]
+/// Whether operators of this crate compute all of it.
+#[cfg(feature = "_own")]
+fn own_takes(x: &Tensor<5>, weight: &Tensor<5>, bias: &Tensor<1>) -> bool {
+    use crate::own::takes;
+    takes(x).is_some_and(|own| takes(weight) == Some(own) && takes(bias) == Some(own))
+}
+
+#[cfg(feature = "_own")]
 fn interleaved(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
-    use crate::cpu::{Cpu, CpuOps};
+    use crate::operators::Operators;
+    use burn::backend::Dispatch;
     let [inputs, outputs, kz, ky, kx] = weight.dims();
     let voxels = kz * ky * kx;
     // Every output of a block is an output channel; those of one channel lie together.
@@ -53,7 +57,7 @@ fn interleaved(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
         return channels;
     }
     note("interleave", Algorithm::Fused, channels.dims(), None);
-    Tensor::from_dispatch(Cpu::stunet_interleave(channels.into_dispatch(), [kz, ky, kx]))
+    Tensor::from_dispatch(Dispatch::stunet_interleave(channels.into_dispatch(), [kz, ky, kx]))
 }
 
 #[cfg(test)]

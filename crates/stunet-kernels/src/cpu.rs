@@ -1,8 +1,7 @@
 //! Operators of our own for the processor: Burn's `flex` backend, `f32`.
 //!
-//! [`CpuOps`](operators::CpuOps) is a backend extension with two implementors, Flex itself and Flex
-//! under autodiff, whose backward passes are written out. [`takes`] says whether tensors are theirs;
-//! all others go through the reference compositions.
+//! `operators.rs` implements [`Kernels`](crate::kernels::Kernels) for Flex: every pass, forward and
+//! backward. [`takes`] says whether tensors are theirs.
 //!
 //! All arithmetic is over [`simd`], chosen at run time. All parallelism is rayon's, over tasks whose
 //! cut depends on shapes alone, so that results do not depend on the number of threads.
@@ -10,7 +9,6 @@
 #[macro_use]
 mod written_out;
 
-mod autodiff;
 mod conv;
 mod interleave;
 mod memory;
@@ -22,16 +20,15 @@ mod simd;
 mod tensor;
 mod upsample;
 
-pub(crate) use operators::CpuOps;
 pub(crate) use pool::KeptPages;
 
 use crate::Algorithm;
-use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{DType, Device, Tensor};
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device};
 
-/// Whether a tensor is one these operators are written for.
-pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && computes_on(&x.device())
+/// The type these operators are written for.
+pub(crate) const fn takes(dtype: DType) -> bool {
+    matches!(dtype, DType::F32)
 }
 
 /// Whether a device is one these operators are written for.
@@ -50,9 +47,6 @@ pub(crate) fn convolution_algorithm(
     let [outputs, inputs, kernel, ..] = weight;
     conv::algorithm(&conv::Shape { batch, inputs, outputs, size: [z, y, x], stride }, kernel)
 }
-
-/// The extension, for any tensors that [`takes`] accepted.
-pub(crate) type Cpu = Dispatch;
 
 #[cfg(test)]
 mod tests;

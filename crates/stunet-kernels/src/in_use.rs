@@ -7,9 +7,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InUse {
-    /// The operators of this crate, for tensors in single precision.
+    /// The operators of this crate, for tensors in single precision; on GPUs also for those that are stored in
+    /// half precision, where the device has it.
     Own,
-    /// Burn's operators: none of this crate's is written for the device.
+    /// Burn's operators: none of this crate's is written for the device, or compiled in for it. Those for
+    /// GPUs come with the feature `gpu`, and not where Burn fuses kernels.
     BurnForDevice,
     /// Burn's operators on every device: this crate was compiled without its feature `cpu`.
     BurnForBuild,
@@ -18,9 +20,9 @@ pub enum InUse {
 impl fmt::Display for InUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Own => "the operators of stunet-kernels, for single precision",
+            Self::Own => "the operators of stunet-kernels",
             Self::BurnForDevice => {
-                "Burn's operators: stunet-kernels has none for this device, only for the processor"
+                "Burn's operators: stunet-kernels was compiled with none for this device"
             }
             Self::BurnForBuild => {
                 "Burn's operators, several times slower on the processor: stunet-kernels was \
@@ -40,16 +42,12 @@ impl fmt::Display for InUse {
 /// assert_eq!(found == InUse::Own, cfg!(feature = "cpu"), "{found}");
 /// ```
 pub fn in_use(device: &Device) -> InUse {
-    #[cfg(feature = "cpu")]
-    return match crate::cpu::computes_on(device) {
-        true => InUse::Own,
-        false => InUse::BurnForDevice,
-    };
-    #[cfg(not(feature = "cpu"))]
-    {
-        let _ = device;
-        InUse::BurnForBuild
+    #[cfg(feature = "_own")]
+    if crate::own::on(device).is_some() {
+        return InUse::Own;
     }
+    let _ = device;
+    if cfg!(feature = "cpu") { InUse::BurnForDevice } else { InUse::BurnForBuild }
 }
 
 #[cfg(test)]

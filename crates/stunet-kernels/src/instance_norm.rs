@@ -2,8 +2,16 @@
 
 pub(crate) mod reference;
 
-use crate::Algorithm;
+#[cfg(feature = "gpu")]
+use crate::operators::Affine;
+#[cfg(feature = "_own")]
+use crate::operators::{Maybe, Operators};
+#[cfg(feature = "_own")]
+use crate::own::{Own, takes};
 use crate::steps::note;
+use crate::{Algorithm, Measured};
+#[cfg(feature = "_own")]
+use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 /// The learned scale and shift of a norm, with its epsilon.
@@ -31,10 +39,10 @@ pub struct Norm {
 /// `torch.nn.InstanceNorm3d(affine=True)` without running statistics.
 pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
     assert_more_than_one_voxel(&x);
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &norm, 1.0) {
+    #[cfg(feature = "_own")]
+    if own_takes(&x, &norm, 1.0, false).is_some() {
         note("instance_norm", Algorithm::Fused, x.dims(), None);
-        return on_cpu(x, norm, None, 1.0);
+        return own(x.into(), norm, None, 1.0);
     }
     note("instance_norm", Algorithm::Reference, x.dims(), None);
     reference::instance_norm(x, norm)
@@ -48,14 +56,7 @@ pub fn instance_norm(x: Tensor<5>, norm: Norm) -> Tensor<5> {
 /// # Panics
 /// As [`instance_norm`].
 pub fn norm_activation(x: Tensor<5>, norm: Norm, slope: f64) -> Tensor<5> {
-    assert_more_than_one_voxel(&x);
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &norm, slope) {
-        note("norm_activation", Algorithm::Fused, x.dims(), None);
-        return on_cpu(x, norm, None, slope);
-    }
-    note("norm_activation", Algorithm::Reference, x.dims(), None);
-    reference::norm_activation(x, norm, slope)
+    Measured::from(x).norm_activation(norm, slope)
 }
 
 /// [`instance_norm`], plus `residual`, then [`leaky_relu`](crate::leaky_relu).
@@ -71,41 +72,125 @@ pub fn norm_residual_activation(
     residual: Tensor<5>,
     slope: f64,
 ) -> Tensor<5> {
-    assert_more_than_one_voxel(&x);
-    assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
-    #[cfg(feature = "cpu")]
-    if cpu_takes(&x, &norm, slope) && crate::cpu::takes(&residual) {
-        note("norm_residual_activation", Algorithm::Fused, x.dims(), None);
-        return on_cpu(x, norm, Some(residual), slope);
-    }
-    note("norm_residual_activation", Algorithm::Reference, x.dims(), None);
-    reference::norm_residual_activation(x, norm, residual, slope)
+    Measured::from(x).norm_residual_activation(norm, residual, slope)
 }
 
-/// Whether the processor's own operator computes this norm. It reads the sign before the activation
-/// off the sign after it, so the slope must be positive.
-#[cfg(feature = "cpu")]
-fn cpu_takes(x: &Tensor<5>, norm: &Norm, slope: f64) -> bool {
+impl Measured {
+    /// [`norm_activation`] of the features.
+    ///
+    /// # Panics
+    /// As [`norm_activation`].
+    pub fn norm_activation(self, norm: Norm, slope: f64) -> Tensor<5> {
+        let x = &self.features;
+        assert_more_than_one_voxel(x);
+        #[cfg(feature = "_own")]
+        if own_takes(x, &norm, slope, false).is_some() {
+            note("norm_activation", Algorithm::Fused, x.dims(), None);
+            return own(self, norm, None, slope);
+        }
+        note("norm_activation", Algorithm::Reference, x.dims(), None);
+        reference::norm_activation(self.features, norm, slope)
+    }
+
+    /// [`norm_activation`] of the features, then [`conv3d_measured`](crate::conv3d_measured): on a GPU, and
+    /// where no gradient is wanted, what lies between is never written.
+    ///
+    /// # Panics
+    /// As those two.
+    pub fn norm_conv3d_measured(
+        self,
+        norm: Norm,
+        slope: f64,
+        weight: Tensor<5>,
+        bias: Tensor<1>,
+        stride: [usize; 3],
+    ) -> Self {
+        #[cfg(feature = "gpu")]
+        if own_takes(&self.features, &norm, slope, false) == Some(Own::Gpu)
+            && crate::conv3d::gpu_takes(&self.features, &weight, &bias, stride)
+        {
+            assert_more_than_one_voxel(&self.features);
+            let dims = self.features.dims();
+            let conv =
+                Affine { weight: weight.clone().into_dispatch(), bias: bias.into_dispatch() };
+            note("norm_activation", Algorithm::Fused, dims, None);
+            note("conv3d", Algorithm::Tiled, dims, Some(weight.dims()));
+            return own_normed(self, norm, slope, conv, stride);
+        }
+        crate::conv3d_measured(self.norm_activation(norm, slope), weight, bias, stride)
+    }
+
+    /// [`norm_residual_activation`] of the features.
+    ///
+    /// # Panics
+    /// As [`norm_residual_activation`].
+    pub fn norm_residual_activation(
+        self,
+        norm: Norm,
+        residual: Tensor<5>,
+        slope: f64,
+    ) -> Tensor<5> {
+        let x = &self.features;
+        assert_more_than_one_voxel(x);
+        assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
+        #[cfg(feature = "_own")]
+        if residual.dtype() == x.dtype()
+            && own_takes(x, &norm, slope, true).is_some_and(|own| takes(&residual) == Some(own))
+        {
+            note("norm_residual_activation", Algorithm::Fused, x.dims(), None);
+            return own(self, norm, Some(residual), slope);
+        }
+        note("norm_residual_activation", Algorithm::Reference, x.dims(), None);
+        reference::norm_residual_activation(self.features, norm, residual, slope)
+    }
+}
+
+/// Whose operator of this crate computes this norm. After the sum with a residual, the backward pass reads
+/// the sign before the activation off the sign after it, so the slope must be positive; the processor's
+/// operator asks that of all.
+#[cfg(feature = "_own")]
+fn own_takes(x: &Tensor<5>, norm: &Norm, slope: f64, residual: bool) -> Option<Own> {
     let [n, c, ..] = x.dims();
     let fits = n * c > 0 && norm.weight.dims() == [c] && norm.bias.dims() == [c];
-    fits && slope > 0.0
-        && crate::cpu::takes(x)
-        && crate::cpu::takes(&norm.weight)
-        && crate::cpu::takes(&norm.bias)
+    let fits = fits && norm.weight.dtype() == norm.bias.dtype();
+    let own = takes(x).filter(|_| fits)?;
+    let has_slope = match own {
+        #[cfg(feature = "cpu")]
+        Own::Cpu => slope > 0.0,
+        #[cfg(feature = "gpu")]
+        Own::Gpu => slope > 0.0 || !residual,
+    };
+    let _ = residual;
+    let alike = [&norm.weight, &norm.bias].iter().all(|v| takes(v) == Some(own));
+    (has_slope && alike).then_some(own)
 }
 
-#[cfg(feature = "cpu")]
-fn on_cpu(x: Tensor<5>, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tensor<5> {
-    use crate::cpu::{Cpu, CpuOps};
+#[cfg(feature = "_own")]
+fn own(x: Measured, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tensor<5> {
+    let moments = Maybe::of(x.moments.map(Tensor::into_dispatch));
     let (weight, bias) = (norm.weight.into_dispatch(), norm.bias.into_dispatch());
-    let (x, epsilon) = (x.into_dispatch(), norm.epsilon);
-    Tensor::from_dispatch(match residual {
-        None => Cpu::stunet_norm(x, weight, bias, epsilon, slope),
-        Some(residual) => {
-            let residual = residual.into_dispatch();
-            Cpu::stunet_norm_residual(x, weight, bias, residual, epsilon, slope)
-        }
-    })
+    let (x, residual) =
+        (x.features.into_dispatch(), Maybe::of(residual.map(Tensor::into_dispatch)));
+    let how = [norm.epsilon, slope];
+    Tensor::from_dispatch(Dispatch::stunet_norm(x, moments, weight, bias, residual, how))
+}
+
+/// The norm and the convolution behind it in one.
+#[cfg(feature = "gpu")]
+fn own_normed(
+    x: Measured,
+    norm: Norm,
+    slope: f64,
+    conv: Affine<Dispatch>,
+    stride: [usize; 3],
+) -> Measured {
+    let moments = Maybe::of(x.moments.map(Tensor::into_dispatch));
+    let (how, x) = ([norm.epsilon, slope], x.features.into_dispatch());
+    let norm = Affine { weight: norm.weight.into_dispatch(), bias: norm.bias.into_dispatch() };
+    let (features, moments) =
+        Dispatch::stunet_norm_conv3d_measured(x, moments, norm, how, conv, stride);
+    let moments = moments.into_option().map(Tensor::from_dispatch);
+    Measured { features: Tensor::from_dispatch(features), moments }
 }
 
 fn assert_more_than_one_voxel(x: &Tensor<5>) {

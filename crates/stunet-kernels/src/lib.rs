@@ -11,12 +11,14 @@
 //! |---|---|
 //! | [`conv3d`] | cross-correlation with bias |
 //! | [`conv3d_joined`] | the same of two tensors, as if they were concatenated |
+//! | [`conv3d_measured`], [`conv3d_joined_measured`] | the same for a norm alone, with what it need not read again |
 //! | [`conv_transpose3d`] | transposed convolution whose stride is its kernel |
 //! | [`instance_norm`] | normalisation over space, per sample and channel |
 //! | [`leaky_relu`] | `x` where positive, else `slope * x` |
 //! | [`norm_activation`] | norm, then activation |
 //! | [`norm_residual_activation`] | norm, plus a residual, then activation |
 //! | [`upsample_nearest`] | repetition by whole factors |
+//! | [`sgd_step`] | a step of stochastic gradient descent |
 //! | [`concat_channels`] | two tensors along the channel axis |
 //!
 //! [`in_use`] says whether operators of this crate run on a device, and why not; [`steps`] tells which
@@ -24,25 +26,47 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+#[cfg(feature = "_own")]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
+mod autodiff;
 mod concat_channels;
 mod conv3d;
 mod conv_transpose3d;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
+#[cfg(feature = "gpu")]
+#[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
+mod gpu;
+#[cfg(any(feature = "gpu", test))]
+mod gpu_tiles;
 mod in_use;
 mod instance_norm;
+#[cfg(feature = "_own")]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
+mod kernels;
 mod leaky_relu;
+mod measured;
+#[cfg(feature = "_own")]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
+mod operators;
+#[cfg(feature = "_own")]
+mod own;
+mod sgd;
 mod steps;
 mod upsample_nearest;
 mod workspace;
 
 pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
-pub use conv3d::{conv3d, conv3d_joined};
+pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured, prepared};
+#[cfg(feature = "gpu")]
+pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use leaky_relu::leaky_relu;
+pub use measured::Measured;
+pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use workspace::{Workspace, workspace};
@@ -55,5 +79,6 @@ pub mod reference {
         instance_norm, norm_activation, norm_residual_activation,
     };
     pub use crate::leaky_relu::reference::leaky_relu;
+    pub use crate::sgd::reference::sgd_step;
     pub use crate::upsample_nearest::reference::upsample_nearest;
 }

@@ -14,8 +14,10 @@ pub enum Algorithm {
     Winograd,
     /// The processor's own operator: a convolution of single voxels.
     Pointwise,
-    /// The processor's own operator: in one pass what would be several.
+    /// An operator of this crate: in one pass what would be several.
     Fused,
+    /// A GPU's own operator: a convolution in tiles, from shared memory and registers.
+    Tiled,
 }
 
 /// One operator that ran.

@@ -14,11 +14,12 @@ use burn::tensor::Tensor;
 /// # Source
 /// `torch.nn.functional.interpolate(mode="nearest")` with whole factors.
 pub fn upsample_nearest(x: Tensor<5>, factor: [usize; 3]) -> Tensor<5> {
-    #[cfg(feature = "cpu")]
-    if crate::cpu::takes(&x) && !x.dims().contains(&0) && !factor.contains(&0) {
-        use crate::cpu::{Cpu, CpuOps};
+    #[cfg(feature = "_own")]
+    if crate::own::takes(&x).is_some() && !x.dims().contains(&0) && !factor.contains(&0) {
+        use crate::operators::Operators;
+        use burn::backend::Dispatch;
         note("upsample_nearest", Algorithm::Fused, x.dims(), None);
-        return Tensor::from_dispatch(Cpu::stunet_upsample(x.into_dispatch(), factor));
+        return Tensor::from_dispatch(Dispatch::stunet_upsample(x.into_dispatch(), factor));
     }
     note("upsample_nearest", Algorithm::Reference, x.dims(), None);
     reference::upsample_nearest(x, factor)

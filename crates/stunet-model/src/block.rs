@@ -3,6 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
+use kernels::Measured;
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -84,6 +85,16 @@ impl Conv {
     /// [`forward`](Self::forward) of two tensors, as if they were concatenated along the channels.
     fn forward_joined(&self, [first, second]: [Tensor<5>; 2]) -> Tensor<5> {
         kernels::conv3d_joined(first, second, self.weight.val(), self.bias.val(), [1; 3])
+    }
+
+    /// [`forward`](Self::forward), for a norm alone to read.
+    pub(crate) fn measured(&self, x: Tensor<5>, stride: [usize; 3]) -> Measured {
+        kernels::conv3d_measured(x, self.weight.val(), self.bias.val(), stride)
+    }
+
+    /// [`forward_joined`](Self::forward_joined), for a norm alone to read.
+    pub(crate) fn measured_joined(&self, [first, second]: [Tensor<5>; 2]) -> Measured {
+        kernels::conv3d_joined_measured(first, second, self.weight.val(), self.bias.val(), [1; 3])
     }
 }
 
@@ -196,9 +207,8 @@ impl ResidualBlock {
     /// # Panics
     /// When a single voxel is left, or a block without skip convolution is given a stride.
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
-        let y = self.first_half(self.conv1.forward(x.clone(), stride));
         // The residual comes last: until then only its input is held.
-        let y = self.conv2.forward(y, [1; 3]);
+        let y = self.second_conv(self.conv1.measured(x.clone(), stride));
         let residual = match &self.skip {
             Some(skip) => skip.forward(x, stride),
             None => x,
@@ -215,20 +225,21 @@ impl ResidualBlock {
     /// As [`forward`](Self::forward), and when the block has no skip convolution.
     pub fn forward_joined(&self, x: [Tensor<5>; 2]) -> Tensor<5> {
         let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
-        let y = self.first_half(self.conv1.forward_joined(x.clone()));
+        let y = self.conv1.measured_joined(x.clone());
         // The residual takes the place of its two inputs before more is computed.
         let residual = skip.forward_joined(x);
-        self.second_half(self.conv2.forward(y, [1; 3]), residual)
+        self.second_half(self.second_conv(y), residual)
     }
 
-    /// What follows `conv1`.
-    fn first_half(&self, y: Tensor<5>) -> Tensor<5> {
-        kernels::norm_activation(y, self.norm1.norm(), LEAKY_SLOPE)
+    /// `conv2` of what follows `conv1`.
+    fn second_conv(&self, y: Measured) -> Measured {
+        let (weight, bias) = (self.conv2.weight.val(), self.conv2.bias.val());
+        y.norm_conv3d_measured(self.norm1.norm(), LEAKY_SLOPE, weight, bias, [1; 3])
     }
 
     /// What follows `conv2`.
-    fn second_half(&self, y: Tensor<5>, residual: Tensor<5>) -> Tensor<5> {
-        kernels::norm_residual_activation(y, self.norm2.norm(), residual, LEAKY_SLOPE)
+    fn second_half(&self, y: Measured, residual: Tensor<5>) -> Tensor<5> {
+        y.norm_residual_activation(self.norm2.norm(), residual, LEAKY_SLOPE)
     }
 }
 

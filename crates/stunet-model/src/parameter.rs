@@ -13,6 +13,7 @@ use crate::{ModelError, NUM_STAGES, NUM_UPSAMPLINGS, StuNetConfig};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::any::Any;
+use stunet_kernels as kernels;
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,7 +284,10 @@ pub(crate) fn tensor<const D: usize>(
     let data = checked(source, spec)?;
     // Double precision is kept: tests compute the truth with it. All else becomes f32.
     let dtype = if data.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    Ok(Tensor::from_data(data, (device, dtype)))
+    let tensor = Tensor::from_data(data, (device, dtype));
+    // In training a step gives every weight the order in memory of its gradient.
+    let is_constant = spec.kind == ParameterKind::ConvWeight && !device.is_autodiff();
+    Ok(if is_constant { kernels::prepared(tensor) } else { tensor })
 }
 
 /// Gives every parameter of a module the values of a source, in order. `root` is the module's place

@@ -37,22 +37,21 @@ struct Arithmetic {
 
 impl ConvBlock {
     /// What follows the convolution.
-    fn finish(&self, y: Tensor<5>, how: Arithmetic) -> Tensor<5> {
+    fn finish(&self, y: kernels::Measured, how: Arithmetic) -> Tensor<5> {
         let norm = kernels::Norm {
             weight: self.norm.weight.val(),
             bias: self.norm.bias.val(),
             epsilon: how.epsilon,
         };
-        kernels::norm_activation(y, norm, how.slope)
+        y.norm_activation(norm, how.slope)
     }
 
     fn forward(&self, x: Tensor<5>, stride: [usize; 3], how: Arithmetic) -> Tensor<5> {
-        self.finish(self.conv.forward(x, stride), how)
+        self.finish(self.conv.measured(x, stride), how)
     }
 
-    fn forward_joined(&self, [first, second]: [Tensor<5>; 2], how: Arithmetic) -> Tensor<5> {
-        let (weight, bias) = (self.conv.weight.val(), self.conv.bias.val());
-        self.finish(kernels::conv3d_joined(first, second, weight, bias, [1; 3]), how)
+    fn forward_joined(&self, x: [Tensor<5>; 2], how: Arithmetic) -> Tensor<5> {
+        self.finish(self.conv.measured_joined(x), how)
     }
 }
 

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 use std::collections::HashMap;
-use stunet_model::{ParameterRef, StuNet};
+use stunet_model::{ParameterRef, SgdStep, StuNet, sgd_step};
 
 /// Values updated by one task.
 const BLOCK: usize = 1 << 14;
@@ -105,15 +105,9 @@ pub(super) fn with_operators(
     step: &UpdateFactors,
 ) -> (Tensor<1>, Tensor<1>) {
     let SgdConfig { momentum, nesterov, weight_decay, .. } = step.config;
-    let gradient = gradient.cast(value.dtype()) * step.gradient_factor;
-    let gradient = gradient + value.clone() * weight_decay;
-    let velocity = match velocity {
-        Some(velocity) => velocity * momentum + gradient.clone(),
-        None => gradient.clone(),
-    };
-    let direction =
-        if nesterov { gradient + velocity.clone() * momentum } else { velocity.clone() };
-    (value - direction * step.lr, velocity)
+    let UpdateFactors { gradient_factor, lr, .. } = *step;
+    let step = SgdStep { gradient_factor, weight_decay, momentum, nesterov, lr };
+    sgd_step(value, gradient, velocity, step)
 }
 
 /// The same in one pass, in place where nothing else holds the buffers.

@@ -1,0 +1,225 @@
+//! Convolutions: from tensors to launches.
+
+mod job;
+mod kernels;
+mod measure;
+mod place;
+mod shape;
+mod transposed;
+mod weight_gradient;
+mod weights;
+
+use super::launch::{
+    Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, strides, tensor,
+};
+use super::tiles::Tile;
+use burn::tensor::DType;
+use burn_cubecl::ops::permute;
+use burn_cubecl::tensor::CubeTensor;
+use job::Job;
+use kernels::prologue;
+use shape::shape_of;
+use weights::{OrderLaunch, arrange};
+
+pub(super) use shape::Shape;
+pub(super) use weight_gradient::weight_gradient;
+
+/// How a convolution is put together with what is before and behind it.
+#[derive(Default)]
+pub(super) struct Around {
+    /// What the one part is normed by, `[N, C, 3]`, and the slope of the activation: [`norm_by`].
+    pub normed: Option<(CubeTensor, f32)>,
+    /// Whether the moments of the output are wanted.
+    pub measured: bool,
+}
+
+/// The convolution of the concatenation of one or two parts, with bias; and the moments of the output,
+/// `[N, tiles, C, 3]`, if they are wanted and the tile has room for them.
+pub(super) fn forward(
+    parts: Vec<CubeTensor>,
+    weight: &CubeTensor,
+    bias: CubeTensor,
+    stride: [usize; 3],
+    Around { normed, measured }: Around,
+) -> (CubeTensor, Option<CubeTensor>) {
+    let shape = shape_of(&parts, weight, stride);
+    let Shape { samples, inputs, outputs, kernel, .. } = shape;
+    let [z, y, x] = shape.out_size();
+    let tile = Tile::new(kernel, stride, outputs, samples, [z, y, x]).expect("asked before: fits");
+    let parts: Vec<_> = parts.into_iter().map(channels_last).collect();
+    let (rows, columns) = (inputs, outputs);
+    let arrangement = Arrangement { rows, columns, from: 0, to_inputs: false, flipped: false };
+    let arranged = arrangement.apply(weight, tile.channels());
+    let output = empty(&parts[0], [samples, z, y, x, outputs]);
+    let tiles = tile.tiles([z, y, x]).iter().product();
+    let moments =
+        (measured && tile.measures()).then(|| empty_f32(&output, [samples, tiles, outputs, 3]));
+    let (name, bias, products) = ("conv", Some(contiguous(bias)), shape.products());
+    let kept = moments.clone();
+    let job = Job { name, tile, parts, normed, arranged, bias, output, moments, products };
+    (tensor(job.run()), kept)
+}
+
+/// What a convolution norms its input by, `[N, C, 3]`, of statistics `[N, C, 2]`.
+pub(super) fn norm_by(
+    statistics: &CubeTensor,
+    weight: &CubeTensor,
+    bias: &CubeTensor,
+) -> CubeTensor {
+    let [samples, channels, _] = dims(statistics);
+    let found = empty_f32(statistics, [samples, channels, 3]);
+    let (weight, bias) = (contiguous(weight.clone()), contiguous(bias.clone()));
+    let values = samples * channels;
+    let kernel = Kernel::new("prologue").reads(&[statistics, &weight, &bias]).writes(&[&found]);
+    kernel.each(values, |count, dim| {
+        let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
+        // SAFETY: there are `values` channels of all samples, `channels` of each.
+        unsafe {
+            prologue::launch_unchecked(
+                &statistics.client,
+                count,
+                dim,
+                arg(statistics),
+                arg(&weight),
+                arg(&bias),
+                arg(&found),
+                values,
+                channels,
+                elem(&weight),
+            );
+        }
+    });
+    found
+}
+
+/// The gradient of each part of the input.
+pub(super) fn input_gradient(
+    gradient: &CubeTensor,
+    parts: &[CubeTensor],
+    weight: &CubeTensor,
+    stride: [usize; 3],
+) -> Vec<CubeTensor> {
+    let shape = shape_of(parts, weight, stride);
+    let gradient = channels_last(gradient.clone());
+    let mut from = 0;
+    let of_part = |part: &CubeTensor| {
+        let channels = dims::<5>(part)[1];
+        let part = Shape { inputs: channels, ..shape };
+        let found = part_gradient(&gradient, weight, &part, from);
+        from += channels;
+        tensor(found)
+    };
+    parts.iter().map(of_part).collect()
+}
+
+/// The gradient of the input channels `from` on, of which there are `shape.inputs`.
+fn part_gradient(
+    gradient: &CubeTensor,
+    weight: &CubeTensor,
+    shape: &Shape,
+    from: usize,
+) -> CubeTensor {
+    let [z, y, x] = shape.size;
+    let output = empty(gradient, [shape.samples, z, y, x, shape.inputs]);
+    let (rows, columns) = (shape.outputs, shape.inputs);
+    let is_plain = shape.stride == [1; 3];
+    let arrangement = Arrangement { rows, columns, from, to_inputs: true, flipped: is_plain };
+    let tile = if is_plain {
+        // A convolution with the taps the other way round.
+        Tile::new(shape.kernel, [1; 3], columns, shape.samples, shape.size)
+    } else {
+        let size = shape.remainder_size();
+        Tile::transposed(shape.kernel, shape.stride, columns, shape.samples, size)
+    };
+    let tile = tile.expect("asked before: fits");
+    let arranged = arrangement.apply(weight, tile.channels());
+    let (parts, products) = (vec![gradient.clone()], shape.products());
+    let (name, bias, moments, normed) = ("conv_input_gradient", None, None, None);
+    let job = Job { name, tile, parts, normed, arranged, bias, output, moments, products };
+    if is_plain { job.run() } else { job.run_transposed(shape.remainder_size()) }
+}
+
+/// How weights lie in memory for a pass: [`weights::arrange`].
+struct Arrangement {
+    rows: usize,
+    columns: usize,
+    /// The first column.
+    from: usize,
+    /// Columns are input channels.
+    to_inputs: bool,
+    flipped: bool,
+}
+
+impl Arrangement {
+    /// Arranges `[Cout, Cin, KZ, KY, KX]` as `[taps, rows, columns]` of single precision, with zeros behind
+    /// the columns up to a multiple of `block`; nothing is done where it lies so already.
+    fn apply(&self, weight: &CubeTensor, block: usize) -> CubeTensor {
+        let [_, _, kz, ky, kx] = dims(weight);
+        let taps = kz * ky * kx;
+        let padded = self.columns.next_multiple_of(block);
+        if padded == self.columns && self.is_made(weight) {
+            let (client, device, handle) =
+                (weight.client.clone(), weight.device.clone(), weight.handle.clone());
+            let shape = [taps, self.rows, padded].into();
+            return CubeTensor::new_contiguous(client, device, shape, handle, DType::F32);
+        }
+        let weight = &with_collapsed_taps(weight);
+        let [by_output, by_input, _, _, by_tap] = strides(weight);
+        let arranged = empty_f32(weight, [taps, self.rows, padded]);
+        let (row_stride, column_stride) =
+            if self.to_inputs { (by_output, by_input) } else { (by_input, by_output) };
+        let values = elements(&arranged);
+        let kernel = Kernel::new("arrange_weights").reads(&[weight]).writes(&[&arranged]);
+        kernel.each(values, |count, dim| {
+            let from = weight.clone().into_buffer_arg();
+            let to = arranged.clone().into_buffer_arg();
+            let sizes = OrderLaunch::new(
+                taps,
+                self.rows,
+                self.columns,
+                padded,
+                row_stride,
+                column_stride,
+                by_tap,
+                self.from,
+            );
+            // SAFETY: rows and columns lie inside the weight, and indices below `values`.
+            unsafe {
+                arrange::launch_unchecked(
+                    &weight.client,
+                    count,
+                    dim,
+                    from,
+                    to,
+                    sizes,
+                    self.flipped,
+                    elem(weight),
+                );
+            }
+        });
+        arranged
+    }
+
+    /// Whether the weight lies in memory as the forward pass reads it: [`prepare`] did that.
+    fn is_made(&self, weight: &CubeTensor) -> bool {
+        let is_forward = !self.to_inputs && !self.flipped && self.from == 0;
+        is_forward
+            && weight.dtype == DType::F32
+            && permute(weight.clone(), &[2, 3, 4, 1, 0]).is_contiguous()
+    }
+}
+
+/// The weight as `[Cout, Cin, KZ, KY, KX]` with taps in a row, whatever lies between them; a copy if it is
+/// in no such order.
+fn with_collapsed_taps(weight: &CubeTensor) -> CubeTensor {
+    let [_, _, _, ky, kx] = dims(weight);
+    let [_, _, by_z, by_y, by_x] = strides(weight);
+    let in_a_row = by_y == kx * by_x && by_z == ky * by_y;
+    if in_a_row { weight.clone() } else { contiguous(weight.clone()) }
+}
+
+/// The same weight, `[Cout, Cin, KZ, KY, KX]`, in the order in memory that the forward pass reads.
+pub(super) fn prepare(weight: CubeTensor) -> CubeTensor {
+    let arranged = contiguous(permute(weight, &[2, 3, 4, 1, 0]));
+    permute(arranged, &[4, 3, 0, 1, 2])
+}

@@ -1,0 +1,324 @@
+//! The convolution itself.
+//!
+//! A workgroup computes a block of output voxels × output channels. It brings the input voxels under
+//! them into shared memory, a few channels at a time, and every thread keeps 4 voxels of a row × 4 or
+//! 8 channels in registers: a value from shared memory is used in up to 3 × 8 products, a vector of
+//! weights in 4 × 4. All sums are in single precision, in an order that only shapes decide.
+
+use super::measure::measure;
+use super::place::{Place, Sizes, V4, place};
+use crate::gpu::tiles::{ROW, Tile};
+use cubecl::prelude::*;
+
+/// Convolves the concatenation of one or two tensors `[N, Z, Y, X, C]`.
+///
+/// The weights are `[taps, Cin, Cout]` with as many zeros behind as fill the last block; the grid is
+/// one workgroup for each tile and block, blocks innermost.
+#[cube(launch_unchecked)]
+pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
+    first: &[Vector<E, NI>],
+    second: ComptimeOption<&[Vector<E, NI>]>,
+    normed: ComptimeOption<&[f32]>,
+    weight: &[V4],
+    bias: ComptimeOption<&[E]>,
+    output: &mut [Vector<E, NO>],
+    moments: ComptimeOption<&mut [f32]>,
+    sizes: Sizes,
+    slope: f32,
+    #[comptime] tile: Tile,
+    #[define(E)] _dtype: ElemType,
+) {
+    let cube = CUBE_POS + sizes.cube;
+    if cube >= sizes.cubes {
+        terminate!();
+    }
+    let place = place(&sizes, cube, tile);
+    let mut halo = Shared::<[f32]>::new_slice(comptime!(tile.plane() * tile.depth));
+    let mut sums = Array::<V4>::new(comptime!(ROW * tile.vectors));
+    #[comptime]
+    match bias {
+        ComptimeOption::Some(bias) => begin::<E>(bias, &mut sums, &sizes, place, tile),
+        ComptimeOption::None => zero(&mut sums),
+    }
+    let channels = sizes.first_channels;
+    accumulate::<E, NI>(
+        first, normed, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize, tile,
+    );
+    #[comptime]
+    match second {
+        ComptimeOption::Some(second) => {
+            let (more, from) = (sizes.second_channels, sizes.first_channels);
+            accumulate::<E, NI>(
+                second,
+                ComptimeOption::new_None(),
+                slope,
+                weight,
+                &mut halo,
+                &mut sums,
+                &sizes,
+                place,
+                more,
+                from,
+                tile,
+            );
+        }
+        ComptimeOption::None => {}
+    }
+    store::<E, NO>(output, &sums, &sizes, place, tile);
+    #[comptime]
+    match moments {
+        ComptimeOption::Some(moments) => {
+            measure(moments, &mut halo, &sums, &sizes, place, cube / sizes.blocks, tile);
+        }
+        ComptimeOption::None => {}
+    }
+}
+
+#[cube]
+pub(super) fn zero(sums: &mut Array<V4>) {
+    #[unroll]
+    for i in 0..sums.len() {
+        sums[i] = V4::new(0.0f32);
+    }
+}
+
+/// Sums begin with the bias.
+#[cube]
+fn begin<E: Float>(
+    bias: &[E],
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    #[unroll]
+    for vector in 0..tile.vectors {
+        let mut values = V4::new(0.0f32);
+        #[unroll]
+        for i in 0..4usize {
+            let channel = place.channel + comptime!(vector * 4 + i);
+            if channel < sizes.outputs {
+                values.insert(i, f32::cast_from(bias[channel]));
+            }
+        }
+        #[unroll]
+        for voxel in 0..ROW {
+            sums[comptime!(voxel * tile.vectors + vector)] = values;
+        }
+    }
+}
+
+/// Adds the products of one part of the input, whose `channels` are those of the kernel `from` on.
+#[cube]
+fn accumulate<E: Float, N: Size>(
+    part: &[Vector<E, N>],
+    normed: ComptimeOption<&[f32]>,
+    slope: f32,
+    weight: &[V4],
+    halo: &mut Shared<[f32]>,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    channels: usize,
+    from: usize,
+    #[comptime] tile: Tile,
+) {
+    let mut channel = 0usize;
+    while channel < channels {
+        // Nobody still reads what is overwritten.
+        sync_cube();
+        fill::<E, N>(part, normed, slope, halo, sizes, place, channels, channel, tile);
+        sync_cube();
+        let mut here = channels - channel;
+        if here > tile.depth {
+            here = comptime!(tile.depth).runtime();
+        }
+        for depth in 0..here {
+            multiply(weight, &*halo, sums, sizes, place, depth, from + channel + depth, tile);
+        }
+        channel += tile.depth;
+    }
+}
+
+/// Brings the input under a tile into shared memory, `[depth, z, y, x]`: channels `from` on; normed and
+/// activated on the way if there is something to norm it by, [`prologue`].
+#[cube]
+fn fill<E: Float, N: Size>(
+    part: &[Vector<E, N>],
+    normed: ComptimeOption<&[f32]>,
+    slope: f32,
+    halo: &mut Shared<[f32]>,
+    sizes: &Sizes,
+    place: Place,
+    channels: usize,
+    from: usize,
+    #[comptime] tile: Tile,
+) {
+    let size = N::value();
+    let vectors = comptime!(tile.depth / size);
+    let plane = comptime!(tile.plane());
+    let (high, wide) = comptime!((tile.halo(1), tile.halo(2)));
+    let mut index = UNIT_POS as usize;
+    while index < comptime!(plane * vectors) {
+        let (voxel, channel) = (index / vectors, index % vectors * size);
+        let (row, h_x) = (voxel / wide, voxel % wide);
+        let (h_z, h_y) = (row / high, row % high);
+        // Shifted by the padding, so that nothing is negative.
+        let z = (place.z * comptime!(tile.step(0)) + h_z) * comptime!(tile.skip(0));
+        let y = (place.y * comptime!(tile.step(1)) + h_y) * comptime!(tile.skip(1));
+        let x = (place.x * comptime!(tile.step(2)) + h_x) * comptime!(tile.skip(2));
+        let (pad_z, pad_y, pad_x) =
+            comptime!((tile.kernel[0] / 2, tile.kernel[1] / 2, tile.kernel[2] / 2));
+        let mut value = Vector::<E, N>::new(E::new(0.0));
+        let inside = z >= pad_z
+            && z < sizes.in_z + pad_z
+            && y >= pad_y
+            && y < sizes.in_y + pad_y
+            && x >= pad_x
+            && x < sizes.in_x + pad_x;
+        let inside = inside && from + channel < channels;
+        if inside {
+            let voxel = (place.sample * sizes.in_z + z - pad_z) * sizes.in_y + y - pad_y;
+            let voxel = voxel * sizes.in_x + x - pad_x;
+            value = part[(voxel * channels + from + channel) / size];
+        }
+        #[unroll]
+        for i in 0..size {
+            let mut stored = f32::cast_from(value.extract(i));
+            #[comptime]
+            match normed {
+                ComptimeOption::Some(normed) => {
+                    // What lies outside stays zero.
+                    if inside {
+                        let at = (place.sample * channels + from + channel + i) * 3;
+                        let value = (stored - normed[at]) * normed[at + 1] + normed[at + 2];
+                        stored = select(value < 0.0f32, value * slope, value);
+                    }
+                }
+                ComptimeOption::None => {}
+            }
+            halo[(channel + i) * plane + voxel] = stored;
+        }
+        index += comptime!(tile.units());
+    }
+}
+
+/// Adds the products of one input channel: `depth` in shared memory, `input` of the kernel.
+#[cube]
+fn multiply(
+    weight: &[V4],
+    halo: &Shared<[f32]>,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    depth: usize,
+    input: usize,
+    #[comptime] tile: Tile,
+) {
+    let inputs = sizes.first_channels + sizes.second_channels;
+    let (high, wide) = comptime!((tile.halo(1), tile.halo(2)));
+    let (taps_y, taps_x) = comptime!((tile.kernel[1], tile.kernel[2]));
+    for tap_z in 0..comptime!(tile.kernel[0]) {
+        for tap_y in 0..taps_y {
+            let z =
+                depth * comptime!(tile.halo(0)) + place.unit_z * comptime!(tile.step(0)) + tap_z;
+            let y = place.unit_y * comptime!(tile.step(1)) + tap_y;
+            let start = (z * high + y) * wide + place.unit_x * comptime!(tile.step(2));
+            let mut row = Array::<f32>::new(comptime!((ROW - 1) * tile.step(2) + tile.kernel[2]));
+            #[unroll]
+            for i in 0..row.len() {
+                row[i] = halo[start + i];
+            }
+            #[unroll]
+            for tap_x in 0..taps_x {
+                let tap = (tap_z * taps_y + tap_y) * taps_x + tap_x;
+                let weights = (tap * inputs + input) * sizes.row + place.channel / 4;
+                #[unroll]
+                for vector in 0..tile.vectors {
+                    let w = weight[weights + vector];
+                    #[unroll]
+                    for voxel in 0..ROW {
+                        let at = comptime!(voxel * tile.vectors + vector);
+                        let value = row[comptime!(voxel * tile.step(2) + tap_x)];
+                        sums[at] = fma(V4::new(value), w, sums[at]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a thread's sums.
+#[cube]
+fn store<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    sums: &Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    let (z, y) = (place.z + place.unit_z, place.y + place.unit_y);
+    if z < sizes.out_z && y < sizes.out_y {
+        let row = ((place.sample * sizes.out_z + z) * sizes.out_y + y) * sizes.out_x;
+        #[unroll]
+        for voxel in 0..ROW {
+            let x = place.x + place.unit_x + voxel;
+            if x < sizes.out_x {
+                let values = (row + x) * sizes.outputs;
+                store_voxel::<E, N>(output, sums, sizes, place.channel, values, voxel, tile);
+            }
+        }
+    }
+}
+
+/// Writes a thread's sums of one of its voxels, whose values begin at `values`.
+#[cube]
+pub(super) fn store_voxel<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    sums: &Array<V4>,
+    sizes: &Sizes,
+    channel: usize,
+    values: usize,
+    #[comptime] voxel: usize,
+    #[comptime] tile: Tile,
+) {
+    let size = N::value();
+    #[unroll]
+    for vector in 0..tile.vectors {
+        let sum = sums[comptime!(voxel * tile.vectors + vector)];
+        #[unroll]
+        for part in 0..comptime!(4 / size) {
+            let channel = channel + comptime!(vector * 4 + part * size);
+            if channel < sizes.outputs {
+                let mut value = Vector::<E, N>::empty();
+                #[unroll]
+                for i in 0..size {
+                    value.insert(i, E::cast_from(sum.extract(comptime!(part * size + i))));
+                }
+                output[(values + channel) / size] = value;
+            }
+        }
+    }
+}
+
+/// Mean, scale and shift of every channel of every sample, `[N, C, 3]`, from statistics `[N, C, 2]`: what
+/// [`convolve`] norms its input by.
+#[cube(launch_unchecked)]
+pub(super) fn prologue<P: Float>(
+    statistics: &[f32],
+    weight: &[P],
+    bias: &[P],
+    to: &mut [f32],
+    values: usize,
+    channels: usize,
+    #[define(P)] _dtype: ElemType,
+) {
+    let index = ABSOLUTE_POS;
+    if index >= values {
+        terminate!();
+    }
+    let channel = index % channels;
+    to[index * 3] = statistics[index * 2];
+    to[index * 3 + 1] = statistics[index * 2 + 1] * f32::cast_from(weight[channel]);
+    to[index * 3 + 2] = f32::cast_from(bias[channel]);
+}

@@ -1,0 +1,106 @@
+//! The passes on CubeCL's tensors.
+
+use super::conv::{self, Around};
+use super::launch::{channels_last, tensor};
+use super::{norm, voxels};
+use crate::kernels::{Kernels, NormGradients, NormParameters};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+
+impl Kernels for CubeBackend {
+    /// Mean and inverse deviation, `[N, C, 2]`.
+    type Statistics = CubeTensor;
+
+    fn conv(
+        parts: Vec<CubeTensor>,
+        weight: CubeTensor,
+        bias: CubeTensor,
+        stride: [usize; 3],
+    ) -> CubeTensor {
+        conv::forward(parts, &weight, bias, stride, Around::default()).0
+    }
+
+    fn conv_measured(
+        parts: Vec<CubeTensor>,
+        weight: CubeTensor,
+        bias: CubeTensor,
+        stride: [usize; 3],
+    ) -> (CubeTensor, Option<CubeTensor>) {
+        conv::forward(parts, &weight, bias, stride, Around { normed: None, measured: true })
+    }
+
+    fn conv_normed(
+        x: CubeTensor,
+        moments: Option<CubeTensor>,
+        norm: &NormParameters<CubeTensor>,
+        [weight, bias]: [CubeTensor; 2],
+        stride: [usize; 3],
+    ) -> (CubeTensor, Option<CubeTensor>) {
+        let x = channels_last(x);
+        let statistics = norm::statistics_of(&x, moments, norm.epsilon);
+        let by = conv::norm_by(&statistics, &norm.weight, &norm.bias);
+        let around = Around { normed: Some((by, norm.slope as f32)), measured: true };
+        conv::forward(vec![tensor(x)], &weight, bias, stride, around)
+    }
+
+    fn conv_input_gradient(
+        gradient: &CubeTensor,
+        parts: &[CubeTensor],
+        weight: &CubeTensor,
+        stride: [usize; 3],
+    ) -> Vec<CubeTensor> {
+        conv::input_gradient(gradient, parts, weight, stride)
+    }
+
+    fn conv_weight_gradient(
+        gradient: &CubeTensor,
+        parts: &[CubeTensor],
+        weight: &CubeTensor,
+        stride: [usize; 3],
+    ) -> CubeTensor {
+        conv::weight_gradient(gradient, parts, weight, stride)
+    }
+
+    fn conv_bias_gradient(gradient: &CubeTensor) -> CubeTensor {
+        norm::channel_sums(gradient)
+    }
+
+    fn norm(
+        x: CubeTensor,
+        moments: Option<CubeTensor>,
+        parameters: &NormParameters<CubeTensor>,
+        residual: Option<CubeTensor>,
+    ) -> (CubeTensor, CubeTensor) {
+        norm::forward(x, moments, parameters, residual)
+    }
+
+    fn norm_gradients(
+        gradient: CubeTensor,
+        x: CubeTensor,
+        output: Option<CubeTensor>,
+        parameters: &NormParameters<CubeTensor>,
+        statistics: &CubeTensor,
+    ) -> NormGradients<CubeTensor> {
+        norm::gradients(gradient, x, output, parameters, statistics)
+    }
+
+    fn prepared(weight: CubeTensor) -> CubeTensor {
+        conv::prepare(weight)
+    }
+
+    fn upsample(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::upsample(x, factor)
+    }
+
+    fn upsample_gradient(gradient: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::upsample_gradient(gradient, factor)
+    }
+
+    fn interleave(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::interleave(x, factor)
+    }
+
+    fn separate(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
+        voxels::separate(x, factor)
+    }
+}

@@ -1,0 +1,31 @@
+//! What a convolution gives to a norm.
+
+use burn::tensor::Tensor;
+
+/// Features that a norm alone will read, and what it need not read again.
+///
+/// A convolution on a GPU finds the moments of its result while that is still in registers, which saves the
+/// norm a pass over memory; the processor, whose caches are large, finds none.
+#[derive(Debug)]
+#[must_use = "a norm reads it"]
+pub struct Measured {
+    pub(crate) features: Tensor<5>,
+    /// Of pieces of the features, as the device's norm takes them.
+    #[cfg_attr(not(feature = "_own"), allow(dead_code))] // Burn's norm takes none.
+    pub(crate) moments: Option<Tensor<4>>,
+}
+
+impl Measured {
+    /// The dimensions of the features, `[N, C, Z, Y, X]`.
+    #[must_use]
+    pub fn dims(&self) -> [usize; 5] {
+        self.features.dims()
+    }
+}
+
+impl From<Tensor<5>> for Measured {
+    /// Features of which nothing is known.
+    fn from(features: Tensor<5>) -> Self {
+        Self { features, moments: None }
+    }
+}
