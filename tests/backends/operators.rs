@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use stunet::kernels::{
-    Algorithm, InUse, Measured, Norm, SgdStep, conv_transpose3d, conv3d, conv3d_joined,
+    Algorithm, InUse, Measured, Norm, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined,
     conv3d_joined_measured, conv3d_measured, in_use, instance_norm, norm_activation,
     norm_residual_activation, prepared, sgd_step, steps, upsample_nearest,
 };
@@ -130,6 +130,24 @@ pub fn joined(device: &Device) {
             conv3d_joined(x[0].clone(), x[1].clone(), x[2].clone(), b[0].clone(), stride)
         };
         check("conv3d_joined", &[first, other, weight], &[outputs], &join, device);
+    }
+    // Without gradients the first is repeated while it is read, by any factor.
+    let tensor = |id, shape| Tensor::<5>::from_data(data(id, shape), device);
+    for (kernel, factor, c) in [(3, [2; 3], 4), (3, [1, 2, 3], 3), (1, [2, 2, 1], 8)] {
+        let [fz, fy, fx] = factor;
+        let (coarse, beside) =
+            (tensor(1, [2, c, 3, 4, 3]), tensor(2, [2, 4, 3 * fz, 4 * fy, 3 * fx]));
+        let weight = tensor(3, [8, c + 4, kernel, kernel, kernel]);
+        let vectors = [4, 5, 6].map(|id| Tensor::<1>::from_data(data(id, [8]), device));
+        let both = |up: Upsampled| {
+            let (weight, bias) = (weight.clone(), vectors[0].clone());
+            let plain = up.clone().conv3d_joined(beside.clone(), weight.clone(), bias.clone());
+            let normed = up.conv3d_joined_measured(beside.clone(), weight, bias);
+            [plain, normed.norm_activation(norm(&vectors[1..]), 0.01)].map(Tensor::into_data)
+        };
+        let found = both(Upsampled::new(coarse.clone(), factor));
+        let expected = both(upsample_nearest(coarse, factor).into());
+        assert_eq!(found, expected, "{kernel} {factor:?}");
     }
 }
 

@@ -70,7 +70,7 @@ fn backward(config: &StuNetConfig, device: &Device) -> Count {
 /// in their source, move about 20 and 40 GB in 570 launches.
 pub fn traffic(device: &Device) {
     for (name, config, most) in
-        [("S", StuNetConfig::small(1, 105), 5.1), ("B", StuNetConfig::base(1, 105), 9.5)]
+        [("S", StuNetConfig::small(1, 105), 4.6), ("B", StuNetConfig::base(1, 105), 8.5)]
     {
         let forward = forward(&config, device);
         let step = backward(&config, device);

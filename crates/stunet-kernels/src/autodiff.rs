@@ -72,6 +72,19 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
         Self::stunet_conv3d_measured(Parts::One(x), conv.weight, conv.bias, stride)
     }
 
+    fn stunet_upsampled_conv3d(
+        coarse: Tracked<B, C>,
+        factor: [usize; 3],
+        second: Tracked<B, C>,
+        conv: Affine<Self>,
+        measured: bool,
+    ) -> (Tracked<B, C>, Maybe<Self>) {
+        let parts = Parts::Two(Self::stunet_upsample(coarse, factor), second);
+        let how = ([1; 3], measured);
+        let (output, moments) = conv3d::<B, C>(parts, conv.weight, conv.bias, how);
+        (output, Maybe::of(moments))
+    }
+
     fn stunet_prepared(weight: Tracked<B, C>) -> Tracked<B, C> {
         let (weight, node) = weight.into_parts();
         let output = B::prepared(weight);

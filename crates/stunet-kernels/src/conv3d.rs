@@ -2,6 +2,8 @@
 
 pub(crate) mod reference;
 
+#[cfg(feature = "gpu")]
+use crate::operators::Affine;
 #[cfg(feature = "_own")]
 use crate::operators::{Operators, Parts};
 #[cfg(feature = "_own")]
@@ -208,6 +210,35 @@ fn own_takes(
     };
     let _ = stride;
     (known && fits && alike && !empty && own.all(|other| other == Some(first))).then_some(first)
+}
+
+/// The convolution of a tensor whose voxels are repeated while they are read and of one that lies beside it,
+/// where a GPU's operator computes it.
+#[cfg(feature = "gpu")]
+pub(crate) fn upsampled(
+    coarse: &Tensor<5>,
+    factor: [usize; 3],
+    second: &Tensor<5>,
+    (weight, bias): (&Tensor<5>, &Tensor<1>),
+    measured: bool,
+) -> Option<Measured> {
+    let [n, c, z, y, x] = coarse.dims();
+    let mut joined = second.dims();
+    let fine = [n, z * factor[0], y * factor[1], x * factor[2]];
+    let fits = [joined[0], joined[2], joined[3], joined[4]] == fine
+        && own_takes(&[second, coarse], weight, bias, [1; 3]) == Some(Own::Gpu);
+    if !fits {
+        return None;
+    }
+    joined[1] += c;
+    note("conv3d_joined", Algorithm::Tiled, joined, Some(weight.dims()));
+    let conv =
+        Affine { weight: weight.clone().into_dispatch(), bias: bias.clone().into_dispatch() };
+    let (coarse, second) = (coarse.clone().into_dispatch(), second.clone().into_dispatch());
+    let (features, moments) =
+        Dispatch::stunet_upsampled_conv3d(coarse, factor, second, conv, measured);
+    let moments = moments.into_option().map(Tensor::from_dispatch);
+    Some(Measured { features: Tensor::from_dispatch(features), moments })
 }
 
 /// Whether a GPU's operator computes this convolution.

@@ -14,6 +14,7 @@ mod launch;
 mod moments;
 mod norm;
 mod operators;
+#[cfg_attr(feature = "fusion", allow(unused_variables))] // Nothing is called then.
 mod sgd;
 mod traffic;
 mod voxels;

@@ -97,6 +97,21 @@ pub(crate) trait Kernels: Backend {
         Self::conv_measured(vec![x], weight, bias, stride)
     }
 
+    /// [`conv`](Self::conv) of a tensor whose voxels are repeated and one that lies beside it, or
+    /// [`conv_measured`](Self::conv_measured), without strides. What is repeated need not be written.
+    fn conv_upsampled(
+        [coarse, second]: [FloatTensor<Self>; 2],
+        factor: [usize; 3],
+        [weight, bias]: [FloatTensor<Self>; 2],
+        measured: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        let parts = vec![Self::upsample(coarse, factor), second];
+        match measured {
+            true => Self::conv_measured(parts, weight, bias, [1; 3]),
+            false => (Self::conv(parts, weight, bias, [1; 3]), None),
+        }
+    }
+
     /// Gradients of a norm, whose `output` is given where a residual was added.
     fn norm_gradients(
         gradient: FloatTensor<Self>,

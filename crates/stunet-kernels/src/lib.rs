@@ -55,6 +55,7 @@ mod own;
 mod sgd;
 mod steps;
 mod upsample_nearest;
+mod upsampled;
 mod workspace;
 
 pub use concat_channels::concat_channels;
@@ -69,6 +70,7 @@ pub use measured::Measured;
 pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
+pub use upsampled::Upsampled;
 pub use workspace::{Workspace, workspace};
 
 /// The plain compositions of Burn operators every faster operator is held against.

@@ -99,6 +99,16 @@ pub(crate) trait Operators: Backend {
         stride: [usize; 3],
     ) -> (FloatTensor<Self>, Maybe<Self>);
 
+    /// Convolution of a tensor whose voxels are repeated and one that lies beside it; if measured, for what a
+    /// norm alone will read.
+    fn stunet_upsampled_conv3d(
+        coarse: FloatTensor<Self>,
+        factor: [usize; 3],
+        second: FloatTensor<Self>,
+        #[extension_type] conv: Affine<Self>,
+        measured: bool,
+    ) -> (FloatTensor<Self>, Maybe<Self>);
+
     /// The weight of a convolution in the order in memory that the forward pass reads.
     fn stunet_prepared(weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -153,6 +163,18 @@ impl<B: Kernels> Operators for B {
         let norm = NormParameters { weight: norm.weight, bias: norm.bias, epsilon, slope };
         let (moments, conv) = (moments.into_option(), [conv.weight, conv.bias]);
         let (output, moments) = B::conv_normed(x, moments, &norm, conv, stride);
+        (output, Maybe::of(moments))
+    }
+
+    fn stunet_upsampled_conv3d(
+        coarse: FloatTensor<B>,
+        factor: [usize; 3],
+        second: FloatTensor<B>,
+        conv: Affine<B>,
+        measured: bool,
+    ) -> (FloatTensor<B>, Maybe<B>) {
+        let conv = [conv.weight, conv.bias];
+        let (output, moments) = B::conv_upsampled([coarse, second], factor, conv, measured);
         (output, Maybe::of(moments))
     }
 

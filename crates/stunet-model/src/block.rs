@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use kernels::Measured;
+use kernels::{Measured, Upsampled};
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -82,17 +82,22 @@ impl Conv {
         kernels::conv3d(x, self.weight.val(), self.bias.val(), stride)
     }
 
-    /// [`forward`](Self::forward) of two tensors, as if they were concatenated along the channels.
-    fn forward_joined(&self, [first, second]: [Tensor<5>; 2]) -> Tensor<5> {
-        kernels::conv3d_joined(first, second, self.weight.val(), self.bias.val(), [1; 3])
-    }
-
     /// [`forward`](Self::forward), for a norm alone to read.
     pub(crate) fn measured(&self, x: Tensor<5>, stride: [usize; 3]) -> Measured {
         kernels::conv3d_measured(x, self.weight.val(), self.bias.val(), stride)
     }
 
-    /// [`forward_joined`](Self::forward_joined), for a norm alone to read.
+    /// [`forward`](Self::forward) of a tensor that is upsampled and the one beside it.
+    fn forward_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Tensor<5> {
+        first.conv3d_joined(second, self.weight.val(), self.bias.val())
+    }
+
+    /// [`forward_upsampled`](Self::forward_upsampled), for a norm alone to read.
+    fn measured_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Measured {
+        first.conv3d_joined_measured(second, self.weight.val(), self.bias.val())
+    }
+
+    /// [`forward`](Self::forward) of two tensors, as if they were one, for a norm alone to read.
     pub(crate) fn measured_joined(&self, [first, second]: [Tensor<5>; 2]) -> Measured {
         kernels::conv3d_joined_measured(first, second, self.weight.val(), self.bias.val(), [1; 3])
     }
@@ -223,11 +228,16 @@ impl ResidualBlock {
     ///
     /// # Panics
     /// As [`forward`](Self::forward), and when the block has no skip convolution.
-    pub fn forward_joined(&self, x: [Tensor<5>; 2]) -> Tensor<5> {
+    pub fn forward_joined(&self, [first, second]: [Tensor<5>; 2]) -> Tensor<5> {
+        self.forward_upsampled(first.into(), second)
+    }
+
+    /// [`forward_joined`](Self::forward_joined) of a tensor that is upsampled and the one beside it.
+    pub(crate) fn forward_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Tensor<5> {
         let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
-        let y = self.conv1.measured_joined(x.clone());
+        let y = self.conv1.measured_upsampled(first.clone(), second.clone());
         // The residual takes the place of its two inputs before more is computed.
-        let residual = skip.forward_joined(x);
+        let residual = skip.forward_upsampled(first, second);
         self.second_half(self.second_conv(y), residual)
     }
 

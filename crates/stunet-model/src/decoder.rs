@@ -85,9 +85,9 @@ impl Decoder {
     /// alone, so the values are the same for an eighth of the work.
     pub fn forward_stage(&self, index: usize, x: Tensor<5>, skip: Tensor<5>) -> Tensor<5> {
         let x = self.upsample[index].forward(x, [1; 3]);
-        let up = kernels::upsample_nearest(x, self.factors[index]);
+        let up = kernels::Upsampled::new(x, self.factors[index]);
         let blocks = &self.stages[index];
-        forward_stage(&blocks[1..], blocks[0].forward_joined([up, skip]), [1; 3])
+        forward_stage(&blocks[1..], blocks[0].forward_upsampled(up, skip), [1; 3])
     }
 
     /// Logits at full resolution.

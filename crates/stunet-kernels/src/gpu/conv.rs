@@ -25,12 +25,19 @@ pub(super) use shape::Shape;
 pub(super) use weight_gradient::weight_gradient;
 
 /// How a convolution is put together with what is before and behind it.
-#[derive(Default)]
 pub(super) struct Around {
+    /// How often each voxel of the first part is repeated along each axis.
+    pub factor: [usize; 3],
     /// What the one part is normed by, `[N, C, 3]`, and the slope of the activation: [`norm_by`].
     pub normed: Option<(CubeTensor, f32)>,
     /// Whether the moments of the output are wanted.
     pub measured: bool,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        Self { factor: [1; 3], normed: None, measured: false }
+    }
 }
 
 /// The convolution of the concatenation of one or two parts, with bias; and the moments of the output,
@@ -40,9 +47,10 @@ pub(super) fn forward(
     weight: &CubeTensor,
     bias: CubeTensor,
     stride: [usize; 3],
-    Around { normed, measured }: Around,
+    Around { factor, normed, measured }: Around,
 ) -> (CubeTensor, Option<CubeTensor>) {
-    let shape = shape_of(&parts, weight, stride);
+    let mut shape = shape_of(&parts, weight, stride);
+    shape.size = std::array::from_fn(|axis| shape.size[axis] * factor[axis]);
     let Shape { samples, inputs, outputs, kernel, .. } = shape;
     let [z, y, x] = shape.out_size();
     let tile = Tile::new(kernel, stride, outputs, samples, [z, y, x]).expect("asked before: fits");
@@ -56,7 +64,7 @@ pub(super) fn forward(
         (measured && tile.measures()).then(|| empty_f32(&output, [samples, tiles, outputs, 3]));
     let (name, bias, products) = ("conv", Some(contiguous(bias)), shape.products());
     let kept = moments.clone();
-    let job = Job { name, tile, parts, normed, arranged, bias, output, moments, products };
+    let job = Job { name, tile, parts, factor, normed, arranged, bias, output, moments, products };
     (tensor(job.run()), kept)
 }
 
@@ -134,8 +142,9 @@ fn part_gradient(
     let tile = tile.expect("asked before: fits");
     let arranged = arrangement.apply(weight, tile.channels());
     let (parts, products) = (vec![gradient.clone()], shape.products());
-    let (name, bias, moments, normed) = ("conv_input_gradient", None, None, None);
-    let job = Job { name, tile, parts, normed, arranged, bias, output, moments, products };
+    let (name, factor) = ("conv_input_gradient", [1; 3]);
+    let (bias, moments, normed) = (None, None, None);
+    let job = Job { name, tile, parts, factor, normed, arranged, bias, output, moments, products };
     if is_plain { job.run() } else { job.run_transposed(shape.remainder_size()) }
 }
 

@@ -26,7 +26,7 @@ impl Kernels for CubeBackend {
         bias: CubeTensor,
         stride: [usize; 3],
     ) -> (CubeTensor, Option<CubeTensor>) {
-        conv::forward(parts, &weight, bias, stride, Around { normed: None, measured: true })
+        conv::forward(parts, &weight, bias, stride, Around { measured: true, ..Around::default() })
     }
 
     fn conv_normed(
@@ -39,8 +39,19 @@ impl Kernels for CubeBackend {
         let x = channels_last(x);
         let statistics = norm::statistics_of(&x, moments, norm.epsilon);
         let by = conv::norm_by(&statistics, &norm.weight, &norm.bias);
-        let around = Around { normed: Some((by, norm.slope as f32)), measured: true };
+        let normed = Some((by, norm.slope as f32));
+        let around = Around { normed, measured: true, ..Around::default() };
         conv::forward(vec![tensor(x)], &weight, bias, stride, around)
+    }
+
+    fn conv_upsampled(
+        [coarse, second]: [CubeTensor; 2],
+        factor: [usize; 3],
+        [weight, bias]: [CubeTensor; 2],
+        measured: bool,
+    ) -> (CubeTensor, Option<CubeTensor>) {
+        let around = Around { factor, measured, ..Around::default() };
+        conv::forward(vec![coarse, second], &weight, bias, [1; 3], around)
     }
 
     fn conv_input_gradient(

@@ -14,6 +14,8 @@ pub(super) struct Job {
     pub tile: Tile,
     /// One or two, side by side along the channels.
     pub parts: Vec<CubeTensor>,
+    /// How often each voxel of the first part is repeated along each axis.
+    pub factor: [usize; 3],
     /// What the one part is normed by before it is activated with a slope: `[N, C, 3]`.
     pub normed: Option<(CubeTensor, f32)>,
     /// The weights, as [`arrange`](super::weights::arrange) left them.
@@ -50,6 +52,7 @@ impl Job {
                     self.moments.as_ref().map(arg).into(),
                     self.sizes(tiles, cube, cubes),
                     self.normed.as_ref().map_or(1.0, |(_, slope)| *slope),
+                    self.factor,
                     self.tile,
                     elem(first),
                 );
@@ -113,7 +116,8 @@ impl Job {
     }
 
     fn sizes(&self, tiles: [usize; 3], cube: usize, cubes: usize) -> SizesLaunch {
-        let [_, in_z, in_y, in_x, _] = dims(&self.parts[0]);
+        let [_, z, y, x, _] = dims(&self.parts[0]);
+        let [in_z, in_y, in_x] = [z * self.factor[0], y * self.factor[1], x * self.factor[2]];
         let [_, out_z, out_y, out_x, outputs] = dims(&self.output);
         let [tiles_z, tiles_y, tiles_x] = tiles;
         SizesLaunch::new(

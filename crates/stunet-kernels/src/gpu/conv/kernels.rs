@@ -12,7 +12,7 @@ use cubecl::prelude::*;
 
 /// Convolves the concatenation of one or two tensors `[N, Z, Y, X, C]`.
 ///
-/// The weights are `[taps, Cin, Cout]` with as many zeros behind as fill the last block; the grid is
+/// The first is repeated by a factor while it is read, or normed, or neither. The weights are `[taps, Cin, Cout]` with as many zeros behind as fill the last block; the grid is
 /// one workgroup for each tile and block, blocks innermost.
 #[cube(launch_unchecked)]
 pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
@@ -25,6 +25,7 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     moments: ComptimeOption<&mut [f32]>,
     sizes: Sizes,
     slope: f32,
+    #[comptime] factor: [usize; 3],
     #[comptime] tile: Tile,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -42,12 +43,12 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     }
     let channels = sizes.first_channels;
     accumulate::<E, NI>(
-        first, normed, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize, tile,
+        first, normed, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize,
+        factor, tile,
     );
     #[comptime]
     match second {
         ComptimeOption::Some(second) => {
-            let (more, from) = (sizes.second_channels, sizes.first_channels);
             accumulate::<E, NI>(
                 second,
                 ComptimeOption::new_None(),
@@ -57,8 +58,9 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
                 &mut sums,
                 &sizes,
                 place,
-                more,
-                from,
+                sizes.second_channels,
+                channels,
+                [1, 1, 1],
                 tile,
             );
         }
@@ -121,13 +123,14 @@ fn accumulate<E: Float, N: Size>(
     place: Place,
     channels: usize,
     from: usize,
+    #[comptime] factor: [usize; 3],
     #[comptime] tile: Tile,
 ) {
     let mut channel = 0usize;
     while channel < channels {
         // Nobody still reads what is overwritten.
         sync_cube();
-        fill::<E, N>(part, normed, slope, halo, sizes, place, channels, channel, tile);
+        fill::<E, N>(part, normed, slope, halo, sizes, place, channels, channel, factor, tile);
         sync_cube();
         let mut here = channels - channel;
         if here > tile.depth {
@@ -138,6 +141,38 @@ fn accumulate<E: Float, N: Size>(
         }
         channel += tile.depth;
     }
+}
+
+/// What a voxel, or a number of voxels, is where each was repeated `by` times.
+#[cube]
+fn coarse(voxel: usize, #[comptime] by: usize) -> usize {
+    let mut found = voxel;
+    if comptime!(by > 1) {
+        found = voxel / by;
+    }
+    found
+}
+
+/// Which voxel of a part lies at a place, where each was repeated.
+#[cube]
+fn voxel_at(
+    sizes: &Sizes,
+    sample: usize,
+    z: usize,
+    y: usize,
+    x: usize,
+    #[comptime] factor: [usize; 3],
+) -> usize {
+    let plane = sample * coarse(sizes.in_z, factor[0]) + coarse(z, factor[0]);
+    let row = plane * coarse(sizes.in_y, factor[1]) + coarse(y, factor[1]);
+    row * coarse(sizes.in_x, factor[2]) + coarse(x, factor[2])
+}
+
+/// The norm of a value by what lies `at` and beyond, and the activation.
+#[cube]
+fn norm(value: f32, normed: &[f32], at: usize, slope: f32) -> f32 {
+    let value = (value - normed[at]) * normed[at + 1] + normed[at + 2];
+    select(value < 0.0f32, value * slope, value)
 }
 
 /// Brings the input under a tile into shared memory, `[depth, z, y, x]`: channels `from` on; normed and
@@ -152,6 +187,7 @@ fn fill<E: Float, N: Size>(
     place: Place,
     channels: usize,
     from: usize,
+    #[comptime] factor: [usize; 3],
     #[comptime] tile: Tile,
 ) {
     let size = N::value();
@@ -178,8 +214,7 @@ fn fill<E: Float, N: Size>(
             && x < sizes.in_x + pad_x;
         let inside = inside && from + channel < channels;
         if inside {
-            let voxel = (place.sample * sizes.in_z + z - pad_z) * sizes.in_y + y - pad_y;
-            let voxel = voxel * sizes.in_x + x - pad_x;
+            let voxel = voxel_at(sizes, place.sample, z - pad_z, y - pad_y, x - pad_x, factor);
             value = part[(voxel * channels + from + channel) / size];
         }
         #[unroll]
@@ -191,8 +226,7 @@ fn fill<E: Float, N: Size>(
                     // What lies outside stays zero.
                     if inside {
                         let at = (place.sample * channels + from + channel + i) * 3;
-                        let value = (stored - normed[at]) * normed[at + 1] + normed[at + 2];
-                        stored = select(value < 0.0f32, value * slope, value);
+                        stored = norm(stored, normed, at, slope);
                     }
                 }
                 ComptimeOption::None => {}

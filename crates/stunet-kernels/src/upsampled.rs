@@ -1,0 +1,88 @@
+//! A tensor whose voxels are repeated, to lie beside another one.
+
+use crate::{Measured, conv3d_joined, conv3d_joined_measured, upsample_nearest};
+use burn::tensor::Tensor;
+
+/// A tensor whose voxels are repeated by whole factors.
+///
+/// A GPU repeats them while it reads, where no gradient is wanted; elsewhere they are written once.
+#[derive(Clone, Debug)]
+pub struct Upsampled(Repeats);
+
+#[derive(Clone, Debug)]
+enum Repeats {
+    Written(Tensor<5>),
+    #[cfg(feature = "gpu")]
+    Read(Tensor<5>, [usize; 3]),
+}
+
+impl From<Tensor<5>> for Upsampled {
+    /// A tensor as it is.
+    fn from(x: Tensor<5>) -> Self {
+        Self(Repeats::Written(x))
+    }
+}
+
+impl Upsampled {
+    /// [`upsample_nearest`] of `x`, to lie beside another tensor.
+    ///
+    /// # Shapes
+    /// `[N, C, Z, Y, X]` stands for `[N, C, fz Z, fy Y, fx X]`.
+    pub fn new(x: Tensor<5>, factor: [usize; 3]) -> Self {
+        #[cfg(feature = "gpu")]
+        if crate::own::takes(&x) == Some(crate::own::Own::Gpu)
+            && !x.device().is_autodiff()
+            && !x.dims().contains(&0)
+            && !factor.contains(&0)
+        {
+            let dims = x.dims();
+            crate::steps::note("upsample_nearest", crate::Algorithm::Fused, dims, None);
+            return Self(Repeats::Read(x, factor));
+        }
+        upsample_nearest(x, factor).into()
+    }
+
+    /// [`conv3d_joined`] of this and what lies beside it, without strides.
+    ///
+    /// # Panics
+    /// As [`conv3d_joined`].
+    pub fn conv3d_joined(self, second: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
+        match self.0 {
+            Repeats::Written(x) => conv3d_joined(x, second, weight, bias, [1; 3]),
+            #[cfg(feature = "gpu")]
+            Repeats::Read(x, factor) => {
+                match crate::conv3d::upsampled(&x, factor, &second, (&weight, &bias), false) {
+                    Some(y) => y.features,
+                    None => {
+                        conv3d_joined(upsample_nearest(x, factor), second, weight, bias, [1; 3])
+                    }
+                }
+            }
+        }
+    }
+
+    /// [`conv3d_joined_measured`] of this and what lies beside it, without strides.
+    ///
+    /// # Panics
+    /// As [`conv3d_joined_measured`].
+    pub fn conv3d_joined_measured(
+        self,
+        second: Tensor<5>,
+        weight: Tensor<5>,
+        bias: Tensor<1>,
+    ) -> Measured {
+        match self.0 {
+            Repeats::Written(x) => conv3d_joined_measured(x, second, weight, bias, [1; 3]),
+            #[cfg(feature = "gpu")]
+            Repeats::Read(x, factor) => {
+                match crate::conv3d::upsampled(&x, factor, &second, (&weight, &bias), true) {
+                    Some(y) => y,
+                    None => {
+                        let x = upsample_nearest(x, factor);
+                        conv3d_joined_measured(x, second, weight, bias, [1; 3])
+                    }
+                }
+            }
+        }
+    }
+}
