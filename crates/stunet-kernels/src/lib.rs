@@ -39,6 +39,10 @@ mod cpu;
 #[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
 mod gpu;
 #[cfg(any(feature = "gpu", test))]
+#[cfg_attr(
+    not(feature = "gpu"),
+    allow(dead_code, reason = "the tests ask for less than the kernels")
+)]
 mod gpu_tiles;
 mod in_use;
 mod instance_norm;
