@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 use stunet::data::dataset::{folded, list_cases, list_labelmaps};
 use stunet::data::dicom::{self, Found, Series};
-use stunet::data::geometry::Geometry;
+use stunet::data::geometry::{Geometry, Leniency};
 use stunet::data::image::RawImage;
 use stunet::data::nifti::Opener;
 
@@ -63,7 +63,7 @@ impl Origin {
         opener: Opener,
     ) -> anyhow::Result<(RawImage, Vec<String>)> {
         match self {
-            Self::Files => Ok((opener.read_scan(files)?, Vec::new())),
+            Self::Files => Ok((opener.read_scan(files)?, forgiven(files, opener))),
             Self::Dicom(of) => {
                 let scan = of.series.read(of.uneven)?;
                 Ok((opener.reader.see(scan.image)?, scan.notes))
@@ -160,6 +160,32 @@ fn case_of(series: &Series, given: &Path, args: &PredictArgs) -> DicomCase {
         files: series.files(),
         origin: Origin::Dicom(Arc::new(origin)),
     }
+}
+
+/// What was accepted of headers only because that was asked for, one sentence each.
+fn forgiven(files: &[PathBuf], opener: Opener) -> Vec<String> {
+    let strict = opener.reader.leniently(Leniency::default());
+    let mut notes = Vec::new();
+    let mut first: Option<Geometry> = None;
+    if opener.leniency == strict.leniency {
+        return notes;
+    }
+    for file in files {
+        let name = file.file_name().unwrap_or_default().display();
+        let Ok((grid, _)) = opener.read_geometry(file) else { continue };
+        if strict.read_geometry(file).is_err() {
+            notes.push(format!(
+                "the axes of {name} are not at right angles: the closest ones that are replace them"
+            ));
+        }
+        let differs = first.as_ref().and_then(|first| first.check_same_grid(&grid).err());
+        if let Some(difference) = differs {
+            notes
+                .push(format!("{name}: {difference}; accepted, the grid of the first file counts"));
+        }
+        first = first.or(Some(grid));
+    }
+    notes
 }
 
 /// The series of an input; none where it is no DICOM.

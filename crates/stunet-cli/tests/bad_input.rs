@@ -92,8 +92,21 @@ fn not_nifti() {
 #[test]
 fn another_format() {
     let scene = Scene::new();
+    let input = scene.file("ct.gipl", b"GIPL");
+    check_input(&scene, &input, &[".nii", "ct.gipl"]);
+}
+
+#[test]
+fn a_damaged_file_of_another_format() {
+    let scene = Scene::new();
     let input = scene.file("ct.nrrd", b"NRRD0004\n");
-    check_input(&scene, &input, &[".nii", "ct.nrrd"]);
+    check_input(&scene, &input, &["NRRD header", "an empty line at its end", "ct.nrrd"]);
+    let input = scene.file("ct.mha", b"ObjectType = Image\n");
+    check_input(&scene, &input, &["MetaImage header", "ElementDataFile", "ct.mha"]);
+    let input = scene.file("ct.dcm", &[&[0; 128][..], b"DICM"].concat());
+    check_input(&scene, &input, &["expected one volume, found none", "ct.dcm"]);
+    let input = scene.file("ct.zip", b"PK\x03\x04 and nothing more");
+    check_input(&scene, &input, &["zip archive", "ct.zip"]);
 }
 
 #[test]
@@ -250,8 +263,8 @@ fn channel_files_of_two_grids() {
 fn an_output_of_another_format() {
     let scene = Scene::new();
     let input = scene.volume("ct.nii");
-    let arguments = predict_arguments(&input, &scene.path("out.nrrd"), &model_folder(1));
-    check(&scene, arguments, &[".nii.gz", "out.nrrd"]);
+    let arguments = predict_arguments(&input, &scene.path("out.gipl"), &model_folder(1));
+    check(&scene, arguments, &[".nii.gz", "out.gipl"]);
 }
 
 #[test]

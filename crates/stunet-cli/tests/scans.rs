@@ -185,7 +185,8 @@ fn channels_that_nearly_agree() {
         stunet(arguments)
     };
     assert_one_line(&predict(&[]), &["origin differs", "--geometry-tolerance 0.3mm"]);
-    check(&predict(&["--geometry-tolerance", "0.3mm"]));
+    let said = check(&predict(&["--geometry-tolerance", "0.3mm"]));
+    assert!(said.contains("a_0001.nii: origin differs") && said.contains("accepted"), "{said}");
     let mut sheared = NiftiBytes::ramp([32, 28, 24]);
     sheared.affine[0][1] += 0.1;
     let file = scene.file("sheared.nii", &sheared.bytes());
@@ -193,7 +194,8 @@ fn channels_that_nearly_agree() {
     let arguments = predict_arguments(&file, &out, &model_folder(1));
     assert_one_line(&stunet(&arguments), &["affine is sheared", "--allow sheared"]);
     let allowed = ["--allow", "sheared"].map(str::to_owned);
-    check(&stunet(arguments.into_iter().chain(allowed)));
+    let said = check(&stunet(arguments.into_iter().chain(allowed)));
+    assert!(said.contains("the axes of sheared.nii are not at right angles"), "{said}");
     let (grid, _) = nifti::read_geometry(&out).unwrap();
     assert_eq!(grid.shape(), SHAPE);
 }

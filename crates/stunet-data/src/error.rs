@@ -118,13 +118,11 @@ pub enum DataError {
         problem: String,
     },
     /// Several DICOM series, or none, where one is needed.
-    #[error(
-        "expected {expected}, found {found}; choose one of these with --series NUMBER or UID:{series}"
-    )]
+    #[error("expected {expected}, found {found}{series}")]
     ChooseSeries {
         /// What was asked for.
         expected: String,
-        /// How many there are.
+        /// How many there are, and what to do.
         found: String,
         /// All of them, one line each.
         series: String,

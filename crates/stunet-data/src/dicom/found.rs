@@ -102,9 +102,12 @@ impl Found {
                     Some(wanted) => format!("one series {}", shown(wanted)),
                     None => "one volume".to_owned(),
                 },
-                found: match found.len() {
-                    0 => "none".to_owned(),
-                    count => count.to_string(),
+                found: match (found.len(), self.series.len()) {
+                    (0, 0) => "none".to_owned(),
+                    (0, _) => "none of these:".to_owned(),
+                    (count, _) => {
+                        format!("{count}; choose one of these with --series NUMBER or UID:")
+                    }
                 },
                 series: self.lines(),
             }),

@@ -124,7 +124,11 @@ fn several_series() {
     );
     assert_eq!(found.choose(Some("12")).unwrap().name(), "12_lung");
     assert_eq!(found.choose(Some("1.2.3.4")).unwrap().number().as_deref(), Some("3"));
-    assert!(found.choose(Some("4")).unwrap_err().to_string().starts_with("expected one series 4"));
+    let message = found.choose(Some("4")).unwrap_err().to_string();
+    assert!(
+        message.starts_with("expected one series 4, found none of these:\n  1: CT"),
+        "{message}"
+    );
     let single = found.choose(Some("1")).unwrap();
     assert!(single.read(false).unwrap_err().to_string().contains("no volume: a single slice"));
 }
