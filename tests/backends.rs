@@ -211,8 +211,10 @@ fn add(tests: &mut Tests, name: &str, backend: Backend, check: fn(Backend) -> Re
     tests.add(name, ready, move || check(backend));
 }
 
+type OnDevice = fn(&Device);
+
 /// Tests of the operators, one device each.
-const OPERATORS: &[(&str, fn(&Device))] = &[
+const OPERATORS: &[(&str, OnDevice)] = &[
     ("said", operators::said),
     ("convolutions", operators::convolutions),
     ("joined", operators::joined),

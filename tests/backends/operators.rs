@@ -83,8 +83,10 @@ fn check_above(
     assert!(found == run(volumes, vectors, operator, device), "{name}: other bits the second time");
 }
 
-/// Convolutions: input, outputs, kernel, stride.
-const CONVOLUTIONS: [([usize; 5], usize, [usize; 3], [usize; 3]); 14] = [
+/// Input, outputs, kernel, stride.
+type Convolution = ([usize; 5], usize, [usize; 3], [usize; 3]);
+
+const CONVOLUTIONS: [Convolution; 14] = [
     ([2, 1, 5, 6, 7], 3, [3; 3], [1; 3]),
     ([1, 2, 4, 5, 9], 5, [3; 3], [1, 1, 2]),
     ([2, 5, 6, 7, 9], 3, [3; 3], [2; 3]),

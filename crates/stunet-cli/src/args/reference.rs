@@ -64,11 +64,23 @@ fn after(page: &mut String, help: &str) {
         }
     }
     if !examples.is_empty() {
-        let trains = examples.contains("stunet train");
-        let mark = if trains { ",not-run trains for 1000 epochs" } else { "" };
-        let lines = examples.lines().map(|line| format!("$ {}\n", line.trim()));
-        writeln!(page, "\n```console{mark}\n{}```", lines.collect::<String>()).unwrap();
+        let lines: Vec<_> = examples.lines().map(str::trim).collect();
+        for block in lines.chunk_by(|a, b| not_run(a) == not_run(b)) {
+            let mark = not_run(block[0]).map_or(String::new(), |why| format!(",not-run {why}"));
+            let lines = block.iter().map(|line| format!("$ {line}\n"));
+            writeln!(page, "\n```console{mark}\n{}```", lines.collect::<String>()).unwrap();
+        }
     }
+}
+
+/// Why scripts/check-docs cannot run an example.
+fn not_run(example: &str) -> Option<&'static str> {
+    let reasons = [
+        ("stunet train", "trains for 1000 epochs"),
+        ("dicom_folder", "needs an export from a scanner or an archive"),
+        ("stunet find-best", "needs the validation of five folds"),
+    ];
+    reasons.into_iter().find(|(part, _)| example.contains(part)).map(|(_, reason)| reason)
 }
 
 fn section(page: &mut String, command: &mut Command) {

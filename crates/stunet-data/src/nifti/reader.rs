@@ -67,7 +67,8 @@ impl Reader {
 /// Labels on the file's own grid, for writing beside the file.
 ///
 /// # Shapes
-/// `labels.data` in the frame of [`Geometry::shape`]; the result in that of [`Geometry::in_file`].
+/// `labels.data` in the frame of [`Geometry::shape`](crate::geometry::Geometry::shape); the result in that of
+/// [`Geometry::in_file`](crate::geometry::Geometry::in_file).
 pub fn in_file(labels: &LabelMap) -> LabelMap {
     let geometry = labels.geometry.in_file().clone();
     let mut data = Array3::zeros(geometry.shape());
