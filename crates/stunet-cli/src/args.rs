@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod headers;
+mod orientation;
 #[cfg(test)]
 mod reference;
 mod train;
@@ -9,6 +10,7 @@ mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use headers::{ForgiveArgs, ScanArgs};
+pub use orientation::OrientationArgs;
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use workflow::{
     AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
@@ -17,6 +19,7 @@ pub use workflow::{
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use stunet::data::geometry::Orientation;
 use stunet::data::plans::Reference;
 use stunet::device::SYNTAX as DEVICES;
 
@@ -122,6 +125,9 @@ pub struct PredictArgs {
 
     #[command(flatten)]
     pub scan: ScanArgs,
+
+    #[command(flatten)]
+    pub axes: OrientationArgs,
 
     /// Folds whose predictions are averaged: numbers, or `all` for the network trained on all cases
     /// [default: every numbered fold in the folder]
@@ -270,6 +276,11 @@ pub struct ConvertArgs {
     /// Store the weights in half precision (rounded): half the file size
     #[arg(long)]
     pub half: bool,
+
+    /// Note in the model folder how the axes of its training images ran, such as RAS, for a model that
+    /// does not say it
+    #[arg(long, value_name = "AXES", value_parser = orientation::letters)]
+    pub orientation: Option<Orientation>,
 }
 
 /// `stunet labels`.

@@ -15,6 +15,7 @@ mod interrupt;
 mod jobs;
 mod machine;
 mod new_folder;
+mod orientation;
 mod output;
 mod parts;
 mod places;

@@ -12,6 +12,7 @@ pub use cases::{
     Case, Cases, Labelmaps, folded, list_cases, list_labelmaps, same_on_some_systems, stem,
 };
 pub use convert::in_version_2;
+pub use orientation::ImageOrientations;
 pub use scan::{PassedOver, Reason, told};
 pub use training::{RawDataset, TrainingCaseFiles};
 
