@@ -8,14 +8,16 @@ use super::Plans;
 use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Leniency, Orientation};
 use crate::nifti::Opener;
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use std::str::FromStr;
 
 /// How the axes of the training images ran, as the reader of the plans gave them to the network.
 ///
 /// In JSON `"RAS"` where all ran alike, else `{"majority": "RAS", "unanimous": false}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "RawTrained", into = "RawTrained")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "RawTrained")]
 pub struct TrainedOrientation {
     /// Of most of them.
     pub majority: Orientation,
@@ -30,29 +32,38 @@ impl TrainedOrientation {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum RawTrained {
-    Alike(Orientation),
+    Alike(String),
     Mixed { majority: Orientation, unanimous: bool },
+    Other(IgnoredAny),
 }
 
-impl From<RawTrained> for TrainedOrientation {
-    fn from(raw: RawTrained) -> Self {
+impl TryFrom<RawTrained> for TrainedOrientation {
+    type Error = DataError;
+
+    fn try_from(raw: RawTrained) -> Result<Self> {
         match raw {
-            RawTrained::Alike(orientation) => Self::all(orientation),
-            RawTrained::Mixed { majority, unanimous } => Self { majority, unanimous },
+            RawTrained::Alike(letters) => letters.parse().map(Self::all),
+            RawTrained::Mixed { majority, unanimous } => Ok(Self { majority, unanimous }),
+            RawTrained::Other(_) => {
+                let expected = "letters such as \"RAS\", or majority and unanimous";
+                Err(invalid("orientation", "axes", expected, "something else"))
+            }
         }
     }
 }
 
-impl From<TrainedOrientation> for RawTrained {
-    fn from(of: TrainedOrientation) -> Self {
-        let TrainedOrientation { majority, unanimous } = of;
-        match unanimous {
-            true => Self::Alike(majority),
-            false => Self::Mixed { majority, unanimous },
+impl Serialize for TrainedOrientation {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.unanimous {
+            return self.majority.serialize(to);
         }
+        let mut entries = to.serialize_struct("TrainedOrientation", 2)?;
+        entries.serialize_field("majority", &self.majority)?;
+        entries.serialize_field("unanimous", &false)?;
+        entries.end()
     }
 }
 

@@ -50,8 +50,14 @@ pub fn v1_plan_file(about: &ModelDescription) -> Value {
             "plans_per_stage": { "0": v1_stage(plans) },
         },
     });
+    json["plans"] = saying_axes(json["plans"].take(), plans);
+    json
+}
+
+/// Plans of nnU-Net with our entry on how the axes of the training images ran.
+fn saying_axes(mut json: Value, plans: &Plans) -> Value {
     if let Some(orientation) = plans.orientation {
-        json["plans"][keys::ORIENTATION] = json!(orientation);
+        json[keys::ORIENTATION] = json!(orientation);
     }
     json
 }
@@ -116,7 +122,7 @@ fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
         Some((c.to_string(), entry))
     });
     let pools: Vec<_> = std::iter::once([1; 3]).chain(plans.strides.iter().copied()).collect();
-    let mut json = json!({
+    let json = json!({
         "dataset_name": "Dataset",
         "plans_name": "nnUNetPlans",
         "transpose_forward": plans.transpose_forward,
@@ -152,10 +158,7 @@ fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
             "resampling_fn_probabilities_kwargs": kwargs(false, 1, plans.force_separate_z),
         }},
     });
-    if let Some(orientation) = plans.orientation {
-        json[keys::ORIENTATION] = json!(orientation);
-    }
-    json
+    saying_axes(json, plans)
 }
 
 fn kwargs(is_seg: bool, order: usize, force_separate_z: Option<bool>) -> Value {
