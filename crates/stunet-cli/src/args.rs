@@ -3,6 +3,7 @@
 mod evaluate;
 mod groups;
 mod headers;
+mod hub;
 mod models;
 mod orientation;
 mod plan;
@@ -16,6 +17,7 @@ mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use hub::{DownloadArgs, ModelsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
@@ -27,6 +29,7 @@ pub use workflow::{
 };
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -85,12 +88,31 @@ pub enum LowCommand {
     /// Choose models or ensembles by cross-validation
     #[command(after_help = workflow::FIND_BEST_HELP)]
     FindBest(FindBestArgs),
+    /// Fetch published weights by their name
+    #[command(after_help = hub::DOWNLOAD_HELP)]
+    Download(DownloadArgs),
+    /// List the published weights that are on this machine
+    Models(ModelsArgs),
     /// Print the completion script of a shell
     #[command(after_help = shell::COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
     /// Write manual pages of all commands
     #[command(after_help = shell::MAN_HELP)]
     Man(ManArgs),
+}
+
+impl LowCommand {
+    /// The options that name a model, which may be the name of published weights.
+    pub fn models(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Predict(args) => Some(&mut args.model),
+            Self::Info(args) => args.model.as_mut(),
+            Self::Convert(args) => Some(&mut args.model),
+            Self::Labels(args) => Some(&mut args.model),
+            Self::Train(args) => args.pretrained.as_mut(),
+            _ => None,
+        }
+    }
 }
 
 /// The command line as its help shows it.
@@ -183,6 +205,12 @@ mod tests {
         check("stunet postprocess apply -i a -o b -pp_pkl_file c -dataset_json d", true);
         check("stunet postprocess apply -i a -o b", false);
         check("stunet accumulate results -f 0 1 2 -o out", true);
+        check("stunet download base", true);
+        check("stunet download S b --revision main", true);
+        check("stunet download base --from x --sha256 12", false);
+        check("stunet download tiny", false);
+        check("stunet download", false);
+        check("stunet models --quick --json", true);
         check("stunet completions zsh", true);
         check("stunet completions dos", false);
         check("stunet man pages", true);

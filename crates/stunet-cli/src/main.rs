@@ -11,6 +11,7 @@ mod commands;
 mod described;
 mod failure;
 mod folders;
+mod hub;
 mod interrupt;
 mod jobs;
 mod machine;
@@ -36,11 +37,24 @@ fn main() -> ExitCode {
     failure::quiet_panics();
     // By its own name, whatever it was started as: that one is printed in the usage.
     let words = std::iter::once("stunet".into()).chain(std::env::args_os().skip(1));
-    let args = match args::parse(words) {
+    let mut args = match args::parse(words) {
         Ok(args) => args,
         Err(error) => return failure::report_usage(&error),
     };
-    let outcome = failure::shielded(|| match args.command {
+    let outcome = failure::shielded(move || {
+        if let Some(model) = args.command.models() {
+            *model = hub::by_name(model)?;
+        }
+        run(args.command)
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(command: LowCommand) -> anyhow::Result<()> {
+    match command {
         LowCommand::Predict(args) => commands::predict::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
@@ -55,11 +69,9 @@ fn main() -> ExitCode {
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
+        LowCommand::Download(args) => commands::download::run(&args),
+        LowCommand::Models(args) => commands::models::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
     }
 }

@@ -9,7 +9,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Predict", &["predict", "ensemble", "postprocess"]),
     ("Train", &["plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "devices"]),
+    ("Models and devices", &["download", "models", "info", "labels", "convert", "devices"]),
     ("Shell", &["completions", "man", "help"]),
 ];
 
