@@ -359,6 +359,10 @@ fn a_plain_server_of_a_site() {
     let asked = hub.requests();
     assert!(asked.iter().any(|asked| asked.range.as_deref() == Some("bytes=20000000-")));
     assert_eq!(check(&home.run(&hub, &["labels", "small"])).lines().count(), 105);
+    // One that gives files and answers no questions.
+    let home = Home::new();
+    hub.fault(Fault::NoQuestions, usize::MAX);
+    check(&home.run(&hub, &["download", "small", "--from", &address]));
     // A page that asks for a password is no weights, whatever its status.
     let hub = Hub::new(b"<html>Please log in</html>".to_vec());
     let address = format!("{}/mirror/small.model", hub.endpoint());

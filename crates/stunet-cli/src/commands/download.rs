@@ -7,7 +7,6 @@ use stunet::infer::{Model, OpenOptions};
 use stunet::model::{StuNetConfig, StuNetSize};
 
 use crate::args::{DownloadArgs, Size};
-use crate::failure::Interrupted;
 use crate::hub::{Cache, ELSEWHERE, HubSettings, Partial, REPOSITORY, Stored};
 use crate::interrupt;
 use crate::output;
@@ -43,6 +42,7 @@ fn is_web(from: &str) -> bool {
 /// One file on its way.
 struct Download<'a> {
     args: &'a DownloadArgs,
+    #[cfg_attr(not(feature = "download"), allow(dead_code, reason = "nothing is asked then"))]
     settings: &'a HubSettings,
     cache: &'a Cache,
     size: Size,
@@ -70,17 +70,6 @@ impl Download<'_> {
         let (bytes, path) = (output::bytes(stored.bytes), stored.path.display());
         self.say(&format!("{bytes}, {checked}: {path}"))?;
         self.say(&format!("-m {} means it from now on", self.size.name()))
-    }
-
-    fn open(&self, name: &str, total: Option<u64>, bar: &ByteBar) -> anyhow::Result<Partial> {
-        let partial = Partial::open(self.cache.incomplete(name), &mut |done| bar.at(done))?;
-        if partial.bytes() > 0
-            && let Some(total) = total
-        {
-            let (here, total) = (output::bytes(partial.bytes()), output::bytes(total));
-            self.say(&format!("going on at {here} of {total}"))?;
-        }
-        Ok(partial)
     }
 
     /// Copies a file that was brought along.
@@ -187,6 +176,7 @@ impl Download<'_> {
 #[cfg(feature = "download")]
 mod online {
     use super::*;
+    use crate::failure::Interrupted;
     use crate::hub::{LICENCE, Stated, Web, ask, fetch, is_plain, sha256_of_text};
 
     impl Download<'_> {
@@ -271,6 +261,18 @@ mod online {
             self.take(partial, expected.map(String::as_str), who, commit)
         }
 
+        /// What is there of a file, or nothing yet.
+        fn open(&self, name: &str, total: Option<u64>, bar: &ByteBar) -> anyhow::Result<Partial> {
+            let partial = Partial::open(self.cache.incomplete(name), &mut |done| bar.at(done))?;
+            if partial.bytes() > 0
+                && let Some(total) = total
+            {
+                let (here, total) = (output::bytes(partial.bytes()), output::bytes(total));
+                self.say(&format!("going on at {here} of {total}"))?;
+            }
+            Ok(partial)
+        }
+
         /// All bytes of a file, under the name that it has while it grows.
         fn whole(
             &self,
@@ -297,8 +299,6 @@ mod online {
                             self.say(&kept)?;
                             Err(error)
                         }
-                        // It says so itself where the disk is full.
-                        false if error.to_string().contains("are kept") => Err(error),
                         false => Err(error.context(kept)),
                     }
                 }

@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::Interrupted;
 use crate::interrupt;
-use crate::output;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -58,10 +57,8 @@ impl Partial {
         // A part of a piece may have been written when the disk is full: the sum is of what is there.
         if let Err(error) = self.file.write_all(piece) {
             bail!(
-                "cannot write: {}; {} are kept, and the same command goes on from there when there is \
-                 room, or set HF_HOME to a place with more: {}",
+                "cannot write: {} (HF_HOME names the place): {}",
                 reason(&error),
-                output::bytes(self.bytes),
                 self.path.display()
             );
         }
@@ -226,6 +223,6 @@ mod tests {
         let path = "/dev/full".into();
         let mut full = Partial { file, path, sum: Sha256::new(), bytes: 7 };
         let message = full.add(b"abc").unwrap_err().to_string();
-        assert!(message.starts_with("cannot write: the disk is full; 7 B are kept"), "{message}");
+        assert!(message.starts_with("cannot write: the disk is full (HF_HOME names"), "{message}");
     }
 }

@@ -110,6 +110,10 @@ impl Web {
         for _ in 0..MOST_REDIRECTIONS {
             let answer = self.send(&at, false, None)?;
             let (status, headers) = (answer.status(), answer.headers());
+            // Some servers give files and nothing else.
+            if matches!(status.as_u16(), 405 | 501) {
+                return Ok(Stated { at: at.to_string(), ..stated });
+            }
             self.check(status, &at)?;
             let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
             let linked = text("x-linked-etag").map(|etag| plain_etag(&etag));

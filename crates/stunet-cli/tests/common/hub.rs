@@ -39,6 +39,8 @@ pub enum Fault {
     OddCommit,
     /// The hub redirects to itself.
     Loop,
+    /// Questions without a body are not answered.
+    NoQuestions,
 }
 
 /// What was asked for.
@@ -200,8 +202,9 @@ fn say_what_it_is(mut stream: &TcpStream, state: &Mutex<State>) -> std::io::Resu
 fn give(mut stream: &TcpStream, state: &Mutex<State>, asked: &Asked) -> std::io::Result<bool> {
     let (mut content, fault) = {
         let mut state = state.lock().unwrap();
-        // A question about a file is no time for a fault.
-        let fault = (!asked.line.starts_with("HEAD")).then(|| state.due(|_| true)).flatten();
+        // A question about a file is no time for another fault.
+        let question = asked.line.starts_with("HEAD");
+        let fault = state.due(|fault| question == (fault == Fault::NoQuestions));
         (state.content.clone(), fault)
     };
     let first = asked.range.as_ref().filter(|_| fault != Some(Fault::NoRanges));
@@ -214,6 +217,10 @@ fn give(mut stream: &TcpStream, state: &Mutex<State>, asked: &Asked) -> std::io:
         }
         Some(Fault::Status(status)) => {
             write!(stream, "HTTP/1.1 {status} Out of order\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(true);
+        }
+        Some(Fault::NoQuestions) => {
+            write!(stream, "HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n")?;
             return Ok(true);
         }
         Some(Fault::WrongBytes) => content[total / 2] ^= 1,
