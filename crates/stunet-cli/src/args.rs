@@ -4,6 +4,7 @@ mod evaluate;
 mod groups;
 mod headers;
 mod models;
+mod nnunet;
 mod plan;
 mod predict;
 #[cfg(test)]
@@ -11,15 +12,18 @@ mod reference;
 mod shell;
 mod spellings;
 mod train;
+mod trainers;
 mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
+pub use nnunet::NnunetArgs;
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
+pub use trainers::Trainer;
 pub use values::Size;
 pub use workflow::{
     AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
@@ -84,6 +88,9 @@ pub enum LowCommand {
     /// Choose models or ensembles by cross-validation
     #[command(after_help = workflow::FIND_BEST_HELP)]
     FindBest(FindBestArgs),
+    /// Run a command line of nnU-Net 1 or 2, translated
+    #[command(after_help = nnunet::NNUNET_HELP)]
+    Nnunet(NnunetArgs),
     /// Print the completion script of a shell
     #[command(after_help = shell::COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
@@ -104,7 +111,12 @@ pub fn command() -> Command {
 /// Where clap does not accept them; and its help and version.
 pub fn parse(words: impl Iterator<Item = OsString>) -> Result<LowArgs, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(words.map(spellings::spell_out))?;
+    let mut words: Vec<OsString> = words.collect();
+    // A line of nnU-Net is translated as it stands.
+    if words.get(1).is_none_or(|word| word != "nnunet") {
+        words = words.into_iter().map(spellings::spell_out).collect();
+    }
+    let matches = command.try_get_matches_from_mut(words)?;
     LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
@@ -178,6 +190,14 @@ mod tests {
         check("stunet postprocess apply -i a -o b", false);
         check("stunet accumulate results -f 0 1 2 -o out", true);
         check("stunet completions zsh", true);
+        check("stunet nnunet --print nnUNetv2_predict -i a -o b --anything", true);
+        check("stunet nnunet", false);
+        check("stunet train D 3d_fullres 0 -tr STUNetTrainer_base_ft --foreground 0.5", true);
+        check("stunet train D 3d_fullres 0 -tr MyTrainer", false);
+        check("stunet train D 3d_fullres 0 --foreground 2", false);
+        check("stunet train D 3d_fullres 0 --val --npz", true);
+        check("stunet train D 3d_fullres 0 --val --no-validation", false);
+        check("stunet predict -i a -o b -m c -step_size 0.7 --disable_tta -device cpu", true);
         check("stunet completions dos", false);
         check("stunet man pages", true);
         check("stunet find-best results -tr A B -p P -c 2d 3d_fullres -f 0 1", true);

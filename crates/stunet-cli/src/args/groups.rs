@@ -10,7 +10,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Train", &["plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
     ("Models and devices", &["info", "labels", "convert", "devices"]),
-    ("Shell", &["completions", "man", "help"]),
+    ("Habits and shell", &["nnunet", "completions", "man", "help"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
