@@ -17,7 +17,7 @@ mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
-pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
+pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
@@ -58,6 +58,8 @@ pub enum LowCommand {
     Info(InfoArgs),
     /// Convert a checkpoint or a results folder to a model folder
     Convert(ConvertArgs),
+    /// Unpack trained models from a zip file of nnU-Net's
+    Install(InstallArgs),
     /// List the label values and label names of a model
     Labels(LabelsArgs),
     /// List the backends of this program and the devices of this machine
@@ -170,6 +172,8 @@ mod tests {
         check("stunet train D 3d_fullres 0 --patch 32 32", false);
         check("stunet train D 3d_fullres", false);
         check("stunet export fold_0 model.pth", true);
+        check("stunet export results model.zip --folds 0 1", true);
+        check("stunet install model.zip -o results --overwrite", true);
         check("stunet preprocess raw/Dataset001_A", true);
         check("stunet preprocess pre/Dataset001_A 3d_lowres --raw a -np 3 --memory 4 --json", true);
         check("stunet preprocess a --num-workers 0", false);

@@ -59,6 +59,16 @@ impl Homes {
         self.0.iter().filter(move |(kind, _)| *kind == home).map(|(_, path)| path.as_path())
     }
 
+    /// Where trained models of a version of nnU-Net are kept; those of version 1 below `nnUNet` there.
+    pub fn of_results(&self, version: u8) -> Option<PathBuf> {
+        let is_1 = |home: &&Path| home.file_name().is_some_and(|name| name == "nnUNet");
+        let mut all = self.each(Home::Results);
+        match version {
+            1 => all.find(is_1).and_then(Path::parent).map(Path::to_owned),
+            _ => all.find(|home| !is_1(home)).map(Path::to_owned),
+        }
+    }
+
     /// The dataset that is meant: a path that exists; else a name or a number, looked for in the folders
     /// of the given kinds, in this order.
     pub fn dataset(&self, given: &Path, homes: &[Home]) -> anyhow::Result<PathBuf> {

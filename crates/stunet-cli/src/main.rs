@@ -63,6 +63,7 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Predict(args) => commands::predict::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
+        LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),

@@ -9,7 +9,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Predict", &["predict", "ensemble", "postprocess"]),
     ("Train", &["plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "devices"]),
+    ("Models and devices", &["info", "labels", "convert", "install", "devices"]),
     ("Habits and shell", &["nnunet", "completions", "man", "help"]),
 ];
 

@@ -226,9 +226,15 @@ pub struct ExportArgs {
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
 
-    /// FILE.model for nnU-Net 1, FILE.pth for nnU-Net 2, or the model folder to create
+    /// FILE.model for nnU-Net 1, FILE.pth for nnU-Net 2, FILE.zip as `nnUNetv2_export_model_to_zip` makes
+    /// it, or the model folder to create
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
+
+    /// Folds of a results folder to export: numbers, or `all` for the network trained on all cases
+    /// [default: all there are]
+    #[arg(short, long, value_name = "FOLD", num_args = 1..)]
+    pub folds: Vec<String>,
 
     /// Name of the checkpoint in the folder of the fold [default: the final one, else the newest]
     #[arg(long, alias = "chk", value_name = "NAME")]

@@ -31,6 +31,7 @@ pub fn rewrite(command: &Command, line: Line, homes: &Homes) -> anyhow::Result<T
         Which::Preprocess => plan(command, line, (false, true)),
         Which::FindBest => find_best(line),
         Which::Accumulate => accumulate(line, homes),
+        Which::Export => export(line, homes),
         Which::Instead(what) => bail!("{what}"),
     }
 }
@@ -46,10 +47,10 @@ fn owned(words: &[&str]) -> Vec<String> {
 fn as_it_is(words: &[&str], command: &Command, line: Line) -> anyhow::Result<Translation> {
     let mut all = owned(words);
     // References and predictions, as words in version 2 and as options in version 1.
-    for (role, what) in [(Role::First, "-ref"), (Role::Second, "-pred")] {
+    for (role, what) in [(Role::First, "two folders, or a file"), (Role::Second, "two folders")] {
         let takes = command.positional.contains(&role) || words[0] == "evaluate";
         if takes {
-            all.push(line.needed(role, &format!("the folder of {what}"))?.to_owned());
+            all.push(line.needed(role, what)?.to_owned());
         }
     }
     all.extend(line.words.iter().cloned());
@@ -232,6 +233,30 @@ fn find_best(mut line: Line) -> anyhow::Result<Translation> {
                 format!("without {default}, every model in the dataset's results takes part");
             line.notes.push(note);
         }
+    }
+    Ok(done(vec![all], line))
+}
+
+/// One configuration; nnU-Net's default is every one of four.
+fn export(mut line: Line, homes: &Homes) -> anyhow::Result<Translation> {
+    let dataset = line.needed(Role::Dataset, "the dataset: -d")?;
+    let out = line.needed(Role::Second, "the zip file: -o")?.to_owned();
+    let configuration = match line.role(Role::Configuration) {
+        Some([one]) => one.as_str(),
+        None => FULLRES,
+        Some(_) => bail!("-c: expected one configuration, as one goes into a zip file here"),
+    };
+    let names = (
+        line.one(Role::Trainer).unwrap_or("nnUNetTrainer"),
+        line.one(Role::Plans).unwrap_or("nnUNetPlans"),
+        configuration,
+    );
+    let results = model_folder(homes, 2, dataset, names)?;
+    let mut all = owned(&["export"]);
+    all.extend([results.display().to_string(), out]);
+    all.extend(line.words.iter().cloned());
+    if line.role(Role::Configuration).is_none() {
+        line.notes.push("without -c, 3d_fullres is exported".to_owned());
     }
     Ok(done(vec![all], line))
 }

@@ -61,6 +61,7 @@ pub enum Which {
     PredictFolder,
     FindBest,
     Accumulate,
+    Export,
     /// Options only: this program's words.
     As(&'static [&'static str]),
     /// What this program has instead.
@@ -254,6 +255,22 @@ const ACCUMULATE: &[Flag] = &[
     (&["-tr"], One, Is(Role::Trainer)),
 ];
 
+const EXPORT: &[Flag] = &[
+    (&["-d"], One, Is(Role::Dataset)),
+    (&["-o"], One, Is(Role::Second)),
+    (&["-c"], Many, Is(Role::Configuration)),
+    (&["-tr"], One, Is(Role::Trainer)),
+    (&["-p"], One, Is(Role::Plans)),
+    (&["-f"], Many, Same("--folds")),
+    (&["-chk"], Many, Only(&["checkpoint_final.pth"], "the final weights are exported")),
+    (&["--not_strict"], No, Nothing("one configuration is exported")),
+    (
+        &["--exp_cv_preds"],
+        No,
+        Refused("predictions are not exported; leave it out, and zip the folder of predictions"),
+    ),
+];
+
 const ENSEMBLE_2: &[Flag] = &[
     (&["-i"], Many, Same("--input")),
     (&["-o"], One, Same("--output")),
@@ -314,6 +331,7 @@ const APPLY: &[Flag] = &[
 
 const TRAIN_WORDS: &[Role] = &[Role::Dataset, Role::Configuration, Role::Fold];
 const TRAIN_WORDS_1: &[Role] = &[Role::Configuration, Role::Trainer, Role::Task, Role::Fold];
+const ONE: &[Role] = &[Role::First];
 const TWO: &[Role] = &[Role::First, Role::Second];
 
 const fn command(
@@ -352,20 +370,12 @@ pub const COMMANDS: &[Command] = &[
         DETERMINE,
     ),
     command(2, "apply_postprocessing", Which::As(&["postprocess", "apply"]), &[], APPLY),
-    instead(
-        2,
-        "export_model_to_zip",
-        "a results folder is a model as it is; zip it with any program that makes zip files",
-    ),
-    instead(
-        2,
-        "install_pretrained_model_from_zip",
-        "unzip it; --model is the folder TRAINER__PLANS__CONFIGURATION in it",
-    ),
+    command(2, "export_model_to_zip", Which::Export, &[], EXPORT),
+    command(2, "install_pretrained_model_from_zip", Which::As(&["install"]), ONE, &[]),
     instead(
         2,
         "download_pretrained_model_by_url",
-        "download and unzip it; --model is the folder TRAINER__PLANS__CONFIGURATION in it",
+        "download the file, then `stunet install FILE.zip`",
     ),
     instead(
         2,

@@ -192,7 +192,9 @@ fn refusals() {
     check("nnUNetv2_train 1 3d_fullres 0 -device tpu", "expected cpu, cuda or mps");
     check("nnUNetv2_train 1 3d_fullres 0 extra", "expected an option");
     check("nnUNetv2_plan_and_preprocess -d 1 -c 2d", "expected 3d_fullres or 3d_lowres");
-    check("nnUNetv2_install_pretrained_model_from_zip a.zip", "unzip it");
+    check("nnUNetv2_export_model_to_zip -d 501 -o a.zip -c 2d 3d_fullres", "one configuration");
+    check("nnUNetv2_install_pretrained_model_from_zip", "expected two folders, or a file");
+    check("nnUNetv2_convert_old_nnUNet_dataset a b", "instead: nothing");
     check("A=1", "expected a command line of nnU-Net");
 }
 
