@@ -43,20 +43,15 @@ pub fn write(folds: &[FoldToExport], averaged: bool, out: &Path) -> anyhow::Resu
         .prefix(".export-")
         .tempdir_in(out.parent().filter(|folder| folder.is_dir()).unwrap_or(Path::new(".")))?;
     files::sweep([out]);
-    let mut outcome = Ok(());
-    files::write(out, |file| {
-        outcome = fill(file, folds, (home, &name), averaged, scratch.path());
-        match &outcome {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                Err(DataError::Io { action: "write", source: io::Error::other(error.to_string()) })
-            }
-        }
-    })
-    .or_else(|error| match outcome {
-        Err(own) => Err(own),
-        Ok(()) => Err(error.into()),
-    })
+    let mut own = None;
+    let written = files::write(out, |file| {
+        fill(file, folds, (home, &name), averaged, scratch.path()).map_err(|error| {
+            let source = io::Error::other(error.to_string());
+            own = Some(error);
+            DataError::Io { action: "write", source }
+        })
+    });
+    written.map_err(|error| own.unwrap_or_else(|| error.into()))
 }
 
 fn fill<W: Write + Seek>(
