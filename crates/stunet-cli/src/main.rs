@@ -11,11 +11,13 @@ mod commands;
 mod described;
 mod failure;
 mod folders;
+mod habits;
 mod hub;
 mod interrupt;
 mod jobs;
 mod machine;
 mod new_folder;
+mod nnunet;
 mod orientation;
 mod output;
 mod parts;
@@ -29,6 +31,7 @@ mod scans;
 use std::process::ExitCode;
 
 use args::LowCommand;
+use folders::Homes;
 
 #[global_allocator]
 static ALLOCATOR: allocator::OneLine = allocator::OneLine;
@@ -37,15 +40,23 @@ fn main() -> ExitCode {
     failure::quiet_panics();
     // By its own name, whatever it was started as: that one is printed in the usage.
     let words = std::iter::once("stunet".into()).chain(std::env::args_os().skip(1));
-    let mut args = match args::parse(words) {
+    let words = match habits::spelled(words.collect(), &Homes::read()) {
+        Ok(words) => words,
+        Err(error) => return failure::report(&error),
+    };
+    let args = match args::parse(words.into_iter()) {
         Ok(args) => args,
         Err(error) => return failure::report_usage(&error),
     };
-    let outcome = failure::shielded(move || {
-        if let Some(model) = args.command.models() {
-            *model = hub::by_name(model)?;
+    let outcome = failure::shielded(|| {
+        for command in habits::commands(args.command)? {
+            let mut command = habits::resolved(command)?;
+            if let Some(model) = command.models() {
+                *model = hub::by_name(model)?;
+            }
+            run(command)?;
         }
-        run(args.command)
+        Ok(())
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,6 +69,7 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Predict(args) => commands::predict::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
+        LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),
@@ -73,5 +85,7 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Models(args) => commands::models::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
+        // Whoever translates it leaves none.
+        LowCommand::Nnunet(_) => Ok(()),
     }
 }
