@@ -19,7 +19,7 @@ mod workflow;
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
-pub use plan::{PlanArgs, PreprocessArgs};
+pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
@@ -64,6 +64,9 @@ pub enum LowCommand {
     Labels(LabelsArgs),
     /// List the backends of this program and the devices of this machine
     Devices(DevicesArgs),
+    /// Import a dataset of the Decathlon (MSD) or of nnU-Net 1
+    #[command(after_help = plan::IMPORT_HELP)]
+    Import(ImportArgs),
     /// Check a raw dataset and plan its preprocessing and training
     #[command(after_help = plan::PLAN_HELP)]
     Plan(PlanArgs),
@@ -173,6 +176,8 @@ mod tests {
         check("stunet train D 3d_fullres", false);
         check("stunet export fold_0 model.pth", true);
         check("stunet export results model.zip --folds 0 1", true);
+        check("stunet import Task09_Spleen --number 9", true);
+        check("stunet import Task09_Spleen --number 1000", false);
         check("stunet install model.zip -o results --overwrite", true);
         check("stunet preprocess raw/Dataset001_A", true);
         check("stunet preprocess pre/Dataset001_A 3d_lowres --raw a -np 3 --memory 4 --json", true);

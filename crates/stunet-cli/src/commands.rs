@@ -8,6 +8,7 @@ pub mod ensemble;
 pub mod evaluate;
 pub mod export;
 pub mod find_best;
+pub mod import;
 pub mod info;
 pub mod install;
 pub mod labels;

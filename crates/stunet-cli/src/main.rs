@@ -66,6 +66,7 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Import(args) => commands::import::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),
         LowCommand::Train(args) => commands::train::run(&args),
         LowCommand::Export(args) => commands::export::run(&args),
