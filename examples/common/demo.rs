@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use stunet::data::plans::{Accumulation, ChannelPlan, Intensity, Normalization, Plans, Reference};
+use stunet::data::geometry::Orientation;
+use stunet::data::plans::{
+    Accumulation, ChannelPlan, Intensity, Normalization, Plans, Reference, TrainedOrientation,
+};
 use stunet::model::{NUM_STAGES, StuNetConfig};
 use stunet_testing::phantom::ScanOptions;
 
@@ -62,6 +65,8 @@ const STRIDES: [[usize; 3]; 5] = [[2; 3], [2; 3], [2; 3], [2; 3], [1; 3]];
 pub fn plans(num_classes: usize) -> Plans {
     Plans {
         reader: Default::default(),
+        // As ITK's axes, which phantoms have.
+        orientation: Some(TrainedOrientation::all(Orientation::LPS)),
         reference: Reference::NnUNetV28,
         accumulation: Accumulation::F32,
         configuration: "3d_fullres".to_owned(),

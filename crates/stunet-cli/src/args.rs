@@ -3,8 +3,10 @@
 mod evaluate;
 mod groups;
 mod headers;
+mod hub;
 mod models;
 mod nnunet;
+mod orientation;
 mod plan;
 mod predict;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use hub::{DownloadArgs, ModelsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
@@ -30,6 +33,7 @@ pub use workflow::{
 };
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -93,6 +97,11 @@ pub enum LowCommand {
     /// Choose models or ensembles by cross-validation
     #[command(after_help = workflow::FIND_BEST_HELP)]
     FindBest(FindBestArgs),
+    /// Fetch published weights by their name
+    #[command(after_help = hub::DOWNLOAD_HELP)]
+    Download(DownloadArgs),
+    /// List the published weights that are on this machine
+    Models(ModelsArgs),
     /// Run a command line of nnU-Net 1 or 2, translated
     #[command(after_help = nnunet::NNUNET_HELP)]
     Nnunet(NnunetArgs),
@@ -102,6 +111,20 @@ pub enum LowCommand {
     /// Write manual pages of all commands
     #[command(after_help = shell::MAN_HELP)]
     Man(ManArgs),
+}
+
+impl LowCommand {
+    /// The options that name a model, which may be the name of published weights.
+    pub fn models(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Predict(args) => Some(&mut args.model),
+            Self::Info(args) => args.model.as_mut(),
+            Self::Convert(args) => Some(&mut args.model),
+            Self::Labels(args) => Some(&mut args.model),
+            Self::Train(args) => args.pretrained.as_mut(),
+            _ => None,
+        }
+    }
 }
 
 /// The command line as its help shows it.
@@ -152,6 +175,11 @@ mod tests {
         check("stunet predict -i a b -o b -m c --each-file-is-a-case", true);
         check("stunet predict -i a -o b -m c --geometry-tolerance 0.3mm", true);
         check("stunet predict -i a -o b -m c --geometry-tolerance 0.3", false);
+        check("stunet predict -i a -o b -m c --orientation as-is", true);
+        check("stunet predict -i a -o b -m c --orientation las", true);
+        check("stunet predict -i a -o b -m c --orientation RAL", false);
+        check("stunet convert a b --orientation RAS", true);
+        check("stunet convert a b --orientation auto", false);
         check("stunet plan a --geometry-tolerance 0.3mm --allow sheared", true);
         check("stunet plan a --allow uneven", false);
         check("stunet preprocess a --geometry-tolerance 0.3mm --allow sheared", true);
@@ -198,6 +226,12 @@ mod tests {
         check("stunet postprocess apply -i a -o b -pp_pkl_file c -dataset_json d", true);
         check("stunet postprocess apply -i a -o b", false);
         check("stunet accumulate results -f 0 1 2 -o out", true);
+        check("stunet download base", true);
+        check("stunet download S b --revision main", true);
+        check("stunet download base --from x --sha256 12", false);
+        check("stunet download tiny", false);
+        check("stunet download", false);
+        check("stunet models --quick --json", true);
         check("stunet completions zsh", true);
         check("stunet nnunet --print nnUNetv2_predict -i a -o b --anything", true);
         check("stunet nnunet", false);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use stunet::data::dataset::{Case, Cases, Labelmaps, PassedOver, list_cases, list_labelmaps};
+use stunet::data::nifti::Opener;
 use stunet::data::{files, formats};
 use stunet::infer::Record;
 
@@ -60,11 +61,20 @@ impl Job {
         Ok(())
     }
 
-    /// The record of outputs, of this case's part of its files.
-    pub fn record(&self, record: &Record) -> Record {
-        match self.origin.part() {
+    /// The record of outputs, of this case's part of its files and of how it is turned.
+    ///
+    /// Headers are read only where scans are turned; one that cannot be read is told when the case is.
+    pub fn record(&self, record: &Record, opener: Opener) -> Record {
+        let record = match self.origin.part() {
             Some(part) => record.with_part(&part),
             None => record.clone(),
+        };
+        let first = self.case.files.get(..1).unwrap_or_default();
+        let grids = opener.orientation.and_then(|_| self.origin.grids(first, opener).ok());
+        let grid = grids.and_then(|grids| grids.into_iter().next());
+        match grid.and_then(|(grid, _)| opener.turned_to(&grid)) {
+            Some(orientation) => record.with_orientation(orientation),
+            None => record,
         }
     }
 

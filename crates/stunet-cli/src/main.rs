@@ -12,11 +12,13 @@ mod described;
 mod failure;
 mod folders;
 mod habits;
+mod hub;
 mod interrupt;
 mod jobs;
 mod machine;
 mod new_folder;
 mod nnunet;
+mod orientation;
 mod output;
 mod parts;
 mod places;
@@ -48,7 +50,11 @@ fn main() -> ExitCode {
     };
     let outcome = failure::shielded(|| {
         for command in habits::commands(args.command)? {
-            run(habits::resolved(command)?)?;
+            let mut command = habits::resolved(command)?;
+            if let Some(model) = command.models() {
+                *model = hub::by_name(model)?;
+            }
+            run(command)?;
         }
         Ok(())
     });
@@ -76,6 +82,8 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
+        LowCommand::Download(args) => commands::download::run(&args),
+        LowCommand::Models(args) => commands::models::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
         // Whoever translates it leaves none.

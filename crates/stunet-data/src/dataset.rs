@@ -14,6 +14,7 @@ pub use cases::{
 };
 pub use convert::in_version_2;
 pub use import::{DatasetOrigin, Imported, import};
+pub use orientation::ImageOrientations;
 pub use scan::{PassedOver, Reason, told};
 pub use training::{RawDataset, TrainingCaseFiles};
 

@@ -2,10 +2,13 @@
 
 mod axes;
 mod leniency;
+mod orientation;
 mod turn;
 
 pub(crate) use axes::{Axes, Matrix, column_length, orthonormal, right_angled, skew};
 pub use leniency::Leniency;
+pub use orientation::Orientation;
+pub(crate) use orientation::columns;
 pub use turn::Turn;
 
 use crate::error::{DataError, Result, invalid};
@@ -164,7 +167,8 @@ impl Geometry {
         [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
     }
 
-    /// The grid after its axes were turned; the file's own is remembered.
+    /// The grid after its axes were turned; the file's own is remembered, also where it was turned
+    /// before.
     ///
     /// # Units
     /// `spacing_mm` is the turned grid's, which readers do not all take from the same entry of a
@@ -189,7 +193,13 @@ impl Geometry {
             }
         }
         let turned = Self::new(shape, spacing_mm, origin, direction)?;
-        let in_file = InFile { geometry: self.clone(), turn };
+        let in_file = match &self.in_file {
+            None => InFile { geometry: self.clone(), turn },
+            // Turned before: both turns are one.
+            Some(file) => {
+                InFile { geometry: file.geometry.clone(), turn: file.turn.followed_by(turn) }
+            }
+        };
         Ok(Self { in_file: Some(Box::new(in_file)), ..turned })
     }
 

@@ -21,7 +21,7 @@ use stunet_data::DataError;
 use stunet_data::geometry::{Geometry, Turn};
 use stunet_data::image::{Image, RawImage};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
-use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_data::plans::{Accumulation, Plans, Reference, SeenOrientation};
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
 use stunet_data::reference::ProbabilityExtent;
@@ -161,6 +161,8 @@ pub struct PredictReport {
     pub reference: Reference,
     /// Precision of the sums.
     pub accumulation: Accumulation,
+    /// How the image's axes run, in its file and for the network, and whether the network knows them so.
+    pub orientation: SeenOrientation,
     /// Shape of the preprocessed volume `[z, y, x]` in voxels.
     pub network_shape: [usize; 3],
     /// Size of a window `[z, y, x]` in voxels.
@@ -196,6 +198,10 @@ pub struct Prediction {
 /// Segments one image.
 ///
 /// `events` hears of every stage and window; when it answers `Break`, the prediction stops.
+///
+/// The image's axes are taken as they are. To have them turned to those of the training images, open the
+/// file by [`Plans::opener`], or turn the image ([`Image::oriented`]): labels and all that comes with them
+/// are on the grid of its file. [`PredictReport::orientation`] says what the network saw.
 ///
 /// # Errors
 /// An image the plans cannot take or that another reader has read than the plans', a step size out of range, half-precision sums that overflow, a
@@ -314,6 +320,7 @@ pub fn predict_prepared(
         mode: options.mode,
         reference: settings.reference,
         accumulation: settings.effective_accumulation(),
+        orientation: model.plans().seen(trace.geometry()),
         network_shape: shape,
         window: settings.window,
         num_windows: slid.num_windows,
@@ -502,7 +509,7 @@ impl Job<'_> {
         if let Some(path) =
             options.save_probabilities.as_ref().filter(|_| self.has_properties(format))
         {
-            properties::write(self.trace, path)?;
+            properties::write(self.trace, self.model.plans().reader, path)?;
         }
         let probabilities =
             extras.probabilities.map(|file| file.finish(&frame, options.record.as_deref()));

@@ -16,6 +16,7 @@ use input::InputFile;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use stunet_data::formats;
+use stunet_data::geometry::Orientation;
 use stunet_model::weights::Digest;
 
 /// First key of a record, with the version of its layout.
@@ -94,6 +95,17 @@ impl Record {
         let mut digest = Digest::default();
         digest.part(name.as_bytes());
         record.entries.insert("part of the input".to_owned(), digest.finish().into());
+        record
+    }
+
+    /// The same of a scan whose axes were turned to an orientation, see
+    /// [`Opener::turned_to`](stunet_data::nifti::Opener::turned_to).
+    ///
+    /// A scan that runs so already has the record of one that is taken as it is. What the plans' own
+    /// reader does goes without saying: it is part of the model.
+    pub fn with_orientation(&self, turned_to: Orientation) -> Self {
+        let mut record = self.clone();
+        record.entries.insert("orientation".to_owned(), json!(turned_to));
         record
     }
 

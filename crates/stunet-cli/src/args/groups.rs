@@ -9,7 +9,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Predict", &["predict", "ensemble", "postprocess"]),
     ("Train", &["import", "plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "install", "devices"]),
+    (
+        "Models and devices",
+        &["download", "models", "info", "labels", "convert", "install", "devices"],
+    ),
     ("Habits and shell", &["nnunet", "completions", "man", "help"]),
 ];
 

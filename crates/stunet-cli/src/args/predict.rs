@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::headers::ScanArgs;
+use super::orientation::OrientationArgs;
 use super::values::{ReferenceArg, byte_count, device_help, step_size};
 
 /// Examples, below the options.
 pub(super) const PREDICT_HELP: &str = "\
 Examples:
-  stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
+  stunet predict -i ct.nii.gz -o labels.nii.gz -m base
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
@@ -35,12 +36,16 @@ pub struct PredictArgs {
     pub output: PathBuf,
 
     /// A `.model` file, a results folder of nnU-Net v1, nnU-Net v2 or `stunet train`, one fold of
-    /// such a folder, or a model folder made by `stunet convert` or `stunet export`
+    /// such a folder, a model folder made by `stunet convert` or `stunet export`, or the name of
+    /// weights from `stunet download`: small, base, large, huge
     #[arg(short, long, value_name = "MODEL")]
     pub model: PathBuf,
 
     #[command(flatten)]
     pub scan: ScanArgs,
+
+    #[command(flatten)]
+    pub axes: OrientationArgs,
 
     /// Folds whose predictions are averaged: numbers, or `all` for the network trained on all cases
     /// [default: every numbered fold in the folder]

@@ -9,6 +9,7 @@ use stunet::model::plain_unet;
 use stunet::model::{StuNetConfig, StuNetSize};
 
 use crate::args::{InfoArgs, Size};
+use crate::orientation::of_images;
 use crate::output::{self, bytes, grouped};
 
 /// The window of the published models.
@@ -120,6 +121,8 @@ fn print_model(model: &Description) -> anyhow::Result<()> {
     row("kind", as_word(&model.kind))?;
     row("arithmetic of", as_word(&plans.reference))?;
     row("images are read by", as_word(&plans.reader))?;
+    let trained = plans.trained_orientation().map_or_else(|| "not said".to_owned(), of_images);
+    row("axes of training images", trained)?;
     row("spacing, z × y × x", format!("{z} × {y} × {x} mm"))?;
     let channels = plans.channels.iter().map(|c| format!("{} ({})", c.name, as_word(&c.scheme)));
     row("channels", channels.collect::<Vec<_>>().join(", "))?;

@@ -5,6 +5,7 @@ mod pipeline;
 pub mod settings;
 mod words;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use ndarray::Array3;
 use stunet::data::formats;
-use stunet::data::geometry::Geometry;
+use stunet::data::geometry::{Geometry, Orientation};
 use stunet::data::nifti::Opener;
 use stunet::data::preprocess::memory_bytes;
 use stunet::data::reference::Reference;
@@ -76,7 +77,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
 fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> anyhow::Result<()> {
     remove_leftovers(&jobs);
     let already::Sorted { todo, done, foreign } =
-        already::sort(session.args, &session.record, jobs);
+        already::sort(session.args, (&session.record, session.opener), jobs);
     if interrupt::asked() {
         return Err(Interrupted.into());
     }
@@ -122,6 +123,10 @@ struct Session<'a> {
     model: Model,
     /// What makes the outputs, but for their input.
     record: Record,
+    /// How scans are opened.
+    opener: Opener,
+    /// Orientations of scans that have been told of where the model does not say its own.
+    unknown: Mutex<BTreeSet<Orientation>>,
     /// Seconds of a pass over a window in the case before.
     pass_secs: Mutex<Option<f64>>,
     /// Why nothing more is said on standard output.
@@ -143,6 +148,8 @@ impl<'a> Session<'a> {
         let description = model.description();
         check_folds(args, &description.folds)?;
         let record = Record::new(&model, &settings(args))?;
+        let opener = model.plans().opener(args.axes.orientation)?;
+        let opener = Opener { leniency: args.scan.leniency(), ..opener };
         let size = description.config.stunet().and_then(StuNetConfig::size);
         report.device = Some(chosen.name.clone());
         report.model = Some(ModelReport {
@@ -162,8 +169,9 @@ impl<'a> Session<'a> {
         let classes = model.num_classes();
         let kind = words::network(&description.config);
         let line = format!("{kind}, {classes} classes{folds}, on {}", chosen.name);
-        let (pass_secs, unsaid) = Default::default();
-        let session = Self { args, device: chosen, model, record, pass_secs, unsaid };
+        let (unknown, pass_secs, unsaid) = Default::default();
+        let session =
+            Self { args, device: chosen, model, record, opener, unknown, pass_secs, unsaid };
         session.say(&line);
         for note in &session.model.description().notes {
             session.say(&format!("note: {note}"));
@@ -177,11 +185,6 @@ impl<'a> Session<'a> {
         !several && (self.args.input.len() > 1 || !self.args.input[0].is_dir())
     }
 
-    /// How scans are opened.
-    fn opener(&self) -> Opener {
-        self.model.plans().reader.leniently(self.args.scan.leniency())
-    }
-
     /// Bytes that may still be taken: what `--max-memory` leaves, or most of what is free.
     fn allowed(&self) -> Option<u64> {
         machine::allowed(self.args.max_memory)
@@ -190,7 +193,7 @@ impl<'a> Session<'a> {
     /// Fails where the files of a case are larger than memory, before they are read.
     fn check_memory(&self, job: &Job) -> anyhow::Result<()> {
         let mut needed = 0;
-        for (geometry, channels) in job.origin.grids(&job.case.files, self.opener())? {
+        for (geometry, channels) in job.origin.grids(&job.case.files, self.opener)? {
             needed += memory_bytes(&geometry, channels, self.model.plans());
         }
         let allowed = self.allowed().unwrap_or(u64::MAX);
@@ -280,8 +283,10 @@ impl Stages for Session<'_> {
         job.check_channels(self.model.plans().num_channels())?;
         self.check_memory(job)?;
         let clock = Instant::now();
-        let record = job.record(&self.record).with_input(&job.case.files)?;
-        let (scan, notes) = job.origin.read(&job.case.files, self.opener())?;
+        let record = job.record(&self.record, self.opener).with_input(&job.case.files)?;
+        let (scan, notes) = job.origin.read(&job.case.files, self.opener)?;
+        let axes = self.axes(self.model.plans().seen(&scan.geometry));
+        let notes: Vec<_> = notes.into_iter().chain(axes).collect();
         let line = job.origin.line().map(|line| format!("series {line}"));
         for line in line.into_iter().chain(notes.iter().map(|note| format!("note: {note}"))) {
             self.say(&format!("{}: {line}", job.case.name));

@@ -3,10 +3,10 @@
 use super::*;
 use burn::tensor::Device;
 use ndarray::{Array4, ArrayD, Axis, Ix4};
-use stunet_data::geometry::Geometry;
+use stunet_data::geometry::{Geometry, Orientation};
 use stunet_data::labels::{Label, LabelSet};
 use stunet_data::nifti::Reader;
-use stunet_data::plans::Plans;
+use stunet_data::plans::{Plans, TrainedOrientation};
 use stunet_model::{Initialisation, StuNetConfig};
 use stunet_testing::oracle::Npz;
 
@@ -342,5 +342,67 @@ fn a_turned_image_comes_back_on_its_files_grid() {
         });
         let message = refused.unwrap_err().to_string();
         assert!(message.contains("read by NibabelIOWithReorient"), "{message}");
+    }
+}
+
+/// An image alone, as a file of another orientation would hold it.
+fn stored_as(image: &Image, orientation: Orientation) -> Image {
+    let turned = image.clone().oriented(orientation).unwrap();
+    let of = &turned.geometry;
+    let alone = Geometry::new(of.shape(), of.spacing_mm(), of.origin_mm(), of.direction()).unwrap();
+    Image::new(turned.data, alone).unwrap()
+}
+
+#[test]
+fn all_orientations_come_back_to_their_places() {
+    let plain = image(1);
+    let own = Orientation::of(&plain.geometry);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.npz");
+    for (reference, transpose) in
+        [(Reference::NnUNetV28, [1, 0, 2]), (Reference::NnUNetV1, [0, 1, 2])]
+    {
+        let known = Some(TrainedOrientation::all(own));
+        let plans = Plans { orientation: known, ..plans(reference, transpose) };
+        let model = model(plans, labels(), 1);
+        let options = PredictOptions {
+            mirror: false,
+            confidence: Some(ConfidenceMeasure::Margin),
+            save_probabilities: Some(path.clone()),
+            probability_format: ProbabilityFormat::Npz,
+            ..PredictOptions::default()
+        };
+        let run = |image: &Image| {
+            let found = predict(&model, image, &options, &mut |_| ControlFlow::Continue(()));
+            let of_v1 = reference == Reference::NnUNetV1;
+            let name = if of_v1 { "softmax" } else { "probabilities" };
+            let stored = Npz::open(&path).f32(name).into_dimensionality::<Ix4>().unwrap();
+            (found.unwrap(), stored)
+        };
+        let (expected, classes) = run(&plain);
+        assert!(expected.labelmap.voxels.iter().any(|label| label > 0));
+        for orientation in Orientation::all() {
+            let file = stored_as(&plain, orientation);
+            let (found, stored) = run(&file.clone().oriented(own).unwrap());
+            assert_eq!(found.labelmap.geometry, file.geometry, "{orientation}");
+            let turn = orientation.turn_to(own);
+            let labels = found.labelmap.voxels.to_words();
+            assert_eq!(turn.apply(labels.view()), expected.labelmap.voxels.to_words());
+            let sure = found.confidence.as_ref().unwrap();
+            assert_eq!(turn.apply(sure.view()), expected.confidence.as_ref().unwrap().view());
+            for (stored, class) in stored.outer_iter().zip(classes.outer_iter()) {
+                assert_eq!(turn.apply(stored), class, "{orientation}");
+            }
+            if reference != Reference::NnUNetV1 {
+                // What nnU-Net's ensembles read beside them lies where the file does.
+                let properties = path.with_extension("pkl");
+                let shape = file.geometry.shape();
+                let grid = crate::ensemble::geometry_of_properties(&properties, shape).unwrap();
+                grid.check_same_grid(&file.geometry).unwrap();
+            }
+            let seen = found.report.orientation;
+            assert_eq!((seen.file, seen.network), (orientation, own));
+            assert!(!seen.is_foreign());
+        }
     }
 }

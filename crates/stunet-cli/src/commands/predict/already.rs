@@ -1,6 +1,7 @@
 //! Existing outputs: skipped, completed or rejected, by the record of what made them.
 
 use rayon::prelude::*;
+use stunet::data::nifti::Opener;
 use stunet::infer::{Record, Standing};
 
 use crate::args::PredictArgs;
@@ -37,14 +38,16 @@ pub struct Sorted {
 
 /// Looks at what is there of every case; with `--overwrite` all of it is to be done.
 ///
+/// The record is that of all cases, and scans are opened by the opener.
+///
 /// What is looked at is the beginning of every output and a sample of its input, for many cases at a
 /// time: thousands take seconds.
-pub fn sort(args: &PredictArgs, record: &Record, jobs: Vec<Job>) -> Sorted {
+pub fn sort(args: &PredictArgs, (record, opener): (&Record, Opener), jobs: Vec<Job>) -> Sorted {
     let looked: Vec<_> = jobs
         .par_iter()
         .map(|job| match interrupt::asked() {
             true => Ok(Vec::new()),
-            false => lacks(args, record, job),
+            false => lacks(args, &job.record(record, opener), job),
         })
         .collect();
     let mut sorted = Sorted::default();
@@ -58,6 +61,7 @@ pub fn sort(args: &PredictArgs, record: &Record, jobs: Vec<Job>) -> Sorted {
     sorted
 }
 
+/// What of a case is to be written, whose record it is.
 fn lacks(args: &PredictArgs, record: &Record, job: &Job) -> anyhow::Result<Vec<Product>> {
     let mut lacks = Vec::new();
     for product in Product::wanted(args) {
@@ -71,7 +75,7 @@ fn lacks(args: &PredictArgs, record: &Record, job: &Job) -> anyhow::Result<Vec<P
 /// Whether an output is to be written; fails where another one stands in its place.
 fn is_absent(product: Product, record: &Record, job: &Job) -> anyhow::Result<bool> {
     let path = product.path(&job.output);
-    let record = job.record(&product.record(record));
+    let record = product.record(record);
     match record.standing(&path, Some(&job.case.files))? {
         Standing::Absent => Ok(true),
         Standing::Same => Ok(false),

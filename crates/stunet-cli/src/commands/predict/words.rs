@@ -2,10 +2,12 @@
 
 use std::sync::PoisonError;
 
+use stunet::data::plans::SeenOrientation;
 use stunet::infer::{Architecture, PredictEvent};
 
 use super::Session;
 use crate::jobs::Job;
+use crate::orientation;
 use crate::output;
 use crate::report::{CaseResult, Report};
 
@@ -26,6 +28,15 @@ impl Session<'_> {
         if !self.args.quiet && unsaid.is_none() {
             *unsaid = output::line(line).err();
         }
+    }
+
+    /// What to say of the axes of a scan. Where the model does not say its own, once for every
+    /// orientation of scans, not for each of thousands.
+    pub(super) fn axes(&self, seen: SeenOrientation) -> Option<String> {
+        let line = orientation::of_scan(seen, self.args.axes.orientation)?;
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.trained.is_some() || seen.is_turned();
+        (known || unknown.insert(seen.file)).then_some(line)
     }
 
     /// Whether all could be said.
