@@ -5,8 +5,11 @@
 //! turned (`pose`) and sampled by a scanner (`render`). One seed is one patient at one moment in
 //! one scanner; no two seeds agree in anatomy, contrast, pose, field of view, spacing or noise.
 //!
+//! [`PhantomCase`] is such a scan as image and labelmap, [`write_dataset`] writes many in nnU-Net's
+//! layout, and [`demo`] is a small model that was trained on them.
+//!
 //! ```
-//! use stunet_testing::phantom::{STRUCTURES, ScanOptions, scan};
+//! use stunet_phantom::{STRUCTURES, ScanOptions, scan};
 //! let coarse = ScanOptions { in_plane_mm: [7.0, 8.0], slice_mm: [9.0, 10.0], ..Default::default() };
 //! let phantom = scan(7, &coarse);
 //! assert_eq!(phantom.image.dim(), phantom.labels.dim());
@@ -14,8 +17,12 @@
 //! assert!(phantom.labels.iter().all(|&label| usize::from(label) <= STRUCTURES.len()));
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
+
 mod anatomy;
+mod case;
 mod dataset;
+pub mod demo;
 mod noise;
 mod point;
 mod pose;
@@ -24,6 +31,7 @@ mod shape;
 mod tissue;
 mod trunk;
 
+pub use case::{PhantomCase, label_set};
 pub use dataset::{DatasetOptions, write_dataset};
 
 use anatomy::Body;
@@ -73,7 +81,7 @@ pub struct Phantom {
 
 /// How much of the body is in the scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Region {
+pub enum BodyPart {
     /// Shoulders to hips.
     Torso,
     /// Shoulders to upper abdomen.
@@ -82,7 +90,7 @@ pub enum Region {
     Abdomen,
 }
 
-impl Region {
+impl BodyPart {
     const ALL: [Self; 3] = [Self::Torso, Self::Chest, Self::Abdomen];
 
     /// Between which heights of the reference body the lower and the upper end lie, in mm.
@@ -99,7 +107,7 @@ impl Region {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScanOptions {
     /// How much of the body; drawn when not given.
-    pub region: Option<Region>,
+    pub region: Option<BodyPart>,
     /// Least and most spacing within a slice, mm.
     pub in_plane_mm: [f64; 2],
     /// Least and most spacing of slices, mm.
@@ -130,7 +138,7 @@ pub fn scan(seed: u64, options: &ScanOptions) -> Phantom {
     });
     let mut patient = Patient::draw(seed);
     let rng = &mut patient.rng;
-    let region = Region::ALL[rng.random_range(0..3)];
+    let region = BodyPart::ALL[rng.random_range(0..3)];
     let region = options.region.unwrap_or(region);
     let in_plane = lowest[0] + (lowest[1] - lowest[0]) * rng.random::<f64>();
     let slice = highest[0] + (highest[1] - highest[0]) * rng.random::<f64>();
@@ -150,9 +158,9 @@ pub fn scan(seed: u64, options: &ScanOptions) -> Phantom {
 /// A whole torso of `shape` voxels, `[z, y, x]`, whatever spacing that takes.
 ///
 /// ```
-/// let torso = stunet_testing::phantom::torso([24, 32, 40], 7);
+/// let torso = stunet_phantom::torso([24, 32, 40], 7);
 /// assert_eq!(torso.image.dim(), (24, 32, 40));
-/// assert_eq!(torso.image, stunet_testing::phantom::torso([24, 32, 40], 7).image);
+/// assert_eq!(torso.image, stunet_phantom::torso([24, 32, 40], 7).image);
 /// ```
 ///
 /// # Panics

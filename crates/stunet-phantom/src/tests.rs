@@ -2,7 +2,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// A scan small enough for a test.
-fn coarse(region: Option<Region>) -> ScanOptions {
+fn coarse(region: Option<BodyPart>) -> ScanOptions {
     ScanOptions { region, in_plane_mm: [3.5, 5.0], slice_mm: [4.0, 6.0], turn_axes: false }
 }
 
@@ -43,7 +43,7 @@ fn every_structure_is_in_every_torso_and_of_a_plausible_size() {
         ("gallbladder", 3.0, 90.0),
     ];
     for seed in 0..12 {
-        let phantom = scan(seed, &coarse(Some(Region::Torso)));
+        let phantom = scan(seed, &coarse(Some(BodyPart::Torso)));
         let ml = phantom.spacing_mm.iter().product::<f64>() / 1000.0;
         let values = values(&phantom);
         for (name, least, most) in expected {
@@ -72,7 +72,7 @@ fn tissues_have_the_values_of_ct() {
         ("gallbladder", -5.0, 45.0),
     ];
     for seed in 20..28 {
-        let phantom = scan(seed, &coarse(Some(Region::Torso)));
+        let phantom = scan(seed, &coarse(Some(BodyPart::Torso)));
         let values = values(&phantom);
         for (name, least, most) in expected {
             let found = median(&values[name]);
@@ -137,7 +137,7 @@ fn one_seed_is_one_phantom_and_two_seeds_are_two() {
 fn a_finer_scan_shows_the_same_patient() {
     let at = |in_plane: f64, slice: f64| {
         let options = ScanOptions {
-            region: Some(Region::Torso),
+            region: Some(BodyPart::Torso),
             in_plane_mm: [in_plane; 2],
             slice_mm: [slice; 2],
             turn_axes: false,
