@@ -5,7 +5,10 @@ use stunet::data::plans::{Accumulation, ChannelPlan, Intensity, Normalization, P
 use stunet::model::{NUM_STAGES, StuNetConfig};
 use stunet_phantom::ScanOptions;
 
-pub use stunet_phantom::demo::{BANNER, STRUCTURES, TEST_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS};
+#[allow(unused_imports, reason = "every example uses a part of this")]
+pub use stunet_phantom::demo::{
+    BANNER, DIGEST, STRUCTURES, TEST_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS,
+};
 
 /// Of the initial weights and of the patches.
 pub const SEED: u64 = 1;

@@ -1,9 +1,12 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
+#[cfg(feature = "demo")]
+mod demo;
 mod evaluate;
 mod groups;
 mod headers;
 mod models;
+mod pictures;
 mod plan;
 mod predict;
 #[cfg(test)]
@@ -14,8 +17,11 @@ mod train;
 mod values;
 mod workflow;
 
+#[cfg(feature = "demo")]
+pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
+pub use pictures::{PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
@@ -50,6 +56,9 @@ pub enum LowCommand {
     /// Segment one case, or every case in a folder
     #[command(after_help = predict::PREDICT_HELP)]
     Predict(PredictArgs),
+    /// Draw an image with its labels
+    #[command(after_help = pictures::PREVIEW_HELP)]
+    Preview(PreviewArgs),
     /// Print parameters, operations, memory and stages of a network
     Info(InfoArgs),
     /// Convert a checkpoint or a results folder to a model folder
@@ -84,6 +93,14 @@ pub enum LowCommand {
     /// Choose models or ensembles by cross-validation
     #[command(after_help = workflow::FIND_BEST_HELP)]
     FindBest(FindBestArgs),
+    /// Segment a synthetic CT with a small model: a first try
+    #[cfg(feature = "demo")]
+    #[command(after_help = demo::DEMO_HELP)]
+    Demo(DemoArgs),
+    /// Write a raw dataset of synthetic CTs with their true labels
+    #[cfg(feature = "demo")]
+    #[command(after_help = demo::PHANTOM_HELP)]
+    Phantom(PhantomArgs),
     /// Print the completion script of a shell
     #[command(after_help = shell::COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
@@ -121,6 +138,15 @@ mod tests {
         command().debug_assert();
         check("stunet predict -i a.nii.gz -o b.nii.gz -m c.model", true);
         check("stunet predict -i a.nii.gz b.nii.gz -o b -m c -f 0 1 -chk model_best", true);
+        check("stunet predict -i a -o b -m c --preview --report r.html --truth t", true);
+        check("stunet predict -i a -o b -m c --preview --window -160,240 --channel 1", true);
+        check("stunet predict -i a -o b -m c --preview --window 240", false);
+        check("stunet preview -i a b -l c -o d.png --names m --title x", true);
+        check("stunet preview -i a -o d.png", false);
+        #[cfg(feature = "demo")]
+        check("stunet phantom a --cases 6 --spacing 4mm --structures liver,spleen", true);
+        #[cfg(feature = "demo")]
+        check("stunet phantom a --spacing 4", false);
         check("stunet predict -i a -o b -m c --num-parts 4 --part-id 3", true);
         check("stunet predict -i a -o b -m c --reference v2.2 --accumulation f16", true);
         check("stunet predict -i a -o b -m c --step-size 0", false);

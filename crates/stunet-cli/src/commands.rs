@@ -3,6 +3,8 @@
 pub mod accumulate;
 pub mod completions;
 pub mod convert;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod devices;
 pub mod ensemble;
 pub mod evaluate;
@@ -11,8 +13,11 @@ pub mod find_best;
 pub mod info;
 pub mod labels;
 pub mod man;
+#[cfg(feature = "demo")]
+pub mod phantom;
 pub mod plan;
 pub mod postprocess;
 pub mod predict;
 pub mod preprocess;
+pub mod preview;
 pub mod train;

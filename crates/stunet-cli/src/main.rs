@@ -8,6 +8,7 @@
 mod allocator;
 mod args;
 mod commands;
+mod demo_model;
 mod described;
 mod failure;
 mod folders;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     };
     let outcome = failure::shielded(|| match args.command {
         LowCommand::Predict(args) => commands::predict::run(&args),
+        LowCommand::Preview(args) => commands::preview::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
@@ -54,6 +56,10 @@ fn main() -> ExitCode {
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
+        #[cfg(feature = "demo")]
+        LowCommand::Demo(args) => commands::demo::run(&args),
+        #[cfg(feature = "demo")]
+        LowCommand::Phantom(args) => commands::phantom::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
     });

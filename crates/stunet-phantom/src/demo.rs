@@ -31,6 +31,9 @@ pub const TEST_SEEDS: Range<u64> = 3_000..3_004;
 /// What pictures of its labels say.
 pub const BANNER: &str = "Demo model: not for patients";
 
+/// Digest of the model: what records of its outputs know it by.
+pub const DIGEST: &str = "7225926f0e26ae1271310240e99884aa";
+
 /// The files of its model folder: names and contents.
 pub fn files() -> [(&'static str, &'static [u8]); 4] {
     [

@@ -234,6 +234,14 @@ impl Canvas {
     /// # Errors
     /// When it cannot be encoded.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
+        self.to_png_with(None)
+    }
+
+    /// The picture as a PNG file with a note, which [`crate::note`] reads.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn to_png_with(&self, note: Option<&str>) -> Result<Vec<u8>, PictureError> {
         let rgb: Vec<u8> =
             self.pixmap.data().chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
         let mut bytes = Vec::new();
@@ -242,6 +250,9 @@ impl Canvas {
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::Balanced);
+        if let Some(note) = note {
+            encoder.add_itxt_chunk(crate::note::KEYWORD.to_owned(), note.to_owned())?;
+        }
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&rgb)?;
         writer.finish()?;

@@ -30,6 +30,7 @@ pub mod chart;
 mod error;
 #[cfg(feature = "draw")]
 mod font;
+pub mod note;
 pub mod page;
 #[cfg(feature = "draw")]
 pub mod palette;

@@ -1,10 +1,12 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
+pub mod pictures;
 mod pipeline;
 pub mod settings;
 mod words;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -22,6 +24,7 @@ use stunet::infer::{
     self, InferError, Model, OpenOptions, PredictOptions, Prediction, Prepared, Record,
 };
 use stunet::model::StuNetConfig;
+use stunet::pictures::page::PageCase;
 
 use crate::args::PredictArgs;
 use crate::failure::{self, Interrupted, Told};
@@ -52,7 +55,8 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         output::line(part)?;
     }
     let jobs = found.jobs;
-    if let Some(report) = &args.json {
+    pictures::check(args, &jobs)?;
+    for report in args.json.iter().chain(&args.pictures.report) {
         check_writable(report)?;
     }
     // What is missing is to be written: better told before a model of gigabytes is read.
@@ -70,6 +74,9 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     {
         report.write(path)?;
     }
+    if outcome.is_ok() || !report.cases.is_empty() {
+        session.write_page(&report)?;
+    }
     outcome
 }
 
@@ -82,7 +89,13 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     }
     for job in done {
         session.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
-        report.cases.push(case_report(job, Status::Skipped));
+        match session.look_at(&job) {
+            Ok(()) => report.cases.push(case_report(job, Status::Skipped)),
+            Err(error) => {
+                session.failed(&job, &error);
+                report.fail(case_report(job, Status::Failed), &error);
+            }
+        }
     }
     for (job, error) in foreign {
         session.failed(&job, &error);
@@ -126,6 +139,8 @@ struct Session<'a> {
     pass_secs: Mutex<Option<f64>>,
     /// Why nothing more is said on standard output.
     unsaid: Mutex<Option<anyhow::Error>>,
+    /// What the page says of cases, by their labelmap.
+    pages: Mutex<BTreeMap<PathBuf, PageCase>>,
 }
 
 impl<'a> Session<'a> {
@@ -162,8 +177,8 @@ impl<'a> Session<'a> {
         let classes = model.num_classes();
         let kind = words::network(&description.config);
         let line = format!("{kind}, {classes} classes{folds}, on {}", chosen.name);
-        let (pass_secs, unsaid) = Default::default();
-        let session = Self { args, device: chosen, model, record, pass_secs, unsaid };
+        let (pass_secs, unsaid, pages) = Default::default();
+        let session = Self { args, device: chosen, model, record, pass_secs, unsaid, pages };
         session.say(&line);
         for note in &session.model.description().notes {
             session.say(&format!("note: {note}"));
@@ -287,6 +302,7 @@ impl Stages for Session<'_> {
             self.say(&format!("{}: {line}", job.case.name));
         }
         let read_secs = clock.elapsed().as_secs_f64();
+        self.check_pictures(job, (&scan.geometry, scan.num_channels()))?;
         let prepared = infer::prepare_scan(&self.model, &scan)
             .map_err(|error| with_file(error, &job.inputs()[0]))?;
         Ok(Read { prepared, read_secs, record })
@@ -325,6 +341,7 @@ impl Stages for Session<'_> {
             let most = self.model.labels().max_value();
             formats::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
         }
+        let preview = self.draw(work, &labelmap, (&labels, &record))?;
         let timings = report.timings;
         let write = clock.elapsed().as_secs_f64();
         let seconds = Seconds {
@@ -349,6 +366,7 @@ impl Stages for Session<'_> {
             seconds,
             probabilities: self.probabilities().map(|product| product.path(&job.output)),
             confidence: confidence_path,
+            preview,
             labels,
             prediction: report,
         };

@@ -1,9 +1,9 @@
 //! Organs below the diaphragm.
 
 use super::{Paint, Sculptor, label};
-use crate::phantom::shape::{Dome, Shape, Solid};
-use crate::phantom::tissue::{AIR, Fill, Tissue};
-use crate::phantom::trunk::Trunk;
+use crate::shape::{Dome, Shape, Solid};
+use crate::tissue::{AIR, Fill, Tissue};
+use crate::trunk::Trunk;
 
 /// What the organs lie before and among: psoas, bowel.
 pub(super) fn paint_behind(sculptor: &mut Sculptor<'_>, trunk: &Trunk) {
@@ -160,7 +160,7 @@ fn kidney(sculptor: &mut Sculptor<'_>, side: f32) {
     let z = if side < 0.0 { -112.0 } else { -98.0 };
     let centre = sculptor.moved([z, 42.0, 62.0 * side], 6.0);
     let tilt = sculptor.moved([-28.0 * side, 14.0 * side, -12.0], 7.0);
-    let frame = crate::phantom::shape::turned(tilt);
+    let frame = crate::shape::turned(tilt);
     let size = sculptor.factor(0.10);
     let body = |scale: f32, radii: [f32; 3]| {
         let radii = radii.map(|r| r * scale * size);

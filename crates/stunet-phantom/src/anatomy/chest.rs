@@ -1,9 +1,9 @@
 //! Lungs, heart, great vessels, airways, gullet.
 
 use super::{Paint, Sculptor, label};
-use crate::phantom::shape::{Dome, Shape, Solid};
-use crate::phantom::tissue::{AIR, FAT, Fill, Tissue};
-use crate::phantom::trunk::Trunk;
+use crate::shape::{Dome, Shape, Solid};
+use crate::tissue::{AIR, FAT, Fill, Tissue};
+use crate::trunk::Trunk;
 
 /// Lungs fill what ribs and diaphragm leave them, beside a mediastinum of fat.
 pub(super) fn paint(sculptor: &mut Sculptor<'_>, trunk: &Trunk) {
@@ -33,7 +33,7 @@ pub(super) fn paint_heart(sculptor: &mut Sculptor<'_>, trunk: &Trunk) {
     let size = sculptor.factor(0.10);
     let resting = trunk.dome.height(-30.0, 22.0) + 46.0 * size;
     let centre = sculptor.moved([resting, -32.0, 24.0], 4.0);
-    let frame = crate::phantom::shape::turned(tilt);
+    let frame = crate::shape::turned(tilt);
     // A chamber by its place along the heart's own axes.
     let chamber = |at: [f32; 3], radii: [f32; 3]| {
         let offset: [f32; 3] =

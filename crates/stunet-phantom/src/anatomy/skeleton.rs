@@ -1,8 +1,8 @@
 //! Spine, pelvis, shoulder girdle and breastbone; ribs belong to the trunk.
 
 use super::{Paint, Sculptor, label};
-use crate::phantom::shape::{Loft, Section, Shape, Solid};
-use crate::phantom::tissue::{Fill, Tissue};
+use crate::shape::{Loft, Section, Shape, Solid};
+use crate::tissue::{Fill, Tissue};
 
 /// The line through the vertebral bodies, and their half depth and width.
 const COLUMN: [Section; 9] = [
@@ -52,7 +52,7 @@ fn spine(sculptor: &mut Sculptor<'_>, bone: &dyn Fn(f32, u32) -> Tissue) {
     let sacrum_tilt = sculptor.moved([0.0, 0.0, 24.0], 4.0);
     let sacrum = Shape::Ellipsoid {
         centre: [-272.0, 74.0 + bent[1], bent[2]],
-        frame: crate::phantom::shape::turned(sacrum_tilt),
+        frame: crate::shape::turned(sacrum_tilt),
         radii: [56.0, 17.0, 50.0],
     };
     let solid = sculptor.rough(Solid::of(sacrum), 2.0, 20.0);
@@ -93,7 +93,7 @@ fn vertebra(
     let canal_y = s.centre_y + s.half_y + 7.0;
     let egg = |offset: [f32; 3], radii: [f32; 3], about_x: f32| Shape::Ellipsoid {
         centre: [s.z + offset[0], canal_y + offset[1], x + offset[2]],
-        frame: crate::phantom::shape::turned([0.0, 0.0, about_x]),
+        frame: crate::shape::turned([0.0, 0.0, about_x]),
         radii,
     };
     let low = -0.12 * height;
@@ -113,7 +113,7 @@ fn hips(sculptor: &mut Sculptor<'_>, bone: &dyn Fn(f32, u32) -> Tissue) {
     for side in [-1.0f32, 1.0] {
         let egg = |centre: [f32; 3], radii: [f32; 3]| Shape::Ellipsoid {
             centre: [centre[0], centre[1], centre[2] * side * size],
-            frame: crate::phantom::shape::turned([0.0; 3]),
+            frame: crate::shape::turned([0.0; 3]),
             radii: radii.map(|r| r * size),
         };
         let wing = Solid::of(egg([-246.0, 24.0, 36.0], [84.0, 74.0, 94.0]))

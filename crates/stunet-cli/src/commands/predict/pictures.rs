@@ -1,0 +1,243 @@
+//! Pictures of predicted cases, and the page of all of them.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use anyhow::{Context, ensure};
+use stunet::data::geometry::Geometry;
+use stunet::data::labels::{CompactLabelMap, LabelMap};
+use stunet::data::{DataError, files, formats};
+use stunet::infer::Record;
+use stunet::model::StuNetConfig;
+use stunet::pictures::page::{PageCase, PageLabel, PredictionPage};
+use stunet::pictures::palette::colour_of;
+use stunet::pictures::preview::{PreviewOptions, Scene, SceneOptions};
+
+use super::already::PendingCase;
+use super::{Session, make_parent, words};
+use crate::args::PredictArgs;
+use crate::commands::preview::size_text;
+use crate::demo_model::banner_of;
+use crate::jobs::Job;
+use crate::products::{Product, Shown};
+use crate::report::{CaseReport, LabelCount, Report, Status, count_labels, painted};
+
+/// The labelmap that a case is compared with: the file, or that of the case's name in the folder. None
+/// where the folder has none.
+pub fn truth_of(args: &PredictArgs, job: &Job) -> Option<PathBuf> {
+    let truth = args.pictures.view.truth.as_ref()?;
+    if !truth.is_dir() {
+        return Some(truth.clone());
+    }
+    let candidates = formats::ENDINGS.iter();
+    let candidates = candidates.map(|ending| truth.join(format!("{}{ending}", job.case.name)));
+    candidates.into_iter().find(|path| path.is_file())
+}
+
+/// Fails where the options of pictures do not fit each other or the cases.
+pub fn check(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
+    let pictures = &args.pictures;
+    let Some(truth) = &pictures.view.truth else { return Ok(()) };
+    ensure!(
+        pictures.preview || pictures.report.is_some(),
+        "--truth: expected --preview or --report as well, which show it: {}",
+        truth.display()
+    );
+    if !truth.is_dir() {
+        drop(files::open(truth)?);
+        ensure!(
+            jobs.len() == 1,
+            "--truth: expected a folder, as there are {} cases, found a file: {}",
+            jobs.len(),
+            truth.display()
+        );
+    }
+    Ok(())
+}
+
+impl Session<'_> {
+    /// Fails early where the truth of a case lies on another grid than its scan, or the scan does not
+    /// have the channel that is shown.
+    pub(super) fn check_pictures(&self, job: &Job, scan: (&Geometry, usize)) -> anyhow::Result<()> {
+        let pictures = &self.args.pictures;
+        if !pictures.preview && pictures.report.is_none() {
+            return Ok(());
+        }
+        let (geometry, channels) = scan;
+        let channel = usize::from(pictures.view.channel);
+        ensure!(
+            channel < channels,
+            "--channel: expected 0 to {}, found {channel}: {}",
+            channels - 1,
+            job.inputs()[0].display()
+        );
+        match (truth_of(self.args, job), &pictures.view.truth) {
+            (Some(path), _) => {
+                let (truth, _) = self.opener().read_geometry(&path)?;
+                let differs = || format!("--truth: {}", path.display());
+                let leniency = self.args.scan.leniency();
+                geometry.check_same_grid_within(&truth, &leniency).with_context(differs)
+            }
+            (None, Some(folder)) => {
+                let name = &job.case.name;
+                self.say(&format!("{name}: note: no truth of this name: {}", folder.display()));
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Draws a case where that is wanted; returns where its preview is.
+    pub(super) fn draw(
+        &self,
+        work: &PendingCase,
+        labelmap: &CompactLabelMap,
+        (labels, record): (&[LabelCount], &Record),
+    ) -> anyhow::Result<Option<PathBuf>> {
+        let pictures = &self.args.pictures;
+        let product = Product::Preview(Shown::of(&pictures.view));
+        let path = pictures.preview.then(|| product.path(&work.job.output));
+        let lacking = path.as_ref().filter(|_| work.lacks(product));
+        if lacking.is_some() || pictures.report.is_some() {
+            let note = product.record(record).text();
+            self.drawn(
+                &work.job,
+                labelmap,
+                labels,
+                lacking.map(|path| (path.as_path(), &note[..])),
+            )?;
+        }
+        Ok(path)
+    }
+
+    /// Draws the preview of a case, and notes what the page will say of it.
+    fn drawn(
+        &self,
+        job: &Job,
+        labelmap: &CompactLabelMap,
+        labels: &[LabelCount],
+        preview: Option<(&Path, &str)>,
+    ) -> anyhow::Result<()> {
+        let (scan, _) = job.origin.read(&job.case.files, self.opener())?;
+        let view = &self.args.pictures.view;
+        let truth = match truth_of(self.args, job) {
+            Some(path) => Some(LabelMap {
+                // Checked before: within what is forgiven, it is the scan's.
+                geometry: scan.geometry.clone(),
+                ..self.opener().read_labelmap(&path)?
+            }),
+            None => None,
+        };
+        let names: BTreeMap<u16, String> = painted(self.model.labels()).into_iter().collect();
+        let options = SceneOptions {
+            window: view.window(),
+            channel: view.channel.into(),
+            truth: truth.as_ref().map(Into::into),
+        };
+        let scene = Scene::new(&scan, labelmap, &names, &options)?;
+        if let Some((path, note)) = preview {
+            let title = labels_found(labels);
+            let banner = banner_of(&self.model);
+            let options = PreviewOptions { title: Some(title), banner };
+            let png = scene.preview(&options).to_png_with(Some(note))?;
+            make_parent(path)?;
+            write(path, &png)?;
+        }
+        if self.args.pictures.report.is_some() {
+            let scores = scene.found().iter().filter_map(|label| label.dice);
+            let scores: Vec<f64> = scores.filter(|dice| dice.is_finite()).collect();
+            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+            let case = PageCase {
+                name: job.case.name.clone(),
+                thumbnail: Some(scene.thumbnail().to_png()?),
+                volumes_ml: labels[1..].iter().map(|label| label.volume_ml).collect(),
+                size: size_text(&labelmap.geometry),
+                dice: mean.is_finite().then_some(mean),
+                ..PageCase::default()
+            };
+            let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+            pages.insert(job.output.clone(), case);
+        }
+        Ok(())
+    }
+
+    /// Notes what the page will say of a case that was predicted before.
+    pub(super) fn look_at(&self, job: &Job) -> anyhow::Result<()> {
+        if self.args.pictures.report.is_none() {
+            return Ok(());
+        }
+        let labelmap = CompactLabelMap::from(self.opener().read_labelmap(&job.output)?);
+        let labels = count_labels(&labelmap, self.model.labels(), None);
+        self.drawn(job, &labelmap, &labels, None)
+    }
+
+    /// Writes the page of all cases, where it is wanted.
+    pub(super) fn write_page(&self, report: &Report) -> anyhow::Result<()> {
+        let Some(path) = &self.args.pictures.report else { return Ok(()) };
+        let labels = painted(self.model.labels()).into_iter().skip(1);
+        let page = PredictionPage {
+            title: String::new(),
+            about: self.about(report),
+            banner: banner_of(&self.model),
+            labels: labels
+                .map(|(value, name)| PageLabel { colour: colour_of(&name, value), name })
+                .collect(),
+            cases: report.cases.iter().map(|case| self.page_case(case)).collect(),
+        };
+        make_parent(path)?;
+        files::sweep([path.as_path()]);
+        write(path, page.to_html().as_bytes())?;
+        self.say(&format!("report: {}", path.display()));
+        Ok(())
+    }
+
+    fn page_case(&self, case: &CaseReport) -> PageCase {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pages.remove(&case.output).unwrap_or_default();
+        PageCase {
+            name: case.name.clone(),
+            secs: case.result.as_ref().map(|result| result.seconds.total),
+            error: case.error.clone(),
+            ..known
+        }
+    }
+
+    /// The model, and what became of the cases.
+    fn about(&self, report: &Report) -> Vec<String> {
+        let description = self.model.description();
+        let network = words::network(&description.config);
+        let size = description.config.stunet().and_then(StuNetConfig::size);
+        let of = size.map_or(String::new(), |_| " (published size)".to_owned());
+        let digest =
+            self.model.digest().map_or(String::new(), |digest| format!(", model {digest:.8}"));
+        let model = format!(
+            "{network}{of}, {} labels{digest}; stunet {} on {}",
+            self.model.num_classes() - 1,
+            report.stunet,
+            self.device.name
+        );
+        let count = |status| report.count(status);
+        let cases = format!(
+            "{} predicted, {} predicted before, {} failed",
+            count(Status::Predicted),
+            count(Status::Skipped),
+            count(Status::Failed)
+        );
+        vec![model, cases]
+    }
+}
+
+/// How many labels were found, as a heading.
+fn labels_found(labels: &[LabelCount]) -> String {
+    let found = labels[1..].iter().filter(|label| label.voxels > 0).count();
+    format!("{found} of {} labels found", labels.len() - 1)
+}
+
+/// Writes a file whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    Ok(files::write(path, |file| {
+        file.write_all(bytes).map_err(|source| DataError::Io { action: "write", source })
+    })?)
+}
