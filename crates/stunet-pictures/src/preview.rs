@@ -84,8 +84,10 @@ pub struct SceneOptions<'a> {
 pub struct FoundLabel {
     /// Its value.
     pub value: u16,
-    /// Its name.
+    /// Its name, or `label` and its value.
     pub name: String,
+    /// Whether a name was given for it.
+    pub named: bool,
     /// Its colour in the picture.
     pub colour: Colour,
     /// Voxels that have it.
@@ -103,6 +105,7 @@ pub struct FoundLabel {
 pub struct Scene<'a> {
     grid: PatientGrid,
     num_channels: usize,
+    channel: usize,
     voxels: GreyView<'a>,
     grey: Grey,
     window: String,
@@ -153,21 +156,20 @@ impl<'a> Scene<'a> {
         let sizes = view.sizes();
         let survey = view.survey(&sizes);
         let millilitres = grid.mm.iter().product::<f64>() / 1000.0;
-        let found =
-            found(&sizes, truth.map(|truth| dice_by_label(view, truth)), names, millilitres);
-        let mut colours =
-            vec![[0; 3]; found.iter().map(|l| usize::from(l.value)).max().unwrap_or(0) + 1];
-        found.iter().for_each(|label| colours[usize::from(label.value)] = label.colour);
+        let dice = truth.map(|truth| dice_by_label(view, truth));
+        let found = found(&sizes, dice, names, millilitres);
         let shown = PatientAxis::ALL.map(|axis| {
             let content = content(&profile.content[axis as usize], grid.mm[axis as usize]);
             united(content, survey.extent(axis), grid.shape[axis as usize])
         });
         let middle = |axis: PatientAxis| shown[axis as usize][0] + shown[axis as usize][1] / 2;
         let planes = PatientAxis::ALL.map(|axis| survey.busiest(axis).unwrap_or(middle(axis)));
+        let colours = by_value(&found);
         let (labels, front) = (view, profile.front);
         Ok(Self {
             grid,
             num_channels,
+            channel: options.channel,
             voxels,
             grey,
             window,
@@ -184,6 +186,15 @@ impl<'a> Scene<'a> {
     /// The labels of the volume and of its truth, the most voluminous first.
     pub fn found(&self) -> &[FoundLabel] {
         &self.found
+    }
+
+    /// Mean Dice of the labels that have a name, where a truth was given and there are any: what only a
+    /// truth of other labels has does not count.
+    pub fn mean_dice(&self) -> Option<f64> {
+        let named = self.found.iter().filter(|label| label.named);
+        let scores: Vec<f64> =
+            named.filter_map(|label| label.dice).filter(|dice| dice.is_finite()).collect();
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
     }
 
     /// The picture: planes with labels (and with those of the truth), planes without, projections from
@@ -203,6 +214,14 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// Colours of labels by their values.
+fn by_value(found: &[FoundLabel]) -> Vec<Colour> {
+    let highest = found.iter().map(|label| usize::from(label.value)).max().unwrap_or(0);
+    let mut colours = vec![[0; 3]; highest + 1];
+    found.iter().for_each(|label| colours[usize::from(label.value)] = label.colour);
+    colours
+}
+
 fn found(
     sizes: &BTreeMap<u16, u64>,
     dice: Option<BTreeMap<u16, f64>>,
@@ -214,11 +233,23 @@ fn found(
     values.sort_unstable();
     values.dedup();
     let label = |value: u16| {
-        let name = names.get(&value).cloned().unwrap_or_else(|| format!("label {value}"));
+        let (name, named) = match names.get(&value) {
+            Some(name) => (name.clone(), true),
+            // Without any names, all labels count.
+            None => (format!("label {value}"), names.is_empty()),
+        };
         let voxels = sizes.get(&value).copied().unwrap_or(0);
         let colour = colour_of(&name, value);
         let dice = dice.as_ref().and_then(|dice| dice.get(&value).copied());
-        FoundLabel { value, name, colour, voxels, volume_ml: voxels as f64 * millilitres, dice }
+        FoundLabel {
+            value,
+            name,
+            named,
+            colour,
+            voxels,
+            volume_ml: voxels as f64 * millilitres,
+            dice,
+        }
     };
     let mut found: Vec<_> = values.into_iter().map(label).collect();
     found.sort_by_key(|label| (std::cmp::Reverse(label.voxels), label.value));

@@ -110,7 +110,7 @@ impl PredictionPage {
         if dice {
             head(out, "Mean Dice", "up");
         }
-        out.push_str("<th class=\"text\">Image</th>");
+        out.push_str("<th class=\"left\">Image</th>");
         head(out, "Seconds", "down");
         head(out, "Warnings", "down");
         out.push_str("</tr></thead>\n<tbody>\n");
@@ -137,7 +137,10 @@ impl PredictionPage {
         if dice {
             number(out, case.dice, 3);
         }
-        let _ = write!(out, "<td class=\"text\">{}</td>", escaped(&case.size));
+        // Voxels, and below them their size.
+        let (voxels, of) = case.size.split_once(" of ").unwrap_or((&case.size, ""));
+        let (voxels, of) = (escaped(voxels), escaped(of));
+        let _ = write!(out, "<td class=\"left\">{voxels}<small>{of}</small></td>");
         number(out, case.secs, 1);
         let alerts = case.warnings.len() + usize::from(case.error.is_some());
         let _ = write!(out, "<td class=\"text\" data-v=\"{alerts}\">");

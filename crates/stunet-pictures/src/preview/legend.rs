@@ -11,6 +11,8 @@ pub(super) const ROW: usize = 23;
 /// Pixels of the headings.
 pub(super) const HEAD: usize = 30;
 const SIZE: f32 = 14.0;
+/// Between columns, beside the gap of the fields.
+const APART: f32 = 14.0;
 
 /// How labels are spread over columns.
 pub(super) struct Legend<'a> {
@@ -51,7 +53,7 @@ impl<'a> Legend<'a> {
         for (index, label) in self.labels.iter().take(named).enumerate() {
             let (column, row) = (index / self.rows, index % self.rows);
             let left = fields.left(column) as f32;
-            let right = left + fields.width as f32;
+            let right = left + fields.width as f32 - APART;
             let baseline = (top + HEAD + row * ROW) as f32 + 12.0;
             if row == 0 {
                 let end = heading.anchored(Anchor::End);
@@ -91,6 +93,7 @@ impl<'a> Legend<'a> {
 pub(super) fn millilitres(ml: f64) -> String {
     let text = match ml {
         0.0 => return "0".to_owned(),
+        ml if ml < 0.005 => return "<0.01".to_owned(),
         ml if ml < 0.095 => return format!("{ml:.2}"),
         ml if ml < 9.95 => return format!("{ml:.1}"),
         ml => format!("{ml:.0}"),
@@ -113,7 +116,7 @@ mod tests {
     fn volumes_are_readable() {
         let check = |ml, text: &str| assert_eq!(millilitres(ml), text);
         check(0.0, "0");
-        check(0.004, "0.00");
+        check(0.004, "<0.01");
         check(0.04, "0.04");
         check(0.34, "0.3");
         check(9.96, "10");

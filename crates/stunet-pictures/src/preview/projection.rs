@@ -15,13 +15,13 @@ const OPACITY: f32 = 0.62;
 /// A ray ends where less than this is left of it.
 const REST: f32 = 0.02;
 
-/// Colour and opacity of every ray from the front, rows down and columns to the patient's left;
-/// colours are multiplied by the opacity.
+/// Colour of every ray from the front, rows down and columns to the patient's left; black where it meets
+/// no label.
 pub(super) fn from_the_front(
     labels: LabelView<'_>,
     colours: &[Colour],
     mm: [f64; 3],
-) -> Array2<[f32; 4]> {
+) -> Array2<[f32; 3]> {
     match labels {
         LabelView::Bytes(view) => cast(view, colours, mm),
         LabelView::Words(view) => cast(view, colours, mm),
@@ -39,9 +39,9 @@ fn cast<T: Copy + Into<u16> + Sync>(
     view: ArrayView3<'_, T>,
     colours: &[Colour],
     mm: [f64; 3],
-) -> Array2<[f32; 4]> {
+) -> Array2<[f32; 3]> {
     let (down, back, left) = view.dim();
-    let mut picture = Array2::from_elem((down, left), [0.0; 4]);
+    let mut picture = Array2::from_elem((down, left), [0.0; 3]);
     picture.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(z, mut pixels)| {
         let mut rays = vec![Ray::default(); left];
         let plane = view.index_axis(Axis(0), z);
@@ -66,8 +66,10 @@ fn cast<T: Copy + Into<u16> + Sync>(
             }
         }
         for (pixel, ray) in pixels.iter_mut().zip(rays) {
-            let [r, g, b] = ray.colour;
-            *pixel = [r, g, b, ray.gone];
+            // What lies behind the last surface is as bright as what lies before it.
+            if ray.gone > 0.0 {
+                *pixel = ray.colour.map(|sum| sum / ray.gone);
+            }
         }
     });
     picture
@@ -125,15 +127,15 @@ mod tests {
             _ => 0,
         });
         let picture = from_the_front(LabelView::Bytes(labels.view()), &colours, [1.0; 3]);
-        let [red, _, blue, gone] = picture[[4, 4]];
-        assert!(red > blue && blue > 0.0 && gone > OPACITY, "{:?}", picture[[4, 4]]);
-        let [red, _, blue, _] = picture[[4, 1]];
+        let [red, _, blue] = picture[[4, 4]];
+        assert!(red > blue && blue > 0.0, "{:?}", picture[[4, 4]]);
+        let [red, _, blue] = picture[[4, 1]];
         assert!(red > 0.0 && blue == 0.0);
-        let [red, _, blue, _] = picture[[4, 7]];
+        let [red, _, blue] = picture[[4, 7]];
         assert!(blue > 0.0 && red == 0.0);
         let none = Array3::<u16>::zeros((2, 3, 4));
         let picture = from_the_front(LabelView::Words(none.view()), &colours, [1.0; 3]);
-        assert!(picture.iter().all(|pixel| *pixel == [0.0; 4]));
+        assert!(picture.iter().all(|pixel| *pixel == [0.0; 3]));
     }
 
     #[test]

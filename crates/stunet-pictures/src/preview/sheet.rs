@@ -8,7 +8,7 @@ use super::plane::PlaneView;
 use super::projection::from_the_front;
 use super::survey::LabelView;
 use crate::canvas::{Anchor, Area, Canvas, Colour, TextStyle};
-use ndarray::Array2;
+use ndarray::s;
 
 const WIDTH: usize = 1200;
 const GROUND: Colour = [22, 25, 30];
@@ -117,15 +117,13 @@ fn about(scene: &Scene<'_>) -> String {
     let [dz, dy, dx] = scene.grid.mm.map(length);
     let mut text = format!("{x} × {y} × {z} voxels of {dx} × {dy} × {dz} mm (left, back, up)");
     if scene.num_channels > 1 {
-        text.push_str(&format!(", first of {} channels", scene.num_channels));
+        let (channel, last) = (scene.channel, scene.num_channels - 1);
+        text.push_str(&format!(", channel {channel} (0 to {last})"));
     }
     if scene.grid.oblique_degrees >= 0.5 {
         text.push_str(&format!(", oblique by {:.0}°", scene.grid.oblique_degrees));
     }
-    let scores: Vec<f64> =
-        scene.found.iter().filter_map(|label| label.dice).filter(|dice| dice.is_finite()).collect();
-    if !scores.is_empty() {
-        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+    if let Some(mean) = scene.mean_dice() {
         text.push_str(&format!(", mean Dice {mean:.3}"));
     }
     text
@@ -230,26 +228,29 @@ fn projection(
     match labels {
         Some(labels) => {
             let picture = from_the_front(labels, &scene.colours, scene.grid.mm);
-            resample(canvas, scene, (size, at), |z, x| {
-                let [r, g, b, _] = picture[[z, x]];
-                [r, g, b]
-            });
+            resample(canvas, scene, (size, at), |z, x| picture[[z, x]]);
         }
         None => {
-            let [low, high] = spread(&scene.front);
+            let [low, high] = spread(scene);
             resample(canvas, scene, (size, at), |z, x| {
-                [((scene.front[[z, x]] - low) / (high - low)).clamp(0.0, 1.0); 3]
+                let bright = ((scene.front[[z, x]] - low) / (high - low)).clamp(0.0, 1.0);
+                // Most of a body is among its bright parts, which this tells apart.
+                [bright.powf(1.7); 3]
             });
         }
     }
 }
 
 /// Ends of the middle intensities, outliers left out.
-fn spread(front: &Array2<f32>) -> [f32; 2] {
-    let mut values: Vec<f32> = front.iter().copied().filter(|v| v.is_finite()).collect();
+fn spread(scene: &Scene<'_>) -> [f32; 2] {
+    let [rows, columns] = PatientAxis::Back.others().map(|other| scene.shown[other as usize]);
+    let rows = rows[0]..rows[0] + rows[1];
+    let columns = columns[0]..columns[0] + columns[1];
+    let shown = scene.front.slice(s![rows, columns]);
+    let mut values: Vec<f32> = shown.iter().copied().filter(|v| v.is_finite()).collect();
     values.sort_by(f32::total_cmp);
     let at = |share: f64| values.get((share * (values.len().max(1) - 1) as f64) as usize);
-    match (at(0.02), at(0.997)) {
+    match (at(0.05), at(0.995)) {
         (Some(low), Some(high)) if low < high => [*low, *high],
         _ => [0.0, 1.0],
     }
@@ -307,10 +308,12 @@ fn bar(canvas: &mut Canvas, fields: &Fields, top: usize) {
 
 pub(super) fn thumbnail(scene: &Scene<'_>) -> Canvas {
     const FIELD_WIDTH: usize = 150;
+    const FIELD_HEIGHT: usize = 170;
     let width = 3 * FIELD_WIDTH + 2 * GAP;
-    let mut fields = Fields::fitting(shown_mm(scene), width, 3, 190);
-    fields.height = fields.height.max(100);
-    let mut canvas = Canvas::new(width + 2 * MARGIN, fields.height, FIELD);
+    let fitting = Fields::fitting(shown_mm(scene), width, 3, FIELD_HEIGHT);
+    // All of one size, so that a list of them is even.
+    let fields = Fields { height: FIELD_HEIGHT, ..fitting };
+    let mut canvas = Canvas::new(width + 2 * MARGIN, FIELD_HEIGHT, FIELD);
     let field = |column| Field { fields: &fields, column, top: 0 };
     let labels = Some(scene.labels);
     plane(&mut canvas, scene, &field(0), (PatientAxis::Down, labels));

@@ -146,15 +146,12 @@ impl Session<'_> {
             write(path, &png)?;
         }
         if self.args.pictures.report.is_some() {
-            let scores = scene.found().iter().filter_map(|label| label.dice);
-            let scores: Vec<f64> = scores.filter(|dice| dice.is_finite()).collect();
-            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
             let case = PageCase {
                 name: job.case.name.clone(),
                 thumbnail: Some(scene.thumbnail().to_png()?),
                 volumes_ml: labels[1..].iter().map(|label| label.volume_ml).collect(),
                 size: size_text(&labelmap.geometry),
-                dice: mean.is_finite().then_some(mean),
+                dice: scene.mean_dice(),
                 ..PageCase::default()
             };
             let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,14 +215,18 @@ impl Session<'_> {
             report.stunet,
             self.device.name
         );
-        let count = |status| report.count(status);
-        let cases = format!(
-            "{} predicted, {} predicted before, {} failed",
-            count(Status::Predicted),
-            count(Status::Skipped),
-            count(Status::Failed)
-        );
-        vec![model, cases]
+        let kinds = [
+            (Status::Predicted, "predicted"),
+            (Status::Skipped, "predicted before"),
+            (Status::Failed, "failed"),
+        ];
+        let counts = kinds.map(|(status, what)| (report.count(status), what));
+        let counts: Vec<_> = counts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        vec![model, counts.join(", ")]
     }
 }
 
