@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod export;
 pub mod find_best;
 pub mod info;
+pub mod install;
 pub mod labels;
 pub mod man;
 #[cfg(feature = "demo")]

@@ -9,10 +9,10 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Predict", &["predict", "preview", "ensemble", "postprocess"]),
     ("Train", &["plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "devices"]),
+    ("Models and devices", &["info", "labels", "convert", "install", "devices"]),
     #[cfg(feature = "demo")]
     ("Without data of your own", &["demo", "phantom"]),
-    ("Shell", &["completions", "man", "help"]),
+    ("Habits and shell", &["nnunet", "completions", "man", "help"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
