@@ -24,7 +24,7 @@ pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
-pub use pictures::{PreviewArgs, ViewArgs, WindowArg};
+pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};

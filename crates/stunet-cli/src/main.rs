@@ -20,6 +20,7 @@ mod new_folder;
 mod nnunet;
 mod output;
 mod parts;
+mod pictures;
 mod places;
 mod planned;
 mod products;

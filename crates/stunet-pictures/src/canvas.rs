@@ -333,4 +333,22 @@ mod tests {
         assert_eq!(pixels[..3], [1, 2, 3]);
         assert_eq!(pixels[15..], [9, 8, 7]);
     }
+
+    #[test]
+    fn a_note_is_read_again() {
+        let canvas = Canvas::new(3, 2, [7; 3]);
+        let note = "{\"stunet_record\": 1, \"µ\": \"\"}";
+        let png = canvas.to_png_with(Some(note)).unwrap();
+        assert_eq!(crate::note::note_of_png(&png[..]).as_deref(), Some(note));
+        assert_eq!(crate::note::note_of_png(&canvas.to_png().unwrap()[..]), None);
+        for end in 0..png.len() {
+            let cut = crate::note::note_of_png(&png[..end]);
+            assert!(cut.is_none() || cut.as_deref() == Some(note), "{end}");
+        }
+        for at in 0..png.len().min(150) {
+            let mut bytes = png.clone();
+            bytes[at] ^= 0x41;
+            let _ = crate::note::note_of_png(&bytes[..]);
+        }
+    }
 }

@@ -49,27 +49,3 @@ fn text_of(chunk: &[u8]) -> Option<String> {
     let text = parts.nth(2)?;
     String::from_utf8(text.to_vec()).ok()
 }
-
-#[cfg(all(test, feature = "draw"))]
-mod tests {
-    use super::*;
-    use crate::canvas::Canvas;
-
-    #[test]
-    fn what_was_written_is_read() {
-        let canvas = Canvas::new(3, 2, [7; 3]);
-        let note = "{\"stunet_record\": 1, \"µ\": \"\"}";
-        let png = canvas.to_png_with(Some(note)).unwrap();
-        assert_eq!(note_of_png(&png[..]).as_deref(), Some(note));
-        assert_eq!(note_of_png(&canvas.to_png().unwrap()[..]), None);
-        for end in 0..png.len() {
-            let cut = note_of_png(&png[..end]);
-            assert!(cut.is_none() || cut.as_deref() == Some(note), "{end}");
-        }
-        for at in 0..png.len().min(150) {
-            let mut bytes = png.clone();
-            bytes[at] ^= 0x41;
-            let _ = note_of_png(&bytes[..]);
-        }
-    }
-}

@@ -6,6 +6,9 @@ pub use prediction::{PageCase, PageLabel, PredictionPage};
 
 use std::fmt::Write;
 
+/// What stands around a page, with places for its title, style and body.
+const FRAME: &str = include_str!("page/frame.html");
+
 /// The style that every page begins with: light or dark as the reader's system is, and for paper.
 const STYLE: &str = include_str!("page/style.css");
 
@@ -22,14 +25,17 @@ const STYLE: &str = include_str!("page/style.css");
 ///
 /// `title` is text; `style` is CSS and `body` HTML of the caller's own making.
 pub fn page(title: &str, style: &str, body: &str) -> String {
-    let title = escaped(title);
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; \
-         style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+    let mut out = String::with_capacity(FRAME.len() + STYLE.len() + style.len() + body.len());
+    // What is put in is not looked at again: it may hold the names of these places.
+    for part in FRAME.split('{') {
+        match part.split_once('}') {
+            Some(("title", rest)) => out.extend([escaped(title).as_str(), rest]),
+            Some(("style", rest)) => out.extend([STYLE, style, rest]),
+            Some(("body", rest)) => out.extend([body, rest]),
+            _ => out.push_str(part),
+        }
+    }
+    out
 }
 
 /// Text that may stand in HTML, between tags and in quoted attributes.
@@ -86,6 +92,11 @@ mod tests {
         let safe = escaped(text);
         assert_eq!(safe, "&lt;script&gt;&quot;a&#39; &amp; b&quot;\u{fffd}\u{fffd}&lt;/script&gt;");
         assert!(!page(text, "", "").contains("<script>"));
+        let whole = page("{body}", "p { margin: 0; }\n", "{title}\n");
+        assert!(
+            whole.contains("<title>{body}</title>") && whole.contains("<body>\n{title}\n</body>")
+        );
+        assert!(whole.contains("p { margin: 0; }\n</style>"), "{whole}");
     }
 
     /// The vectors of RFC 4648.

@@ -12,13 +12,12 @@ use stunet::pictures::preview::{FoundLabel, PreviewOptions, Scene, SceneOptions}
 use stunet_phantom::{PhantomCase, ScanOptions, demo};
 
 use crate::args::DemoArgs;
-use crate::commands::predict::pictures::write;
-use crate::commands::preview::size_text;
 use crate::demo_model::banner_of;
 use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::output;
+use crate::pictures::{size_text, write};
 use crate::progress::CaseBar;
 use crate::report::painted;
 

@@ -8,6 +8,7 @@ use stunet_phantom::{DatasetOptions, STRUCTURES, ScanOptions, write_dataset};
 
 use crate::args::PhantomArgs;
 use crate::output;
+use crate::pictures::size_text;
 
 /// Writes the dataset, whole or not at all.
 pub fn run(args: &PhantomArgs) -> anyhow::Result<()> {
@@ -22,7 +23,7 @@ pub fn run(args: &PhantomArgs) -> anyhow::Result<()> {
     let mut told = Ok(());
     write_dataset(folder, &options, &mut |case| {
         if !args.quiet && told.is_ok() {
-            let size = super::preview::size_text(&case.image.geometry);
+            let size = size_text(&case.image.geometry);
             told = output::line(&format!("{}: {size}", case.name));
         }
     })?;

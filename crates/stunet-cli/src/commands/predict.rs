@@ -1,7 +1,7 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
-pub mod pictures;
+mod pictures;
 mod pipeline;
 pub mod settings;
 mod words;
@@ -55,7 +55,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         output::line(part)?;
     }
     let jobs = found.jobs;
-    pictures::check(args, &jobs)?;
+    crate::pictures::check(&args.pictures, jobs.len())?;
     for report in args.json.iter().chain(&args.pictures.report) {
         check_writable(report)?;
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use stunet::data::dataset::DatasetInfo;
-use stunet::data::geometry::Geometry;
 use stunet::data::labels::{LabelMap, LabelSet};
 use stunet::data::nifti::Reader;
 use stunet::data::{files, formats};
@@ -14,10 +13,10 @@ use stunet::infer::{Model, OpenOptions};
 use stunet::pictures::preview::{FoundLabel, PreviewOptions, Scene, SceneOptions};
 
 use crate::args::PreviewArgs;
-use crate::commands::predict::pictures::write;
 use crate::demo_model::banner_of_digest;
 use crate::jobs::check_writable;
 use crate::output;
+use crate::pictures::write;
 use crate::places::{self, Output};
 use crate::report::painted;
 
@@ -110,14 +109,4 @@ fn tell(found: &[FoundLabel], picture: &Path) -> anyhow::Result<()> {
         output::cells(&cells)?;
     }
     output::line(&format!("picture: {}", picture.display()))
-}
-
-/// The size of an image for people.
-pub fn size_text(geometry: &Geometry) -> String {
-    let [z, y, x] = geometry.shape();
-    let [dz, dy, dx] = geometry.voxel_size_mm().map(|mm| {
-        let text = format!("{mm:.2}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    });
-    format!("{x} × {y} × {z} voxels of {dx} × {dy} × {dz} mm")
 }

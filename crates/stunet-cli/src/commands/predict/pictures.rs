@@ -1,14 +1,13 @@
 //! Pictures of predicted cases, and the page of all of them.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use anyhow::{Context, ensure};
+use stunet::data::files;
 use stunet::data::geometry::Geometry;
 use stunet::data::labels::{CompactLabelMap, LabelMap};
-use stunet::data::{DataError, files, formats};
 use stunet::infer::Record;
 use stunet::model::StuNetConfig;
 use stunet::pictures::page::{PageCase, PageLabel, PredictionPage};
@@ -17,45 +16,11 @@ use stunet::pictures::preview::{PreviewOptions, Scene, SceneOptions};
 
 use super::already::PendingCase;
 use super::{Session, make_parent, words};
-use crate::args::PredictArgs;
-use crate::commands::preview::size_text;
 use crate::demo_model::banner_of;
 use crate::jobs::Job;
+use crate::pictures::{size_text, truth_of, write};
 use crate::products::{Product, Shown};
 use crate::report::{CaseReport, LabelCount, Report, Status, count_labels, painted};
-
-/// The labelmap that a case is compared with: the file, or that of the case's name in the folder. None
-/// where the folder has none.
-pub fn truth_of(args: &PredictArgs, job: &Job) -> Option<PathBuf> {
-    let truth = args.pictures.view.truth.as_ref()?;
-    if !truth.is_dir() {
-        return Some(truth.clone());
-    }
-    let candidates = formats::ENDINGS.iter();
-    let candidates = candidates.map(|ending| truth.join(format!("{}{ending}", job.case.name)));
-    candidates.into_iter().find(|path| path.is_file())
-}
-
-/// Fails where the options of pictures do not fit each other or the cases.
-pub fn check(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
-    let pictures = &args.pictures;
-    let Some(truth) = &pictures.view.truth else { return Ok(()) };
-    ensure!(
-        pictures.preview || pictures.report.is_some(),
-        "--truth: expected --preview or --report as well, which show it: {}",
-        truth.display()
-    );
-    if !truth.is_dir() {
-        drop(files::open(truth)?);
-        ensure!(
-            jobs.len() == 1,
-            "--truth: expected a folder, as there are {} cases, found a file: {}",
-            jobs.len(),
-            truth.display()
-        );
-    }
-    Ok(())
-}
 
 impl Session<'_> {
     /// Fails early where the truth of a case lies on another grid than its scan, or the scan does not
@@ -73,7 +38,7 @@ impl Session<'_> {
             channels - 1,
             job.inputs()[0].display()
         );
-        match (truth_of(self.args, job), &pictures.view.truth) {
+        match (truth_of(&self.args.pictures, &job.case.name), &pictures.view.truth) {
             (Some(path), _) => {
                 let (truth, _) = self.opener().read_geometry(&path)?;
                 let differs = || format!("--truth: {}", path.display());
@@ -122,7 +87,7 @@ impl Session<'_> {
     ) -> anyhow::Result<()> {
         let (scan, _) = job.origin.read(&job.case.files, self.opener())?;
         let view = &self.args.pictures.view;
-        let truth = match truth_of(self.args, job) {
+        let truth = match truth_of(&self.args.pictures, &job.case.name) {
             Some(path) => Some(LabelMap {
                 // Checked before: within what is forgiven, it is the scan's.
                 geometry: scan.geometry.clone(),
@@ -234,11 +199,4 @@ impl Session<'_> {
 fn labels_found(labels: &[LabelCount]) -> String {
     let found = labels[1..].iter().filter(|label| label.voxels > 0).count();
     format!("{found} of {} labels found", labels.len() - 1)
-}
-
-/// Writes a file whole or not at all.
-pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    Ok(files::write(path, |file| {
-        file.write_all(bytes).map_err(|source| DataError::Io { action: "write", source })
-    })?)
 }
