@@ -56,8 +56,11 @@ fn previews_are_outputs_like_others() {
     assert!(fs::read(&preview).unwrap() == bytes);
     // A preview that is missing is drawn, and the labelmap stays as it is.
     fs::remove_file(&preview).unwrap();
+    // Without the network.
     let labels = fs::metadata(scene.path("out/a.nii.gz")).unwrap().modified().unwrap();
-    succeeded(&predicted(&scene, &["--preview"]));
+    let again = succeeded(&predicted(&scene, &["--preview"]));
+    assert!(again.contains("a: drawn with the labels that are there"), "{again}");
+    assert!(!again.contains("windows"), "{again}");
     assert!(fs::read(&preview).unwrap() == bytes);
     assert_eq!(fs::metadata(scene.path("out/a.nii.gz")).unwrap().modified().unwrap(), labels);
 }

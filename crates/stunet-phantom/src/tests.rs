@@ -213,14 +213,19 @@ fn a_dataset_has_nnunets_layout() {
         scan: ScanOptions { in_plane_mm: [9.0; 2], slice_mm: [12.0; 2], ..coarse(None) },
         structures: &["liver", "spleen"],
     };
-    write_dataset(folder.path(), &options).unwrap();
-    let json = crate::oracle::json(&folder.path().join("dataset.json"));
+    write_dataset(folder.path(), &options, &mut |_| ()).unwrap();
+    let json: serde_json::Value =
+        stunet_data::files::read_json(&folder.path().join("dataset.json")).unwrap();
     assert_eq!(json["labels"], serde_json::json!({"background": 0, "liver": 1, "spleen": 2}));
     assert_eq!(json["numTraining"], 2);
     for seed in [3, 4] {
-        let size = |name: String| std::fs::metadata(folder.path().join(name)).unwrap().len();
-        let image = size(format!("imagesTr/phantom_{seed:04}_0000.nii"));
-        assert_eq!(image, size(format!("labelsTr/phantom_{seed:04}.nii")));
-        assert_eq!(image as usize, 352 + 4 * scan(seed, &options.scan).image.len());
+        let expected = scan(seed, &options.scan).with_structures(options.structures);
+        let image = folder.path().join(format!("imagesTr/phantom_{seed:04}_0000.nii.gz"));
+        let image = stunet_data::nifti::read_image(&[image]).unwrap();
+        assert_eq!(image.data.index_axis(Axis(0), 0), expected.image);
+        let labels = folder.path().join(format!("labelsTr/phantom_{seed:04}.nii.gz"));
+        let labels = stunet_data::nifti::read_labelmap(&labels).unwrap();
+        assert_eq!(labels.data, expected.labels);
+        image.geometry.check_same_grid(&labels.geometry).unwrap();
     }
 }

@@ -87,15 +87,14 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     if interrupt::asked() {
         return Err(Interrupted.into());
     }
-    for job in done {
-        session.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
-        match session.look_at(&job) {
-            Ok(()) => report.cases.push(case_report(job, Status::Skipped)),
-            Err(error) => {
-                session.failed(&job, &error);
-                report.fail(case_report(job, Status::Failed), &error);
-            }
+    let (drawn, todo): (Vec<_>, Vec<_>) =
+        todo.into_iter().partition(PendingCase::lacks_pictures_only);
+    let there = done.into_iter().map(|job| PendingCase { job, lacks: Vec::new() });
+    for work in there.chain(drawn) {
+        if interrupt::asked() {
+            return Err(Interrupted.into());
         }
+        session.keep(work, report);
     }
     for (job, error) in foreign {
         session.failed(&job, &error);
@@ -125,6 +124,21 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
         (true, _) => Err(Interrupted.into()),
         (_, 0) => session.said(),
         _ => Err(Told.into()),
+    }
+}
+
+impl Session<'_> {
+    /// Tells of a case whose labels are there, and draws what is missing of it.
+    fn keep(&self, work: PendingCase, report: &mut Report) {
+        let job = &work.job;
+        self.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
+        match self.draw_again(&work) {
+            Ok(()) => report.cases.push(case_report(work.job, Status::Skipped)),
+            Err(error) => {
+                self.failed(job, &error);
+                report.fail(case_report(work.job, Status::Failed), &error);
+            }
+        }
     }
 }
 

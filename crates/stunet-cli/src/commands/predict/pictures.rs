@@ -55,6 +55,8 @@ impl Session<'_> {
     }
 
     /// Draws a case where that is wanted; returns where its preview is.
+    ///
+    /// The scan is read again: so it need not be held while the network runs.
     pub(super) fn draw(
         &self,
         work: &PendingCase,
@@ -67,12 +69,8 @@ impl Session<'_> {
         let lacking = path.as_ref().filter(|_| work.lacks(product));
         if lacking.is_some() || pictures.report.is_some() {
             let note = product.record(record).text();
-            self.drawn(
-                &work.job,
-                labelmap,
-                labels,
-                lacking.map(|path| (path.as_path(), &note[..])),
-            )?;
+            let preview = lacking.map(|path| (path.as_path(), &note[..]));
+            self.drawn(&work.job, labelmap, labels, preview)?;
         }
         Ok(path)
     }
@@ -125,14 +123,21 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Notes what the page will say of a case that was predicted before.
-    pub(super) fn look_at(&self, job: &Job) -> anyhow::Result<()> {
-        if self.args.pictures.report.is_none() {
+    /// Draws a case whose labels are there, where a preview is missing or the page shows it.
+    pub(super) fn draw_again(&self, work: &PendingCase) -> anyhow::Result<()> {
+        let job = &work.job;
+        if work.lacks.is_empty() && self.args.pictures.report.is_none() {
             return Ok(());
         }
+        let record = job.record(&self.record).with_input(&job.case.files)?;
         let labelmap = CompactLabelMap::from(self.opener().read_labelmap(&job.output)?);
         let labels = count_labels(&labelmap, self.model.labels(), None);
-        self.drawn(job, &labelmap, &labels, None)
+        let preview = self.draw(work, &labelmap, (&labels, &record))?;
+        if let Some(path) = preview.filter(|_| !work.lacks.is_empty()) {
+            let name = &job.case.name;
+            self.say(&format!("{name}: drawn with the labels that are there: {}", path.display()));
+        }
+        Ok(())
     }
 
     /// Writes the page of all cases, where it is wanted.
