@@ -1,5 +1,7 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
+#[cfg(feature = "demo")]
+mod demo;
 mod evaluate;
 mod groups;
 mod headers;
@@ -7,6 +9,7 @@ mod hub;
 mod models;
 mod nnunet;
 mod orientation;
+mod pictures;
 mod plan;
 mod predict;
 #[cfg(test)]
@@ -18,10 +21,13 @@ mod trainers;
 mod values;
 mod workflow;
 
+#[cfg(feature = "demo")]
+pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use hub::{DownloadArgs, ModelsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
+pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
@@ -58,6 +64,9 @@ pub enum LowCommand {
     /// Segment one case, or every case in a folder
     #[command(after_help = predict::PREDICT_HELP)]
     Predict(PredictArgs),
+    /// Draw an image with its labels
+    #[command(after_help = pictures::PREVIEW_HELP)]
+    Preview(PreviewArgs),
     /// Print parameters, operations, memory and stages of a network
     Info(InfoArgs),
     /// Convert a checkpoint or a results folder to a model folder
@@ -102,6 +111,14 @@ pub enum LowCommand {
     Download(DownloadArgs),
     /// List the published weights that are on this machine
     Models(ModelsArgs),
+    /// Segment a synthetic CT with a small model: a first try
+    #[cfg(feature = "demo")]
+    #[command(after_help = demo::DEMO_HELP)]
+    Demo(DemoArgs),
+    /// Write a raw dataset of synthetic CTs with their true labels
+    #[cfg(feature = "demo")]
+    #[command(after_help = demo::PHANTOM_HELP)]
+    Phantom(PhantomArgs),
     /// Run a command line of nnU-Net 1 or 2, translated
     #[command(after_help = nnunet::NNUNET_HELP)]
     Nnunet(NnunetArgs),
@@ -161,6 +178,15 @@ mod tests {
         command().debug_assert();
         check("stunet predict -i a.nii.gz -o b.nii.gz -m c.model", true);
         check("stunet predict -i a.nii.gz b.nii.gz -o b -m c -f 0 1 -chk model_best", true);
+        check("stunet predict -i a -o b -m c --preview --report r.html --truth t", true);
+        check("stunet predict -i a -o b -m c --preview --window -160,240 --channel 1", true);
+        check("stunet predict -i a -o b -m c --preview --window 240", false);
+        check("stunet preview -i a b -l c -o d.png --names m --title x", true);
+        check("stunet preview -i a -o d.png", false);
+        #[cfg(feature = "demo")]
+        check("stunet phantom a --cases 6 --spacing 4mm --structures liver,spleen", true);
+        #[cfg(feature = "demo")]
+        check("stunet phantom a --spacing 4", false);
         check("stunet predict -i a -o b -m c --num-parts 4 --part-id 3", true);
         check("stunet predict -i a -o b -m c --reference v2.2 --accumulation f16", true);
         check("stunet predict -i a -o b -m c --step-size 0", false);

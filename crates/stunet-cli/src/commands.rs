@@ -3,6 +3,8 @@
 pub mod accumulate;
 pub mod completions;
 pub mod convert;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod devices;
 pub mod download;
 pub mod ensemble;
@@ -15,8 +17,11 @@ pub mod install;
 pub mod labels;
 pub mod man;
 pub mod models;
+#[cfg(feature = "demo")]
+pub mod phantom;
 pub mod plan;
 pub mod postprocess;
 pub mod predict;
 pub mod preprocess;
+pub mod preview;
 pub mod train;

@@ -12,6 +12,7 @@ use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
 use crate::parts::{self, Environment};
+use crate::pictures::truth_of;
 use crate::places::{self, Output};
 use crate::products::Product;
 use crate::scans::{self, DicomCase, Origin};
@@ -138,8 +139,11 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
 fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
     let inputs = scans.chain(places::of_model(&args.model));
-    let report = args.json.iter().map(|path| Output::new("--json", path));
-    places::check(inputs, jobs.iter().flat_map(|job| job.outputs(args)).chain(report))
+    let truth = jobs.iter().filter_map(|job| truth_of(&args.pictures, &job.case.name));
+    let json = args.json.iter().map(|path| Output::new("--json", path));
+    let page = args.pictures.report.iter().map(|path| Output::new("--report", path));
+    let outputs = jobs.iter().flat_map(|job| job.outputs(args)).chain(json).chain(page);
+    places::check(inputs.chain(truth), outputs)
 }
 
 /// Removes what a killed run of the same cases left in their folder under temporary names.

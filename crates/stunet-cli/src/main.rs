@@ -8,6 +8,7 @@
 mod allocator;
 mod args;
 mod commands;
+mod demo_model;
 mod described;
 mod failure;
 mod folders;
@@ -21,6 +22,7 @@ mod nnunet;
 mod orientation;
 mod output;
 mod parts;
+mod pictures;
 mod places;
 mod planned;
 mod products;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
 fn run(command: LowCommand) -> anyhow::Result<()> {
     match command {
         LowCommand::Predict(args) => commands::predict::run(&args),
+        LowCommand::Preview(args) => commands::preview::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Install(args) => commands::install::run(&args),
@@ -84,6 +87,10 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::FindBest(args) => commands::find_best::run(&args),
         LowCommand::Download(args) => commands::download::run(&args),
         LowCommand::Models(args) => commands::models::run(&args),
+        #[cfg(feature = "demo")]
+        LowCommand::Demo(args) => commands::demo::run(&args),
+        #[cfg(feature = "demo")]
+        LowCommand::Phantom(args) => commands::phantom::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
         // Whoever translates it leaves none.

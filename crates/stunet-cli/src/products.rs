@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use stunet::data::formats;
 use stunet::infer::{ConfidenceMeasure, ProbabilityFormat, Record};
 
-use crate::args::PredictArgs;
+use crate::args::{PredictArgs, ViewArgs, WindowArg};
 use crate::commands::predict::settings::{format_of, measure_of};
 
 /// One kind of output of a case.
@@ -20,15 +20,47 @@ pub enum Product {
     Probabilities(ProbabilityFormat),
     /// How sure the labels are, in a folder of its own.
     Confidence(ConfidenceMeasure),
+    /// A picture, beside the labelmap.
+    Preview(Shown),
+}
+
+/// What a picture shows beside the labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    window: Option<WindowArg>,
+    channel: u16,
+    with_truth: bool,
+}
+
+impl Shown {
+    /// What the options ask for.
+    pub fn of(args: &ViewArgs) -> Self {
+        Self { window: args.window, channel: args.channel, with_truth: args.truth.is_some() }
+    }
+
+    /// In words, for the record.
+    fn text(self) -> String {
+        let window = match self.window {
+            None => "automatic".to_owned(),
+            Some(WindowArg::Ct) => "ct".to_owned(),
+            Some(WindowArg::Percentiles) => "percentiles".to_owned(),
+            Some(WindowArg::Range([low, high])) => {
+                format!("{},{}", low as f64 / 1000.0, high as f64 / 1000.0)
+            }
+        };
+        let truth = if self.with_truth { ", truth" } else { "" };
+        format!("window {window}, channel {}{truth}", self.channel)
+    }
 }
 
 impl Product {
     /// Every kind, for what is looked for whether it was asked for or not.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Labelmap,
         Self::Probabilities(ProbabilityFormat::Npz),
         Self::Probabilities(ProbabilityFormat::Zarr),
         Self::Confidence(ConfidenceMeasure::Margin),
+        Self::Preview(Shown { window: None, channel: 0, with_truth: false }),
     ];
 
     /// Those that the arguments ask for.
@@ -36,6 +68,8 @@ impl Product {
         let mut wanted = vec![Self::Labelmap];
         wanted.extend(args.save_probabilities.map(|form| Self::Probabilities(format_of(form))));
         wanted.extend(args.confidence.map(|measure| Self::Confidence(measure_of(measure))));
+        let pictures = &args.pictures;
+        wanted.extend(pictures.preview.then(|| Self::Preview(Shown::of(&pictures.view))));
         wanted
     }
 
@@ -45,6 +79,7 @@ impl Product {
             Self::Labelmap => "labelmap",
             Self::Probabilities(_) => "probabilities",
             Self::Confidence(_) => "confidence",
+            Self::Preview(_) => "preview",
         }
     }
 
@@ -58,6 +93,7 @@ impl Product {
                 let folder = labelmap.parent().unwrap_or(Path::new(""));
                 folder.join("confidence").join(labelmap.file_name().unwrap_or_default())
             }
+            Self::Preview(_) => beside(labelmap, "_preview.png"),
         }
     }
 
@@ -68,7 +104,7 @@ impl Product {
             Self::Labelmap | Self::Confidence(_) => formats::files_written(&path),
             // Beside nnU-Net's probabilities go the properties that its ensembles need.
             Self::Probabilities(ProbabilityFormat::Npz) => vec![path, beside(labelmap, ".pkl")],
-            Self::Probabilities(ProbabilityFormat::Zarr) => vec![path],
+            Self::Probabilities(ProbabilityFormat::Zarr) | Self::Preview(_) => vec![path],
         }
     }
 
@@ -77,6 +113,7 @@ impl Product {
         match self {
             Self::Labelmap | Self::Probabilities(_) => record.clone(),
             Self::Confidence(measure) => record.with_confidence(measure),
+            Self::Preview(shown) => record.with_picture(&shown.text()),
         }
     }
 }
@@ -102,6 +139,8 @@ mod tests {
         assert_eq!(zarr.files(Path::new("x/a.nrrd")), [Path::new("x/a.zarr.zip")]);
         let confidence = Product::Confidence(ConfidenceMeasure::Entropy);
         assert_eq!(confidence.path(Path::new("x/a.nii")), Path::new("x/confidence/a.nii"));
+        let preview = Product::Preview(Shown::default());
+        assert_eq!(preview.files(Path::new("x/a.nii.gz")), [Path::new("x/a_preview.png")]);
         assert_eq!(Product::Labelmap.files(Path::new("x/a.nii")), [Path::new("x/a.nii")]);
     }
 

@@ -173,6 +173,9 @@ pub struct CaseResult {
     /// How sure each label is, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub confidence: Option<PathBuf>,
+    /// The picture, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
+    pub preview: Option<PathBuf>,
     /// Every label of the model, those with no voxel too.
     pub labels: Vec<LabelCount>,
 }

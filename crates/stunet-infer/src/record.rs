@@ -1,7 +1,7 @@
 //! The record of what made an output: written into the output, and compared if the output exists.
 //!
 //! A labelmap says in a comment of its NIfTI header, and a file of probabilities in the comment of its
-//! zip archive, which program, model, settings and input it came from. So an output is taken for
+//! zip archive, and a picture in a text of its PNG, which program, model, settings and input it came from. So an output is taken for
 //! what was asked only when it is that, wherever it was copied to and whatever its name.
 //!
 //! Nothing in it depends on time or place: the same input gives the same bytes.
@@ -84,6 +84,13 @@ impl Record {
     pub fn with_confidence(&self, measure: ConfidenceMeasure) -> Self {
         let mut record = self.clone();
         record.entries.insert("confidence".to_owned(), json!(measure));
+        record
+    }
+
+    /// The same of a picture, whatever it shows the labels with.
+    pub fn with_picture(&self, shown: &str) -> Self {
+        let mut record = self.clone();
+        record.entries.insert("picture".to_owned(), shown.into());
         record
     }
 
@@ -223,9 +230,13 @@ fn same_input(
 /// The record that a file carries, if it carries one.
 fn read(path: &Path) -> Option<Map<String, Value>> {
     let ending = path.extension().unwrap_or_default();
-    let texts = match ending == "npz" || ending == "zip" {
-        true => vec![comment_of_zip(path)?],
-        false => formats::read_notes(path).ok()?,
+    let texts = match ending.to_str() {
+        Some("npz" | "zip") => vec![comment_of_zip(path)?],
+        Some("png") => {
+            let file = std::io::BufReader::new(stunet_data::files::open(path).ok()?);
+            vec![stunet_pictures::note::note_of_png(file)?]
+        }
+        _ => formats::read_notes(path).ok()?,
     };
     texts.iter().find_map(|text| match serde_json::from_str(text) {
         Ok(Value::Object(entries)) if entries.contains_key(KEY) => Some(entries),

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::headers::ScanArgs;
 use super::orientation::OrientationArgs;
+use super::pictures::PictureArgs;
 use super::values::{ReferenceArg, byte_count, device_help, step_size};
 
 /// Examples, below the options.
@@ -14,6 +15,7 @@ Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
+  stunet predict -i imagesTs -o predicted -m base_ep4k.model --preview --report predicted.html
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
 const MODEL: &str = "Which networks";
@@ -78,6 +80,9 @@ pub struct PredictArgs {
     /// margin between the two most probable classes or from the entropy of all classes
     #[arg(help_heading = MORE, long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
     pub confidence: Option<ConfidenceArg>,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
 
     /// Memory limit of the program, such as 800M or 2G. A case that does not fit is predicted in
     /// tiles with the same labels, or rejected before the first window [default: free memory]

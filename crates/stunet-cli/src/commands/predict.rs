@@ -1,11 +1,12 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
+mod pictures;
 mod pipeline;
 pub mod settings;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -23,6 +24,7 @@ use stunet::infer::{
     self, InferError, Model, OpenOptions, PredictOptions, Prediction, Prepared, Record,
 };
 use stunet::model::StuNetConfig;
+use stunet::pictures::page::PageCase;
 
 use crate::args::PredictArgs;
 use crate::failure::{self, Interrupted, Told};
@@ -53,7 +55,8 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         output::line(part)?;
     }
     let jobs = found.jobs;
-    if let Some(report) = &args.json {
+    crate::pictures::check(&args.pictures, jobs.len())?;
+    for report in args.json.iter().chain(&args.pictures.report) {
         check_writable(report)?;
     }
     // What is missing is to be written: better told before a model of gigabytes is read.
@@ -71,6 +74,9 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     {
         report.write(path)?;
     }
+    if outcome.is_ok() || !report.cases.is_empty() {
+        session.write_page(&report)?;
+    }
     outcome
 }
 
@@ -81,9 +87,14 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     if interrupt::asked() {
         return Err(Interrupted.into());
     }
-    for job in done {
-        session.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
-        report.cases.push(case_report(job, Status::Skipped));
+    let (drawn, todo): (Vec<_>, Vec<_>) =
+        todo.into_iter().partition(PendingCase::lacks_pictures_only);
+    let there = done.into_iter().map(|job| PendingCase { job, lacks: Vec::new() });
+    for work in there.chain(drawn) {
+        if interrupt::asked() {
+            return Err(Interrupted.into());
+        }
+        session.keep(work, report);
     }
     for (job, error) in foreign {
         session.failed(&job, &error);
@@ -116,6 +127,21 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     }
 }
 
+impl Session<'_> {
+    /// Tells of a case whose labels are there, and draws what is missing of it.
+    fn keep(&self, work: PendingCase, report: &mut Report) {
+        let job = &work.job;
+        self.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
+        match self.draw_again(&work) {
+            Ok(()) => report.cases.push(case_report(work.job, Status::Skipped)),
+            Err(error) => {
+                self.failed(job, &error);
+                report.fail(case_report(work.job, Status::Failed), &error);
+            }
+        }
+    }
+}
+
 /// A model that is loaded once, and how it predicts.
 struct Session<'a> {
     args: &'a PredictArgs,
@@ -131,6 +157,8 @@ struct Session<'a> {
     pass_secs: Mutex<Option<f64>>,
     /// Why nothing more is said on standard output.
     unsaid: Mutex<Option<anyhow::Error>>,
+    /// What the page says of cases, by their labelmap.
+    pages: Mutex<BTreeMap<PathBuf, PageCase>>,
 }
 
 impl<'a> Session<'a> {
@@ -169,9 +197,9 @@ impl<'a> Session<'a> {
         let classes = model.num_classes();
         let kind = words::network(&description.config);
         let line = format!("{kind}, {classes} classes{folds}, on {}", chosen.name);
-        let (unknown, pass_secs, unsaid) = Default::default();
+        let (unknown, pass_secs, unsaid, pages) = Default::default();
         let session =
-            Self { args, device: chosen, model, record, opener, unknown, pass_secs, unsaid };
+            Self { args, device: chosen, model, record, opener, unknown, pass_secs, unsaid, pages };
         session.say(&line);
         for note in &session.model.description().notes {
             session.say(&format!("note: {note}"));
@@ -292,6 +320,7 @@ impl Stages for Session<'_> {
             self.say(&format!("{}: {line}", job.case.name));
         }
         let read_secs = clock.elapsed().as_secs_f64();
+        self.check_pictures(job, (&scan.geometry, scan.num_channels()))?;
         let prepared = infer::prepare_scan(&self.model, &scan)
             .map_err(|error| with_file(error, &job.inputs()[0]))?;
         Ok(Read { prepared, read_secs, record })
@@ -330,6 +359,7 @@ impl Stages for Session<'_> {
             let most = self.model.labels().max_value();
             formats::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
         }
+        let preview = self.draw(work, &labelmap, (&labels, &record))?;
         let timings = report.timings;
         let write = clock.elapsed().as_secs_f64();
         let seconds = Seconds {
@@ -354,6 +384,7 @@ impl Stages for Session<'_> {
             seconds,
             probabilities: self.probabilities().map(|product| product.path(&job.output)),
             confidence: confidence_path,
+            preview,
             labels,
             prediction: report,
         };

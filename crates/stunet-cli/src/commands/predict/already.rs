@@ -19,6 +19,11 @@ pub struct PendingCase {
 }
 
 impl PendingCase {
+    /// Whether the labels are there, and pictures of them are all that is missing, if anything.
+    pub fn lacks_pictures_only(&self) -> bool {
+        self.lacks.iter().all(|product| matches!(product, Product::Preview(_)))
+    }
+
     /// Whether it is to be written.
     pub fn lacks(&self, product: Product) -> bool {
         self.lacks.contains(&product)
