@@ -1,10 +1,12 @@
 //! The voxel grid in space: the only file, besides the readers, that uses the order x, y, z.
 
 mod axes;
+mod body;
 mod leniency;
 mod turn;
 
 pub(crate) use axes::{Axes, Matrix, column_length, orthonormal, right_angled, skew};
+pub use body::BodySide;
 pub use leniency::Leniency;
 pub use turn::Turn;
 
