@@ -132,17 +132,19 @@ fn fill(
     let runs = runs_of(labels, Zeros::Keep);
     let roots = runs.roots(Connectivity::Faces);
     let mut around = vec![Around::Nothing; roots.len()];
-    for (row, first, of_row) in runs.rows() {
-        let open_row = lies_at_the_border(&runs, row, geometry.is_plane());
-        for (index, run) in of_row.iter().enumerate().filter(|(_, run)| run.value == 0) {
-            if open_row || run.begin == 0 || run.end as usize == runs.shape[2] {
-                around[roots[first + index] as usize] = Around::Open;
+    for row in 0..runs.num_rows() {
+        let (range, open_row) =
+            (runs.of_row(row), lies_at_the_border(&runs, row, geometry.is_plane()));
+        for (run, root) in runs.iter(range.clone()).zip(&roots[range]) {
+            let open = open_row || run.begin == 0 || run.end as usize == runs.shape[2];
+            if run.value == 0 && open {
+                around[*root as usize] = Around::Open;
             }
         }
     }
     runs.for_each_contact(|a, b| {
         for (hole, wall) in [(a, b), (b, a)] {
-            let (value, label) = (runs.all[hole].value, runs.all[wall].value);
+            let (value, label) = (runs.value(hole), runs.value(wall));
             if value == 0 {
                 let around = &mut around[roots[hole] as usize];
                 *around = match *around {
@@ -153,13 +155,13 @@ fn fill(
             }
         }
     });
-    let filled: Vec<u16> = (runs.all.iter().zip(&roots))
+    let filled: Vec<u16> = (roots.iter().enumerate())
         .map(|(run, root)| match around[*root as usize] {
-            Around::Label(label) if run.value == 0 && chosen.holds(label) => label,
+            Around::Label(label) if runs.value(run) == 0 && chosen.holds(label) => label,
             _ => 0,
         })
         .collect();
-    for (run, label) in runs.all.iter().zip(&filled).filter(|(_, label)| **label != 0) {
+    for (run, label) in runs.iter(0..runs.len()).zip(&filled).filter(|(_, label)| **label != 0) {
         change_of(*label, changes).filled_voxels += run.len();
     }
     if filled.iter().any(|label| *label != 0) {
@@ -188,7 +190,7 @@ fn paint<T: Copy + Send>(
     let voxels = voxels.expect("labels in standard layout");
     voxels.par_chunks_mut(runs.shape[2].max(1)).enumerate().for_each(|(row, voxels)| {
         let range = runs.of_row(row);
-        for (run, value) in runs.all[range.clone()].iter().zip(&values[range]) {
+        for (run, value) in runs.iter(range.clone()).zip(&values[range]) {
             if *value != 0 {
                 voxels[run.range()].fill(voxel(*value));
             }

@@ -125,7 +125,7 @@ impl Numbered {
     fn of(runs: &Runs, connectivity: Connectivity) -> Self {
         let mut numbers = runs.roots(connectivity);
         let mut sizes: Vec<u64> = Vec::new();
-        for (index, run) in runs.all.iter().enumerate() {
+        for (index, run) in runs.iter(0..runs.len()).enumerate() {
             let root = numbers[index] as usize;
             if root == index {
                 sizes.push(0);
@@ -146,7 +146,7 @@ fn painted(runs: &Runs, numbers: &[u32]) -> Vec<u32> {
     let mut volume = vec![0; depth * height * width];
     volume.par_chunks_mut(width.max(1)).enumerate().for_each(|(row, voxels)| {
         let range = runs.of_row(row);
-        for (run, number) in runs.all[range.clone()].iter().zip(&numbers[range]) {
+        for (run, number) in runs.iter(range.clone()).zip(&numbers[range]) {
             voxels[run.range()].fill(*number);
         }
     });

@@ -172,7 +172,7 @@ impl Slots {
     fn of(runs: &Runs, names: &[(u16, &str)]) -> Self {
         let mut known = vec![false; usize::from(u16::MAX) + 1];
         names.iter().for_each(|(label, _)| known[usize::from(*label)] = true);
-        runs.all.iter().for_each(|run| known[usize::from(run.value)] = true);
+        (0..runs.len()).for_each(|run| known[usize::from(runs.value(run))] = true);
         let mut of = vec![0; known.len()];
         let mut labels = Vec::new();
         for label in (1..=u16::MAX).filter(|label| known[usize::from(*label)]) {
@@ -210,9 +210,9 @@ fn tallies(runs: &Runs, slots: &Slots, confidence: Option<&[u8]>) -> Vec<Tally> 
         let mut tallies = vec![Tally::default(); slots.count()];
         for row in rows {
             let (z, y) = ((row / height) as u64, (row % height) as u64);
-            for run in &runs.all[runs.of_row(row)] {
+            for run in runs.iter(runs.of_row(row)) {
                 let tally = &mut tallies[slots.slot(run.value)];
-                tally.add([z, y], run);
+                tally.add([z, y], &run);
                 if let Some(volume) = confidence {
                     let sure = &volume[row * width..][run.range()];
                     tally.confidence += sure.iter().map(|sure| u64::from(*sure)).sum::<u64>();

@@ -48,8 +48,8 @@ impl LabelComponents {
         let Numbered { numbers, sizes } = Numbered::of(&runs, connectivity);
         let mut parts: Vec<_> =
             sizes.into_iter().map(|voxels| LabelPart { label: 0, voxels }).collect();
-        for (run, number) in runs.all.iter().zip(&numbers) {
-            parts[*number as usize - 1].label = run.value;
+        for (run, number) in numbers.iter().enumerate() {
+            parts[*number as usize - 1].label = runs.value(run);
         }
         Self { runs, numbers, parts }
     }
@@ -88,7 +88,7 @@ impl LabelComponents {
         assert_eq!(voxels.len(), depth * height * width, "labels of another shape");
         voxels.par_chunks_mut(width.max(1)).enumerate().for_each(|(row, voxels)| {
             let range = self.runs.of_row(row);
-            for (run, number) in self.runs.all[range.clone()].iter().zip(&self.numbers[range]) {
+            for (run, number) in self.runs.iter(range.clone()).zip(&self.numbers[range]) {
                 if goes[*number as usize - 1] {
                     voxels[run.range()].fill(T::default());
                 }

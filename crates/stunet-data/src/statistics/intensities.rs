@@ -140,9 +140,9 @@ impl Channel<'_> {
         &'b self,
         row: usize,
         volume: &'b [T],
-    ) -> impl Iterator<Item = (&'b Run, &'b [T])> {
+    ) -> impl Iterator<Item = (Run, &'b [T])> {
         let voxels = &volume[row * self.runs.shape[2]..];
-        self.runs.all[self.runs.of_row(row)].iter().map(move |run| (run, &voxels[run.range()]))
+        self.runs.iter(self.runs.of_row(row)).map(move |run| (run, &voxels[run.range()]))
     }
 }
 
