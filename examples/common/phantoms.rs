@@ -34,7 +34,7 @@ pub fn label_set(structures: &[&str]) -> anyhow::Result<LabelSet> {
     Ok(LabelSet::from_names(names)?)
 }
 
-/// Dice of every label from 1; none where both labelmaps lack it.
+/// Dice of every label from 1; none where the truth lacks it, as a structure that is not there has none.
 pub fn dice(truth: &LabelMap, predicted: &LabelMap, num_labels: usize) -> Vec<Option<f64>> {
     let mut counts = vec![[0u64; 3]; num_labels + 1];
     for (&a, &b) in truth.data.iter().zip(&predicted.data) {
@@ -43,7 +43,7 @@ pub fn dice(truth: &LabelMap, predicted: &LabelMap, num_labels: usize) -> Vec<Op
         counts[usize::from(a)][2] += u64::from(a == b);
     }
     let of = |&[truth, predicted, both]: &[u64; 3]| {
-        (truth + predicted > 0).then(|| 2.0 * both as f64 / (truth + predicted) as f64)
+        (truth > 0).then(|| 2.0 * both as f64 / (truth + predicted) as f64)
     };
     counts[1..].iter().map(of).collect()
 }

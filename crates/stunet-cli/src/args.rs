@@ -1,13 +1,16 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
 mod evaluate;
+mod finish;
 mod groups;
 mod headers;
+mod labelmaps;
 mod models;
 mod plan;
 mod predict;
 #[cfg(test)]
 mod reference;
+mod region;
 mod shell;
 mod spellings;
 mod train;
@@ -15,6 +18,8 @@ mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use finish::{CleanArgs, FinishArgs};
+pub use labelmaps::{CleanUpArgs, NamesArgs, StatisticsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
@@ -78,6 +83,12 @@ pub enum LowCommand {
     /// Keep the largest part of a class: determine where, and apply
     #[command(subcommand)]
     Postprocess(PostprocessCommand),
+    /// Measure the labels of labelmaps: volume, intensities, place
+    #[command(after_help = labelmaps::STATISTICS_HELP)]
+    Statistics(StatisticsArgs),
+    /// Clean up labelmaps: remove small parts, fill holes
+    #[command(after_help = labelmaps::CLEAN_HELP)]
+    Clean(CleanUpArgs),
     /// Gather and score the validation predictions of all folds
     #[command(after_help = workflow::ACCUMULATE_HELP)]
     Accumulate(AccumulateArgs),
@@ -131,6 +142,19 @@ mod tests {
         check("stunet predict -i a -o b -m c --max-memory much", false);
         check("stunet predict -i a -o b -m c --save-probabilities npz", true);
         check("stunet predict -i a -o b", false);
+        check("stunet predict -i a -o b -m c --labels liver,spleen ribs --per-class", true);
+        check("stunet predict -i a -o b -m c --largest-component --statistics", true);
+        check("stunet predict -i a -o b -m c --largest-component liver --fill-holes", true);
+        check("stunet predict -i a -o b -m c --min-volume 0.2ml liver --no-checks", true);
+        check("stunet predict -i a -o b -m c --min-volume 0.2ml", true);
+        check("stunet predict -i a -o b -m c --min-volume", false);
+        check("stunet predict -i a -o b -m c --crop-to liver,spleen --with d", true);
+        check("stunet predict -i a -o b -m c --crop-to liver --with d --crop-margin 2cm", true);
+        check("stunet predict -i a -o b -m c --crop-to liver", false);
+        check("stunet predict -i a -o b -m c --with d", false);
+        check("stunet predict -i a -o b -m c --time-budget 60s", true);
+        check("stunet predict -i a -o b -m c --time-budget 60", false);
+        check("stunet predict -i a -o b -m c --crop-margin 2cm", false);
         check("stunet predict -i a.zip -o b -m c --series 1.2.3 --allow uneven,sheared", true);
         check("stunet predict -i a b -o b -m c --each-file-is-a-case", true);
         check("stunet predict -i a -o b -m c --geometry-tolerance 0.3mm", true);
@@ -177,6 +201,11 @@ mod tests {
         check("stunet postprocess apply -i a -o b -pp_pkl_file c -dataset_json d", true);
         check("stunet postprocess apply -i a -o b", false);
         check("stunet accumulate results -f 0 1 2 -o out", true);
+        check("stunet statistics a.nii.gz -i b_0000.nii.gz b_0001.nii.gz -o c --labels 1 2", true);
+        check("stunet statistics a -m b --dataset-json c", false);
+        check("stunet statistics -i a", false);
+        check("stunet clean a -o b --largest-component --min-volume 1ml 3 --labels liver", true);
+        check("stunet clean a", false);
         check("stunet completions zsh", true);
         check("stunet completions dos", false);
         check("stunet man pages", true);

@@ -10,6 +10,7 @@ use stunet::data::{files, formats};
 use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
+use crate::commands::predict::extras::TABLE;
 use crate::parts::{self, Environment};
 use crate::places::{self, Output};
 use crate::products::Product;
@@ -127,9 +128,13 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
 /// No output may be a scan, a file of the model or another output.
 fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
-    let inputs = scans.chain(places::of_model(&args.model));
+    let models = std::iter::once(&args.model).chain(&args.region.with);
+    let inputs = scans.chain(models.flat_map(|model| places::of_model(model)));
     let report = args.json.iter().map(|path| Output::new("--json", path));
-    places::check(inputs, jobs.iter().flat_map(|job| job.outputs(args)).chain(report))
+    let table = (args.finish.statistics && jobs.len() > 1)
+        .then(|| Output::new("--statistics: the table of all cases", args.output.join(TABLE)));
+    let outputs = jobs.iter().flat_map(|job| job.outputs(args));
+    places::check(inputs, outputs.chain(report).chain(table))
 }
 
 /// Removes what a killed run of the same cases left in their folder under temporary names.

@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod described;
 mod failure;
+mod finish;
 mod folders;
 mod interrupt;
 mod jobs;
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
         LowCommand::Ensemble(args) => commands::ensemble::run(&args),
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
+        LowCommand::Statistics(args) => commands::labelmaps::run_statistics(&args),
+        LowCommand::Clean(args) => commands::labelmaps::run_clean(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),

@@ -20,15 +20,22 @@ pub enum Product {
     Probabilities(ProbabilityFormat),
     /// How sure the labels are, in a folder of its own.
     Confidence(ConfidenceMeasure),
+    /// A file for each label, in a folder of the case. Which files that are only the model tells: what
+    /// is looked at is their list, which is written last.
+    PerClass,
+    /// Measurements of the labels, also of their confidence where there is one.
+    Statistics(Option<ConfidenceMeasure>),
 }
 
 impl Product {
     /// Every kind, for what is looked for whether it was asked for or not.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Labelmap,
         Self::Probabilities(ProbabilityFormat::Npz),
         Self::Probabilities(ProbabilityFormat::Zarr),
         Self::Confidence(ConfidenceMeasure::Margin),
+        Self::PerClass,
+        Self::Statistics(None),
     ];
 
     /// Those that the arguments ask for.
@@ -36,7 +43,15 @@ impl Product {
         let mut wanted = vec![Self::Labelmap];
         wanted.extend(args.save_probabilities.map(|form| Self::Probabilities(format_of(form))));
         wanted.extend(args.confidence.map(|measure| Self::Confidence(measure_of(measure))));
+        wanted.extend(args.finish.per_class.then_some(Self::PerClass));
+        wanted.extend(Self::statistics(args));
         wanted
+    }
+
+    /// The measurements, if they are wanted.
+    pub fn statistics(args: &PredictArgs) -> Option<Self> {
+        let measure = args.confidence.map(measure_of);
+        args.finish.statistics.then_some(Self::Statistics(measure))
     }
 
     /// Its name in messages, without an article.
@@ -45,6 +60,8 @@ impl Product {
             Self::Labelmap => "labelmap",
             Self::Probabilities(_) => "probabilities",
             Self::Confidence(_) => "confidence",
+            Self::PerClass => "files of the labels",
+            Self::Statistics(_) => "statistics",
         }
     }
 
@@ -58,6 +75,8 @@ impl Product {
                 let folder = labelmap.parent().unwrap_or(Path::new(""));
                 folder.join("confidence").join(labelmap.file_name().unwrap_or_default())
             }
+            Self::PerClass => folder_of_classes(labelmap).join("classes.json"),
+            Self::Statistics(_) => beside(labelmap, "_statistics.json"),
         }
     }
 
@@ -68,17 +87,27 @@ impl Product {
             Self::Labelmap | Self::Confidence(_) => formats::files_written(&path),
             // Beside nnU-Net's probabilities go the properties that its ensembles need.
             Self::Probabilities(ProbabilityFormat::Npz) => vec![path, beside(labelmap, ".pkl")],
-            Self::Probabilities(ProbabilityFormat::Zarr) => vec![path],
+            Self::Probabilities(ProbabilityFormat::Zarr) | Self::PerClass => vec![path],
+            Self::Statistics(_) => vec![path, beside(labelmap, "_statistics.csv")],
         }
     }
 
     /// The record that it carries, made of the labelmap's.
     pub fn record(self, record: &Record) -> Record {
         match self {
-            Self::Labelmap | Self::Probabilities(_) => record.clone(),
-            Self::Confidence(measure) => record.with_confidence(measure),
+            Self::Labelmap | Self::Probabilities(_) | Self::PerClass | Self::Statistics(None) => {
+                record.clone()
+            }
+            Self::Confidence(measure) | Self::Statistics(Some(measure)) => {
+                record.with_confidence(measure)
+            }
         }
     }
+}
+
+/// The folder for files of single labels: beside the labelmap, with its name without the ending.
+pub fn folder_of_classes(labelmap: &Path) -> PathBuf {
+    beside(labelmap, "")
 }
 
 /// A file beside the labelmap: its name with another ending.
@@ -103,6 +132,10 @@ mod tests {
         let confidence = Product::Confidence(ConfidenceMeasure::Entropy);
         assert_eq!(confidence.path(Path::new("x/a.nii")), Path::new("x/confidence/a.nii"));
         assert_eq!(Product::Labelmap.files(Path::new("x/a.nii")), [Path::new("x/a.nii")]);
+        let classes = Product::PerClass.path(Path::new("x/a.nii.gz"));
+        assert_eq!(classes, Path::new("x/a/classes.json"));
+        let statistics = Product::Statistics(None).files(Path::new("x/a.nii.gz"));
+        assert_eq!(statistics, ["x/a_statistics.json", "x/a_statistics.csv"].map(Path::new));
     }
 
     /// No two of them are one file.

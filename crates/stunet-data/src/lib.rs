@@ -51,6 +51,7 @@ pub mod metrics;
 pub mod nifti;
 mod nrrd;
 pub mod numpy_random;
+pub mod per_class;
 pub mod planner;
 pub mod plans;
 pub mod plausibility;

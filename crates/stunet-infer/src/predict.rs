@@ -344,6 +344,15 @@ fn estimated_secs(
     pass_secs.map(|secs| secs * passes as f64)
 }
 
+/// Seconds of one pass over a window, measured here and now; none where there is no clock.
+pub(crate) fn pass_secs(
+    model: &Model,
+    options: &PredictOptions,
+) -> Result<Option<f64>, InferError> {
+    let settings = window_settings(model, options)?;
+    Ok(speed::measure(model, &settings, usize::MAX, options))
+}
+
 /// What the caller is told of a plan.
 fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
     PredictEvent::Plan {

@@ -6,7 +6,7 @@ use clap::Command;
 
 /// The commands of each purpose, in the order in which a project meets them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Predict", &["predict", "ensemble", "postprocess"]),
+    ("Predict", &["predict", "ensemble", "postprocess", "clean", "statistics"]),
     ("Train", &["plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
     ("Models and devices", &["info", "labels", "convert", "devices"]),

@@ -344,3 +344,29 @@ fn a_turned_image_comes_back_on_its_files_grid() {
         assert!(message.contains("read by NibabelIOWithReorient"), "{message}");
     }
 }
+
+#[test]
+fn the_most_careful_way_that_is_fast_enough() {
+    use crate::budget::{choose, num_passes, ways};
+    let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);
+    let prepared = prepare(&model, &image(1)).unwrap();
+    let options = PredictOptions { pass_secs: Some(2.0), ..PredictOptions::default() };
+    let ways = ways(&options);
+    let passes: Vec<usize> =
+        ways.iter().map(|way| num_passes(&model, &prepared, way).unwrap()).collect();
+    assert!(passes[0] > passes[ways.len() - 1], "{passes:?}");
+    // As many as a prediction reports.
+    let report = run(&model, &options).report;
+    assert_eq!(passes[0], report.num_windows * report.num_passes);
+    let chosen = |secs: f64| choose(&model, &prepared, &ways, secs).unwrap().unwrap();
+    for (way, passes) in passes.iter().enumerate() {
+        let secs = *passes as f64 * 2.0;
+        let fit = chosen(secs);
+        assert!(fit.way <= way && fit.secs <= secs, "{fit:?} of {way}");
+    }
+    assert_eq!(chosen(f64::INFINITY).way, 0);
+    assert_eq!(chosen(0.0).secs, passes.iter().min().copied().unwrap() as f64 * 2.0);
+    let measured = PredictOptions::default();
+    let measured = choose(&model, &prepared, &[measured], 0.0).unwrap().unwrap();
+    assert!(measured.pass_secs > 0.0);
+}
