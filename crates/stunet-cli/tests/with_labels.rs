@@ -246,15 +246,17 @@ fn around_a_part_of_the_body() {
         }
     }
     // Windows lie elsewhere, so that single voxels differ; but the labels are the same.
-    assert!(same as f64 > 0.97 * voxels as f64, "{same} of {voxels}");
+    assert!(same as f64 > 0.99 * voxels as f64, "{same} of {voxels}");
     for label in [4, 6, 7] {
-        let [of_whole, of_part] = [&whole, &part].map(|labels| count(labels, label));
-        let both = Zip::from(&whole.data)
-            .and(&part.data)
-            .fold(0u64, |both, a, b| both + u64::from(*a == label && *b == label));
+        let (mut of_whole, mut of_part, mut both) = (0, 0, 0);
+        for (at, found) in part.data.indexed_iter().filter(|(at, _)| inside(*at)) {
+            let expected = whole.data[at] == label;
+            of_whole += u64::from(expected);
+            of_part += u64::from(*found == label);
+            both += u64::from(expected && *found == label);
+        }
         let dice = 2.0 * both as f64 / (of_whole + of_part) as f64;
-        eprintln!("label {label}: Dice {dice:.4}");
-        assert!(dice > 0.97, "label {label}: Dice {dice:.3}");
+        assert!(of_whole > 100 && dice > 0.95, "label {label}: Dice {dice:.3}");
     }
     // Whole and part are two outputs.
     let again = predict(&input, &scene.path("part.nii.gz"), &["--no-checks"]);

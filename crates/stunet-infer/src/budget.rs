@@ -3,8 +3,7 @@
 use crate::error::InferError;
 use crate::mirror;
 use crate::model::Model;
-use crate::predict::{PredictOptions, Prepared, pass_secs, window_settings};
-use crate::windows::Windows;
+use crate::predict::{PredictOptions, Prepared, part_of, pass_secs, window_settings};
 
 /// Steps between windows, as shares of them, from the most careful.
 const STEPS: [f64; 3] = [0.5, 0.75, 1.0];
@@ -40,9 +39,10 @@ pub fn num_passes(
     prepared: &Prepared,
     options: &PredictOptions,
 ) -> Result<usize, InferError> {
-    let settings = window_settings(model, options)?;
-    let shape = prepared.preprocessed.trace.network_shape();
-    let windows = Windows::new(shape, settings.window, settings.step_size)?;
+    let mut settings = window_settings(model, options)?;
+    let trace = &prepared.preprocessed.trace;
+    settings.part_of = part_of(trace);
+    let windows = settings.windows(trace.network_shape())?;
     let mirrored = mirror::passes(settings.reference, &settings.mirror_axes).len();
     Ok(windows.len() * mirrored * model.networks().len())
 }

@@ -10,7 +10,7 @@ use crate::network::{Network, Outputs};
 use crate::platform::{self, Moment};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sink::RowSink;
-use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
+use crate::sliding_window::{PartOf, SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::Array3;
@@ -288,7 +288,8 @@ pub fn predict_prepared(
         Mode::Normal => trace.taps(),
         _ => shape.map(|n| AxisTaps::linear(n, n)),
     };
-    let windows = Windows::new(shape, settings.window, settings.step_size)?;
+    settings.part_of = part_of(&trace);
+    let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.on_device = plan.device_bytes > 0;
 
@@ -329,6 +330,12 @@ pub fn predict_prepared(
         },
     };
     Ok(Prediction { labelmap, probabilities, confidence, report })
+}
+
+/// Where the part of a volume lies that a trace is of, if it is of a part.
+pub(crate) fn part_of(trace: &Trace) -> Option<PartOf> {
+    let [z, y, x] = trace.part_of_network()?;
+    Some(PartOf { whole: trace.whole_network_shape(), offset: [z, y, x].map(|[from, _]| from) })
 }
 
 /// How long the windows of a plan will take; none where that is neither known nor worth measuring.

@@ -5,11 +5,13 @@
 //! coarse model -> labelmap -> region_of(labels, margin) -> Prepared::within -> predict_prepared
 //! ```
 //!
-//! The volume is normalised and resampled as a whole and cropped afterwards, so that the second model
-//! sees the same voxels as without a region. Only where its windows lie differs.
+//! The volume is normalised and resampled as a whole and cropped afterwards, and the windows are some of
+//! those of the whole, so that the second model sees what it would see without a region.
 
+use crate::error::InferError;
 use crate::model::Model;
 use crate::predict::Prepared;
+use crate::windows::Windows;
 use std::collections::BTreeSet;
 use stunet_data::DataError;
 use stunet_data::components::{Connectivity, LabelComponents};
@@ -84,14 +86,23 @@ pub fn region_of(
 }
 
 impl Prepared {
-    /// What a box of the file (`[z, y, x]`, half-open) needs of the network's volume, but at least a
-    /// window of the model along every axis, as a smaller volume would be padded. None where the box lies
+    /// The part of the network's volume that the windows around a box of the file (`[z, y, x]`, half-open)
+    /// cover, with windows at steps of at most `step_size`. They are the windows of the whole volume, so
+    /// that labels are the same where the part holds every window that sees them. None where the box lies
     /// outside of what preprocessing has kept.
-    pub fn region(&self, model: &Model, file_box: BoundingBox) -> Option<BoundingBox> {
+    ///
+    /// # Errors
+    /// As [`Windows::new`].
+    pub fn region(
+        &self,
+        model: &Model,
+        step_size: f64,
+        file_box: BoundingBox,
+    ) -> Result<Option<BoundingBox>, InferError> {
         let trace = &self.preprocessed.trace;
-        let needed = trace.network_box(file_box)?;
-        let (shape, window) = (trace.network_shape(), model.plans().patch_size);
-        Some(std::array::from_fn(|axis| widened(needed[axis], window[axis], shape[axis])))
+        let Some(needed) = trace.network_box(file_box) else { return Ok(None) };
+        let windows = Windows::new(trace.network_shape(), model.plans().patch_size, step_size)?;
+        Ok(Some(std::array::from_fn(|axis| windows.around(axis, needed[axis]))))
     }
 
     /// Only a part of the network's volume, such as [`Prepared::region`].
@@ -103,33 +114,12 @@ impl Prepared {
     }
 }
 
-/// A range of `least` or more around another one, within `0..length`.
-fn widened([from, to]: [usize; 2], least: usize, length: usize) -> [usize; 2] {
-    let least = least.min(length);
-    let missing = least.saturating_sub(to - from);
-    let begin = from.saturating_sub(missing / 2).min(length - least.max(to - from));
-    [begin.min(from), (begin + least).max(to)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use ndarray::Array3;
     use stunet_data::geometry::Geometry;
     use stunet_data::labels::LabelVoxels;
-
-    #[test]
-    fn at_least_a_window() {
-        let check = |range, least, length, expected| {
-            assert_eq!(widened(range, least, length), expected, "{range:?} {least} {length}");
-        };
-        check([10, 20], 4, 100, [10, 20]);
-        check([10, 20], 16, 100, [7, 23]);
-        check([0, 5], 16, 100, [0, 16]);
-        check([95, 100], 16, 100, [84, 100]);
-        check([3, 5], 16, 10, [0, 10]);
-        check([0, 100], 16, 100, [0, 100]);
-    }
 
     #[test]
     fn small_parts_are_mistakes() {

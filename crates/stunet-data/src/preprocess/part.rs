@@ -59,6 +59,16 @@ impl Trace {
         }))
     }
 
+    /// The part of the network's volume that this is of, half-open; none where it is of all of it.
+    pub fn part_of_network(&self) -> Option<BoundingBox> {
+        Some(self.part.as_ref()?.network)
+    }
+
+    /// Shape of the network's volume as a whole, also where this is of a part.
+    pub fn whole_network_shape(&self) -> [usize; 3] {
+        self.network_shape
+    }
+
     /// What comes back to the file of what is there, as a box of the file (`[z, y, x]`, half-open).
     pub fn file_box(&self) -> BoundingBox {
         let (turn, shape, bounds) =

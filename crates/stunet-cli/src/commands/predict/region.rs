@@ -130,7 +130,11 @@ impl Session<'_> {
         }
         let secs = clock.elapsed().as_secs_f64();
         // The box may lie where preprocessing has cropped: then there is nothing to predict in it.
-        let region = found.and_then(|found| prepared.region(&self.model, found));
+        let step_size = self.args.step_size;
+        let region = match found {
+            Some(found) => prepared.region(&self.model, step_size, found)?,
+            None => None,
+        };
         let report = |voxels: Option<BoundingBox>, left_out| RegionReport {
             labels: scout.names.clone(),
             margin_mm: scout.margin_mm,
