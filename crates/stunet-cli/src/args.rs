@@ -6,6 +6,7 @@ mod groups;
 mod headers;
 mod labelmaps;
 mod models;
+mod nnunet;
 mod plan;
 mod predict;
 #[cfg(test)]
@@ -14,17 +15,20 @@ mod region;
 mod shell;
 mod spellings;
 mod train;
+mod trainers;
 mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use finish::{CleanArgs, FinishArgs};
 pub use labelmaps::{CleanUpArgs, NamesArgs, StatisticsArgs};
-pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
+pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
+pub use nnunet::NnunetArgs;
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
+pub use trainers::Trainer;
 pub use values::Size;
 pub use workflow::{
     AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
@@ -59,6 +63,8 @@ pub enum LowCommand {
     Info(InfoArgs),
     /// Convert a checkpoint or a results folder to a model folder
     Convert(ConvertArgs),
+    /// Unpack trained models from a zip file of nnU-Net's
+    Install(InstallArgs),
     /// List the label values and label names of a model
     Labels(LabelsArgs),
     /// List the backends of this program and the devices of this machine
@@ -95,6 +101,9 @@ pub enum LowCommand {
     /// Choose models or ensembles by cross-validation
     #[command(after_help = workflow::FIND_BEST_HELP)]
     FindBest(FindBestArgs),
+    /// Run a command line of nnU-Net 1 or 2, translated
+    #[command(after_help = nnunet::NNUNET_HELP)]
+    Nnunet(NnunetArgs),
     /// Print the completion script of a shell
     #[command(after_help = shell::COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
@@ -115,7 +124,12 @@ pub fn command() -> Command {
 /// Where clap does not accept them; and its help and version.
 pub fn parse(words: impl Iterator<Item = OsString>) -> Result<LowArgs, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(words.map(spellings::spell_out))?;
+    let mut words: Vec<OsString> = words.collect();
+    // A line of nnU-Net is translated as it stands.
+    if words.get(1).is_none_or(|word| word != "nnunet") {
+        words = words.into_iter().map(spellings::spell_out).collect();
+    }
+    let matches = command.try_get_matches_from_mut(words)?;
     LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
@@ -182,6 +196,8 @@ mod tests {
         check("stunet train D 3d_fullres 0 --patch 32 32", false);
         check("stunet train D 3d_fullres", false);
         check("stunet export fold_0 model.pth", true);
+        check("stunet export results model.zip --folds 0 1", true);
+        check("stunet install model.zip -o results --overwrite", true);
         check("stunet preprocess raw/Dataset001_A", true);
         check("stunet preprocess pre/Dataset001_A 3d_lowres --raw a -np 3 --memory 4 --json", true);
         check("stunet preprocess a --num-workers 0", false);
@@ -207,6 +223,14 @@ mod tests {
         check("stunet clean a -o b --largest-component --min-volume 1ml 3 --labels liver", true);
         check("stunet clean a", false);
         check("stunet completions zsh", true);
+        check("stunet nnunet --print nnUNetv2_predict -i a -o b --anything", true);
+        check("stunet nnunet", false);
+        check("stunet train D 3d_fullres 0 -tr STUNetTrainer_base_ft --foreground 0.5", true);
+        check("stunet train D 3d_fullres 0 -tr MyTrainer", false);
+        check("stunet train D 3d_fullres 0 --foreground 2", false);
+        check("stunet train D 3d_fullres 0 --val --npz", true);
+        check("stunet train D 3d_fullres 0 --val --no-validation", false);
+        check("stunet predict -i a -o b -m c -step_size 0.7 --disable_tta -device cpu", true);
         check("stunet completions dos", false);
         check("stunet man pages", true);
         check("stunet find-best results -tr A B -p P -c 2d 3d_fullres -f 0 1", true);

@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod export;
 pub mod find_best;
 pub mod info;
+pub mod install;
 pub mod labelmaps;
 pub mod labels;
 pub mod man;

@@ -12,10 +12,12 @@ mod described;
 mod failure;
 mod finish;
 mod folders;
+mod habits;
 mod interrupt;
 mod jobs;
 mod machine;
 mod new_folder;
+mod nnunet;
 mod output;
 mod parts;
 mod places;
@@ -28,6 +30,7 @@ mod scans;
 use std::process::ExitCode;
 
 use args::LowCommand;
+use folders::Homes;
 
 #[global_allocator]
 static ALLOCATOR: allocator::OneLine = allocator::OneLine;
@@ -36,14 +39,32 @@ fn main() -> ExitCode {
     failure::quiet_panics();
     // By its own name, whatever it was started as: that one is printed in the usage.
     let words = std::iter::once("stunet".into()).chain(std::env::args_os().skip(1));
-    let args = match args::parse(words) {
+    let words = match habits::spelled(words.collect(), &Homes::read()) {
+        Ok(words) => words,
+        Err(error) => return failure::report(&error),
+    };
+    let args = match args::parse(words.into_iter()) {
         Ok(args) => args,
         Err(error) => return failure::report_usage(&error),
     };
-    let outcome = failure::shielded(|| match args.command {
+    let outcome = failure::shielded(|| {
+        for command in habits::commands(args.command)? {
+            run(habits::resolved(command)?)?;
+        }
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(command: LowCommand) -> anyhow::Result<()> {
+    match command {
         LowCommand::Predict(args) => commands::predict::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
+        LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),
@@ -59,9 +80,7 @@ fn main() -> ExitCode {
         LowCommand::FindBest(args) => commands::find_best::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
+        // Whoever translates it leaves none.
+        LowCommand::Nnunet(_) => Ok(()),
     }
 }

@@ -9,8 +9,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Predict", &["predict", "ensemble", "postprocess", "clean", "statistics"]),
     ("Train", &["plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "devices"]),
-    ("Shell", &["completions", "man", "help"]),
+    ("Models and devices", &["info", "labels", "convert", "install", "devices"]),
+    ("Habits and shell", &["nnunet", "completions", "man", "help"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";

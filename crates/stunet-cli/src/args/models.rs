@@ -78,3 +78,25 @@ pub struct DevicesArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+/// `stunet install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// A zip file of trained models, as `nnUNetv2_export_model_to_zip` or `stunet export` makes it, of
+    /// nnU-Net 1 or 2
+    #[arg(value_name = "ZIP")]
+    pub archive: PathBuf,
+
+    /// The folder of all results that receives them [default: the variable nnUNet_results; for models of
+    /// nnU-Net 1 RESULTS_FOLDER]
+    #[arg(short, long, value_name = "RESULTS")]
+    pub output: Option<PathBuf>,
+
+    /// Replace files of models that are there
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}

@@ -30,7 +30,7 @@ Examples:
 /// `stunet plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Folder of the raw dataset
+    /// Folder of the raw dataset, or its name or number
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
@@ -74,7 +74,7 @@ pub struct PlanArgs {
 /// `stunet preprocess`.
 #[derive(Debug, Args)]
 pub struct PreprocessArgs {
-    /// Folder of the raw dataset, or the folder with its plans
+    /// Folder of the raw dataset, or the folder with its plans; or the dataset's name or number
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 

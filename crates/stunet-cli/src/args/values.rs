@@ -101,6 +101,12 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A share, from 0 to 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    let found = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    found.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
