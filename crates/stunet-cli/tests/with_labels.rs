@@ -36,6 +36,8 @@ fn ct(scene: &Scene, name: &str, seed: u64) -> PathBuf {
 
 fn predict(input: &Path, output: &Path, more: &[&str]) -> std::process::Output {
     let mut words = common::predict_arguments(input, output, &demo_model());
+    // This network knows some anatomy.
+    words.retain(|word| word != "--no-checks");
     words.extend(more.iter().map(|word| (*word).to_owned()));
     stunet(words)
 }

@@ -25,7 +25,8 @@ pub enum WarningKind {
     Swapped,
     /// An organ is smaller or larger than in adults.
     Volume,
-    /// A label touches the border of the image, where it may be cut.
+    /// An organ touches the border of the image, where it may be cut. Structures that mostly go on beyond
+    /// a scan (vessels, bowel, bones, muscles) are left out.
     Cut,
 }
 
@@ -164,9 +165,11 @@ fn other_side(name: &str) -> Option<String> {
     Some(format!("{}{right}{}", &name[..at], &name[at + "left".len()..]))
 }
 
-/// Labels at the border of the image.
+/// Labels at the border of the image, but for those that mostly go on beyond it, such as vessels and
+/// muscles.
 fn cut(labels: &[LabelStatistics]) -> Option<LabelWarning> {
     let touching = |label: &LabelStatistics| {
+        PlausibleVolume::of_label(&label.name).is_none_or(|limits| limits.compact).then_some(())?;
         let sides = &label.position.as_ref()?.touches;
         let names: Vec<&str> = sides.iter().map(|side| side.name()).collect();
         (!sides.is_empty()).then(|| (label.name.clone(), names.join(", ")))

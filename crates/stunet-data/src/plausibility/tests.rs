@@ -130,6 +130,9 @@ fn volumes_of_adults() {
     // What is cut may be small.
     let cut = Body::empty().with("liver", [58, 2, 0], [60, 4, 2]);
     cut.check(&[(Cut, "liver (right, superior)")]);
+    // Vessels and bones go on.
+    let long = Body::empty().with("aorta", [20, 10, 20], [60, 11, 21]);
+    long.check(&[]);
 }
 
 #[test]

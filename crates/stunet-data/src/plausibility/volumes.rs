@@ -12,6 +12,9 @@ pub struct PlausibleVolume {
     pub min_ml: f64,
     /// Millilitres above which it is large.
     pub max_ml: f64,
+    /// Whether scans hold it as a whole, as they hold a liver, and not an aorta or a femur: one that is cut
+    /// deserves a hint.
+    pub compact: bool,
 }
 
 /// Wide limits for adults: from well below the smallest to well above the largest volumes that studies
@@ -19,52 +22,56 @@ pub struct PlausibleVolume {
 /// bladder. They find segmentations that are wrong by a multiple, and are no norms.
 pub const ADULT_VOLUMES: [PlausibleVolume; 43] = [
     of("adrenal_gland", 0.5, 40.0),
-    of("aorta", 30.0, 900.0),
-    of("autochthon", 100.0, 1800.0),
+    long("aorta", 30.0, 900.0),
+    long("autochthon", 100.0, 1800.0),
     of("brain", 700.0, 2100.0),
-    of("clavicula", 8.0, 100.0),
-    of("colon", 80.0, 4000.0),
+    long("clavicula", 8.0, 100.0),
+    long("colon", 80.0, 4000.0),
     of("duodenum", 10.0, 350.0),
-    of("esophagus", 8.0, 150.0),
-    of("femur", 100.0, 1100.0),
+    long("esophagus", 8.0, 150.0),
+    long("femur", 100.0, 1100.0),
     of("gallbladder", 1.0, 400.0),
-    of("gluteus_maximus", 150.0, 2200.0),
-    of("gluteus_medius", 80.0, 900.0),
-    of("gluteus_minimus", 15.0, 350.0),
+    long("gluteus_maximus", 150.0, 2200.0),
+    long("gluteus_medius", 80.0, 900.0),
+    long("gluteus_minimus", 15.0, 350.0),
     of("heart", 200.0, 2500.0),
     of("heart_atrium", 15.0, 600.0),
     of("heart_myocardium", 40.0, 600.0),
     of("heart_ventricle", 30.0, 700.0),
-    of("hip", 120.0, 900.0),
-    of("humerus", 50.0, 500.0),
-    of("iliac_artery", 2.0, 200.0),
-    of("iliac_vena", 3.0, 200.0),
-    of("iliopsoas", 80.0, 1000.0),
-    of("inferior_vena_cava", 10.0, 350.0),
+    long("hip", 120.0, 900.0),
+    long("humerus", 50.0, 500.0),
+    long("iliac_artery", 2.0, 200.0),
+    long("iliac_vena", 3.0, 200.0),
+    long("iliopsoas", 80.0, 1000.0),
+    long("inferior_vena_cava", 10.0, 350.0),
     of("kidney", 30.0, 800.0),
     of("liver", 400.0, 5000.0),
     of("lung_lower_lobe", 100.0, 3500.0),
     of("lung_middle_lobe", 40.0, 1500.0),
     of("lung_upper_lobe", 100.0, 3500.0),
     of("pancreas", 10.0, 350.0),
-    of("portal_vein_and_splenic_vein", 3.0, 200.0),
+    long("portal_vein_and_splenic_vein", 3.0, 200.0),
     of("prostate", 5.0, 400.0),
-    of("pulmonary_artery", 15.0, 350.0),
-    of("rib", 0.5, 80.0),
-    of("sacrum", 70.0, 550.0),
-    of("scapula", 40.0, 350.0),
-    of("small_bowel", 80.0, 4000.0),
+    long("pulmonary_artery", 15.0, 350.0),
+    long("rib", 0.5, 80.0),
+    long("sacrum", 70.0, 550.0),
+    long("scapula", 40.0, 350.0),
+    long("small_bowel", 80.0, 4000.0),
     of("spleen", 20.0, 3000.0),
     of("stomach", 20.0, 4000.0),
-    of("trachea", 8.0, 150.0),
+    long("trachea", 8.0, 150.0),
     of("urinary_bladder", 2.0, 2500.0),
-    of("vertebrae_C", 3.0, 90.0),
-    of("vertebrae_T", 6.0, 130.0),
-    of("vertebrae_L", 20.0, 220.0),
+    long("vertebrae_C", 3.0, 90.0),
+    long("vertebrae_T", 6.0, 130.0),
+    long("vertebrae_L", 20.0, 220.0),
 ];
 
 const fn of(structure: &'static str, min_ml: f64, max_ml: f64) -> PlausibleVolume {
-    PlausibleVolume { structure, min_ml, max_ml }
+    PlausibleVolume { structure, min_ml, max_ml, compact: true }
+}
+
+const fn long(structure: &'static str, min_ml: f64, max_ml: f64) -> PlausibleVolume {
+    PlausibleVolume { compact: false, ..of(structure, min_ml, max_ml) }
 }
 
 impl PlausibleVolume {
