@@ -10,10 +10,9 @@ use stunet::data::{files, formats};
 use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
-use crate::commands::predict::extras::TABLE;
 use crate::parts::{self, Environment};
 use crate::places::{self, Output};
-use crate::products::Product;
+use crate::products::{Product, TABLE};
 use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.

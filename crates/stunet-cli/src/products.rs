@@ -11,6 +11,9 @@ use stunet::infer::{ConfidenceMeasure, ProbabilityFormat, Record};
 use crate::args::PredictArgs;
 use crate::commands::predict::settings::{format_of, measure_of};
 
+/// Name of the table of the measurements of all cases in a folder.
+pub const TABLE: &str = "statistics.csv";
+
 /// One kind of output of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {

@@ -17,7 +17,7 @@ use stunet_data::files;
 use stunet_data::geometry::{Affine, Geometry};
 use stunet_data::image::{RawImage, Voxels};
 use stunet_data::labels::{CompactLabelMap, LabelChoice, LabelVoxels};
-use stunet_data::statistics::{CaseStatistics, Measured};
+use stunet_data::statistics::{CaseStatistics, StatisticsInput};
 
 fn main() {
     let Some(folder) = std::env::args().skip(1).find(|word| !word.starts_with('-')) else {
@@ -65,7 +65,7 @@ fn measure(folder: &Path, case: &Value) -> Value {
     });
     write_npy(file("filled"), &filled.voxels.to_words()).unwrap();
     let image = file("image").exists().then(|| image(&file("image"), geometry));
-    let measured = Measured { image: image.as_ref(), confidence: None };
+    let measured = StatisticsInput { image: image.as_ref(), confidence: None };
     let (secs, found) = timed(runs, || CaseStatistics::of(name, &map, &[], measured).unwrap());
     json!({
         "name": name, "parts_secs": parts_secs, "fill_secs": fill_secs, "statistics_secs": secs,

@@ -53,7 +53,7 @@ const RIB_TOLERANCE_MM: f64 = 5.0;
 /// use stunet_data::geometry::Geometry;
 /// use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 /// use stunet_data::plausibility::{WarningKind, warnings};
-/// use stunet_data::statistics::{CaseStatistics, Measured};
+/// use stunet_data::statistics::{CaseStatistics, StatisticsInput};
 /// // ITK's axes: x runs to the patient's left, so that the first voxels along it are the right.
 /// let mut voxels = Array3::<u8>::zeros((5, 5, 9));
 /// voxels[[2, 2, 1]] = 1;
@@ -61,7 +61,7 @@ const RIB_TOLERANCE_MM: f64 = 5.0;
 /// let geometry = Geometry::axis_aligned([5, 5, 9], [40.0; 3])?;
 /// let labels = CompactLabelMap { voxels: LabelVoxels::Bytes(voxels), geometry };
 /// let names = [(1, "kidney_left"), (2, "kidney_right")];
-/// let found = CaseStatistics::of("a", &labels, &names, Measured::default())?;
+/// let found = CaseStatistics::of("a", &labels, &names, StatisticsInput::default())?;
 /// let warnings = warnings(&found.labels);
 /// assert_eq!(warnings[0].kind, WarningKind::Swapped);
 /// # Ok::<(), stunet_data::DataError>(())

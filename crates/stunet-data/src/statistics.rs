@@ -63,7 +63,7 @@ pub struct LabelStatistics {
 
 /// What is measured beside the labels themselves.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Measured<'a> {
+pub struct StatisticsInput<'a> {
     /// The image, with the intensities as its file means them.
     pub image: Option<&'a RawImage>,
     /// How sure each label is, 0 to 255, on the grid of the labels.
@@ -89,13 +89,13 @@ impl CaseStatistics {
     /// use stunet_data::geometry::Geometry;
     /// use stunet_data::image::{RawImage, Voxels};
     /// use stunet_data::labels::{CompactLabelMap, LabelVoxels};
-    /// use stunet_data::statistics::{CaseStatistics, Measured};
+    /// use stunet_data::statistics::{CaseStatistics, StatisticsInput};
     /// let geometry = Geometry::axis_aligned([1, 1, 4], [10.0; 3])?;
     /// let voxels = LabelVoxels::Bytes(arr3(&[[[0, 1, 1, 1]]]));
     /// let labels = CompactLabelMap { voxels, geometry: geometry.clone() };
     /// let data = Array4::from_shape_vec((1, 1, 1, 4), vec![-1000i16, 10, 20, 60])?;
     /// let image = RawImage { voxels: Voxels::I16(data), geometry };
-    /// let measured = Measured { image: Some(&image), confidence: None };
+    /// let measured = StatisticsInput { image: Some(&image), confidence: None };
     /// let found = CaseStatistics::of("a", &labels, &[(1, "liver")], measured)?;
     /// let liver = &found.labels[0];
     /// assert_eq!((liver.voxels, liver.volume_ml), (3, 3.0));
@@ -106,7 +106,7 @@ impl CaseStatistics {
         case: &str,
         labels: &CompactLabelMap,
         names: &[(u16, &str)],
-        measured: Measured<'_>,
+        measured: StatisticsInput<'_>,
     ) -> Result<Self> {
         let runs = runs_of(&labels.voxels, Zeros::Skip);
         let slots = Slots::of(&runs, names);

@@ -17,7 +17,7 @@ use stunet_data::DataError;
 use stunet_data::components::{Connectivity, LabelComponents};
 use stunet_data::labels::{CompactLabelMap, LabelChoice};
 use stunet_data::preprocess::crop::BoundingBox;
-use stunet_data::statistics::{CaseStatistics, Measured};
+use stunet_data::statistics::{CaseStatistics, StatisticsInput};
 
 /// Parts of a label that are smaller than this share of its largest part are taken for mistakes of the
 /// coarse model, which would make the region larger.
@@ -62,7 +62,7 @@ pub fn region_of(
     let small: Vec<bool> =
         small.map(|part| (part.voxels as f64) < SMALLEST_PART * largest[&part.label]).collect();
     parts.remove(&small, &mut labels.voxels);
-    let found = CaseStatistics::of("", &labels, &[], Measured::default())?;
+    let found = CaseStatistics::of("", &labels, &[], StatisticsInput::default())?;
     let boxes = found.labels.iter().filter_map(|label| label.position.as_ref());
     let boxes = boxes.map(|position| position.box_voxels);
     let around = boxes.fold(None, |around: Option<BoundingBox>, of| {

@@ -9,11 +9,11 @@ use stunet::data::geometry::Leniency;
 use stunet::data::image::RawImage;
 use stunet::data::labels::{CompactLabelMap, LabelSet, LabelVoxels};
 use stunet::data::nifti::Reader;
-use stunet::data::statistics::{self, CaseStatistics, Measured};
+use stunet::data::statistics::{self, CaseStatistics, StatisticsInput};
 use stunet::data::{files, formats, plausibility};
 use stunet::infer::{Model, OpenOptions};
 
-use super::predict::extras::{TABLE, write_text};
+use super::predict::extras::write_text;
 use crate::args::{CleanUpArgs, NamesArgs, StatisticsArgs};
 use crate::described::{DATASET, make_folder};
 use crate::failure::Interrupted;
@@ -21,7 +21,7 @@ use crate::finish::Finish;
 use crate::interrupt;
 use crate::output;
 use crate::places::{self, Output};
-use crate::products::Product;
+use crate::products::{Product, TABLE};
 use crate::progress::CaseBar;
 
 /// What the labels of labelmaps are called.
@@ -176,7 +176,7 @@ fn measure(
     finish.apply(&mut labels, &names.labels);
     let image =
         image.map(|files| read_image(files, &labels, args.forgive.leniency())).transpose()?;
-    let measured = Measured { image: image.as_ref(), confidence: None };
+    let measured = StatisticsInput { image: image.as_ref(), confidence: None };
     let found = CaseStatistics::of(name, &labels, &names.listed(finish), measured);
     found.with_context(|| path.display().to_string())
 }

@@ -162,16 +162,7 @@ impl<'a> Session<'a> {
         check_folds(args, &description.folds)?;
         let finish = Finish::of(&args.finish, model.labels())?;
         let scout = Scout::open(args, chosen, &model)?;
-        let record = |options: PredictOptions| -> anyhow::Result<_> {
-            let record = finish.record(&Record::new(&model, &options)?);
-            let record = scout.as_ref().map_or(record.clone(), |scout| scout.record(&record));
-            Ok((options, record))
-        };
-        let ways = match args.time_budget {
-            Some(_) => infer::budget::ways(&settings(args)),
-            None => vec![settings(args)],
-        };
-        let ways = ways.into_iter().map(record).collect::<anyhow::Result<Vec<_>>>()?;
+        let ways = ways(args, &model, scout.as_ref(), &finish)?;
         let size = description.config.stunet().and_then(StuNetConfig::size);
         report.device = Some(chosen.name.clone());
         report.model = Some(ModelReport {
@@ -466,6 +457,25 @@ impl Stages for Session<'_> {
             false => output::complain(&format!("{}: {error}", job.case.name)),
         }
     }
+}
+
+/// The settings that may be taken, each with the record of outputs of it.
+fn ways(
+    args: &PredictArgs,
+    model: &Model,
+    scout: Option<&Scout>,
+    finish: &Finish,
+) -> anyhow::Result<Vec<(PredictOptions, Record)>> {
+    let ways = match args.time_budget {
+        Some(_) => infer::budget::ways(&settings(args)),
+        None => vec![settings(args)],
+    };
+    let with_record = |options: PredictOptions| {
+        let record = finish.record(&Record::new(model, &options)?);
+        let record = scout.map_or(record.clone(), |scout| scout.record(&record));
+        Ok((options, record))
+    };
+    ways.into_iter().map(with_record).collect()
 }
 
 fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptions> {

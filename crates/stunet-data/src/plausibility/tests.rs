@@ -1,7 +1,7 @@
 use super::*;
 use crate::geometry::Geometry;
 use crate::labels::{CompactLabelMap, LabelSet, LabelVoxels};
-use crate::statistics::{CaseStatistics, Measured};
+use crate::statistics::{CaseStatistics, StatisticsInput};
 use ndarray::{Array3, s};
 
 /// A body of voxels of 10 mm: 60 along z, 20 along y and 40 along x, whose x runs to the left.
@@ -36,7 +36,8 @@ impl Body {
 
     fn warnings(&self) -> Vec<LabelWarning> {
         let names = self.set.painted();
-        let found = CaseStatistics::of("a", &self.labels, &names, Measured::default()).unwrap();
+        let found =
+            CaseStatistics::of("a", &self.labels, &names, StatisticsInput::default()).unwrap();
         warnings(&found.labels)
     }
 

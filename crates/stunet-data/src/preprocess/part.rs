@@ -18,8 +18,10 @@ impl Part {
     pub fn taps(&self, whole: [AxisTaps; 3]) -> [AxisTaps; 3] {
         let mut axes = whole.into_iter().zip(self.network.iter().zip(&self.output));
         std::array::from_fn(|_| {
-            let (taps, ([begin, _], [from, to])) = axes.next().expect("three axes");
-            let shifted = |at: &[usize]| at[*from..*to].iter().map(|at| at - begin).collect();
+            let (taps, ([begin, end], [from, to])) = axes.next().expect("three axes");
+            // An upper neighbour beyond the part has no weight.
+            let shifted =
+                |at: &[usize]| at[*from..*to].iter().map(|at| (*at).min(end - 1) - begin).collect();
             AxisTaps {
                 lower: shifted(&taps.lower),
                 upper: shifted(&taps.upper),
@@ -54,7 +56,7 @@ impl Trace {
         Some(std::array::from_fn(|axis| {
             let [from, to] = output[axis];
             let lower = taps[axis].lower[from..to].iter().copied().min().unwrap_or(0);
-            let upper = taps[axis].upper[from..to].iter().copied().max().unwrap_or(0);
+            let upper = (from..to).map(|at| upper(&taps[axis], at)).max().unwrap_or(0);
             [lower, upper + 1]
         }))
     }
@@ -96,7 +98,8 @@ impl Trace {
         let taps = self.whole_taps();
         let output = std::array::from_fn(|axis| {
             let [begin, end] = network[axis];
-            let inside = |at: &usize| taps[axis].lower[*at] >= begin && taps[axis].upper[*at] < end;
+            let inside =
+                |at: &usize| taps[axis].lower[*at] >= begin && upper(&taps[axis], *at) < end;
             let first = (0..taps[axis].len()).find(inside).unwrap_or(0);
             let count = (first..taps[axis].len()).take_while(inside).count();
             [first, first + count]
@@ -105,6 +108,11 @@ impl Trace {
         part.part = Some(Part { network, output });
         part
     }
+}
+
+/// The last voxel that counts for an output.
+fn upper(taps: &AxisTaps, at: usize) -> usize {
+    if taps.weight_upper[at] == 0.0 { taps.lower[at] } else { taps.upper[at] }
 }
 
 impl Preprocessed {

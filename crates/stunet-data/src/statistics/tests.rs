@@ -45,7 +45,7 @@ fn by_hand() {
     confidence[[0, 0, 2]] = 51;
     for small in [true, false] {
         let image = image(small);
-        let measured = Measured { image: Some(&image), confidence: Some(&confidence) };
+        let measured = StatisticsInput { image: Some(&image), confidence: Some(&confidence) };
         let names = [(0, "background"), (1, "liver"), (5, "spleen")];
         let found = CaseStatistics::of("a", &labels(), &names, measured).unwrap();
         let names: Vec<&str> = found.labels.iter().map(|label| label.name.as_str()).collect();
@@ -86,11 +86,11 @@ fn channels_and_nothing() {
     let Voxels::I16(data) = &one.voxels else { unreachable!("small numbers") };
     let two = ndarray::concatenate![Axis(0), data.view(), (data + 1).view()];
     let image = RawImage { voxels: Voxels::I16(two), geometry: grid() };
-    let measured = Measured { image: Some(&image), confidence: None };
+    let measured = StatisticsInput { image: Some(&image), confidence: None };
     let found = CaseStatistics::of("a", &labels(), &[], measured).unwrap();
     let means: Vec<f64> = found.labels[0].intensities.iter().map(|of| of.mean).collect();
     assert_eq!(means, [2.0, 3.0]);
-    let found = CaseStatistics::of("a", &labels(), &[], Measured::default()).unwrap();
+    let found = CaseStatistics::of("a", &labels(), &[], StatisticsInput::default()).unwrap();
     assert!(found.labels[0].intensities.is_empty() && found.labels[0].confidence.is_none());
     let empty = CompactLabelMap { voxels: LabelVoxels::zeros([2, 3, 4], 1), geometry: grid() };
     let found = CaseStatistics::of("a", &empty, &[(1, "liver")], measured).unwrap();
@@ -110,7 +110,7 @@ fn an_image_that_a_reader_turned() {
         .into_owned()
         .into_shape_with_order((1, shape.0, shape.1, shape.2));
     let image = RawImage { voxels: Voxels::I16(data.unwrap()), geometry };
-    let measured = |image| Measured { image: Some(image), confidence: None };
+    let measured = |image| StatisticsInput { image: Some(image), confidence: None };
     let found = CaseStatistics::of("a", &labels(), &[], measured(&image)).unwrap();
     assert_eq!(found, CaseStatistics::of("a", &labels(), &[], measured(&one)).unwrap());
 }
@@ -121,7 +121,7 @@ fn other_shapes_are_refused() {
         voxels: Voxels::I16(Array4::zeros((1, 2, 3, 5))),
         geometry: Geometry::axis_aligned([2, 3, 5], [1.0; 3]).unwrap(),
     };
-    let measured = Measured { image: Some(&image), confidence: None };
+    let measured = StatisticsInput { image: Some(&image), confidence: None };
     let error = CaseStatistics::of("a", &labels(), &[], measured).unwrap_err().to_string();
     assert!(error.contains("shape of the image") && error.contains("[2, 3, 5]"), "{error}");
 }
@@ -130,7 +130,7 @@ fn other_shapes_are_refused() {
 fn files_and_tables() {
     let folder = tempfile::tempdir().unwrap();
     let image = image(true);
-    let measured = Measured { image: Some(&image), confidence: None };
+    let measured = StatisticsInput { image: Some(&image), confidence: None };
     let names = [(1, "liver, left"), (5, "spleen")];
     let found = CaseStatistics::of("case 1", &labels(), &names, measured).unwrap();
     let path = folder.path().join("a.json");
@@ -183,7 +183,7 @@ proptest! {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for voxels in [Voxels::I16(data), single] {
             let image = RawImage { voxels, geometry: geometry.clone() };
-            let measured = Measured { image: Some(&image), confidence: None };
+            let measured = StatisticsInput { image: Some(&image), confidence: None };
             let found = pool.install(|| CaseStatistics::of("a", &labels, &[], measured)).unwrap();
             for label in &found.labels {
                 let mut own: Vec<f64> = (of.iter().zip(&values))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stunet::data::image::RawImage;
 use stunet::data::labels::CompactLabelMap;
 use stunet::data::plausibility::{self, LabelWarning};
-use stunet::data::statistics::{self, CaseStatistics, Measured};
+use stunet::data::statistics::{self, CaseStatistics, StatisticsInput};
 use stunet::data::{files, formats, per_class};
 use stunet::infer::{Record, Standing};
 
@@ -19,10 +19,7 @@ use crate::interrupt;
 use crate::jobs::Job;
 use crate::output;
 use crate::places::{self, Output};
-use crate::products::{Product, folder_of_classes};
-
-/// Name of the table of all cases in a folder of predictions.
-pub const TABLE: &str = "statistics.csv";
+use crate::products::{Product, TABLE, folder_of_classes};
 
 impl Session<'_> {
     /// Measures the labels; their intensities too, where those are to be written.
@@ -34,7 +31,7 @@ impl Session<'_> {
         confidence: Option<&Array3<u8>>,
     ) -> anyhow::Result<CaseStatistics> {
         let names = self.finish.written(self.model.labels());
-        let measured = Measured { image: scan, confidence };
+        let measured = StatisticsInput { image: scan, confidence };
         Ok(CaseStatistics::of(&work.job.case.name, labelmap, &names, measured)?)
     }
 

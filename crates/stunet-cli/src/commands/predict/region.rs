@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde_json::json;
+use stunet::data::labels::CompactLabelMap;
 use stunet::data::preprocess::crop::BoundingBox;
 use stunet::device::Chosen;
 use stunet::infer::region::region_of;
@@ -106,23 +107,7 @@ impl Session<'_> {
         prepared: Prepared,
     ) -> anyhow::Result<(Prepared, RegionReport)> {
         let clock = Instant::now();
-        let job = &work.job;
-        let title = format!("{}: finding {}", job.case.name, crate::finish::listed(&scout.names));
-        let progress = CaseBar::new(title, self.args.quiet);
-        let options = PredictOptions {
-            mode: Mode::Fastest,
-            step_size: COARSE_STEP,
-            mirror: false,
-            memory_bytes: self.allowed(),
-            device_has_own_memory: self.device.backend.is_gpu(),
-            ..PredictOptions::default()
-        };
-        let found = infer::predict_prepared(&scout.model, coarse, &options, &mut |event| {
-            progress.on_event(event);
-            interrupt::flow()
-        });
-        drop(progress);
-        let labelmap = found.map_err(|error| with_file(error, &job.inputs()[0]))?.labelmap;
+        let labelmap = self.coarse(work, scout, coarse)?;
         let shape = labelmap.geometry.shape();
         let found = region_of(labelmap, &scout.wanted, scout.margin_mm)?;
         if interrupt::asked() {
@@ -142,23 +127,43 @@ impl Session<'_> {
             left_out,
             secs,
         };
-        Ok(match region {
-            Some(region) => {
-                let part = prepared.within(region);
-                let voxels = part.preprocessed.trace.file_box();
-                let share = |of: [usize; 3]| of.iter().product::<usize>() as f64;
-                let kept = share(voxels.map(|[from, to]| to - from)) / share(shape);
-                (part, report(Some(voxels), 1.0 - kept))
-            }
-            None => {
-                output::complain(&format!(
-                    "{}: warning: the model of --with has found none of {}: the whole volume is \
-                     predicted",
-                    job.case.name,
-                    crate::finish::listed(&scout.names)
-                ));
-                (prepared, report(None, 0.0))
-            }
-        })
+        let Some(region) = region else {
+            output::complain(&format!(
+                "{}: warning: the model of --with has found none of {}: the whole volume is predicted",
+                work.job.case.name,
+                crate::finish::listed(&scout.names)
+            ));
+            return Ok((prepared, report(None, 0.0)));
+        };
+        let part = prepared.within(region);
+        let voxels = part.preprocessed.trace.file_box();
+        let share = |of: [usize; 3]| of.iter().product::<usize>() as f64;
+        let kept = share(voxels.map(|[from, to]| to - from)) / share(shape);
+        Ok((part, report(Some(voxels), 1.0 - kept)))
+    }
+
+    /// The labels of one coarse pass.
+    fn coarse(
+        &self,
+        work: &PendingCase,
+        scout: &Scout,
+        prepared: Prepared,
+    ) -> anyhow::Result<CompactLabelMap> {
+        let job = &work.job;
+        let title = format!("{}: finding {}", job.case.name, crate::finish::listed(&scout.names));
+        let progress = CaseBar::new(title, self.args.quiet);
+        let options = PredictOptions {
+            mode: Mode::Fastest,
+            step_size: COARSE_STEP,
+            mirror: false,
+            memory_bytes: self.allowed(),
+            device_has_own_memory: self.device.backend.is_gpu(),
+            ..PredictOptions::default()
+        };
+        let found = infer::predict_prepared(&scout.model, prepared, &options, &mut |event| {
+            progress.on_event(event);
+            interrupt::flow()
+        });
+        Ok(found.map_err(|error| with_file(error, &job.inputs()[0]))?.labelmap)
     }
 }
