@@ -3,9 +3,11 @@
 #[cfg(feature = "demo")]
 mod demo;
 mod evaluate;
+mod finish;
 mod groups;
 mod headers;
 mod hub;
+mod labelmaps;
 mod models;
 mod nnunet;
 mod orientation;
@@ -14,6 +16,7 @@ mod plan;
 mod predict;
 #[cfg(test)]
 mod reference;
+mod region;
 mod shell;
 mod spellings;
 mod train;
@@ -24,7 +27,9 @@ mod workflow;
 #[cfg(feature = "demo")]
 pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use finish::{CleanArgs, FinishArgs};
 pub use hub::{DownloadArgs, ModelsArgs};
+pub use labelmaps::{CleanUpArgs, NamesArgs, StatisticsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
 pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
@@ -100,6 +105,12 @@ pub enum LowCommand {
     /// Keep the largest part of a class: determine where, and apply
     #[command(subcommand)]
     Postprocess(PostprocessCommand),
+    /// Measure the labels of labelmaps: volume, intensities, place
+    #[command(after_help = labelmaps::STATISTICS_HELP)]
+    Statistics(StatisticsArgs),
+    /// Clean up labelmaps: remove small parts, fill holes
+    #[command(after_help = labelmaps::CLEAN_HELP)]
+    Clean(CleanUpArgs),
     /// Gather and score the validation predictions of all folds
     #[command(after_help = workflow::ACCUMULATE_HELP)]
     Accumulate(AccumulateArgs),
@@ -197,6 +208,19 @@ mod tests {
         check("stunet predict -i a -o b -m c --max-memory much", false);
         check("stunet predict -i a -o b -m c --save-probabilities npz", true);
         check("stunet predict -i a -o b", false);
+        check("stunet predict -i a -o b -m c --labels liver,spleen ribs --per-class", true);
+        check("stunet predict -i a -o b -m c --largest-component --statistics", true);
+        check("stunet predict -i a -o b -m c --largest-component liver --fill-holes", true);
+        check("stunet predict -i a -o b -m c --min-volume 0.2ml liver --no-checks", true);
+        check("stunet predict -i a -o b -m c --min-volume 0.2ml", true);
+        check("stunet predict -i a -o b -m c --min-volume", false);
+        check("stunet predict -i a -o b -m c --crop-to liver,spleen --with d", true);
+        check("stunet predict -i a -o b -m c --crop-to liver --with d --crop-margin 2cm", true);
+        check("stunet predict -i a -o b -m c --crop-to liver", false);
+        check("stunet predict -i a -o b -m c --with d", false);
+        check("stunet predict -i a -o b -m c --time-budget 60s", true);
+        check("stunet predict -i a -o b -m c --time-budget 60", false);
+        check("stunet predict -i a -o b -m c --crop-margin 2cm", false);
         check("stunet predict -i a.zip -o b -m c --series 1.2.3 --allow uneven,sheared", true);
         check("stunet predict -i a b -o b -m c --each-file-is-a-case", true);
         check("stunet predict -i a -o b -m c --geometry-tolerance 0.3mm", true);
@@ -258,6 +282,11 @@ mod tests {
         check("stunet download tiny", false);
         check("stunet download", false);
         check("stunet models --quick --json", true);
+        check("stunet statistics a.nii.gz -i b_0000.nii.gz b_0001.nii.gz -o c --labels 1 2", true);
+        check("stunet statistics a -m b --dataset-json c", false);
+        check("stunet statistics -i a", false);
+        check("stunet clean a -o b --largest-component --min-volume 1ml 3 --labels liver", true);
+        check("stunet clean a", false);
         check("stunet completions zsh", true);
         check("stunet nnunet --print nnUNetv2_predict -i a -o b --anything", true);
         check("stunet nnunet", false);

@@ -14,6 +14,7 @@ pub mod find_best;
 pub mod import;
 pub mod info;
 pub mod install;
+pub mod labelmaps;
 pub mod labels;
 pub mod man;
 pub mod models;

@@ -11,6 +11,7 @@ mod commands;
 mod demo_model;
 mod described;
 mod failure;
+mod finish;
 mod folders;
 mod habits;
 mod hub;
@@ -83,6 +84,8 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
         LowCommand::Ensemble(args) => commands::ensemble::run(&args),
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
+        LowCommand::Statistics(args) => commands::labelmaps::run_statistics(&args),
+        LowCommand::Clean(args) => commands::labelmaps::run_clean(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
         LowCommand::Download(args) => commands::download::run(&args),

@@ -6,7 +6,7 @@ use clap::Command;
 
 /// The commands of each purpose, in the order in which a project meets them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Predict", &["predict", "preview", "ensemble", "postprocess"]),
+    ("Predict", &["predict", "preview", "ensemble", "postprocess", "clean", "statistics"]),
     ("Train", &["import", "plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
     (

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::finish::FinishArgs;
 use super::headers::ScanArgs;
 use super::orientation::OrientationArgs;
 use super::pictures::PictureArgs;
-use super::values::{ReferenceArg, byte_count, device_help, step_size};
+use super::region::RegionArgs;
+use super::values::{ReferenceArg, byte_count, device_help, seconds, step_size};
 
 /// Examples, below the options.
 pub(super) const PREDICT_HELP: &str = "\
@@ -72,6 +74,11 @@ pub struct PredictArgs {
     #[arg(help_heading = WINDOWS, long)]
     pub disable_tta: bool,
 
+    /// Time for each case, such as 60s or 2min: the step between windows and the mirroring are chosen
+    /// for it by the speed that is measured, from the settings above downwards
+    #[arg(help_heading = WINDOWS, long, value_name = "TIME", value_parser = seconds)]
+    pub time_budget: Option<f64>,
+
     /// Also write the class probabilities, as CASE.zarr.zip or as nnU-Net's CASE.npz
     #[arg(help_heading = MORE, long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "zarr")]
     pub save_probabilities: Option<Probabilities>,
@@ -83,6 +90,12 @@ pub struct PredictArgs {
 
     #[command(flatten)]
     pub pictures: PictureArgs,
+
+    #[command(flatten)]
+    pub region: RegionArgs,
+
+    #[command(flatten)]
+    pub finish: FinishArgs,
 
     /// Memory limit of the program, such as 800M or 2G. A case that does not fit is predicted in
     /// tiles with the same labels, or rejected before the first window [default: free memory]
