@@ -23,14 +23,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The arrows of the house: a crate, and the crates of this workspace it may be built from.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("stunet-kernels", &[]),
     ("stunet-data", &[]),
     ("stunet-testing", &[]),
+    ("stunet-phantom", &["stunet-data"]),
+    ("stunet-pictures", &["stunet-data"]),
     ("stunet-model", &["stunet-kernels"]),
-    ("stunet-train", &["stunet-data", "stunet-model"]),
-    ("stunet-infer", &["stunet-data", "stunet-model"]),
-    ("stunet", &["stunet-data", "stunet-infer", "stunet-kernels", "stunet-model", "stunet-train"]),
+    ("stunet-train", &["stunet-data", "stunet-model", "stunet-pictures"]),
+    ("stunet-infer", &["stunet-data", "stunet-model", "stunet-pictures"]),
+    (
+        "stunet",
+        &[
+            "stunet-data",
+            "stunet-infer",
+            "stunet-kernels",
+            "stunet-model",
+            "stunet-pictures",
+            "stunet-train",
+        ],
+    ),
     (
         "stunet-cli",
         &[
@@ -39,6 +51,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "stunet-infer",
             "stunet-kernels",
             "stunet-model",
+            "stunet-phantom",
+            "stunet-pictures",
             "stunet-train",
         ],
     ),

@@ -1,16 +1,22 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
+#[cfg(feature = "demo")]
+mod demo;
 mod evaluate;
+mod finish;
 mod groups;
 mod headers;
 mod hub;
+mod labelmaps;
 mod models;
 mod nnunet;
 mod orientation;
+mod pictures;
 mod plan;
 mod predict;
 #[cfg(test)]
 mod reference;
+mod region;
 mod shell;
 mod spellings;
 mod train;
@@ -18,11 +24,16 @@ mod trainers;
 mod values;
 mod workflow;
 
+#[cfg(feature = "demo")]
+pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use finish::{CleanArgs, FinishArgs};
 pub use hub::{DownloadArgs, ModelsArgs};
+pub use labelmaps::{CleanUpArgs, NamesArgs, StatisticsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
-pub use plan::{PlanArgs, PreprocessArgs};
+pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
+pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
@@ -58,6 +69,9 @@ pub enum LowCommand {
     /// Segment one case, or every case in a folder
     #[command(after_help = predict::PREDICT_HELP)]
     Predict(PredictArgs),
+    /// Draw an image with its labels
+    #[command(after_help = pictures::PREVIEW_HELP)]
+    Preview(PreviewArgs),
     /// Print parameters, operations, memory and stages of a network
     Info(InfoArgs),
     /// Convert a checkpoint or a results folder to a model folder
@@ -68,6 +82,9 @@ pub enum LowCommand {
     Labels(LabelsArgs),
     /// List the backends of this program and the devices of this machine
     Devices(DevicesArgs),
+    /// Import a dataset of the Decathlon (MSD) or of nnU-Net 1
+    #[command(after_help = plan::IMPORT_HELP)]
+    Import(ImportArgs),
     /// Check a raw dataset and plan its preprocessing and training
     #[command(after_help = plan::PLAN_HELP)]
     Plan(PlanArgs),
@@ -88,6 +105,12 @@ pub enum LowCommand {
     /// Keep the largest part of a class: determine where, and apply
     #[command(subcommand)]
     Postprocess(PostprocessCommand),
+    /// Measure the labels of labelmaps: volume, intensities, place
+    #[command(after_help = labelmaps::STATISTICS_HELP)]
+    Statistics(StatisticsArgs),
+    /// Clean up labelmaps: remove small parts, fill holes
+    #[command(after_help = labelmaps::CLEAN_HELP)]
+    Clean(CleanUpArgs),
     /// Gather and score the validation predictions of all folds
     #[command(after_help = workflow::ACCUMULATE_HELP)]
     Accumulate(AccumulateArgs),
@@ -99,6 +122,14 @@ pub enum LowCommand {
     Download(DownloadArgs),
     /// List the published weights that are on this machine
     Models(ModelsArgs),
+    /// Segment a synthetic CT with a small model: a first try
+    #[cfg(feature = "demo")]
+    #[command(after_help = demo::DEMO_HELP)]
+    Demo(DemoArgs),
+    /// Write a raw dataset of synthetic CTs with their true labels
+    #[cfg(feature = "demo")]
+    #[command(after_help = demo::PHANTOM_HELP)]
+    Phantom(PhantomArgs),
     /// Run a command line of nnU-Net 1 or 2, translated
     #[command(after_help = nnunet::NNUNET_HELP)]
     Nnunet(NnunetArgs),
@@ -158,6 +189,15 @@ mod tests {
         command().debug_assert();
         check("stunet predict -i a.nii.gz -o b.nii.gz -m c.model", true);
         check("stunet predict -i a.nii.gz b.nii.gz -o b -m c -f 0 1 -chk model_best", true);
+        check("stunet predict -i a -o b -m c --preview --report r.html --truth t", true);
+        check("stunet predict -i a -o b -m c --preview --window -160,240 --channel 1", true);
+        check("stunet predict -i a -o b -m c --preview --window 240", false);
+        check("stunet preview -i a b -l c -o d.png --names m --title x", true);
+        check("stunet preview -i a -o d.png", false);
+        #[cfg(feature = "demo")]
+        check("stunet phantom a --cases 6 --spacing 4mm --structures liver,spleen", true);
+        #[cfg(feature = "demo")]
+        check("stunet phantom a --spacing 4", false);
         check("stunet predict -i a -o b -m c --num-parts 4 --part-id 3", true);
         check("stunet predict -i a -o b -m c --reference v2.2 --accumulation f16", true);
         check("stunet predict -i a -o b -m c --step-size 0", false);
@@ -168,6 +208,19 @@ mod tests {
         check("stunet predict -i a -o b -m c --max-memory much", false);
         check("stunet predict -i a -o b -m c --save-probabilities npz", true);
         check("stunet predict -i a -o b", false);
+        check("stunet predict -i a -o b -m c --labels liver,spleen ribs --per-class", true);
+        check("stunet predict -i a -o b -m c --largest-component --statistics", true);
+        check("stunet predict -i a -o b -m c --largest-component liver --fill-holes", true);
+        check("stunet predict -i a -o b -m c --min-volume 0.2ml liver --no-checks", true);
+        check("stunet predict -i a -o b -m c --min-volume 0.2ml", true);
+        check("stunet predict -i a -o b -m c --min-volume", false);
+        check("stunet predict -i a -o b -m c --crop-to liver,spleen --with d", true);
+        check("stunet predict -i a -o b -m c --crop-to liver --with d --crop-margin 2cm", true);
+        check("stunet predict -i a -o b -m c --crop-to liver", false);
+        check("stunet predict -i a -o b -m c --with d", false);
+        check("stunet predict -i a -o b -m c --time-budget 60s", true);
+        check("stunet predict -i a -o b -m c --time-budget 60", false);
+        check("stunet predict -i a -o b -m c --crop-margin 2cm", false);
         check("stunet predict -i a.zip -o b -m c --series 1.2.3 --allow uneven,sheared", true);
         check("stunet predict -i a b -o b -m c --each-file-is-a-case", true);
         check("stunet predict -i a -o b -m c --geometry-tolerance 0.3mm", true);
@@ -201,6 +254,8 @@ mod tests {
         check("stunet train D 3d_fullres", false);
         check("stunet export fold_0 model.pth", true);
         check("stunet export results model.zip --folds 0 1", true);
+        check("stunet import Task09_Spleen --number 9", true);
+        check("stunet import Task09_Spleen --number 1000", false);
         check("stunet install model.zip -o results --overwrite", true);
         check("stunet preprocess raw/Dataset001_A", true);
         check("stunet preprocess pre/Dataset001_A 3d_lowres --raw a -np 3 --memory 4 --json", true);
@@ -227,6 +282,11 @@ mod tests {
         check("stunet download tiny", false);
         check("stunet download", false);
         check("stunet models --quick --json", true);
+        check("stunet statistics a.nii.gz -i b_0000.nii.gz b_0001.nii.gz -o c --labels 1 2", true);
+        check("stunet statistics a -m b --dataset-json c", false);
+        check("stunet statistics -i a", false);
+        check("stunet clean a -o b --largest-component --min-volume 1ml 3 --labels liver", true);
+        check("stunet clean a", false);
         check("stunet completions zsh", true);
         check("stunet nnunet --print nnUNetv2_predict -i a -o b --anything", true);
         check("stunet nnunet", false);

@@ -12,8 +12,9 @@ use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
 use crate::parts::{self, Environment};
+use crate::pictures::truth_of;
 use crate::places::{self, Output};
-use crate::products::Product;
+use crate::products::{Product, TABLE};
 use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.
@@ -137,9 +138,15 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
 /// No output may be a scan, a file of the model or another output.
 fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
-    let inputs = scans.chain(places::of_model(&args.model));
-    let report = args.json.iter().map(|path| Output::new("--json", path));
-    places::check(inputs, jobs.iter().flat_map(|job| job.outputs(args)).chain(report))
+    let models = std::iter::once(&args.model).chain(&args.region.with);
+    let inputs = scans.chain(models.flat_map(|model| places::of_model(model)));
+    let truth = jobs.iter().filter_map(|job| truth_of(&args.pictures, &job.case.name));
+    let json = args.json.iter().map(|path| Output::new("--json", path));
+    let page = args.pictures.report.iter().map(|path| Output::new("--report", path));
+    let table = (args.finish.statistics && jobs.len() > 1)
+        .then(|| Output::new("--statistics: the table of all cases", args.output.join(TABLE)));
+    let outputs = jobs.iter().flat_map(|job| job.outputs(args)).chain(json).chain(page);
+    places::check(inputs.chain(truth), outputs.chain(table))
 }
 
 /// Removes what a killed run of the same cases left in their folder under temporary names.

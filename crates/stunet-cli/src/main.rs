@@ -8,8 +8,10 @@
 mod allocator;
 mod args;
 mod commands;
+mod demo_model;
 mod described;
 mod failure;
+mod finish;
 mod folders;
 mod habits;
 mod hub;
@@ -21,6 +23,7 @@ mod nnunet;
 mod orientation;
 mod output;
 mod parts;
+mod pictures;
 mod places;
 mod planned;
 mod products;
@@ -67,11 +70,13 @@ fn main() -> ExitCode {
 fn run(command: LowCommand) -> anyhow::Result<()> {
     match command {
         LowCommand::Predict(args) => commands::predict::run(&args),
+        LowCommand::Preview(args) => commands::preview::run(&args),
         LowCommand::Info(args) => commands::info::run(&args),
         LowCommand::Convert(args) => commands::convert::run(&args),
         LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Import(args) => commands::import::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),
         LowCommand::Train(args) => commands::train::run(&args),
         LowCommand::Export(args) => commands::export::run(&args),
@@ -79,10 +84,16 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
         LowCommand::Ensemble(args) => commands::ensemble::run(&args),
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
+        LowCommand::Statistics(args) => commands::labelmaps::run_statistics(&args),
+        LowCommand::Clean(args) => commands::labelmaps::run_clean(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
         LowCommand::Download(args) => commands::download::run(&args),
         LowCommand::Models(args) => commands::models::run(&args),
+        #[cfg(feature = "demo")]
+        LowCommand::Demo(args) => commands::demo::run(&args),
+        #[cfg(feature = "demo")]
+        LowCommand::Phantom(args) => commands::phantom::run(&args),
         LowCommand::Completions(args) => commands::completions::run(&args),
         LowCommand::Man(args) => commands::man::run(&args),
         // Whoever translates it leaves none.

@@ -5,6 +5,7 @@
 
 pub mod crop;
 mod normalize;
+mod part;
 mod preprocessor;
 pub mod resample;
 mod resample_image;

@@ -10,7 +10,7 @@ use crate::network::{Network, Outputs};
 use crate::platform::{self, Moment};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sink::RowSink;
-use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
+use crate::sliding_window::{PartOf, SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::Array3;
@@ -294,7 +294,8 @@ pub fn predict_prepared(
         Mode::Normal => trace.taps(),
         _ => shape.map(|n| AxisTaps::linear(n, n)),
     };
-    let windows = Windows::new(shape, settings.window, settings.step_size)?;
+    settings.part_of = part_of(&trace);
+    let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.on_device = plan.device_bytes > 0;
 
@@ -338,6 +339,12 @@ pub fn predict_prepared(
     Ok(Prediction { labelmap, probabilities, confidence, report })
 }
 
+/// Where the part of a volume lies that a trace is of, if it is of a part.
+pub(crate) fn part_of(trace: &Trace) -> Option<PartOf> {
+    let [z, y, x] = trace.part_of_network()?;
+    Some(PartOf { whole: trace.whole_network_shape(), offset: [z, y, x].map(|[from, _]| from) })
+}
+
 /// How long the windows of a plan will take; none where that is neither known nor worth measuring.
 fn estimated_secs(
     model: &Model,
@@ -349,6 +356,15 @@ fn estimated_secs(
     let passes = plan.num_windows * per_window * model.networks().len();
     let pass_secs = options.pass_secs.or_else(|| speed::measure(model, settings, passes, options));
     pass_secs.map(|secs| secs * passes as f64)
+}
+
+/// Seconds of one pass over a window, measured here and now; none where there is no clock.
+pub(crate) fn pass_secs(
+    model: &Model,
+    options: &PredictOptions,
+) -> Result<Option<f64>, InferError> {
+    let settings = window_settings(model, options)?;
+    Ok(speed::measure(model, &settings, usize::MAX, options))
 }
 
 /// What the caller is told of a plan.

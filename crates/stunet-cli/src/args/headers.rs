@@ -82,7 +82,7 @@ impl ScanArgs {
 }
 
 /// A length with its unit.
-fn millimetres(text: &str) -> Result<f64, String> {
+pub(super) fn millimetres(text: &str) -> Result<f64, String> {
     let units = [("mm", 1.0), ("cm", 10.0), ("um", 0.001), ("µm", 0.001)];
     let found = units.into_iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
     let length = found.and_then(|(number, size)| Some(number.trim().parse::<f64>().ok()? * size));

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::finish::FinishArgs;
 use super::headers::ScanArgs;
 use super::orientation::OrientationArgs;
-use super::values::{ReferenceArg, byte_count, device_help, step_size};
+use super::pictures::PictureArgs;
+use super::region::RegionArgs;
+use super::values::{ReferenceArg, byte_count, device_help, seconds, step_size};
 
 /// Examples, below the options.
 pub(super) const PREDICT_HELP: &str = "\
@@ -14,6 +17,7 @@ Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
+  stunet predict -i imagesTs -o predicted -m base_ep4k.model --preview --report predicted.html
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
 const MODEL: &str = "Which networks";
@@ -70,6 +74,11 @@ pub struct PredictArgs {
     #[arg(help_heading = WINDOWS, long)]
     pub disable_tta: bool,
 
+    /// Time for each case, such as 60s or 2min: the step between windows and the mirroring are chosen
+    /// for it by the speed that is measured, from the settings above downwards
+    #[arg(help_heading = WINDOWS, long, value_name = "TIME", value_parser = seconds)]
+    pub time_budget: Option<f64>,
+
     /// Also write the class probabilities, as CASE.zarr.zip or as nnU-Net's CASE.npz
     #[arg(help_heading = MORE, long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "zarr")]
     pub save_probabilities: Option<Probabilities>,
@@ -78,6 +87,15 @@ pub struct PredictArgs {
     /// margin between the two most probable classes or from the entropy of all classes
     #[arg(help_heading = MORE, long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
     pub confidence: Option<ConfidenceArg>,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+
+    #[command(flatten)]
+    pub region: RegionArgs,
+
+    #[command(flatten)]
+    pub finish: FinishArgs,
 
     /// Memory limit of the program, such as 800M or 2G. A case that does not fit is predicted in
     /// tiles with the same labels, or rejected before the first window [default: free memory]

@@ -116,7 +116,7 @@ fn print(info: &Info) -> anyhow::Result<()> {
 fn print_model(model: &Description) -> anyhow::Result<()> {
     let plans = &model.plans;
     let row = |what: &str, value: String| output::line(&format!("{what:<28}{value}"));
-    let [z, y, x] = plans.spacing_mm;
+    let [z, y, x] = plans.spacing_mm.map(|length| (length * 1e4).round() / 1e4);
     output::line("")?;
     row("kind", as_word(&model.kind))?;
     row("arithmetic of", as_word(&plans.reference))?;

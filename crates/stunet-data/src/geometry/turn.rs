@@ -131,6 +131,25 @@ impl Turn {
         });
         values
     }
+
+    /// The inverse of [`Turn::apply`]: a turned volume as the file has it.
+    ///
+    /// ```
+    /// # use ndarray::Array3;
+    /// # use stunet_data::geometry::Turn;
+    /// let file = Array3::from_shape_fn((2, 3, 4), |(z, y, x)| 100 * z + 10 * y + x);
+    /// let turn = Turn::new([2, 0, 1], [true, false, true])?;
+    /// assert_eq!(turn.undo(turn.apply(file.view())), file.view());
+    /// # Ok::<(), stunet_data::DataError>(())
+    /// ```
+    pub fn undo<S: RawData>(&self, mut volume: ArrayBase<S, Ix3>) -> ArrayBase<S, Ix3> {
+        for axis in (0..3).filter(|axis| self.flipped[*axis]) {
+            volume.invert_axis(Axis(axis));
+        }
+        let mut back = [0; 3];
+        self.axes.into_iter().enumerate().for_each(|(turned, file)| back[file] = turned);
+        volume.permuted_axes(back)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

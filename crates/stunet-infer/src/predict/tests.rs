@@ -406,3 +406,68 @@ fn all_orientations_come_back_to_their_places() {
         }
     }
 }
+
+#[test]
+fn the_most_careful_way_that_is_fast_enough() {
+    use crate::budget::{choose, num_passes, ways};
+    let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);
+    let prepared = prepare(&model, &image(1)).unwrap();
+    let options = PredictOptions { pass_secs: Some(2.0), ..PredictOptions::default() };
+    let ways = ways(&options);
+    let passes: Vec<usize> =
+        ways.iter().map(|way| num_passes(&model, &prepared, way).unwrap()).collect();
+    assert!(passes[0] > passes[ways.len() - 1], "{passes:?}");
+    // As many as a prediction reports.
+    let report = run(&model, &options).report;
+    assert_eq!(passes[0], report.num_windows * report.num_passes);
+    let chosen = |secs: f64| choose(&model, &prepared, &ways, secs).unwrap().unwrap();
+    for (way, passes) in passes.iter().enumerate() {
+        let secs = *passes as f64 * 2.0;
+        let fit = chosen(secs);
+        assert!(fit.way <= way && fit.secs <= secs, "{fit:?} of {way}");
+    }
+    assert_eq!(chosen(f64::INFINITY).way, 0);
+    assert_eq!(chosen(0.0).secs, passes.iter().min().copied().unwrap() as f64 * 2.0);
+    let measured = PredictOptions::default();
+    let measured = choose(&model, &prepared, &[measured], 0.0).unwrap().unwrap();
+    assert!(measured.pass_secs > 0.0);
+}
+
+/// What every window of the whole sees that a part has is the same bit by bit.
+#[test]
+fn a_part_of_the_volume_has_the_labels_of_the_whole() {
+    for reference in REFERENCES {
+        let model = model(plans(reference, [0, 1, 2]), labels(), 1);
+        let data = Array4::from_shape_fn((1, 50, 60, 64), |(_, z, y, x)| {
+            100.0 * ((z as f32 * 0.7).sin() + (y as f32 * 0.4).cos() + (x as f32 * 0.3).sin()) + 7.5
+        });
+        let geometry = Geometry::axis_aligned([50, 60, 64], [1.5, 1.2, 1.3]).unwrap();
+        let image = Image::new(data, geometry).unwrap();
+        let options = PredictOptions { mirror: false, ..PredictOptions::default() };
+        let run = |prepared: Prepared, mode: Mode| {
+            let options = PredictOptions { mode, ..options.clone() };
+            let go_on = &mut |_| ControlFlow::Continue(());
+            predict_prepared(&model, prepared, &options, go_on).unwrap()
+        };
+        let prepared = prepare(&model, &image).unwrap();
+        let region = prepared.region(&model, 0.5, [[10, 40], [12, 45], [5, 50]]).unwrap();
+        let region = region.expect("the volume has no air around it");
+        assert_eq!(region, [[7, 43], [7, 45], [0, 64]]);
+        for mode in [Mode::Normal, Mode::Fastest] {
+            let whole = run(prepared.clone(), mode);
+            let part = run(prepared.clone().within(region), mode);
+            assert_eq!(part.report.num_windows, 16);
+            assert_eq!(whole.report.num_windows, 42);
+            let (whole, part) = (whole.labelmap, part.labelmap);
+            assert_eq!(part.geometry, whole.geometry);
+            let (whole, part) = (whole.voxels.to_words(), part.voxels.to_words());
+            // The windows before the part end at 16, those behind it begin at 34 and 37.
+            let inside = ndarray::s![16..34, 16..37, ..];
+            assert_eq!(part.slice(inside), whole.slice(inside), "{reference:?} {mode:?}");
+            assert!(part.slice(inside).iter().any(|label| *label > 0));
+            for ((z, y, _), label) in part.indexed_iter() {
+                assert!(*label == 0 || (7..43).contains(&z) && (7..45).contains(&y));
+            }
+        }
+    }
+}
