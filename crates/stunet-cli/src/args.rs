@@ -150,6 +150,8 @@ impl LowCommand {
             Self::Convert(args) => Some(&mut args.model),
             Self::Labels(args) => Some(&mut args.model),
             Self::Train(args) => args.pretrained.as_mut(),
+            Self::Statistics(args) => args.names.model.as_mut(),
+            Self::Clean(args) => args.names.model.as_mut(),
             _ => None,
         }
     }
