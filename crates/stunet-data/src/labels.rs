@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+mod appearance;
 mod compact;
 pub(crate) mod dataset_json;
 
+pub use appearance::{Appearance, Code, PRIVATE, Region, Side, Structure};
 pub use compact::{CompactLabelMap, LabelVoxels};
 
 /// A volume of label values on a grid.
