@@ -9,9 +9,10 @@ use stunet::data::dataset::{Case, Cases, Labelmaps, PassedOver, list_cases, list
 use stunet::data::{files, formats};
 use stunet::infer::Record;
 
-use crate::args::{ModeArg, PredictArgs, Probabilities};
+use crate::args::{ModeArg, PredictArgs};
 use crate::parts::{self, Environment};
 use crate::places::{self, Output};
+use crate::products::Product;
 use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.
@@ -29,38 +30,17 @@ pub struct Job {
 }
 
 impl Job {
-    /// Where its probabilities go: beside the labelmap.
-    pub fn probabilities(&self, ending: &str) -> PathBuf {
-        let name = self.output.file_name().unwrap_or_default().to_string_lossy();
-        let stem = formats::written_ending(&self.output).and_then(|of| name.strip_suffix(of));
-        self.output.with_file_name(format!("{}.{ending}", stem.unwrap_or(&name)))
-    }
-
     /// Every file that will be written for it.
     fn outputs(&self, args: &PredictArgs) -> Vec<Output> {
         let name = &self.case.name;
         let first = self.case.files.first().map(|file| file.display().to_string());
-        let what = |kind: &str| {
-            format!("--output: {kind} of case {name} ({})", first.as_deref().unwrap_or_default())
-        };
-        // Beside nnU-Net's probabilities go the properties that its ensembles need.
-        let probabilities = args.save_probabilities.map_or(&[][..], |format| match format {
-            Probabilities::Npz => &["npz", "pkl"],
-            Probabilities::Zarr => &["zarr.zip"],
+        let first = first.unwrap_or_default();
+        let outputs = Product::wanted(args).into_iter().flat_map(|product| {
+            let what = format!("--output: the {} of case {name} ({first})", product.name());
+            let files = product.files(&self.output).into_iter();
+            files.map(move |path| Output::new(what.clone(), path))
         });
-        let labelmap = formats::files_written(&self.output).into_iter();
-        let mut outputs: Vec<_> =
-            labelmap.map(|path| Output::new(what("the labelmap"), path)).collect();
-        outputs.extend(
-            probabilities
-                .iter()
-                .map(|ending| Output::new(what("the probabilities"), self.probabilities(ending))),
-        );
-        let confidence = args.confidence.map(|_| self.confidence());
-        let confidence = confidence.map(|path| formats::files_written(&path)).unwrap_or_default();
-        let confidence = confidence.into_iter();
-        outputs.extend(confidence.map(|path| Output::new(what("the confidence"), path)));
-        outputs
+        outputs.collect()
     }
 
     /// Fails where the files are another number of channels than the model's. A single file may hold
@@ -94,13 +74,6 @@ impl Job {
             Some(given) => vec![given.to_owned()],
             None => self.case.files.clone(),
         }
-    }
-
-    /// Where its confidence goes: under the same name, in a folder beside the labelmap, where nobody
-    /// takes it for another case.
-    pub fn confidence(&self) -> PathBuf {
-        let folder = self.output.parent().unwrap_or(Path::new(""));
-        folder.join("confidence").join(self.output.file_name().unwrap_or_default())
     }
 }
 
@@ -163,14 +136,11 @@ fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
 ///
 /// Other parts may be at work there: only files of these jobs are touched.
 pub fn remove_leftovers(jobs: &[Job]) {
-    let outputs: Vec<_> = jobs
-        .iter()
-        .flat_map(|job| {
-            let probabilities = ["npz", "pkl", "zarr.zip"].map(|ending| job.probabilities(ending));
-            let volumes = [&job.output, &job.confidence()].map(|path| formats::files_written(path));
-            volumes.into_iter().flatten().chain(probabilities).collect::<Vec<_>>()
-        })
-        .collect();
+    let files = |job: &Job| {
+        let of = |product: Product| product.files(&job.output);
+        Product::ALL.into_iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let outputs: Vec<_> = jobs.iter().flat_map(files).collect();
     files::sweep(outputs.iter().map(PathBuf::as_path));
 }
 
@@ -462,15 +432,6 @@ mod tests {
         check(2, 2, true);
         check(3, 1, false);
         check(3, 2, false);
-    }
-
-    #[test]
-    fn probabilities_lie_beside_the_labelmap() {
-        let case = Case { name: "a".into(), files: Vec::new() };
-        let job =
-            |output: &str| Job { case: case.clone(), output: output.into(), origin: Origin::Files };
-        assert_eq!(job("x/a.nii.gz").probabilities("npz"), Path::new("x/a.npz"));
-        assert_eq!(job("a.b.nii").probabilities("npz"), Path::new("a.b.npz"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod output;
 mod parts;
 mod places;
 mod planned;
+mod products;
 mod progress;
 mod report;
 mod scans;

@@ -2,7 +2,7 @@
 
 mod already;
 mod pipeline;
-mod settings;
+pub mod settings;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
+use crate::products::Product;
 use crate::progress::CaseBar;
 use crate::report::{
     self, CaseReport, CaseResult, ModelReport, Report, Seconds, Status, count_labels,
@@ -203,9 +204,9 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Where the probabilities of a case go, if they are wanted.
-    fn probabilities(&self, job: &Job) -> Option<PathBuf> {
-        self.args.save_probabilities.map(|form| job.probabilities(format_of(form).ending()))
+    /// The probabilities of a case, if they are wanted.
+    fn probabilities(&self) -> Option<Product> {
+        self.args.save_probabilities.map(|form| Product::Probabilities(format_of(form)))
     }
 
     fn predict_options(
@@ -213,7 +214,8 @@ impl<'a> Session<'a> {
         work: &PendingCase,
         record: &Record,
     ) -> anyhow::Result<PredictOptions> {
-        let path = self.probabilities(&work.job).filter(|_| work.lacks.probabilities);
+        let lacking = self.probabilities().filter(|product| work.lacks(*product));
+        let path = lacking.map(|product| product.path(&work.job.output));
         if let Some(path) = &path {
             make_parent(path)?;
         }
@@ -256,10 +258,11 @@ impl Session<'_> {
         let (Some(volume), Some(measure)) = (volume, self.args.confidence) else {
             return Ok(None);
         };
-        let path = work.job.confidence();
-        if work.lacks.confidence {
+        let product = Product::Confidence(measure_of(measure));
+        let path = product.path(&work.job.output);
+        if work.lacks(product) {
             make_parent(&path)?;
-            let note = record.with_confidence(measure_of(measure)).text();
+            let note = product.record(record).text();
             formats::write_bytes(&path, volume, geometry, Some(&note))?;
         }
         Ok(Some(path))
@@ -317,7 +320,7 @@ impl Stages for Session<'_> {
         let confidence_path =
             self.write_confidence(work, confidence.as_ref(), &geometry, &record)?;
         let labels = count_labels(&labelmap, self.model.labels(), confidence.as_ref());
-        if work.lacks.labelmap {
+        if work.lacks(Product::Labelmap) {
             make_parent(&job.output)?;
             let most = self.model.labels().max_value();
             formats::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
@@ -344,7 +347,7 @@ impl Stages for Session<'_> {
             voxels_per_sec: voxels as f64 / seconds.total.max(1e-9),
             peak_memory_bytes: machine::own_memory().map(|(_, peak)| peak),
             seconds,
-            probabilities: self.probabilities(job),
+            probabilities: self.probabilities().map(|product| product.path(&job.output)),
             confidence: confidence_path,
             labels,
             prediction: report,

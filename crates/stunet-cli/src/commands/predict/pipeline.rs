@@ -167,7 +167,6 @@ fn write_all<S: Stages>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::predict::already::Lacks;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
     use stunet::data::dataset::Case;
@@ -224,7 +223,7 @@ mod tests {
             output: "x".into(),
             origin: Default::default(),
         };
-        (0..count).map(|i| PendingCase { job: job(i), lacks: Lacks::default() }).collect()
+        (0..count).map(|i| PendingCase { job: job(i), lacks: Vec::new() }).collect()
     }
 
     #[test]
