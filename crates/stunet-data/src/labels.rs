@@ -212,6 +212,23 @@ impl LabelSet {
         Some(&found.name)
     }
 
+    /// The values that occur in labelmaps, with the names they go by; background first.
+    ///
+    /// Regions overlap; a voxel is painted with the value of the last region that holds it.
+    pub fn painted(&self) -> Vec<(u16, String)> {
+        let order = self.region_order().filter(|_| self.has_regions()).unwrap_or_default();
+        let names = self.labels.iter().enumerate();
+        names
+            .map(|(index, label)| {
+                let value = match index {
+                    0 => 0,
+                    _ => order.get(index - 1).copied().unwrap_or(label.values[0]),
+                };
+                (value, label.name.clone())
+            })
+            .collect()
+    }
+
     /// Largest value a labelmap of this set can hold, the ignore label left out.
     pub fn max_value(&self) -> u16 {
         let values = self.labels.iter().flat_map(|l| &l.values);
