@@ -117,8 +117,8 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let told = text.split("\nUsage:").next().unwrap_or(&text);
-    let told = told.split("\nFor more information").next().unwrap_or(told);
-    let told = one_line(told.trim_start_matches("error: "));
+    let told = told.split("\nFor more information").next().unwrap_or(told).trim_end();
+    let told = one_line(&told.trim_start_matches("error: ").replace("\n\n", "; "));
     output::complain(&format!("{told} (see --help)"));
     ExitCode::from(USAGE)
 }

@@ -26,9 +26,7 @@ mod scans;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{LowArgs, LowCommand};
+use args::LowCommand;
 
 #[global_allocator]
 static ALLOCATOR: allocator::OneLine = allocator::OneLine;
@@ -37,7 +35,7 @@ fn main() -> ExitCode {
     failure::quiet_panics();
     // By its own name, whatever it was started as: that one is printed in the usage.
     let words = std::iter::once("stunet".into()).chain(std::env::args_os().skip(1));
-    let args = match LowArgs::try_parse_from(words.map(args::spell_out)) {
+    let args = match args::parse(words) {
         Ok(args) => args,
         Err(error) => return failure::report_usage(&error),
     };
@@ -56,6 +54,8 @@ fn main() -> ExitCode {
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
+        LowCommand::Completions(args) => commands::completions::run(&args),
+        LowCommand::Man(args) => commands::man::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -169,18 +169,28 @@ fn dataset() -> Scene {
 fn commands_that_only_tell() {
     let scene = Scene::new();
     let model = model_folder(1).to_str().unwrap().to_owned();
-    for text in ["--help", "--version", "predict --help", "devices", "devices --json"] {
+    for text in
+        ["--help", "--version", "predict --help", "devices", "devices --json", "completions bash"]
+    {
         check_only(&scene, text, 0);
     }
     for text in ["info --size huge", "info --size base --json", "info MODEL", "labels MODEL"] {
         check_only(&scene, &text.replace("MODEL", &model), 0);
     }
-    for text in ["", "train", "predict --no-such-option", "info --size enormous"] {
+    for text in ["", "train", "predict --no-such-option", "completions dos"] {
         check_only(&scene, text, 2);
     }
     for text in ["info @absent", "labels @absent", "convert @absent @out"] {
         check_only(&scene, text, 1);
     }
+}
+
+#[test]
+fn man() {
+    let scene = Scene::new();
+    check(&scene, "man @pages_%", 0, |run| {
+        assert!(scene.path(&format!("pages_{run}/stunet-predict.1")).is_file(), "{run}");
+    });
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use stunet::data::components::Connectivity;
 
-use super::at_least_one;
+use super::headers::ForgiveArgs;
+use super::values::at_least_one;
 
 /// Examples, below the options.
 pub(super) const EVALUATE_HELP: &str = "\
@@ -20,6 +21,10 @@ Examples:
   stunet evaluate labelsTs predicted --report scores --tolerance 1 3
   stunet evaluate labelsTs predicted --report scores --compare predicted_by_another_model
   stunet evaluate BTCV/labelsTr predicted --label-map btcv";
+
+const SURFACES: &str = "Surfaces";
+const LESIONS: &str = "Lesions";
+const REPORT: &str = "Report and comparison";
 
 /// `stunet evaluate`.
 #[derive(Debug, Args)]
@@ -54,7 +59,7 @@ pub struct EvaluateArgs {
     pub ignore_label: Option<u16>,
 
     #[command(flatten)]
-    pub forgive: super::ForgiveArgs,
+    pub forgive: ForgiveArgs,
 
     /// Compare labels of different datasets: a file that says which mean the same, or the name of a
     /// published map, such as btcv
@@ -62,45 +67,45 @@ pub struct EvaluateArgs {
     pub label_map: Option<String>,
 
     /// Measure the distances of surfaces: HD, HD95, ASSD, and NSD at each tolerance
-    #[arg(long)]
+    #[arg(help_heading = SURFACES, long)]
     pub surface: bool,
 
     /// Tolerances of the NSD in mm
-    #[arg(long, value_name = "MM", num_args = 1.., value_parser = length_mm, allow_negative_numbers = true, default_values_t = [1.0, 2.0])]
+    #[arg(help_heading = SURFACES, long, value_name = "MM", num_args = 1.., value_parser = length_mm, allow_negative_numbers = true, default_values_t = [1.0, 2.0])]
     pub tolerance: Vec<f64>,
 
     /// Where a surface is, for HD, HD95 and ASSD
-    #[arg(long, value_enum, value_name = "KIND", default_value_t = SurfaceArg::Voxels)]
+    #[arg(help_heading = SURFACES, long, value_enum, value_name = "KIND", default_value_t = SurfaceArg::Voxels)]
     pub surface_points: SurfaceArg,
 
     /// Count lesions: connected parts of the reference that are found, and of the prediction that are
     /// right
-    #[arg(long)]
+    #[arg(help_heading = LESIONS, long)]
     pub lesions: bool,
 
     /// How many neighbours of a voxel belong to its lesion: 6, 18 or 26
-    #[arg(long, value_name = "COUNT", value_parser = connectivity, default_value = "26")]
+    #[arg(help_heading = LESIONS, long, value_name = "COUNT", value_parser = connectivity, default_value = "26")]
     pub connectivity: Connectivity,
 
     /// Part of a lesion, from 0 to 1, that must be covered for it to be found [default: one voxel]
-    #[arg(long, value_name = "PART", value_parser = part, allow_negative_numbers = true, default_value_t = 0.0, hide_default_value = true)]
+    #[arg(help_heading = LESIONS, long, value_name = "PART", value_parser = part, allow_negative_numbers = true, default_value_t = 0.0, hide_default_value = true)]
     pub lesion_overlap: f64,
 
     /// Write cases.csv, means.csv, metrics.json and report.html to this folder, with surfaces and
     /// lesions
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(help_heading = REPORT, long, value_name = "FOLDER")]
     pub report: Option<PathBuf>,
 
     /// Predictions of another model for the same references, to compare with
-    #[arg(long, value_name = "PRED2")]
+    #[arg(help_heading = REPORT, long, value_name = "PRED2")]
     pub compare: Option<PathBuf>,
 
     /// How often cases are drawn for the intervals of the means
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(help_heading = REPORT, long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub bootstrap: u32,
 
     /// Seed of those draws
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(help_heading = REPORT, long, value_name = "SEED", default_value_t = 0)]
     pub seed: u64,
 
     /// Skip references that have no prediction instead of stopping with an error

@@ -23,24 +23,26 @@ pub enum AllowArg {
     Sheared,
 }
 
+const READING: &str = "How scans are read";
+
 /// What of headers is forgiven, and which series is meant: `predict`.
 #[derive(Debug, Default, Args)]
 pub struct ScanArgs {
     /// The DICOM series to predict: its number, its UID, or `all` [default: the only one]
-    #[arg(long, value_name = "SERIES")]
+    #[arg(help_heading = READING, long, value_name = "SERIES")]
     pub series: Option<String>,
 
     /// Every file is a case of its own, whatever its name
-    #[arg(long)]
+    #[arg(help_heading = READING, long)]
     pub each_file_is_a_case: bool,
 
     /// Accept channels whose voxels lie up to LENGTH from those of the first, such as 0.3mm [default:
     /// a hundredth of a voxel]
-    #[arg(long, value_name = "LENGTH", value_parser = millimetres)]
+    #[arg(help_heading = READING, long, value_name = "LENGTH", value_parser = millimetres)]
     pub geometry_tolerance: Option<f64>,
 
     /// Accept what is otherwise rejected
-    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    #[arg(help_heading = READING, long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub allow: Vec<AllowScanArg>,
 }
 

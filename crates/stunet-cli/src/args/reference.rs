@@ -4,9 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use clap::builder::StyledStr;
-use clap::{Arg, Command, CommandFactory};
-
-use super::LowArgs;
+use clap::{Arg, Command};
 
 const HEAD: &str = "\
 # Command line
@@ -83,23 +81,40 @@ fn not_run(example: &str) -> Option<&'static str> {
     reasons.into_iter().find(|(part, _)| example.contains(part)).map(|(_, reason)| reason)
 }
 
-fn section(page: &mut String, command: &mut Command) {
-    let name = command.get_name().to_owned();
+fn section(page: &mut String, command: &mut Command, parent: &str) {
+    let name = format!("{parent} {}", command.get_name());
     let usage = command.render_usage().to_string().replace("Usage: ", "");
-    writeln!(page, "\n## stunet {name}\n\n{}.\n", text(command.get_about())).unwrap();
+    writeln!(page, "\n## {name}\n\n{}.\n", text(command.get_about())).unwrap();
     writeln!(page, "```text\n{}\n```\n", usage.trim()).unwrap();
-    for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
-        describe(page, arg);
+    let all: Vec<_> = command.get_arguments().filter(|arg| arg.get_id() != "help").collect();
+    let mut headings = vec![None];
+    for heading in all.iter().map(|arg| arg.get_help_heading()) {
+        if !headings.contains(&heading) {
+            headings.push(heading);
+        }
+    }
+    for heading in headings {
+        if let Some(heading) = heading {
+            writeln!(page, "\n**{heading}**\n").unwrap();
+        }
+        for arg in all.iter().filter(|arg| arg.get_help_heading() == heading) {
+            describe(page, arg);
+        }
     }
     after(page, &text(command.get_after_help()));
+    // Commands of a command, such as `postprocess apply`.
+    let subs = command.get_subcommands_mut().filter(|sub| sub.get_name() != "help");
+    for sub in subs {
+        section(page, sub, &name);
+    }
 }
 
 fn page() -> String {
     let mut page = HEAD.to_owned();
-    let mut command = LowArgs::command().term_width(100);
+    let mut command = super::command().term_width(100);
     command.build();
     for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
-        section(&mut page, command);
+        section(&mut page, command, "stunet");
     }
     page
 }

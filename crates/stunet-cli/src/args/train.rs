@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use stunet::data::reference::{FileFormat, Reference};
 
-use super::{Size, byte_count, devices_help};
+use super::values::{Size, byte_count, devices_help};
 
 /// Examples, below the options.
 pub(super) const TRAIN_HELP: &str = "\
@@ -18,6 +18,12 @@ Examples:
 The files of a run are written to nnUNet_results/DATASET/TRAINER__PLANS__CONFIG/fold_FOLD. Patch size,
 batch size and strides are read from the plans when the run starts. If spacing, normalisation, axes or
 labels of the plans have changed, run `stunet preprocess` again first.";
+
+const NETWORK: &str = "Network";
+const WEIGHTS: &str = "Pre-trained weights";
+const TRAINING: &str = "Training";
+const DEVICE: &str = "Device and memory";
+const FILES: &str = "Files and validation";
 
 /// `stunet train`.
 #[derive(Debug, Args)]
@@ -35,82 +41,82 @@ pub struct TrainArgs {
     pub fold: String,
 
     /// Size of the network [default: the size of the pre-trained weights, else small]
-    #[arg(long, value_enum, conflicts_with_all = ["width", "depth"])]
+    #[arg(help_heading = NETWORK, long, value_enum, conflicts_with_all = ["width", "depth"])]
     pub size: Option<Size>,
 
     /// Features of the six stages, instead of --size
-    #[arg(long, value_name = "N,N,N,N,N,N", value_delimiter = ',')]
+    #[arg(help_heading = NETWORK, long, value_name = "N,N,N,N,N,N", value_delimiter = ',')]
     pub width: Option<Vec<usize>>,
 
     /// Blocks per stage, with --width: one number, or one per stage
-    #[arg(long, value_name = "N", value_delimiter = ',', requires = "width")]
+    #[arg(help_heading = NETWORK, long, value_name = "N", value_delimiter = ',', requires = "width")]
     pub depth: Option<Vec<usize>>,
 
     /// Start from these weights, except for the output heads unless --keep-heads is given: a .model or
     /// .pth file, a model folder, the folder of a finished fold, or a checkpoint
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = WEIGHTS, long, value_name = "FILE")]
     pub pretrained: Option<PathBuf>,
 
     /// Keep the segmentation heads of the pre-trained weights: for the same labels in the same order
-    #[arg(long, requires = "pretrained")]
+    #[arg(help_heading = WEIGHTS, long, requires = "pretrained")]
     pub keep_heads: bool,
 
     /// If the weights of the first convolutions are repeated for several input channels, divide them
     /// by the number of channels
-    #[arg(long, requires = "pretrained")]
+    #[arg(help_heading = WEIGHTS, long, requires = "pretrained")]
     pub stem_divide: bool,
 
     /// Number of epochs [default: 1000; the published weights ep2k and ep4k were trained for 2000 and
     /// 4000]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub epochs: Option<usize>,
 
     /// Optimiser steps per epoch [default: 250]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub iterations: Option<usize>,
 
     /// Validation batches per epoch [default: 50 with --recipe v2, 1 with --recipe v1]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub val_iterations: Option<usize>,
 
     /// Initial learning rate [default: 0.01, or 0.001 with --pretrained]
-    #[arg(long)]
+    #[arg(help_heading = TRAINING, long)]
     pub lr: Option<f64>,
 
     /// Patches per batch [default: from the plans]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub batch_size: Option<usize>,
 
     /// Patch size in voxels (z y x) [default: from the plans]
-    #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"])]
+    #[arg(help_heading = TRAINING, long, num_args = 3, value_names = ["Z", "Y", "X"])]
     pub patch: Option<Vec<usize>>,
 
     /// Loss, augmentation and initialisation of this trainer [default: by the version of the plans]
-    #[arg(long, value_enum, value_name = "VERSION")]
+    #[arg(help_heading = TRAINING, long, value_enum, value_name = "VERSION")]
     pub recipe: Option<RecipeArg>,
 
     /// Train without augmentation
-    #[arg(long)]
+    #[arg(help_heading = TRAINING, long)]
     pub no_augmentation: bool,
 
     /// Number of batches whose gradients are accumulated for one optimiser step [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub accumulate: Option<usize>,
 
     /// Also keep an exponential moving average of the weights with this decay, such as 0.999
-    #[arg(long, value_name = "DECAY")]
+    #[arg(help_heading = TRAINING, long, value_name = "DECAY")]
     pub ema: Option<f64>,
 
     /// Random seed of initial weights, patches and augmentation [default: 12345]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub seed: Option<u64>,
 
     /// Precision of the forward and backward pass; the weights are kept in f32
-    #[arg(long, value_enum, value_name = "PRECISION")]
+    #[arg(help_heading = DEVICE, long, value_enum, value_name = "PRECISION")]
     pub precision: Option<PrecisionArg>,
 
     /// Activation checkpointing: recompute activations in the backward pass; less memory, more time
-    #[arg(long)]
+    #[arg(help_heading = DEVICE, long)]
     pub checkpoint_activations: bool,
 
     /// Resume from the newest checkpoint, with the settings stored in it
@@ -118,28 +124,28 @@ pub struct TrainArgs {
     pub go_on: bool,
 
     /// Number of epochs between two checkpoints
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(help_heading = FILES, long, value_name = "N", default_value_t = 1)]
     pub save_every: usize,
 
     /// Folder for results [default: nnUNet_results beside nnUNet_preprocessed]
-    #[arg(short, long, value_name = "RESULTS")]
+    #[arg(help_heading = FILES, short, long, value_name = "RESULTS")]
     pub output: Option<PathBuf>,
 
     /// Folder of the raw dataset for the final validation [default: the same name in nnUNet_raw
     /// beside nnUNet_preprocessed]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(help_heading = FILES, long, value_name = "FOLDER")]
     pub raw: Option<PathBuf>,
 
     /// Skip the final validation on whole volumes
-    #[arg(long)]
+    #[arg(help_heading = FILES, long)]
     pub no_validation: bool,
 
     /// Name of the plans and of their file [default: nnUNetPlans, else the plans of nnU-Net 1]
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = FILES, long, value_name = "NAME")]
     pub plans: Option<String>,
 
     /// Device to compute on, or several that divide every batch
-    #[arg(
+    #[arg(help_heading = DEVICE,
         long,
         alias = "devices",
         value_name = "DEVICE",
@@ -151,11 +157,11 @@ pub struct TrainArgs {
 
     /// Memory limit of the program, such as 16G. A run that needs more is rejected before it starts
     /// [default: free memory]
-    #[arg(long, value_name = "BYTES", value_parser = byte_count)]
+    #[arg(help_heading = DEVICE, long, value_name = "BYTES", value_parser = byte_count)]
     pub max_memory: Option<u64>,
 
     /// Number of threads that extract and augment patches [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = DEVICE, long, value_name = "N")]
     pub threads: Option<usize>,
 
     /// Print one JSON object per epoch instead of text

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Layout, at_least_one};
+use super::evaluate::Layout;
+use super::values::at_least_one;
 
 pub(super) const ENSEMBLE_HELP: &str = "\
 Every folder holds CASE.npz (nnU-Net's --save_probabilities, or stunet's --save-probabilities npz) or

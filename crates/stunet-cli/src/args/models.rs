@@ -1,0 +1,80 @@
+//! Options of the commands about models and devices: `info`, `convert`, `labels`, `devices`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::Size;
+
+/// `stunet info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// A model in any form that `stunet predict --model` accepts
+    #[arg(value_name = "MODEL", required_unless_present = "size", conflicts_with = "size")]
+    pub model: Option<PathBuf>,
+
+    /// Describe one of the published sizes instead of a model
+    #[arg(long, value_enum)]
+    pub size: Option<Size>,
+
+    /// Number of input channels, with --size
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "size")]
+    pub channels: usize,
+
+    /// Number of classes including background, with --size
+    #[arg(long, value_name = "N", default_value_t = 105, requires = "size")]
+    pub classes: usize,
+
+    /// Input size in voxels (z y x) for which the cost is computed [default: the model's patch size,
+    /// or 128 128 128]
+    #[arg(long, num_args = 3, value_names = ["Z", "Y", "X"])]
+    pub patch: Option<Vec<usize>>,
+
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `stunet convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// A `.model` file, or an nnU-Net results folder (v1 or v2)
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+
+    /// The model folder to create; it must be new or empty
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+
+    /// The fold to convert
+    #[arg(short, long, value_name = "FOLD")]
+    pub fold: Option<String>,
+
+    /// File name of the checkpoint within the fold
+    #[arg(long, alias = "chk", value_name = "NAME")]
+    pub checkpoint: Option<String>,
+
+    /// Store the weights in half precision (rounded): half the file size
+    #[arg(long)]
+    pub half: bool,
+}
+
+/// `stunet labels`.
+#[derive(Debug, Args)]
+pub struct LabelsArgs {
+    /// A model in any form that `stunet predict --model` accepts
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `stunet devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,91 @@
+//! Values of options that several commands share.
+
+use clap::ValueEnum;
+use stunet::data::plans::Reference;
+use stunet::device::SYNTAX as DEVICES;
+
+/// The reference implementations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReferenceArg {
+    /// nnU-Net 1.7.1
+    V1,
+    /// nnU-Net 2.2
+    #[value(name = "v2.2")]
+    V22,
+    /// nnU-Net 2.8
+    #[value(name = "v2.8")]
+    V28,
+}
+
+impl From<ReferenceArg> for Reference {
+    fn from(version: ReferenceArg) -> Self {
+        match version {
+            ReferenceArg::V1 => Self::NnUNetV1,
+            ReferenceArg::V22 => Self::NnUNetV22,
+            ReferenceArg::V28 => Self::NnUNetV28,
+        }
+    }
+}
+
+/// The published sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// 14.6 million parameters
+    #[value(aliases = ["S", "s"])]
+    Small,
+    /// 58 million parameters
+    #[value(aliases = ["B", "b"])]
+    Base,
+    /// 440 million parameters
+    #[value(aliases = ["L", "l"])]
+    Large,
+    /// 1457 million parameters
+    #[value(aliases = ["H", "h"])]
+    Huge,
+}
+
+/// Help of an option that names a device.
+pub fn device_help() -> String {
+    format!("Device to compute on: {DEVICES}")
+}
+
+/// Help of an option that names several.
+pub fn devices_help() -> String {
+    format!("{}; a list such as cuda:0,cuda:1 divides every batch among the devices", device_help())
+}
+
+/// A number of bytes: `2G`, `512M`, `1.5G`, `3000000000`; powers of 1000, as in `--memory`.
+pub fn byte_count(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a number of bytes such as 2G or 512M, found {text:?}");
+    let (number, unit) = match text.trim().trim_end_matches(['B', 'b']) {
+        text if text.ends_with(['G', 'g']) => (&text[..text.len() - 1], 1e9),
+        text if text.ends_with(['M', 'm']) => (&text[..text.len() - 1], 1e6),
+        text => (text, 1.0),
+    };
+    let bytes = number.trim().parse::<f64>().map_err(|_| wrong())? * unit;
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// A step between windows, as a fraction of their size.
+pub fn step_size(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(step) if step > 0.0 && step <= 1.0 => Ok(step),
+        _ => Err("expected a number above 0 and at most 1".to_owned()),
+    }
+}
+
+/// A number above 0.
+pub fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("expected a number above 0".to_owned()),
+    }
+}
+
+/// A whole number of at least 1.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
