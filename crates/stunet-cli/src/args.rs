@@ -1,6 +1,7 @@
 //! The command line as clap parses it. What each option does is decided in [`crate::commands`].
 
 mod evaluate;
+mod formats;
 mod groups;
 mod headers;
 mod models;
@@ -15,6 +16,7 @@ mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
+pub use formats::{FormatArg, FormatArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};

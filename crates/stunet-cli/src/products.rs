@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use stunet::data::dicom::SegmentationKind;
 use stunet::data::formats;
 use stunet::infer::{ConfidenceMeasure, ProbabilityFormat, Record};
 
-use crate::args::PredictArgs;
+use crate::args::{FormatArg, PredictArgs};
 use crate::commands::predict::settings::{format_of, measure_of};
 
 /// One kind of output of a case.
@@ -20,23 +21,44 @@ pub enum Product {
     Probabilities(ProbabilityFormat),
     /// How sure the labels are, in a folder of its own.
     Confidence(ConfidenceMeasure),
+    /// The labels as a DICOM segmentation, beside the labelmap.
+    Segmentation(SegmentationKind),
+    /// The labels as a DICOM RT structure set, beside the labelmap.
+    StructureSet,
 }
 
 impl Product {
     /// Every kind, for what is looked for whether it was asked for or not.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Labelmap,
         Self::Probabilities(ProbabilityFormat::Npz),
         Self::Probabilities(ProbabilityFormat::Zarr),
         Self::Confidence(ConfidenceMeasure::Margin),
+        Self::Segmentation(SegmentationKind::Binary),
+        Self::StructureSet,
     ];
 
     /// Those that the arguments ask for.
     pub fn wanted(args: &PredictArgs) -> Vec<Self> {
-        let mut wanted = vec![Self::Labelmap];
+        let formats = &args.formats;
+        let mut wanted = Vec::new();
+        wanted.extend(formats.has(FormatArg::Nifti).then_some(Self::Labelmap));
+        let segmentation = Self::Segmentation(formats.kind());
+        wanted.extend(formats.has(FormatArg::DicomSeg).then_some(segmentation));
+        wanted.extend(formats.has(FormatArg::Rtstruct).then_some(Self::StructureSet));
         wanted.extend(args.save_probabilities.map(|form| Self::Probabilities(format_of(form))));
         wanted.extend(args.confidence.map(|measure| Self::Confidence(measure_of(measure))));
         wanted
+    }
+
+    /// The one that stands for a case in messages: its labels, in the first format that is asked for.
+    pub fn first(args: &PredictArgs) -> Self {
+        Self::wanted(args).first().copied().unwrap_or(Self::Labelmap)
+    }
+
+    /// Whether it is an object of DICOM, which refers to a series.
+    pub fn is_dicom(self) -> bool {
+        matches!(self, Self::Segmentation(_) | Self::StructureSet)
     }
 
     /// Its name in messages, without an article.
@@ -45,6 +67,8 @@ impl Product {
             Self::Labelmap => "labelmap",
             Self::Probabilities(_) => "probabilities",
             Self::Confidence(_) => "confidence",
+            Self::Segmentation(_) => "DICOM segmentation",
+            Self::StructureSet => "RT structure set",
         }
     }
 
@@ -58,6 +82,12 @@ impl Product {
                 let folder = labelmap.parent().unwrap_or(Path::new(""));
                 folder.join("confidence").join(labelmap.file_name().unwrap_or_default())
             }
+            // The name was given for the only object.
+            Self::Segmentation(_) | Self::StructureSet if is_object(labelmap) => {
+                labelmap.to_owned()
+            }
+            Self::Segmentation(_) => beside(labelmap, ".seg.dcm"),
+            Self::StructureSet => beside(labelmap, ".rtstruct.dcm"),
         }
     }
 
@@ -69,6 +99,7 @@ impl Product {
             // Beside nnU-Net's probabilities go the properties that its ensembles need.
             Self::Probabilities(ProbabilityFormat::Npz) => vec![path, beside(labelmap, ".pkl")],
             Self::Probabilities(ProbabilityFormat::Zarr) => vec![path],
+            Self::Segmentation(_) | Self::StructureSet => vec![path],
         }
     }
 
@@ -77,8 +108,18 @@ impl Product {
         match self {
             Self::Labelmap | Self::Probabilities(_) => record.clone(),
             Self::Confidence(measure) => record.with_confidence(measure),
+            Self::Segmentation(SegmentationKind::Binary) => record.with_form("dicom-seg binary"),
+            Self::Segmentation(SegmentationKind::Labelmap) => {
+                record.with_form("dicom-seg labelmap")
+            }
+            Self::StructureSet => record.with_form("rtstruct"),
         }
     }
+}
+
+/// Whether a name is that of a DICOM object.
+fn is_object(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("dcm"))
 }
 
 /// A file beside the labelmap: its name with another ending.
@@ -103,6 +144,11 @@ mod tests {
         let confidence = Product::Confidence(ConfidenceMeasure::Entropy);
         assert_eq!(confidence.path(Path::new("x/a.nii")), Path::new("x/confidence/a.nii"));
         assert_eq!(Product::Labelmap.files(Path::new("x/a.nii")), [Path::new("x/a.nii")]);
+        let segmentation = Product::Segmentation(SegmentationKind::Labelmap);
+        assert_eq!(segmentation.path(Path::new("x/a.nii.gz")), Path::new("x/a.seg.dcm"));
+        assert_eq!(segmentation.files(Path::new("x/b.dcm")), [Path::new("x/b.dcm")]);
+        let structures = Product::StructureSet.path(Path::new("x/a.nrrd"));
+        assert_eq!(structures, Path::new("x/a.rtstruct.dcm"));
     }
 
     /// No two of them are one file.

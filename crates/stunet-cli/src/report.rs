@@ -137,7 +137,7 @@ pub struct CaseReport {
     /// Its channel files.
     #[serde(serialize_with = "paths")]
     pub input: Vec<PathBuf>,
-    /// Its labelmap.
+    /// Its labels, in the first format that was asked for.
     #[serde(serialize_with = "path")]
     pub output: PathBuf,
     /// What became of it.
@@ -173,6 +173,9 @@ pub struct CaseResult {
     /// How sure each label is, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub confidence: Option<PathBuf>,
+    /// The DICOM objects, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "paths")]
+    pub dicom: Vec<PathBuf>,
     /// Every label of the model, those with no voxel too.
     pub labels: Vec<LabelCount>,
 }
@@ -301,7 +304,8 @@ pub fn count_labels(
         }
     }
     let millilitres = labelmap.geometry.voxel_volume_mm3() / 1000.0;
-    painted(labels)
+    labels
+        .painted()
         .into_iter()
         .map(|(value, name)| {
             let Count { voxels, sum, low } = counts[usize::from(value)];
@@ -318,21 +322,4 @@ struct Count {
     voxels: u64,
     sum: u64,
     low: u64,
-}
-
-/// The values that occur in labelmaps, with the names they go by.
-///
-/// Regions overlap; a voxel is painted with the value of the last region that holds it.
-pub fn painted(labels: &LabelSet) -> Vec<(u16, String)> {
-    let order = labels.region_order().filter(|_| labels.has_regions()).unwrap_or_default();
-    let names = labels.labels().iter().enumerate();
-    names
-        .map(|(index, label)| {
-            let value = match index {
-                0 => 0,
-                _ => order.get(index - 1).copied().unwrap_or(label.values[0]),
-            };
-            (value, label.name.clone())
-        })
-        .collect()
 }

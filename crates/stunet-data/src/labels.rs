@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 mod appearance;
+mod colour_tables;
 mod compact;
 pub(crate) mod dataset_json;
 
 pub use appearance::{Appearance, Code, PRIVATE, Region, Side, Structure};
+pub use colour_tables::{itk_snap_labels, slicer_colour_table};
 pub use compact::{CompactLabelMap, LabelVoxels};
 
 /// A volume of label values on a grid.

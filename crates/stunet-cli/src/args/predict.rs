@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::formats::FormatArgs;
 use super::headers::ScanArgs;
 use super::values::{ReferenceArg, byte_count, device_help, step_size};
 
@@ -12,6 +13,7 @@ pub(super) const PREDICT_HELP: &str = "\
 Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
+  stunet predict -i dicom_folder -o out -m base_ep4k.model --format nifti,dicom-seg,rtstruct
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
@@ -41,6 +43,9 @@ pub struct PredictArgs {
 
     #[command(flatten)]
     pub scan: ScanArgs,
+
+    #[command(flatten)]
+    pub formats: FormatArgs,
 
     /// Folds whose predictions are averaged: numbers, or `all` for the network trained on all cases
     /// [default: every numbered fold in the folder]

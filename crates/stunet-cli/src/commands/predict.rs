@@ -1,6 +1,7 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
+mod objects;
 mod pipeline;
 pub mod settings;
 mod words;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use ndarray::Array3;
+use stunet::data::dicom::Source;
 use stunet::data::formats;
 use stunet::data::geometry::Geometry;
 use stunet::data::nifti::Opener;
@@ -81,12 +83,13 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
         return Err(Interrupted.into());
     }
     for job in done {
-        session.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
-        report.cases.push(case_report(job, Status::Skipped));
+        let output = job.first_output(session.args);
+        session.say(&format!("{}: skipped, exists: {}", job.case.name, output.display()));
+        report.cases.push(session.report_of(job, Status::Skipped));
     }
     for (job, error) in foreign {
         session.failed(&job, &error);
-        report.fail(case_report(job, Status::Failed), &error);
+        report.fail(session.report_of(job, Status::Failed), &error);
     }
     let clock = Instant::now();
     // Memory that is bounded holds one case at a time.
@@ -96,11 +99,11 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     for Ended { work, outcome } in run_pipeline(session, todo, ahead) {
         match outcome {
             Ok(result) => {
-                let case = case_report(work.job, Status::Predicted);
+                let case = session.report_of(work.job, Status::Predicted);
                 report.cases.push(CaseReport { result: Some(result), ..case });
             }
             Err(error) if error.is::<Interrupted>() => interrupted = true,
-            Err(error) => report.fail(case_report(work.job, Status::Failed), &error),
+            Err(error) => report.fail(session.report_of(work.job, Status::Failed), &error),
         }
     }
     let failed = report.count(Status::Failed);
@@ -171,6 +174,12 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
+    /// A case of the report.
+    fn report_of(&self, job: Job, status: Status) -> CaseReport {
+        let (input, output) = (job.inputs(), job.first_output(self.args));
+        CaseReport { name: job.case.name, input, output, status, error: None, result: None }
+    }
+
     /// Whether a single case was asked for.
     fn alone(&self) -> bool {
         let several = self.args.scan.each_file_is_a_case || self.args.scan.series.is_some();
@@ -237,6 +246,8 @@ struct Read {
     read_secs: f64,
     /// What makes its outputs.
     record: Record,
+    /// What its DICOM objects refer to.
+    source: Option<Source>,
 }
 
 /// A case behind the network.
@@ -244,6 +255,7 @@ struct Predicted {
     prediction: Prediction,
     read_secs: f64,
     record: Record,
+    source: Option<Source>,
 }
 
 impl Session<'_> {
@@ -282,6 +294,7 @@ impl Stages for Session<'_> {
         let clock = Instant::now();
         let record = job.record(&self.record).with_input(&job.case.files)?;
         let (scan, notes) = job.origin.read(&job.case.files, self.opener())?;
+        let source = objects::source_of(job, &scan.geometry)?;
         let line = job.origin.line().map(|line| format!("series {line}"));
         for line in line.into_iter().chain(notes.iter().map(|note| format!("note: {note}"))) {
             self.say(&format!("{}: {line}", job.case.name));
@@ -289,12 +302,12 @@ impl Stages for Session<'_> {
         let read_secs = clock.elapsed().as_secs_f64();
         let prepared = infer::prepare_scan(&self.model, &scan)
             .map_err(|error| with_file(error, &job.inputs()[0]))?;
-        Ok(Read { prepared, read_secs, record })
+        Ok(Read { prepared, read_secs, record, source })
     }
 
     fn predict(&self, work: &PendingCase, title: String, read: Read) -> anyhow::Result<Predicted> {
         let job = &work.job;
-        let Read { prepared, read_secs, record } = read;
+        let Read { prepared, read_secs, record, source } = read;
         let options = self.predict_options(work, &record)?;
         let progress = CaseBar::new(title, self.args.quiet);
         let prediction = infer::predict_prepared(&self.model, prepared, &options, &mut |event| {
@@ -307,12 +320,12 @@ impl Stages for Session<'_> {
         let passes = done.num_windows * done.num_passes;
         let secs = done.timings.windows_secs / passes.max(1) as f64;
         *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(secs);
-        Ok(Predicted { prediction, read_secs, record })
+        Ok(Predicted { prediction, read_secs, record, source })
     }
 
     fn write(&self, work: &PendingCase, predicted: Predicted) -> anyhow::Result<CaseResult> {
         let clock = Instant::now();
-        let Predicted { prediction, read_secs: read, record } = predicted;
+        let Predicted { prediction, read_secs: read, record, source } = predicted;
         let Prediction { labelmap, confidence, report, .. } = prediction;
         record.check_input()?;
         let job = &work.job;
@@ -320,10 +333,14 @@ impl Stages for Session<'_> {
         let confidence_path =
             self.write_confidence(work, confidence.as_ref(), &geometry, &record)?;
         let labels = count_labels(&labelmap, self.model.labels(), confidence.as_ref());
+        let names = self.model.labels();
+        make_parent(&job.output)?;
         if work.lacks(Product::Labelmap) {
-            make_parent(&job.output)?;
-            let most = self.model.labels().max_value();
-            formats::write_compact_labelmap(&job.output, &labelmap, most, Some(&record.text()))?;
+            formats::write_named_labelmap(&job.output, &labelmap, names, Some(&record.text()))?;
+        }
+        if let Some(source) = &source {
+            let maker = (&record, self.model.digest());
+            objects::write(work, (&labelmap, names), source, maker)?;
         }
         let timings = report.timings;
         let write = clock.elapsed().as_secs_f64();
@@ -349,6 +366,7 @@ impl Stages for Session<'_> {
             seconds,
             probabilities: self.probabilities().map(|product| product.path(&job.output)),
             confidence: confidence_path,
+            dicom: job.objects(self.args),
             labels,
             prediction: report,
         };
@@ -403,10 +421,4 @@ fn make_parent(file: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make the folder {}", folder.display())),
         None => Ok(()),
     }
-}
-
-fn case_report(job: Job, status: Status) -> CaseReport {
-    let input = job.inputs();
-    let Job { case, output, .. } = job;
-    CaseReport { name: case.name, input, output, status, error: None, result: None }
 }

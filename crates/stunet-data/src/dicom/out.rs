@@ -8,11 +8,13 @@ mod file;
 mod lab;
 mod note;
 mod outline;
+mod packed;
 mod segmentation;
+mod segments;
 mod source;
 mod structure_set;
 
 pub use derived::{Derived, Provenance};
-pub use note::read_note;
-pub use segmentation::SegmentationKind;
+pub use note::{note_in_memory, read_note};
+pub use segments::SegmentationKind;
 pub use source::Source;

@@ -71,7 +71,7 @@ fn lacks(args: &PredictArgs, record: &Record, job: &Job) -> anyhow::Result<Vec<P
 /// Whether an output is to be written; fails where another one stands in its place.
 fn is_absent(product: Product, record: &Record, job: &Job) -> anyhow::Result<bool> {
     let path = product.path(&job.output);
-    let record = job.record(&product.record(record));
+    let record = job.record_of(product, &job.record(record));
     match record.standing(&path, Some(&job.case.files))? {
         Standing::Absent => Ok(true),
         Standing::Same => Ok(false),

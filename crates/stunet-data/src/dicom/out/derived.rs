@@ -4,8 +4,7 @@ use super::elements::{Elements, fitted};
 use super::file::uid_of;
 use super::note;
 use super::source::{Reference, Source};
-use crate::error::{DataError, Result};
-use crate::geometry::{Geometry, Turn};
+use crate::error::Result;
 use crate::labels::{Appearance, CompactLabelMap, LabelSet, LabelVoxels};
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
@@ -130,7 +129,7 @@ impl<'a> Derived<'a> {
         source: &'a Source,
         provenance: Provenance,
     ) -> Result<Self> {
-        let turn = turn_onto(&labels.geometry, source.geometry())?;
+        let turn = source.turn_from(&labels.geometry)?;
         let voxels = match &labels.voxels {
             LabelVoxels::Bytes(values) => View::Bytes(turn.apply(values.view())),
             LabelVoxels::Words(values) => View::Words(turn.apply(values.view())),
@@ -255,31 +254,5 @@ pub(super) fn referred(image: &Reference) -> Elements {
     match image.frame {
         Some(frame) => elements.text(tags::REFERENCED_FRAME_NUMBER, &frame.to_string()),
         None => elements,
-    }
-}
-
-/// The turn of a grid's axes that makes it another one.
-fn turn_onto(grid: &Geometry, wanted: &Geometry) -> Result<Turn> {
-    const ORDERS: [[usize; 3]; 6] =
-        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    let fits = |turn: &Turn| {
-        let turned = grid.turned(*turn, turn.reorder(grid.voxel_size_mm()));
-        turned.is_ok_and(|turned| turned.check_same_grid(wanted).is_ok())
-    };
-    let flips = |bits: usize| [bits & 1 > 0, bits & 2 > 0, bits & 4 > 0];
-    let turns = ORDERS.into_iter().flat_map(|axes| (0..8).map(move |bits| (axes, flips(bits))));
-    for (axes, flipped) in turns {
-        let turn = Turn::new(axes, flipped)?;
-        if fits(&turn) {
-            return Ok(turn);
-        }
-    }
-    match grid.check_same_grid(wanted) {
-        Err(error) => Err(DataError::Mismatch {
-            what: "grid of the labels",
-            expected: "that of the DICOM series, its axes in any order and direction".to_owned(),
-            found: format!("another one: {error}"),
-        }),
-        Ok(()) => Ok(Turn::NONE),
     }
 }

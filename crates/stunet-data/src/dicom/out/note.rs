@@ -12,7 +12,7 @@ use dicom_core::{Tag, VR};
 use dicom_parser::StatefulDecode;
 use dicom_parser::dataset::LazyDataToken;
 use dicom_parser::dataset::lazy_read::LazyDataSetReader;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Who has the block of private elements.
@@ -39,8 +39,15 @@ pub fn read_note(path: &Path) -> Result<Option<String>> {
     read(file).map_err(|e| e.at(path))
 }
 
-/// As [`read_note`], of an open file.
-pub(super) fn read(mut source: impl Read + Seek) -> Result<Option<String>> {
+/// As [`read_note`], of a file in memory.
+///
+/// # Errors
+/// As [`read_note`].
+pub fn note_in_memory(file: &[u8]) -> Result<Option<String>> {
+    read(Cursor::new(file))
+}
+
+fn read(mut source: impl Read + Seek) -> Result<Option<String>> {
     let (syntax, at) = parse::meta(&mut source)?;
     if syntax.elements == Encoding::Deflated {
         return Ok(None);

@@ -1,34 +1,18 @@
 //! DICOM segmentations: a bit for each voxel and segment, or a label map.
 
-use super::derived::{Common, Derived, PlaneView, Segment, referred};
-use super::elements::{Elements, Output, fitted};
+use super::derived::{Common, Derived, Segment, referred};
+use super::elements::{Elements, Output};
 use super::file::{self, Encoding, Object};
-use super::lab::lab_of;
+use super::packed::Packed;
+use super::segments::{SegmentationKind, dcm};
 use super::source::{Plane, Reference};
 use crate::error::{DataError, Result};
 use crate::files;
-use crate::labels::{Code, Structure};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-
-/// How a segmentation holds its voxels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SegmentationKind {
-    /// A frame for each segment and plane, one bit per voxel (`BINARY`): what every reader knows.
-    #[default]
-    Binary,
-    /// A frame for each plane, the numbers of the segments as its voxels (`LABELMAP`, DICOM 2024d): a
-    /// fraction of the size, for readers of the newer kind.
-    Labelmap,
-}
-
-/// A concept of DICOM's own.
-fn dcm(value: &str, meaning: &str) -> Code {
-    Code { value: value.to_owned(), scheme: "DCM", meaning: meaning.to_owned() }
-}
 
 /// A frame: the segment that it shows (of a label map all of them), and its plane.
 struct Frame<'a> {
@@ -165,54 +149,6 @@ impl Derived<'_> {
         }
     }
 
-    fn described(&self, kind: SegmentationKind) -> Vec<Elements> {
-        let numbers = (1..=u16::MAX).zip(&self.segments);
-        match kind {
-            SegmentationKind::Binary => {
-                numbers.map(|(number, segment)| self.segment(number, segment)).collect()
-            }
-            // Every value that occurs is described, that of the background too.
-            SegmentationKind::Labelmap => [self.background()]
-                .into_iter()
-                .chain(self.segments.iter().map(|segment| self.segment(segment.value, segment)))
-                .collect(),
-        }
-    }
-
-    fn background(&self) -> Elements {
-        let code = dcm("125040", "Background");
-        Elements::default()
-            .words(tags::SEGMENT_NUMBER, &[0])
-            .text(tags::SEGMENT_LABEL, "Background")
-            .text(tags::SEGMENT_ALGORITHM_TYPE, "AUTOMATIC")
-            .text(tags::SEGMENT_ALGORITHM_NAME, &self.algorithm())
-            .code(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &code)
-            .code(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, &code)
-    }
-
-    fn segment(&self, number: u16, segment: &Segment) -> Elements {
-        let name = self.source.letters(&fitted(&segment.name, 64));
-        let algorithm = Elements::default()
-            .code(tags::ALGORITHM_FAMILY_CODE_SEQUENCE, &dcm("123110", "Artificial Intelligence"))
-            .text(tags::ALGORITHM_NAME, &self.algorithm())
-            .text(tags::ALGORITHM_VERSION, env!("CARGO_PKG_VERSION"));
-        Elements::default()
-            .words(tags::SEGMENT_NUMBER, &[number])
-            .text(tags::SEGMENT_LABEL, &name)
-            .text(tags::SEGMENT_DESCRIPTION, &format!("label {}", segment.value))
-            .text(tags::SEGMENT_ALGORITHM_TYPE, "AUTOMATIC")
-            .text(tags::SEGMENT_ALGORITHM_NAME, &self.algorithm())
-            .items(tags::SEGMENTATION_ALGORITHM_IDENTIFICATION_SEQUENCE, vec![algorithm])
-            .words(tags::RECOMMENDED_DISPLAY_CIE_LAB_VALUE, &lab_of(segment.appearance.rgb))
-            .text(tags::TRACKING_ID, &name)
-            .text(tags::TRACKING_UID, &self.uid(&format!("label {}", segment.value)))
-            .and(property(
-                &segment.appearance.structure,
-                tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE,
-                |text| self.source.letters(text),
-            ))
-    }
-
     /// The module Multi-frame Dimension.
     fn dimensions(&self, kind: SegmentationKind) -> Elements {
         let organisation = self.uid("dimensions");
@@ -302,29 +238,6 @@ fn derivation(plane: &Plane) -> Elements {
         .code(tags::DERIVATION_CODE_SEQUENCE, &dcm("113076", "Segmentation"))
 }
 
-/// The concepts of a structure: its category, what it is (in an element of that name), of which side,
-/// and where it lies.
-pub(super) fn property(
-    structure: &Structure,
-    name: Tag,
-    letters: impl Fn(&str) -> String,
-) -> Elements {
-    let Structure { category, kind, side, region } = structure;
-    let mut kind = Elements::of_code(kind).text(tags::CODE_MEANING, &letters(&kind.meaning));
-    if let Some(side) = side {
-        kind = kind.code(tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE, &side.code());
-    }
-    let elements = Elements::default()
-        .code(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, category)
-        .items(name, vec![kind]);
-    let Some(region) = region else { return elements };
-    let mut part = Elements::of_code(&region.part);
-    if let Some(side) = region.side {
-        part = part.code(tags::ANATOMIC_REGION_MODIFIER_SEQUENCE, &side.code());
-    }
-    elements.items(tags::ANATOMIC_REGION_SEQUENCE, vec![part])
-}
-
 /// The pixels of all frames.
 struct Pixels {
     bits: u16,
@@ -371,61 +284,5 @@ impl Pixels {
         }
         out.bytes(&packed.rest())?;
         out.bytes(&[0][..(self.bytes % 2) as usize])
-    }
-}
-
-/// Bits, the lowest of a byte first; frames follow each other without a gap.
-#[derive(Default)]
-struct Packed {
-    bytes: Vec<u8>,
-    /// Bits of the byte that is not full, and how many.
-    open: (u8, u32),
-}
-
-impl Packed {
-    /// Adds a plane: ones where a value stands.
-    fn push(&mut self, plane: &PlaneView<'_>, value: u16) {
-        match (plane, u8::try_from(value)) {
-            (PlaneView::Bytes(values), Ok(value)) => self.push_where(values, value),
-            (PlaneView::Bytes(values), Err(_)) => {
-                let none = vec![0u8; values.len()];
-                self.push_where(&none, 1);
-            }
-            (PlaneView::Words(values), _) => self.push_where(values, value),
-        }
-    }
-
-    fn push_where<T: Copy + PartialEq>(&mut self, values: &[T], value: T) {
-        let bits = |values: &[T]| {
-            values.iter().enumerate().fold(0u8, |bits, (i, v)| bits | u8::from(*v == value) << i)
-        };
-        let eights = values.chunks_exact(8);
-        let rest = eights.remainder();
-        let (mut open, count) = self.open;
-        for eight in eights {
-            let byte = u16::from(bits(eight)) << count | u16::from(open);
-            self.bytes.push(byte as u8);
-            open = (byte >> 8) as u8;
-        }
-        let byte = u16::from(bits(rest)) << count | u16::from(open);
-        let count = count + rest.len() as u32;
-        self.open = match count {
-            8.. => {
-                self.bytes.push(byte as u8);
-                ((byte >> 8) as u8, count - 8)
-            }
-            _ => (byte as u8, count),
-        };
-    }
-
-    /// The bytes that are full.
-    fn taken(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
-    }
-
-    /// The last byte, if it has a bit.
-    fn rest(&self) -> Vec<u8> {
-        let (byte, count) = self.open;
-        if count > 0 { vec![byte] } else { Vec::new() }
     }
 }

@@ -6,7 +6,7 @@ use super::file::uid_of;
 use crate::dicom::stack::Stack;
 use crate::dicom::volume::Image;
 use crate::error::{DataError, Result};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Turn};
 use dicom_dictionary_std::tags;
 use std::collections::BTreeSet;
 
@@ -127,6 +127,20 @@ impl Source {
         &self.grid
     }
 
+    /// Fails where labels of a grid cannot become objects of this series: where it is not
+    /// [`Source::geometry`], or that one with its axes in another order or direction.
+    ///
+    /// # Errors
+    /// Says what differs.
+    pub fn check_grid(&self, grid: &Geometry) -> Result<()> {
+        self.turn_from(grid).map(|_| ())
+    }
+
+    /// The turn that makes a grid this one.
+    pub(super) fn turn_from(&self, grid: &Geometry) -> Result<Turn> {
+        turn_onto(grid, &self.grid)
+    }
+
     /// A text of our own, in letters that the files of the source have.
     pub(super) fn letters(&self, text: &str) -> String {
         match self.any_letters {
@@ -178,4 +192,30 @@ fn reference(image: &Image, frame: Option<u32>) -> Result<Reference> {
         return Err(image.place.at(error));
     }
     Ok(Reference { class: class.clone(), instance: instance.clone(), frame })
+}
+
+/// The turn of a grid's axes that makes it another one.
+fn turn_onto(grid: &Geometry, wanted: &Geometry) -> Result<Turn> {
+    const ORDERS: [[usize; 3]; 6] =
+        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let fits = |turn: &Turn| {
+        let turned = grid.turned(*turn, turn.reorder(grid.voxel_size_mm()));
+        turned.is_ok_and(|turned| turned.check_same_grid(wanted).is_ok())
+    };
+    let flips = |bits: usize| [bits & 1 > 0, bits & 2 > 0, bits & 4 > 0];
+    let turns = ORDERS.into_iter().flat_map(|axes| (0..8).map(move |bits| (axes, flips(bits))));
+    for (axes, flipped) in turns {
+        let turn = Turn::new(axes, flipped)?;
+        if fits(&turn) {
+            return Ok(turn);
+        }
+    }
+    match grid.check_same_grid(wanted) {
+        Err(error) => Err(DataError::Mismatch {
+            what: "grid of the labels",
+            expected: "that of the DICOM series, its axes in any order and direction".to_owned(),
+            found: format!("another one: {error}"),
+        }),
+        Ok(()) => Ok(Turn::NONE),
+    }
 }

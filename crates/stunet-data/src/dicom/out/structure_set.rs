@@ -4,7 +4,7 @@ use super::contours::{Contour, contours};
 use super::derived::{Common, Derived, Segment, referred};
 use super::elements::{Elements, fitted};
 use super::file::{self, Encoding, Object};
-use super::segmentation::property;
+use super::segments::property;
 use crate::error::Result;
 use crate::files;
 use dicom_dictionary_std::{tags, uids};
