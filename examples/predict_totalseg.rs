@@ -23,7 +23,7 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use stunet::data::{image::Image, labels::LabelMap, nifti};
+use stunet::data::{image::Image, labels::LabelMap, nifti, plans::OrientationChoice};
 use stunet::infer::{Model, OpenOptions, PredictEvent, PredictOptions, Stage, predict};
 use stunet::pictures::preview::PreviewOptions;
 use stunet_phantom::{PhantomCase, ScanOptions};
@@ -67,7 +67,12 @@ fn main() -> anyhow::Result<()> {
     let begin = Instant::now();
     let options = PredictOptions { mirror: args.tta, ..PredictOptions::default() };
     let watched = std::io::stderr().is_terminal();
-    let prediction = predict(&model, &image, &options, &mut |event| {
+    // As those of the training images, where the model says how they ran; the labels come back as the file.
+    let turned = match model.plans().opener(OrientationChoice::Auto)?.orientation {
+        Some(orientation) => image.clone().oriented(orientation)?,
+        None => image.clone(),
+    };
+    let prediction = predict(&model, &turned, &options, &mut |event| {
         match event {
             PredictEvent::Windows { done, total } if watched => {
                 eprint!("\rwindow {done} of {total}")

@@ -1,7 +1,10 @@
 //! The demo model: how it sees and how it was trained; what it knows is in `stunet_phantom::demo`.
 
 use std::path::PathBuf;
-use stunet::data::plans::{Accumulation, ChannelPlan, Intensity, Normalization, Plans, Reference};
+use stunet::data::geometry::Orientation;
+use stunet::data::plans::{
+    Accumulation, ChannelPlan, Intensity, Normalization, Plans, Reference, TrainedOrientation,
+};
 use stunet::model::{NUM_STAGES, StuNetConfig};
 use stunet_phantom::ScanOptions;
 
@@ -43,6 +46,8 @@ const STRIDES: [[usize; 3]; 5] = [[2; 3], [2; 3], [2; 3], [2; 3], [1; 3]];
 pub fn plans(num_classes: usize) -> Plans {
     Plans {
         reader: Default::default(),
+        // As ITK's axes, which phantoms have.
+        orientation: Some(TrainedOrientation::all(Orientation::LPS)),
         reference: Reference::NnUNetV28,
         accumulation: Accumulation::F32,
         configuration: "3d_fullres".to_owned(),

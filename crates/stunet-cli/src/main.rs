@@ -11,13 +11,16 @@ mod commands;
 mod demo_model;
 mod described;
 mod failure;
+mod finish;
 mod folders;
 mod habits;
+mod hub;
 mod interrupt;
 mod jobs;
 mod machine;
 mod new_folder;
 mod nnunet;
+mod orientation;
 mod output;
 mod parts;
 mod pictures;
@@ -50,7 +53,11 @@ fn main() -> ExitCode {
     };
     let outcome = failure::shielded(|| {
         for command in habits::commands(args.command)? {
-            run(habits::resolved(command)?)?;
+            let mut command = habits::resolved(command)?;
+            if let Some(model) = command.models() {
+                *model = hub::by_name(model)?;
+            }
+            run(command)?;
         }
         Ok(())
     });
@@ -69,6 +76,7 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Import(args) => commands::import::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),
         LowCommand::Train(args) => commands::train::run(&args),
         LowCommand::Export(args) => commands::export::run(&args),
@@ -76,8 +84,12 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
         LowCommand::Ensemble(args) => commands::ensemble::run(&args),
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
+        LowCommand::Statistics(args) => commands::labelmaps::run_statistics(&args),
+        LowCommand::Clean(args) => commands::labelmaps::run_clean(&args),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
+        LowCommand::Download(args) => commands::download::run(&args),
+        LowCommand::Models(args) => commands::models::run(&args),
         #[cfg(feature = "demo")]
         LowCommand::Demo(args) => commands::demo::run(&args),
         #[cfg(feature = "demo")]

@@ -11,6 +11,9 @@ use stunet::infer::{ConfidenceMeasure, ProbabilityFormat, Record};
 use crate::args::{PredictArgs, ViewArgs, WindowArg};
 use crate::commands::predict::settings::{format_of, measure_of};
 
+/// Name of the table of the measurements of all cases in a folder.
+pub const TABLE: &str = "statistics.csv";
+
 /// One kind of output of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
@@ -22,6 +25,11 @@ pub enum Product {
     Confidence(ConfidenceMeasure),
     /// A picture, beside the labelmap.
     Preview(Shown),
+    /// A file for each label, in a folder of the case. Which files that are only the model tells: what
+    /// is looked at is their list, which is written last.
+    PerClass,
+    /// Measurements of the labels, also of their confidence where there is one.
+    Statistics(Option<ConfidenceMeasure>),
 }
 
 /// What a picture shows beside the labels.
@@ -55,12 +63,14 @@ impl Shown {
 
 impl Product {
     /// Every kind, for what is looked for whether it was asked for or not.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Labelmap,
         Self::Probabilities(ProbabilityFormat::Npz),
         Self::Probabilities(ProbabilityFormat::Zarr),
         Self::Confidence(ConfidenceMeasure::Margin),
         Self::Preview(Shown { window: None, channel: 0, with_truth: false }),
+        Self::PerClass,
+        Self::Statistics(None),
     ];
 
     /// Those that the arguments ask for.
@@ -70,7 +80,15 @@ impl Product {
         wanted.extend(args.confidence.map(|measure| Self::Confidence(measure_of(measure))));
         let pictures = &args.pictures;
         wanted.extend(pictures.preview.then(|| Self::Preview(Shown::of(&pictures.view))));
+        wanted.extend(args.finish.per_class.then_some(Self::PerClass));
+        wanted.extend(Self::statistics(args));
         wanted
+    }
+
+    /// The measurements, if they are wanted.
+    pub fn statistics(args: &PredictArgs) -> Option<Self> {
+        let measure = args.confidence.map(measure_of);
+        args.finish.statistics.then_some(Self::Statistics(measure))
     }
 
     /// Its name in messages, without an article.
@@ -80,6 +98,8 @@ impl Product {
             Self::Probabilities(_) => "probabilities",
             Self::Confidence(_) => "confidence",
             Self::Preview(_) => "preview",
+            Self::PerClass => "files of the labels",
+            Self::Statistics(_) => "statistics",
         }
     }
 
@@ -94,6 +114,8 @@ impl Product {
                 folder.join("confidence").join(labelmap.file_name().unwrap_or_default())
             }
             Self::Preview(_) => beside(labelmap, "_preview.png"),
+            Self::PerClass => folder_of_classes(labelmap).join("classes.json"),
+            Self::Statistics(_) => beside(labelmap, "_statistics.json"),
         }
     }
 
@@ -104,18 +126,30 @@ impl Product {
             Self::Labelmap | Self::Confidence(_) => formats::files_written(&path),
             // Beside nnU-Net's probabilities go the properties that its ensembles need.
             Self::Probabilities(ProbabilityFormat::Npz) => vec![path, beside(labelmap, ".pkl")],
-            Self::Probabilities(ProbabilityFormat::Zarr) | Self::Preview(_) => vec![path],
+            Self::Probabilities(ProbabilityFormat::Zarr) | Self::PerClass | Self::Preview(_) => {
+                vec![path]
+            }
+            Self::Statistics(_) => vec![path, beside(labelmap, "_statistics.csv")],
         }
     }
 
     /// The record that it carries, made of the labelmap's.
     pub fn record(self, record: &Record) -> Record {
         match self {
-            Self::Labelmap | Self::Probabilities(_) => record.clone(),
-            Self::Confidence(measure) => record.with_confidence(measure),
+            Self::Labelmap | Self::Probabilities(_) | Self::PerClass | Self::Statistics(None) => {
+                record.clone()
+            }
+            Self::Confidence(measure) | Self::Statistics(Some(measure)) => {
+                record.with_confidence(measure)
+            }
             Self::Preview(shown) => record.with_picture(&shown.text()),
         }
     }
+}
+
+/// The folder for files of single labels: beside the labelmap, with its name without the ending.
+pub fn folder_of_classes(labelmap: &Path) -> PathBuf {
+    beside(labelmap, "")
 }
 
 /// A file beside the labelmap: its name with another ending.
@@ -142,6 +176,10 @@ mod tests {
         let preview = Product::Preview(Shown::default());
         assert_eq!(preview.files(Path::new("x/a.nii.gz")), [Path::new("x/a_preview.png")]);
         assert_eq!(Product::Labelmap.files(Path::new("x/a.nii")), [Path::new("x/a.nii")]);
+        let classes = Product::PerClass.path(Path::new("x/a.nii.gz"));
+        assert_eq!(classes, Path::new("x/a/classes.json"));
+        let statistics = Product::Statistics(None).files(Path::new("x/a.nii.gz"));
+        assert_eq!(statistics, ["x/a_statistics.json", "x/a_statistics.csv"].map(Path::new));
     }
 
     /// No two of them are one file.

@@ -8,11 +8,15 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 mod appearance;
+mod choice;
 mod compact;
 pub(crate) mod dataset_json;
+mod groups;
 
 pub use appearance::{Appearance, Code, PRIVATE, Region, Side, Structure};
+pub use choice::LabelChoice;
 pub use compact::{CompactLabelMap, LabelVoxels};
+pub use groups::{GROUPS, LabelGroup};
 
 /// A volume of label values on a grid.
 ///

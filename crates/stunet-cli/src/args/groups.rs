@@ -6,10 +6,13 @@ use clap::Command;
 
 /// The commands of each purpose, in the order in which a project meets them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Predict", &["predict", "preview", "ensemble", "postprocess"]),
-    ("Train", &["plan", "preprocess", "train", "export"]),
+    ("Predict", &["predict", "preview", "ensemble", "postprocess", "clean", "statistics"]),
+    ("Train", &["import", "plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "install", "devices"]),
+    (
+        "Models and devices",
+        &["download", "models", "info", "labels", "convert", "install", "devices"],
+    ),
     #[cfg(feature = "demo")]
     ("Without data of your own", &["demo", "phantom"]),
     ("Habits and shell", &["nnunet", "completions", "man", "help"]),

@@ -23,7 +23,8 @@ pub enum AllowArg {
     Sheared,
 }
 
-const READING: &str = "How scans are read";
+/// Heading of the options on how scans are read.
+pub(super) const READING: &str = "How scans are read";
 
 /// What of headers is forgiven, and which series is meant: `predict`.
 #[derive(Debug, Default, Args)]

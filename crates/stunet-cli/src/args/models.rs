@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use stunet::data::geometry::Orientation;
 
+use super::orientation::letters;
 use super::values::Size;
 
 /// `stunet info`.
@@ -57,6 +59,11 @@ pub struct ConvertArgs {
     /// Store the weights in half precision (rounded): half the file size
     #[arg(long)]
     pub half: bool,
+
+    /// Note in the model folder how the axes of its training images ran, such as RAS, for a model that
+    /// does not say it
+    #[arg(long, value_name = "AXES", value_parser = letters)]
+    pub orientation: Option<Orientation>,
 }
 
 /// `stunet labels`.

@@ -19,7 +19,6 @@ use crate::jobs::check_writable;
 use crate::output;
 use crate::pictures::{size_text, write};
 use crate::progress::CaseBar;
-use crate::report::painted;
 
 /// What is written to the folder.
 const FILES: [&str; 4] = ["ct.nii.gz", "labels.nii.gz", "truth.nii.gz", "preview.png"];
@@ -85,7 +84,9 @@ fn save(
 ) -> anyhow::Result<Vec<FoundLabel>> {
     let make = || format!("cannot make the folder {}", folder.display());
     std::fs::create_dir_all(folder).with_context(make)?;
-    let names: BTreeMap<u16, String> = painted(model.labels()).into_iter().collect();
+    let names: BTreeMap<u16, String> = (model.labels().painted().into_iter())
+        .map(|(value, name)| (value, name.to_owned()))
+        .collect();
     let options = SceneOptions { truth: Some((&case.truth).into()), ..SceneOptions::default() };
     let scene = Scene::new(&case.image, &found.labelmap, &names, &options)?;
     let words = PreviewOptions { title: None, banner: banner_of(model) };

@@ -5,20 +5,19 @@ use stunet::infer::{Model, OpenOptions};
 
 use crate::args::LabelsArgs;
 use crate::output;
-use crate::report::painted;
 
 /// Prints one label per line, value first, or a JSON object from names to values.
 pub fn run(args: &LabelsArgs) -> anyhow::Result<()> {
     let device = stunet::device::parse("cpu")?;
     let description = Model::describe(&args.model, &OpenOptions::new(&device))?;
-    let labels = painted(&description.labels);
+    let labels = description.labels.painted();
     if args.json {
         let by_name: serde_json::Map<String, Value> =
-            labels.into_iter().map(|(value, name)| (name, json!(value))).collect();
+            labels.into_iter().map(|(value, name)| (name.to_owned(), json!(value))).collect();
         return output::json(&by_name);
     }
     for (value, name) in labels {
-        output::cells(&[&value.to_string(), &name])?;
+        output::cells(&[&value.to_string(), name])?;
     }
     Ok(())
 }

@@ -18,7 +18,6 @@ use crate::jobs::check_writable;
 use crate::output;
 use crate::pictures::write;
 use crate::places::{self, Output};
-use crate::report::painted;
 
 /// Draws one picture.
 pub fn run(args: &PreviewArgs) -> anyhow::Result<()> {
@@ -75,7 +74,10 @@ fn check(args: &PreviewArgs) -> anyhow::Result<()> {
 
 /// Names by value, from a dataset.json, a labels.json or a model.
 fn names(path: &Path) -> anyhow::Result<BTreeMap<u16, String>> {
-    let named = |labels: &LabelSet| painted(labels).into_iter().collect();
+    let named = |labels: &LabelSet| {
+        let painted = labels.painted().into_iter();
+        painted.map(|(value, name)| (value, name.to_owned())).collect()
+    };
     if path.extension().is_some_and(|ending| ending == "json") {
         let value: Value = files::read_json(path)?;
         let labels = match value.get("format").is_some() {

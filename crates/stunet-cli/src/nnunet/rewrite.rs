@@ -32,6 +32,7 @@ pub fn rewrite(command: &Command, line: Line, homes: &Homes) -> anyhow::Result<T
         Which::FindBest => find_best(line),
         Which::Accumulate => accumulate(line, homes),
         Which::Export => export(line, homes),
+        Which::Import => import(line, homes),
         Which::Instead(what) => bail!("{what}"),
     }
 }
@@ -233,6 +234,21 @@ fn find_best(mut line: Line) -> anyhow::Result<Translation> {
                 format!("without {default}, every model in the dataset's results takes part");
             line.notes.push(note);
         }
+    }
+    Ok(done(vec![all], line))
+}
+
+fn import(line: Line, homes: &Homes) -> anyhow::Result<Translation> {
+    let mut all = owned(&["import", line.needed(Role::First, "the folder of the dataset")?]);
+    all.extend(line.words.iter().cloned());
+    // A name that is to lie with the others.
+    if let Some(name) = line.one(Role::Second) {
+        let Some(home) = homes.each(Home::Raw).next() else {
+            bail!(
+                "expected the variable nnUNet_raw set to the folder of the datasets, found it unset"
+            );
+        };
+        all.extend(["--output".to_owned(), home.join(name).display().to_string()]);
     }
     Ok(done(vec![all], line))
 }

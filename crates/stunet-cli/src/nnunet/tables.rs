@@ -62,6 +62,7 @@ pub enum Which {
     FindBest,
     Accumulate,
     Export,
+    Import,
     /// Options only: this program's words.
     As(&'static [&'static str]),
     /// What this program has instead.
@@ -271,6 +272,12 @@ const EXPORT: &[Flag] = &[
     ),
 ];
 
+const IMPORT: &[Flag] = &[
+    (&["-i"], One, Is(Role::First)),
+    (&["-overwrite_id"], One, Same("--number")),
+    (&["-np"], One, Nothing("all processors work")),
+];
+
 const ENSEMBLE_2: &[Flag] = &[
     (&["-i"], Many, Same("--input")),
     (&["-o"], One, Same("--output")),
@@ -383,17 +390,8 @@ pub const COMMANDS: &[Command] = &[
         "copy the plans' file to the other dataset's preprocessed folder, write that dataset's name to \
          its dataset_name, then `stunet preprocess --plans NAME`",
     ),
-    instead(
-        2,
-        "convert_MSD_dataset",
-        "`nnUNetv2_convert_MSD_dataset` itself, or rename imagesTr/CASE.nii.gz to CASE_0000.nii.gz and \
-         write dataset.json as nnU-Net 2 has it",
-    ),
-    instead(
-        2,
-        "convert_old_nnUNet_dataset",
-        "nothing: `stunet plan` reads datasets of nnU-Net 1 as they are",
-    ),
+    command(2, "convert_MSD_dataset", Which::Import, &[], IMPORT),
+    command(2, "convert_old_nnUNet_dataset", Which::Import, TWO, &[]),
     instead(2, "plot_overlay_pngs", "the pictures of `stunet evaluate --report`"),
     command(1, "plan_and_preprocess", Which::PlanAndPreprocess, &[], PLAN),
     command(1, "train", Which::Train, TRAIN_WORDS_1, TRAIN_1),

@@ -14,6 +14,7 @@ fn scene() -> (tempfile::TempDir, Homes) {
     }
     let homes = Homes::of(|name| match name {
         "nnUNet_results" => Some(home.join("results")),
+        "nnUNet_raw" => Some(home.join("raw")),
         "RESULTS_FOLDER" => Some(home.join("old")),
         _ => None,
     });
@@ -66,6 +67,17 @@ fn predictions() {
          base_ep4k --mode fast --disable_tta",
         "predict --input INPUT_PATH --output OUTPUT_PATH --folds 0 --checkpoint base_ep4k --mode fast \
          --disable-tta --model @/old/nnUNet/3d_fullres/Task101_Total/STUNetTrainer_base__nnUNetPlansv2.1",
+        0,
+    );
+}
+
+#[test]
+fn datasets() {
+    check("nnUNetv2_convert_MSD_dataset -i Task09_Spleen -np 4", "import Task09_Spleen", 1);
+    check("nnUNetv2_convert_MSD_dataset -i T -overwrite_id 7", "import T --number 7", 0);
+    check(
+        "nnUNetv2_convert_old_nnUNet_dataset Task101_Total Dataset101_Total",
+        "import Task101_Total --output @/raw/Dataset101_Total",
         0,
     );
 }
@@ -194,7 +206,7 @@ fn refusals() {
     check("nnUNetv2_plan_and_preprocess -d 1 -c 2d", "expected 3d_fullres or 3d_lowres");
     check("nnUNetv2_export_model_to_zip -d 501 -o a.zip -c 2d 3d_fullres", "one configuration");
     check("nnUNetv2_install_pretrained_model_from_zip", "expected two folders, or a file");
-    check("nnUNetv2_convert_old_nnUNet_dataset a b", "instead: nothing");
+    check("nnUNetv2_plot_overlay_pngs -d 1 -o a", "instead: the pictures");
     check("A=1", "expected a command line of nnU-Net");
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use stunet::data::files;
 use stunet::data::geometry::Geometry;
 use stunet::data::labels::{CompactLabelMap, LabelMap};
+use stunet::data::plausibility::LabelWarning;
 use stunet::infer::Record;
 use stunet::model::StuNetConfig;
 use stunet::pictures::page::{PageCase, PageLabel, PredictionPage};
@@ -20,7 +21,7 @@ use crate::demo_model::banner_of;
 use crate::jobs::Job;
 use crate::pictures::{size_text, truth_of, write};
 use crate::products::{Product, Shown};
-use crate::report::{CaseReport, LabelCount, Report, Status, count_labels, painted};
+use crate::report::{CaseReport, LabelCount, Report, Status, count_labels};
 
 impl Session<'_> {
     /// Fails early where the truth of a case lies on another grid than its scan, or the scan does not
@@ -40,7 +41,7 @@ impl Session<'_> {
         );
         match (truth_of(&self.args.pictures, &job.case.name), &pictures.view.truth) {
             (Some(path), _) => {
-                let (truth, _) = self.opener().read_geometry(&path)?;
+                let (truth, _) = self.opener.read_geometry(&path)?;
                 let differs = || format!("--truth: {}", path.display());
                 let leniency = self.args.scan.leniency();
                 geometry.check_same_grid_within(&truth, &leniency).with_context(differs)
@@ -61,8 +62,8 @@ impl Session<'_> {
         &self,
         work: &PendingCase,
         labelmap: &CompactLabelMap,
-        (labels, record): (&[LabelCount], &Record),
-    ) -> anyhow::Result<Option<PathBuf>> {
+        (labels, warnings, record): (&[LabelCount], &[LabelWarning], &Record),
+    ) -> anyhow::Result<(Option<PathBuf>, Vec<PathBuf>)> {
         let pictures = &self.args.pictures;
         let product = Product::Preview(Shown::of(&pictures.view));
         let path = pictures.preview.then(|| product.path(&work.job.output));
@@ -70,9 +71,10 @@ impl Session<'_> {
         if lacking.is_some() || pictures.report.is_some() {
             let note = product.record(record).text();
             let preview = lacking.map(|path| (path.as_path(), &note[..]));
-            self.drawn(&work.job, labelmap, labels, preview)?;
+            self.drawn(&work.job, labelmap, (labels, warnings), preview)?;
         }
-        Ok(path)
+        let written = lacking.into_iter().cloned().collect();
+        Ok((path, written))
     }
 
     /// Draws the preview of a case, and notes what the page will say of it.
@@ -80,20 +82,22 @@ impl Session<'_> {
         &self,
         job: &Job,
         labelmap: &CompactLabelMap,
-        labels: &[LabelCount],
+        (labels, warnings): (&[LabelCount], &[LabelWarning]),
         preview: Option<(&Path, &str)>,
     ) -> anyhow::Result<()> {
-        let (scan, _) = job.origin.read(&job.case.files, self.opener())?;
+        let (scan, _) = job.origin.read(&job.case.files, self.opener)?;
         let view = &self.args.pictures.view;
         let truth = match truth_of(&self.args.pictures, &job.case.name) {
             Some(path) => Some(LabelMap {
                 // Checked before: within what is forgiven, it is the scan's.
                 geometry: scan.geometry.clone(),
-                ..self.opener().read_labelmap(&path)?
+                ..self.opener.read_labelmap(&path)?
             }),
             None => None,
         };
-        let names: BTreeMap<u16, String> = painted(self.model.labels()).into_iter().collect();
+        let names: BTreeMap<u16, String> = (self.finish.written(self.model.labels()).into_iter())
+            .map(|(value, name)| (value, name.to_owned()))
+            .collect();
         let options = SceneOptions {
             window: view.window(),
             channel: view.channel.into(),
@@ -115,6 +119,7 @@ impl Session<'_> {
                 volumes_ml: labels[1..].iter().map(|label| label.volume_ml).collect(),
                 size: size_text(&labelmap.geometry),
                 dice: scene.mean_dice(),
+                warnings: warnings.iter().map(|warning| warning.message.clone()).collect(),
                 ..PageCase::default()
             };
             let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,10 +134,13 @@ impl Session<'_> {
         if work.lacks.is_empty() && self.args.pictures.report.is_none() {
             return Ok(());
         }
-        let record = job.record(&self.record).with_input(&job.case.files)?;
-        let labelmap = CompactLabelMap::from(self.opener().read_labelmap(&job.output)?);
-        let labels = count_labels(&labelmap, self.model.labels(), None);
-        let preview = self.draw(work, &labelmap, (&labels, &record))?;
+        let (_, record) = &self.ways[work.way.unwrap_or(0)];
+        let record = job.record(record, self.opener).with_input(&job.case.files)?;
+        let labelmap = CompactLabelMap::from(self.opener.read_labelmap(&job.output)?);
+        let measured = self.measure(work, &labelmap, None, None)?;
+        let labels = count_labels(&labelmap, self.model.labels(), &measured, None);
+        let warnings = self.check_anatomy(&measured);
+        let (preview, _) = self.draw(work, &labelmap, (&labels, &warnings, &record))?;
         if let Some(path) = preview.filter(|_| !work.lacks.is_empty()) {
             let name = &job.case.name;
             self.say(&format!("{name}: drawn with the labels that are there: {}", path.display()));
@@ -143,13 +151,16 @@ impl Session<'_> {
     /// Writes the page of all cases, where it is wanted.
     pub(super) fn write_page(&self, report: &Report) -> anyhow::Result<()> {
         let Some(path) = &self.args.pictures.report else { return Ok(()) };
-        let labels = painted(self.model.labels()).into_iter().skip(1);
+        let labels = self.finish.written(self.model.labels()).into_iter().skip(1);
         let page = PredictionPage {
             title: String::new(),
             about: self.about(report),
             banner: banner_of(&self.model),
             labels: labels
-                .map(|(value, name)| PageLabel { colour: colour_of(&name, value), name })
+                .map(|(value, name)| PageLabel {
+                    colour: colour_of(name, value),
+                    name: name.to_owned(),
+                })
                 .collect(),
             cases: report.cases.iter().map(|case| self.page_case(case)).collect(),
         };

@@ -223,7 +223,7 @@ mod tests {
             output: "x".into(),
             origin: Default::default(),
         };
-        (0..count).map(|i| PendingCase { job: job(i), lacks: Vec::new() }).collect()
+        (0..count).map(|i| PendingCase { job: job(i), lacks: Vec::new(), way: None }).collect()
     }
 
     #[test]

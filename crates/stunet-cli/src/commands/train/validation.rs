@@ -261,9 +261,19 @@ impl Predictor<'_> {
 fn tell(args: &TrainArgs, about: &ModelDescription, result: &Evaluation) -> anyhow::Result<()> {
     let names = about.labels.labels().iter().filter(|label| label.values != [0]);
     for (index, label) in names.enumerate() {
-        say(args, &format!("  {:<24} Dice {:.4}", label.name, result.mean_dice(index)))?;
+        let dice = match result.mean_dice(index) {
+            dice if dice.is_nan() => "- (in no case)".to_owned(),
+            dice => format!("{dice:.4}"),
+        };
+        say(args, &format!("  {:<24} Dice {dice}", label.name))?;
     }
-    say(args, &format!("foreground Dice {:.4}", result.foreground_dice()))
+    let (dice, without) = result.dice_of_classes_there();
+    let without = match without {
+        0 => String::new(),
+        count => format!(" ({count} classes that no case has are left out)"),
+    };
+    let dice = if dice.is_nan() { "-".to_owned() } else { format!("{dice:.4}") };
+    say(args, &format!("foreground Dice {dice}{without}"))
 }
 
 fn interrupted(error: InferError) -> anyhow::Error {
