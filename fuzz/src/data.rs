@@ -10,7 +10,7 @@ use stunet_data::files::parse_json;
 use stunet_data::fingerprint::Fingerprint;
 use stunet_data::geometry::Geometry;
 use stunet_data::image::{Image, RawImage, Voxels};
-use stunet_data::labels::{LabelMap, LabelSet};
+use stunet_data::labels::{CompactLabelMap, LabelMap, LabelSet, LabelVoxels};
 use stunet_data::mapping::LabelMapping;
 use stunet_data::nifti;
 use stunet_data::planner::{PlanOptions, plan};
@@ -120,6 +120,9 @@ fn use_series(input: &[u8]) -> bool {
         rest = &rest[at + BETWEEN.len()..];
     }
     files.push(rest);
+    for file in &files {
+        let _ = black_box(dicom::note_in_memory(file));
+    }
     let Ok(found) = dicom::find_in_memory(&files) else { return false };
     black_box(found.lines());
     let mut accepted = false;
@@ -130,10 +133,33 @@ fn use_series(input: &[u8]) -> bool {
             let Ok(scan) = series.read(uneven) else { continue };
             let grid = series.geometry(uneven).expect("what is read has a grid");
             assert_eq!(grid, scan.image.geometry);
+            let small = grid.shape().iter().product::<usize>() <= 1 << 12;
+            if let Some(source) = series.source(uneven).ok().filter(|_| small) {
+                use_source(&source, &grid);
+            }
             accepted |= use_scan(scan.image, input);
         }
     }
     accepted
+}
+
+/// Objects of labels on the grid of a series.
+fn use_source(source: &dicom::Source, grid: &Geometry) {
+    let mut voxels = LabelVoxels::zeros(grid.shape(), 2);
+    if let LabelVoxels::Bytes(values) = &mut voxels {
+        values.iter_mut().take(100).for_each(|value| *value = 1);
+    }
+    let labels = CompactLabelMap { voxels, geometry: grid.clone() };
+    let names = LabelSet::numbered(3).expect("three outputs have names");
+    let provenance = dicom::Provenance { model: None, note: Some("a".to_owned()) };
+    let derived = dicom::Derived::new(&labels, &names, source, provenance);
+    let derived = derived.expect("labels on the grid of their series");
+    for kind in [dicom::SegmentationKind::Binary, dicom::SegmentationKind::Labelmap] {
+        let bytes = derived.segmentation_to_bytes(kind).expect("a small segmentation");
+        let note = dicom::note_in_memory(&bytes).expect("what was written can be read");
+        assert_eq!(note.as_deref(), Some("a"));
+    }
+    black_box(derived.structure_set_to_bytes().expect("a small structure set"));
 }
 
 /// Plans of either nnU-Net or of ours, then a `dataset.json`.

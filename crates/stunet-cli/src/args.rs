@@ -4,6 +4,7 @@
 mod demo;
 mod evaluate;
 mod finish;
+mod formats;
 mod groups;
 mod headers;
 mod hub;
@@ -28,6 +29,7 @@ mod workflow;
 pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use finish::{CleanArgs, FinishArgs};
+pub use formats::FormatArg;
 pub use hub::{DownloadArgs, ModelsArgs};
 pub use labelmaps::{CleanUpArgs, NamesArgs, StatisticsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};

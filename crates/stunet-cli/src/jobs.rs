@@ -29,6 +29,8 @@ pub struct Job {
     pub output: PathBuf,
     /// What the case is read from.
     pub origin: Origin,
+    /// The DICOM series that its DICOM objects refer to.
+    pub source: Origin,
 }
 
 impl Job {
@@ -43,6 +45,17 @@ impl Job {
             files.map(move |path| Output::new(what.clone(), path))
         });
         outputs.collect()
+    }
+
+    /// The file of its labels that stands for it in messages.
+    pub fn first_output(&self, args: &PredictArgs) -> PathBuf {
+        Product::first(args).path(&self.output)
+    }
+
+    /// The DICOM objects that are wanted of it.
+    pub fn objects(&self, args: &PredictArgs) -> Vec<PathBuf> {
+        let objects = Product::wanted(args).into_iter().filter(|product| product.is_dicom());
+        objects.map(|product| product.path(&self.output)).collect()
     }
 
     /// Fails where the files are another number of channels than the model's. A single file may hold
@@ -77,6 +90,21 @@ impl Job {
             Some(orientation) => record.with_orientation(orientation),
             None => record,
         }
+    }
+
+    /// The record of one of its outputs, made of the labelmap's.
+    pub fn record_of(&self, product: Product, record: &Record) -> Record {
+        let record = product.record(record);
+        match (&self.origin, self.source.part()) {
+            // Files know nothing of the series that an object of them refers to.
+            (Origin::Files, Some(part)) if product.is_dicom() => record.with_part(&part),
+            _ => record,
+        }
+    }
+
+    /// The DICOM series that it is read from, or that its files were converted from.
+    fn source_or_origin(&self) -> &Origin {
+        if self.origin == Origin::Files { &self.source } else { &self.origin }
     }
 
     /// What stands for the case in messages and reports: what was named, or its files.
@@ -115,14 +143,18 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
         || args.scan.series.as_deref() == Some("all");
     let part = parts::part(args.num_parts, args.part_id, many, environment)?;
     let each = args.scan.each_file_is_a_case;
-    let (all, passed_over) = match (scans::dicom_cases(args)?, args.input.as_slice()) {
+    let (mut all, passed_over) = match (scans::dicom_cases(args)?, args.input.as_slice()) {
         (Some(cases), _) => (jobs_of_dicom(cases, args)?, Vec::new()),
-        (None, [folder]) if folder.is_dir() => jobs_of_folder(folder, &args.output, each)?,
-        (None, files) if each => (jobs_of_each(files, &args.output)?, Vec::new()),
-        (None, files) => (vec![job_of_files(files, &args.output)?], Vec::new()),
+        (None, [folder]) if folder.is_dir() => jobs_of_folder(folder, args)?,
+        (None, files) if each => (jobs_of_each(files, args)?, Vec::new()),
+        (None, files) => (vec![job_of_files(files, args)?], Vec::new()),
     };
+    let many = all.len() > 1;
+    for job in &mut all {
+        job.source = scans::source_for(&job.origin, &job.inputs()[0], args, many)?;
+    }
     ensure!(
-        !args.scan.uneven() || all.iter().all(|job| job.origin != Origin::Files),
+        !args.scan.uneven() || all.iter().all(|job| job.source_or_origin() != &Origin::Files),
         "--allow uneven: expected DICOM, whose slices may lie at any distance, found files of another \
          format: {}",
         args.input[0].display()
@@ -139,7 +171,9 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
 fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
     let models = std::iter::once(&args.model).chain(&args.region.with);
-    let inputs = scans.chain(models.flat_map(|model| places::of_model(model)));
+    let sources = jobs.iter().flat_map(|job| job.source.files());
+    let models = models.flat_map(|model| places::of_model(model));
+    let inputs = scans.chain(sources).chain(models);
     let truth = jobs.iter().filter_map(|job| truth_of(&args.pictures, &job.case.name));
     let json = args.json.iter().map(|path| Output::new("--json", path));
     let page = args.pictures.report.iter().map(|path| Output::new("--report", path));
@@ -163,15 +197,15 @@ pub fn remove_leftovers(jobs: &[Job]) {
 
 fn jobs_of_folder(
     folder: &Path,
-    output: &Path,
-    each: bool,
+    args: &PredictArgs,
 ) -> anyhow::Result<(Vec<Job>, Vec<PassedOver>)> {
+    let output = &args.output;
     check_folder(output, "the input is one")?;
-    if each {
+    if args.scan.each_file_is_a_case {
         let Labelmaps { files, passed_over } = list_labelmaps(folder)?;
         let files: Vec<PathBuf> = files.into_iter().map(|(_, file)| file).collect();
         ensure!(!files.is_empty(), "expected files of volumes, found none: {}", folder.display());
-        return Ok((jobs_of_each(&files, output)?, passed_over));
+        return Ok((jobs_of_each(&files, args)?, passed_over));
     }
     match list_cases(folder) {
         Ok(Cases { cases, passed_over }) => {
@@ -189,15 +223,15 @@ fn jobs_of_folder(
 fn job_in(case: Case, output: &Path) -> Job {
     let ending = case.files.first().map_or(".nii.gz", |file| formats::ending_of_labels(file));
     let output = output.join(format!("{}{ending}", case.name));
-    Job { case, output, origin: Origin::Files }
+    Job { case, output, origin: Origin::Files, source: Origin::Files }
 }
 
 /// Every file a case of its own.
-fn jobs_of_each(files: &[PathBuf], output: &Path) -> anyhow::Result<Vec<Job>> {
-    check_folder(output, "every file is a case")?;
+fn jobs_of_each(files: &[PathBuf], args: &PredictArgs) -> anyhow::Result<Vec<Job>> {
+    check_folder(&args.output, "every file is a case")?;
     let mut jobs = Vec::new();
     for file in files {
-        jobs.push(job_of_files(std::slice::from_ref(file), output)?);
+        jobs.push(job_of_files(std::slice::from_ref(file), args)?);
     }
     Ok(jobs)
 }
@@ -205,7 +239,7 @@ fn jobs_of_each(files: &[PathBuf], output: &Path) -> anyhow::Result<Vec<Job>> {
 /// Every series a case of its own.
 fn jobs_of_dicom(cases: Vec<DicomCase>, args: &PredictArgs) -> anyhow::Result<Vec<Job>> {
     let output = &args.output;
-    let is_file = is_volume(output) && !output.is_dir();
+    let is_file = is_file(output, args);
     if cases.len() > 1 {
         check_folder(output, "there are several series")?;
     }
@@ -217,7 +251,7 @@ fn jobs_of_dicom(cases: Vec<DicomCase>, args: &PredictArgs) -> anyhow::Result<Ve
             true => output.clone(),
             false => output.join(format!("{name}.nii.gz")),
         };
-        Job { case: Case { name, files }, output, origin }
+        Job { case: Case { name, files }, output, origin, source: Origin::Files }
     };
     Ok(cases.into_iter().map(job).collect())
 }
@@ -231,7 +265,8 @@ fn check_folder(output: &Path, reason: &str) -> anyhow::Result<()> {
     refuse_other_formats(output)
 }
 
-fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
+fn job_of_files(files: &[PathBuf], args: &PredictArgs) -> anyhow::Result<Job> {
+    let output = &args.output;
     for file in files {
         match fs::metadata(file) {
             Ok(found) if found.is_dir() => bail!(
@@ -251,8 +286,9 @@ fn job_of_files(files: &[PathBuf], output: &Path) -> anyhow::Result<Job> {
          or DICOM: {}",
         files[0].display()
     );
-    if is_volume(output) && !output.is_dir() {
-        return Ok(Job { case, output: output.to_owned(), origin: Origin::Files });
+    if is_file(output, args) {
+        let output = output.to_owned();
+        return Ok(Job { case, output, origin: Origin::Files, source: Origin::Files });
     }
     refuse_other_formats(output)?;
     Ok(job_in(case, output))
@@ -262,11 +298,17 @@ fn refuse_other_formats(output: &Path) -> anyhow::Result<()> {
     let ending = output.extension().unwrap_or_default().to_ascii_lowercase();
     ensure!(
         output.is_dir() || !OTHER_FORMATS.into_iter().any(|other| ending == other),
-        "--output: expected .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr or a folder, found .{}: {}",
+        "--output: expected .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr or a folder (.dcm with a single \
+         --format of DICOM), found .{}: {}",
         ending.display(),
         output.display()
     );
     Ok(())
+}
+
+/// Whether the output is the file of the labels, in place of a folder for it.
+fn is_file(output: &Path, args: &PredictArgs) -> bool {
+    (is_volume(output) || args.formats.names_object(output)) && !output.is_dir()
 }
 
 /// Whether the name is that of a file of labels.
@@ -432,7 +474,8 @@ mod tests {
             let files = (0..files).map(|c| format!("scan_{c:04}.nii").into()).collect();
             let case = Case { name: "scan".into(), files };
             let checked =
-                Job { case, output: "x".into(), origin: Origin::Files }.check_channels(expected);
+                Job { case, output: "x".into(), origin: Origin::Files, source: Origin::Files }
+                    .check_channels(expected);
             assert_eq!(checked.is_ok(), good, "{checked:?}");
             if let Err(error) = checked {
                 assert!(

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use stunet::data::dicom::SegmentationKind;
 use stunet::data::formats;
 use stunet::infer::{ConfidenceMeasure, ProbabilityFormat, Record};
 
-use crate::args::{PredictArgs, ViewArgs, WindowArg};
+use crate::args::{FormatArg, PredictArgs, ViewArgs, WindowArg};
 use crate::commands::predict::settings::{format_of, measure_of};
 
 /// Name of the table of the measurements of all cases in a folder.
@@ -30,6 +31,10 @@ pub enum Product {
     PerClass,
     /// Measurements of the labels, also of their confidence where there is one.
     Statistics(Option<ConfidenceMeasure>),
+    /// The labels as a DICOM segmentation, beside the labelmap.
+    Segmentation(SegmentationKind),
+    /// The labels as a DICOM RT structure set, beside the labelmap.
+    StructureSet,
 }
 
 /// What a picture shows beside the labels.
@@ -63,7 +68,7 @@ impl Shown {
 
 impl Product {
     /// Every kind, for what is looked for whether it was asked for or not.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Labelmap,
         Self::Probabilities(ProbabilityFormat::Npz),
         Self::Probabilities(ProbabilityFormat::Zarr),
@@ -71,11 +76,18 @@ impl Product {
         Self::Preview(Shown { window: None, channel: 0, with_truth: false }),
         Self::PerClass,
         Self::Statistics(None),
+        Self::Segmentation(SegmentationKind::Binary),
+        Self::StructureSet,
     ];
 
     /// Those that the arguments ask for.
     pub fn wanted(args: &PredictArgs) -> Vec<Self> {
-        let mut wanted = vec![Self::Labelmap];
+        let formats = &args.formats;
+        let mut wanted = Vec::new();
+        wanted.extend(formats.has(FormatArg::Nifti).then_some(Self::Labelmap));
+        let segmentation = Self::Segmentation(formats.kind());
+        wanted.extend(formats.has(FormatArg::DicomSeg).then_some(segmentation));
+        wanted.extend(formats.has(FormatArg::Rtstruct).then_some(Self::StructureSet));
         wanted.extend(args.save_probabilities.map(|form| Self::Probabilities(format_of(form))));
         wanted.extend(args.confidence.map(|measure| Self::Confidence(measure_of(measure))));
         let pictures = &args.pictures;
@@ -91,6 +103,16 @@ impl Product {
         args.finish.statistics.then_some(Self::Statistics(measure))
     }
 
+    /// The one that stands for a case in messages: its labels, in the first format that is asked for.
+    pub fn first(args: &PredictArgs) -> Self {
+        Self::wanted(args).first().copied().unwrap_or(Self::Labelmap)
+    }
+
+    /// Whether it is an object of DICOM, which refers to a series.
+    pub fn is_dicom(self) -> bool {
+        matches!(self, Self::Segmentation(_) | Self::StructureSet)
+    }
+
     /// Its name in messages, without an article.
     pub fn name(self) -> &'static str {
         match self {
@@ -100,6 +122,8 @@ impl Product {
             Self::Preview(_) => "preview",
             Self::PerClass => "files of the labels",
             Self::Statistics(_) => "statistics",
+            Self::Segmentation(_) => "DICOM segmentation",
+            Self::StructureSet => "RT structure set",
         }
     }
 
@@ -116,6 +140,12 @@ impl Product {
             Self::Preview(_) => beside(labelmap, "_preview.png"),
             Self::PerClass => folder_of_classes(labelmap).join("classes.json"),
             Self::Statistics(_) => beside(labelmap, "_statistics.json"),
+            // The name was given for the only object.
+            Self::Segmentation(_) | Self::StructureSet if is_object(labelmap) => {
+                labelmap.to_owned()
+            }
+            Self::Segmentation(_) => beside(labelmap, ".seg.dcm"),
+            Self::StructureSet => beside(labelmap, ".rtstruct.dcm"),
         }
     }
 
@@ -129,6 +159,7 @@ impl Product {
             Self::Probabilities(ProbabilityFormat::Zarr) | Self::PerClass | Self::Preview(_) => {
                 vec![path]
             }
+            Self::Segmentation(_) | Self::StructureSet => vec![path],
             Self::Statistics(_) => vec![path, beside(labelmap, "_statistics.csv")],
         }
     }
@@ -143,6 +174,11 @@ impl Product {
                 record.with_confidence(measure)
             }
             Self::Preview(shown) => record.with_picture(&shown.text()),
+            Self::Segmentation(SegmentationKind::Binary) => record.with_form("dicom-seg binary"),
+            Self::Segmentation(SegmentationKind::Labelmap) => {
+                record.with_form("dicom-seg labelmap")
+            }
+            Self::StructureSet => record.with_form("rtstruct"),
         }
     }
 }
@@ -152,10 +188,17 @@ pub fn folder_of_classes(labelmap: &Path) -> PathBuf {
     beside(labelmap, "")
 }
 
+/// Whether a name is that of a DICOM object.
+fn is_object(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("dcm"))
+}
+
 /// A file beside the labelmap: its name with another ending.
 fn beside(labelmap: &Path, ending: &str) -> PathBuf {
     let name = labelmap.file_name().unwrap_or_default().to_string_lossy();
-    let stem = formats::written_ending(labelmap).and_then(|of| name.strip_suffix(of));
+    let own = formats::written_ending(labelmap);
+    let own = own.or(is_object(labelmap).then(|| &name[name.len() - ".dcm".len()..]));
+    let stem = own.and_then(|own| name.strip_suffix(own));
     labelmap.with_file_name(format!("{}{ending}", stem.unwrap_or(&name)))
 }
 
@@ -180,6 +223,11 @@ mod tests {
         assert_eq!(classes, Path::new("x/a/classes.json"));
         let statistics = Product::Statistics(None).files(Path::new("x/a.nii.gz"));
         assert_eq!(statistics, ["x/a_statistics.json", "x/a_statistics.csv"].map(Path::new));
+        let segmentation = Product::Segmentation(SegmentationKind::Labelmap);
+        assert_eq!(segmentation.path(Path::new("x/a.nii.gz")), Path::new("x/a.seg.dcm"));
+        assert_eq!(segmentation.files(Path::new("x/b.dcm")), [Path::new("x/b.dcm")]);
+        let structures = Product::StructureSet.path(Path::new("x/a.nrrd"));
+        assert_eq!(structures, Path::new("x/a.rtstruct.dcm"));
     }
 
     /// No two of them are one file.

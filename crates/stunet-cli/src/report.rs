@@ -142,7 +142,7 @@ pub struct CaseReport {
     /// Its channel files.
     #[serde(serialize_with = "paths")]
     pub input: Vec<PathBuf>,
-    /// Its labelmap.
+    /// Its labels, in the first format that was asked for.
     #[serde(serialize_with = "path")]
     pub output: PathBuf,
     /// What became of it.
@@ -181,6 +181,9 @@ pub struct CaseResult {
     /// The picture, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub preview: Option<PathBuf>,
+    /// The DICOM objects, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "paths")]
+    pub dicom: Vec<PathBuf>,
     /// Files that were written for it in this run.
     #[serde(serialize_with = "paths")]
     pub files: Vec<PathBuf>,

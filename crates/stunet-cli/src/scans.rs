@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{bail, ensure};
 use stunet::data::dataset::{folded, list_cases, list_labelmaps};
-use stunet::data::dicom::{self, Found, Series};
+use stunet::data::dicom::{self, Found, Series, Source};
 use stunet::data::geometry::{Geometry, Leniency};
 use stunet::data::image::RawImage;
 use stunet::data::nifti::Opener;
@@ -86,6 +86,22 @@ impl Origin {
         }
     }
 
+    /// What DICOM objects of it say of it; none of other files.
+    pub fn source(&self) -> anyhow::Result<Option<Source>> {
+        match self {
+            Self::Files => Ok(None),
+            Self::Dicom(of) => Ok(Some(of.series.source(of.uneven)?)),
+        }
+    }
+
+    /// Its files, where it is DICOM.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Files => Vec::new(),
+            Self::Dicom(of) => of.series.files(),
+        }
+    }
+
     /// What was named on the command line for it, where that is not its files.
     pub fn given(&self) -> Option<&Path> {
         match self {
@@ -159,6 +175,50 @@ fn case_of(series: &Series, given: &Path, args: &PredictArgs) -> DicomCase {
         name: series.name(),
         files: series.files(),
         origin: Origin::Dicom(Arc::new(origin)),
+    }
+}
+
+/// The DICOM series that the DICOM objects of a case refer to, where any are asked for.
+///
+/// # Errors
+///
+/// Where there is none, or one too many.
+pub fn source_for(
+    origin: &Origin,
+    input: &Path,
+    args: &PredictArgs,
+    many: bool,
+) -> anyhow::Result<Origin> {
+    let given = args.formats.dicom_source.as_deref();
+    let Some(option) = args.formats.of_dicom() else {
+        ensure!(
+            given.is_none(),
+            "--dicom-source: expected --format dicom-seg or rtstruct with it, found neither"
+        );
+        return Ok(Origin::Files);
+    };
+    match (origin, given) {
+        (Origin::Dicom(_), None) => Ok(origin.clone()),
+        (Origin::Dicom(_), Some(_)) => bail!(
+            "--dicom-source: expected files of another format, found DICOM, which is its own source: \
+             {}",
+            input.display()
+        ),
+        (Origin::Files, None) => bail!(
+            "{option}: expected DICOM, to whose patient, study and images the object belongs, found \
+             another format; --dicom-source names the series it was converted from: {}",
+            input.display()
+        ),
+        (Origin::Files, Some(_)) if many => bail!(
+            "--dicom-source: expected a single case, as one series is given, found several: {}",
+            args.input[0].display()
+        ),
+        (Origin::Files, Some(given)) => {
+            let found = dicom::find(given)?;
+            let series = found.choose(None).map_err(|e| e.at(given))?.clone();
+            let (uneven, given) = (args.scan.uneven(), given.to_owned());
+            Ok(Origin::Dicom(Arc::new(DicomOrigin { series, uneven, given })))
+        }
     }
 }
 

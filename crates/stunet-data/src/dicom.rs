@@ -17,13 +17,18 @@
 //! against each other) is refused in one line that says where, as long as its reader has not been
 //! told to go on ([`Series::read`]).
 //!
-//! Nothing that names a person is taken out of a file: not the patient's name, number or date of
-//! birth, nor those of the staff. Paths may hold such; they stand at the end of errors only.
+//! Labels of a series go back into DICOM by [`Series::source`] and [`Derived`]: as segmentations
+//! (binary, or label maps) and as RT structure sets.
+//!
+//! Nothing that names a person is shown: not the patient's name, number or date of birth, nor those of
+//! the staff. A [`Source`] takes them from file to file, as an output belongs to the same patient. Paths
+//! may hold such; they stand at the end of errors only.
 
 mod dataset;
 mod found;
 mod frames;
 mod header;
+mod out;
 mod parse;
 mod place;
 mod series;
@@ -32,6 +37,7 @@ mod syntax;
 mod volume;
 
 pub use found::Found;
+pub use out::{Derived, Provenance, SegmentationKind, Source, note_in_memory, read_note};
 pub use series::Series;
 
 use crate::error::{DataError, Result};

@@ -5,7 +5,7 @@
 
 use crate::error::{DataError, Result};
 use crate::geometry::Geometry;
-use crate::labels::{CompactLabelMap, LabelVoxels};
+use crate::labels::{CompactLabelMap, LabelSet, LabelVoxels};
 use crate::voxels::LabelBytes;
 use crate::{metaimage, nifti, nrrd};
 use ndarray::Array3;
@@ -93,6 +93,23 @@ pub fn write_compact_labelmap(
     }
 }
 
+/// As [`write_compact_labelmap`], with the names of the labels where the format has a place for them:
+/// in NIfTI, as [`nifti::write_named_labelmap`].
+///
+/// # Errors
+/// As [`write_compact_labelmap`].
+pub fn write_named_labelmap(
+    path: &Path,
+    labels: &CompactLabelMap,
+    names: &LabelSet,
+    note: Option<&str>,
+) -> Result<()> {
+    match is_nifti(path) {
+        true => nifti::write_named_labelmap(path, labels, names, note),
+        false => write_compact_labelmap(path, labels, names.max_value(), note),
+    }
+}
+
 /// Writes a volume of bytes, such as how sure each label is; the ending of the name decides on the
 /// format. As [`nifti::write_bytes`].
 ///
@@ -131,11 +148,15 @@ fn write(
     }
 }
 
-/// The notes that a file carries.
+/// The notes that a file carries: one of a volume, or an object of DICOM (feature `dicom`).
 ///
 /// # Errors
 /// As far as reading its header goes.
 pub fn read_notes(path: &Path) -> Result<Vec<String>> {
+    #[cfg(feature = "dicom")]
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("dcm")) {
+        return crate::dicom::read_note(path).map(|note| note.into_iter().collect());
+    }
     let notes = match written_ending(path) {
         Some(".mha" | ".mhd") => metaimage::note(path).map(|note| note.into_iter().collect()),
         Some(".nrrd" | ".nhdr") => nrrd::note(path).map(|note| note.into_iter().collect()),

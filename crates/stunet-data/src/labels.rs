@@ -9,12 +9,14 @@ use std::path::Path;
 
 mod appearance;
 mod choice;
+mod colour_tables;
 mod compact;
 pub(crate) mod dataset_json;
 mod groups;
 
 pub use appearance::{Appearance, Code, PRIVATE, Region, Side, Structure};
 pub use choice::LabelChoice;
+pub use colour_tables::{itk_snap_labels, slicer_colour_table};
 pub use compact::{CompactLabelMap, LabelVoxels};
 pub use groups::{GROUPS, LabelGroup};
 

@@ -31,6 +31,7 @@ pub use reader::{Reader, in_file};
 pub use split::split_volumes;
 pub use write::{
     labelmap_to_bytes, write_bytes, write_compact_labelmap, write_image, write_labelmap,
+    write_named_labelmap,
 };
 
 use crate::error::{DataError, Result};

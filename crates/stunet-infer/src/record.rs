@@ -134,6 +134,13 @@ impl Record {
         record
     }
 
+    /// The same of labels in another form, such as a DICOM segmentation.
+    pub fn with_form(&self, form: &str) -> Self {
+        let mut record = self.clone();
+        record.entries.insert("form".to_owned(), form.into());
+        record
+    }
+
     /// The same with the input, which is read once.
     ///
     /// # Errors

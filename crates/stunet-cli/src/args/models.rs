@@ -74,8 +74,16 @@ pub struct LabelsArgs {
     pub model: PathBuf,
 
     /// Print JSON instead of text
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["slicer", "itk_snap"])]
     pub json: bool,
+
+    /// Print a colour table for 3-D Slicer (.ctbl) instead
+    #[arg(long, conflicts_with = "itk_snap")]
+    pub slicer: bool,
+
+    /// Print label descriptions with colours for ITK-SNAP (.txt) instead
+    #[arg(long)]
+    pub itk_snap: bool,
 }
 
 /// `stunet devices`.

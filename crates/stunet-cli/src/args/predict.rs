@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::finish::FinishArgs;
+use super::formats::FormatArgs;
 use super::headers::ScanArgs;
 use super::orientation::OrientationArgs;
 use super::pictures::PictureArgs;
@@ -16,6 +17,7 @@ pub(super) const PREDICT_HELP: &str = "\
 Examples:
   stunet predict -i ct.nii.gz -o labels.nii.gz -m base
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
+  stunet predict -i dicom_folder -o out -m base_ep4k.model --format nifti,dicom-seg,rtstruct
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --preview --report predicted.html
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
@@ -50,6 +52,9 @@ pub struct PredictArgs {
 
     #[command(flatten)]
     pub axes: OrientationArgs,
+
+    #[command(flatten)]
+    pub formats: FormatArgs,
 
     /// Folds whose predictions are averaged: numbers, or `all` for the network trained on all cases
     /// [default: every numbered fold in the folder]

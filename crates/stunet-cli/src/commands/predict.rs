@@ -3,6 +3,7 @@
 mod already;
 pub mod budget;
 pub mod extras;
+mod objects;
 mod pictures;
 mod pipeline;
 pub mod region;
@@ -16,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use ndarray::Array3;
+use stunet::data::dicom::Source;
 use stunet::data::formats;
 use stunet::data::geometry::{Geometry, Orientation};
 use stunet::data::image::RawImage;
@@ -96,8 +98,10 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     if interrupt::asked() {
         return Err(Interrupted.into());
     }
+    // Drawn from the labels that are there, where there is a labelmap of them.
+    let drawable = Product::wanted(session.args).contains(&Product::Labelmap);
     let (drawn, todo): (Vec<_>, Vec<_>) =
-        todo.into_iter().partition(PendingCase::lacks_pictures_only);
+        todo.into_iter().partition(|work| drawable && work.lacks_pictures_only());
     let there = done.into_iter().map(|job| PendingCase { job, lacks: Vec::new(), way: None });
     for work in there.chain(drawn) {
         if interrupt::asked() {
@@ -107,7 +111,7 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     }
     for (job, error) in foreign {
         session.failed(&job, &error);
-        report.fail(case_report(job, Status::Failed), &error);
+        report.fail(session.report_of(job, Status::Failed), &error);
     }
     let clock = Instant::now();
     // Memory that is bounded holds one case at a time.
@@ -117,11 +121,11 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     for Ended { work, outcome } in run_pipeline(session, todo, ahead) {
         match outcome {
             Ok(result) => {
-                let case = case_report(work.job, Status::Predicted);
+                let case = session.report_of(work.job, Status::Predicted);
                 report.cases.push(CaseReport { result: Some(result), ..case });
             }
             Err(error) if error.is::<Interrupted>() => interrupted = true,
-            Err(error) => report.fail(case_report(work.job, Status::Failed), &error),
+            Err(error) => report.fail(session.report_of(work.job, Status::Failed), &error),
         }
     }
     let failed = report.count(Status::Failed);
@@ -145,10 +149,10 @@ impl Session<'_> {
         let job = &work.job;
         self.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
         match self.draw_again(&work) {
-            Ok(()) => report.cases.push(case_report(work.job, Status::Skipped)),
+            Ok(()) => report.cases.push(self.report_of(work.job, Status::Skipped)),
             Err(error) => {
                 self.failed(job, &error);
-                report.fail(case_report(work.job, Status::Failed), &error);
+                report.fail(self.report_of(work.job, Status::Failed), &error);
             }
         }
     }
@@ -244,6 +248,12 @@ impl<'a> Session<'a> {
         self.ways.iter().map(|(_, record)| record.clone()).collect()
     }
 
+    /// A case of the report.
+    fn report_of(&self, job: Job, status: Status) -> CaseReport {
+        let (input, output) = (job.inputs(), job.first_output(self.args));
+        CaseReport { name: job.case.name, input, output, status, error: None, result: None }
+    }
+
     /// Whether a single case was asked for.
     fn alone(&self) -> bool {
         let several = self.args.scan.each_file_is_a_case || self.args.scan.series.is_some();
@@ -313,6 +323,8 @@ struct Read {
     read_secs: f64,
     /// What makes its outputs.
     record: Record,
+    /// What its DICOM objects refer to.
+    source: Option<Source>,
 }
 
 /// A case behind the network.
@@ -323,6 +335,7 @@ struct Predicted {
     scan: Option<RawImage>,
     read_secs: f64,
     record: Record,
+    source: Option<Source>,
 }
 
 impl Session<'_> {
@@ -361,8 +374,8 @@ impl Session<'_> {
         }
         let path = &work.job.output;
         make_parent(path)?;
-        let most = self.model.labels().max_value();
-        formats::write_compact_labelmap(path, labelmap, most, Some(&record.text()))?;
+        let names = self.model.labels();
+        formats::write_named_labelmap(path, labelmap, names, Some(&record.text()))?;
         Ok(Product::Labelmap.files(path))
     }
 
@@ -394,6 +407,7 @@ impl Stages for Session<'_> {
         let (scan, notes) = job.origin.read(&job.case.files, self.opener)?;
         let axes = self.axes(self.model.plans().seen(&scan.geometry));
         let notes: Vec<_> = notes.into_iter().chain(axes).collect();
+        let source = objects::source_of(job, &scan.geometry)?;
         let line = job.origin.line().map(|line| format!("series {line}"));
         for line in line.into_iter().chain(notes.iter().map(|note| format!("note: {note}"))) {
             self.say(&format!("{}: {line}", job.case.name));
@@ -407,12 +421,13 @@ impl Stages for Session<'_> {
         let coarse = self.scout.as_ref().map(|scout| prepare(&scout.model)).transpose()?;
         let prepared = prepare(&self.model)?;
         let measured = Product::statistics(self.args).is_some_and(|product| work.lacks(product));
-        Ok(Read { prepared, coarse, scan: measured.then_some(scan), read_secs, record })
+        let scan = measured.then_some(scan);
+        Ok(Read { prepared, coarse, scan, read_secs, record, source })
     }
 
     fn predict(&self, work: &PendingCase, title: String, read: Read) -> anyhow::Result<Predicted> {
         let job = &work.job;
-        let Read { prepared, coarse, scan, read_secs, record } = read;
+        let Read { prepared, coarse, scan, read_secs, record, source } = read;
         let (prepared, region) = match self.scout.as_ref().zip(coarse) {
             Some((scout, coarse)) => {
                 let (part, report) = self.crop(work, scout, coarse, prepared)?;
@@ -437,12 +452,12 @@ impl Stages for Session<'_> {
         let passes = done.num_windows * done.num_passes;
         let secs = done.timings.windows_secs / passes.max(1) as f64;
         *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(secs);
-        Ok(Predicted { prediction, region, budget, scan, read_secs, record })
+        Ok(Predicted { prediction, region, budget, scan, read_secs, record, source })
     }
 
     fn write(&self, work: &PendingCase, predicted: Predicted) -> anyhow::Result<CaseResult> {
         let clock = Instant::now();
-        let Predicted { prediction, region, budget, scan, read_secs, record } = predicted;
+        let Predicted { prediction, region, budget, scan, read_secs, record, source } = predicted;
         let Prediction { mut labelmap, confidence, report, .. } = prediction;
         record.check_input()?;
         let job = &work.job;
@@ -454,6 +469,7 @@ impl Stages for Session<'_> {
             self.write_confidence(work, confidence.as_ref(), &geometry, &record)?;
         let labels = count_labels(&labelmap, self.model.labels(), &measured, confidence.as_ref());
         let mut written = self.write_labelmap(work, &labelmap, &record)?;
+        written.extend(self.write_objects(work, &labelmap, (source.as_ref(), &record))?);
         written.extend(self.probabilities_of(work));
         written.extend(confidence_path.iter().filter(|_| self.lacks_confidence(work)).cloned());
         let classes = self.write_classes(work, &labelmap, &record)?;
@@ -474,6 +490,7 @@ impl Stages for Session<'_> {
             seconds,
             probabilities: self.probabilities().map(|product| product.path(&job.output)),
             confidence: confidence_path,
+            dicom: job.objects(self.args),
             preview,
             files: [written, classes, statistics, drawn].concat(),
             region,
@@ -554,10 +571,4 @@ fn make_parent(file: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot make the folder {}", folder.display())),
         None => Ok(()),
     }
-}
-
-fn case_report(job: Job, status: Status) -> CaseReport {
-    let input = job.inputs();
-    let Job { case, output, .. } = job;
-    CaseReport { name: case.name, input, output, status, error: None, result: None }
 }

@@ -40,6 +40,7 @@ pub(super) struct Frame {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     pub series_uid: String,
+    pub class_uid: String,
     pub instance_uid: String,
     pub series_number: Option<i64>,
     pub description: String,
@@ -91,6 +92,7 @@ impl Header {
         }
         Ok(Some(Self {
             series_uid: shown(&series_uid),
+            class_uid: root.text(tags::SOP_CLASS_UID).unwrap_or_default(),
             instance_uid: root.text(tags::SOP_INSTANCE_UID).unwrap_or_default(),
             series_number: root.integer(tags::SERIES_NUMBER),
             description: shown(&root.words(tags::SERIES_DESCRIPTION).unwrap_or_default()),
@@ -119,8 +121,9 @@ type Slices = std::result::Result<(Format, Vec<Frame>), NoSlices>;
 fn slices(parsed: &Parsed) -> Result<Slices> {
     let root = &parsed.dataset;
     let class = root.text(tags::SOP_CLASS_UID).unwrap_or_default();
-    let other = [uids::SEGMENTATION_STORAGE, uids::RT_DOSE_STORAGE].contains(&class.as_str());
-    if root.bytes(tags::ROWS).is_none() || other {
+    let others =
+        [uids::SEGMENTATION_STORAGE, uids::LABEL_MAP_SEGMENTATION_STORAGE, uids::RT_DOSE_STORAGE];
+    if root.bytes(tags::ROWS).is_none() || others.contains(&class.as_str()) {
         return Ok(Err(NoSlices::NoImage));
     }
     if root.u16(tags::SAMPLES_PER_PIXEL, parsed.syntax.elements).unwrap_or(1) != 1 {

@@ -1,7 +1,7 @@
 //! Where DICOM files come from: a file, a folder with everything below it, a zip archive, memory.
 
 use super::parse;
-use super::syntax::Elements;
+use super::syntax::{Elements, Syntax};
 use crate::error::{DataError, Result};
 use crate::files;
 use std::fs::File;
@@ -19,6 +19,11 @@ pub(super) enum Place {
     /// In memory.
     Memory(Arc<[u8]>),
 }
+
+/// Bytes that can be read from any place.
+pub(super) trait Source: Read + Seek {}
+
+impl<T: Read + Seek + ?Sized> Source for T {}
 
 /// A zip archive that stays open.
 pub(super) struct Archive {
@@ -151,6 +156,19 @@ impl Place {
         }
     }
 
+    /// Reads what somebody else wants of its data set, which gets its encoding and where it begins.
+    pub fn read_by<T>(
+        &self,
+        read: impl FnOnce(&mut dyn Source, &Syntax, u64) -> Result<T>,
+    ) -> Result<T> {
+        match self {
+            Self::File(path) => {
+                read_by(&mut BufReader::with_capacity(1 << 16, files::open(path)?), read)
+            }
+            _ => read_by(&mut Cursor::new(self.bytes()?), read),
+        }
+    }
+
     /// Reads everything: the header, the pieces of the pixels, and the bytes that these lie in.
     pub fn whole(&self) -> Result<(parse::Parsed, Vec<u8>)> {
         let bytes = self.bytes()?;
@@ -211,6 +229,20 @@ fn parsed(
     let bytes = inflated(&mut source, at)?;
     let parsed = parse::dataset(&mut Cursor::new(&bytes[..]), &syntax, 0, extent)?;
     Ok((parsed, Some(bytes)))
+}
+
+fn read_by<T>(
+    source: &mut (impl Read + Seek),
+    read: impl FnOnce(&mut dyn Source, &Syntax, u64) -> Result<T>,
+) -> Result<T> {
+    let (syntax, at) = parse::meta(source)?;
+    match syntax.elements {
+        Elements::Deflated => {
+            let bytes = inflated(source, at)?;
+            read(&mut Cursor::new(&bytes[..]), &syntax, 0)
+        }
+        _ => read(source, &syntax, at),
+    }
 }
 
 fn inflated(source: &mut (impl Read + Seek), at: u64) -> Result<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use super::Scan;
 use super::header::{Header, MARKS, NoSlices};
+use super::out::Source;
 use super::stack::{self, Slice, Stack};
 use super::syntax::shown;
 use super::volume::{self, Image};
@@ -196,6 +197,14 @@ impl Series {
     /// As [`Series::read`], but for files that cannot be read.
     pub fn geometry(&self, uneven: bool) -> Result<Geometry> {
         self.stack(uneven)?.geometry()
+    }
+
+    /// What outputs that are made of it say of it, such as a segmentation.
+    ///
+    /// # Errors
+    /// As [`Series::geometry`]; when a file cannot be read, or an image has no UID.
+    pub fn source(&self, uneven: bool) -> Result<Source> {
+        Source::of(&self.images, &self.stack(uneven)?)
     }
 
     /// Reads it. With `uneven`, slices at uneven distances are interpolated to their median distance,

@@ -3,6 +3,8 @@
 mod damage;
 mod encodings;
 mod faults;
+mod out;
+mod seen;
 
 use super::*;
 use crate::image::Voxels;

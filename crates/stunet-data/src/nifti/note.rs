@@ -1,29 +1,72 @@
-//! A note within a NIfTI file: text that is stored with the voxels and that other readers ignore.
+//! Texts within a NIfTI file that are stored with the voxels: a note, which other readers ignore, and
+//! the names of labels.
 //!
 //! # Source
 //! The NIfTI-1 standard: extensions lie between the header and the voxels, their lengths are
-//! multiples of 16, and code 6 is a comment in plain ASCII.
+//! multiples of 16, and code 6 is a comment in plain ASCII. The table of labels is that of
+//! TotalSegmentator 2.18 (`nifti_ext_header.py`), which takes it from Caret: XML under code 0, in the
+//! first extension.
 
+use crate::labels::{Appearance, LabelSet};
 use nifti::Extension;
+use std::fmt::Write;
 
 /// Code of a comment.
 const COMMENT: i32 = 6;
-/// Longest extensions that are looked through, in bytes.
-pub(super) const MAX_BYTES: usize = 1 << 16;
+/// Code of what has none of its own: TotalSegmentator's table of labels.
+const UNKNOWN: i32 = 0;
+/// Longest extensions that are looked through, in bytes: a note of ten thousand files.
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
-/// The four bytes behind the header, and the extension with the note if there is one.
-pub(super) fn encode(note: Option<&str>) -> Vec<u8> {
-    let Some(note) = note else {
-        return vec![0; 4];
-    };
+/// What a file says besides its voxels.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Said<'a> {
+    pub note: Option<&'a str>,
+    pub names: Option<&'a LabelSet>,
+}
+
+/// The four bytes behind the header, and the extensions that there are.
+pub(super) fn encode(said: Said<'_>) -> Vec<u8> {
+    let names = said.names.map(|names| Extension::from_str(UNKNOWN, &label_table(names)));
     // What is no ASCII has no place in a comment.
-    let text: String = note.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
-    let extension = Extension::from_str(COMMENT, &text);
-    let mut bytes = vec![1, 0, 0, 0];
-    bytes.extend(extension.size().to_le_bytes());
-    bytes.extend(extension.code().to_le_bytes());
-    bytes.extend(extension.data());
+    let plain = |c: char| if c.is_ascii() { c } else { '?' };
+    let note = said.note.map(|note| note.chars().map(plain).collect::<String>());
+    let note = note.map(|note| Extension::from_str(COMMENT, &note));
+    let extensions: Vec<_> = names.into_iter().chain(note).collect();
+    let mut bytes = vec![u8::from(!extensions.is_empty()), 0, 0, 0];
+    for extension in extensions {
+        bytes.extend(extension.size().to_le_bytes());
+        bytes.extend(extension.code().to_le_bytes());
+        bytes.extend(extension.data());
+    }
     bytes
+}
+
+/// The names of labels as TotalSegmentator writes and reads them, each in its colour.
+fn label_table(names: &LabelSet) -> String {
+    let mut xml = concat!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?> <CaretExtension>  ",
+        "<Date><![CDATA[2013-07-14T05:45:09]]></Date>   ",
+        "<VolumeInformation Index=\"0\">   <LabelTable>\n"
+    )
+    .to_owned();
+    for (value, name) in names.painted().into_iter().filter(|(value, _)| *value > 0) {
+        let [red, green, blue] =
+            Appearance::of(name, value).rgb.map(|v| f64::from(v) / f64::from(u8::MAX));
+        // The mark that ends a text is cut in two.
+        let name = name.replace("]]>", "]]]]><![CDATA[>");
+        let _ = writeln!(
+            xml,
+            "<Label Key=\"{value}\" Red=\"{red}\" Green=\"{green}\" Blue=\"{blue}\" \
+             Alpha=\"1\"><![CDATA[{name}]]></Label>"
+        );
+    }
+    xml.push_str(concat!(
+        "\n  </LabelTable>  <StudyMetaDataLinkSet>  </StudyMetaDataLinkSet>  ",
+        "<VolumeType><![CDATA[Label]]></VolumeType>   ",
+        "</VolumeInformation></CaretExtension>\n"
+    ));
+    xml
 }
 
 /// The comments in the bytes between header and voxels.
@@ -55,6 +98,26 @@ pub(super) fn decode(bytes: &[u8], little: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn encode(note: Option<&str>) -> Vec<u8> {
+        super::encode(Said { note, names: None })
+    }
+
+    #[test]
+    fn names_come_first_and_hide_no_note() {
+        let names = LabelSet::from_names(["background", "liver", "a]]>b & größe"]).unwrap();
+        let bytes = super::encode(Said { note: Some("{}"), names: Some(&names) });
+        assert_eq!(decode(&bytes, true), ["{}"]);
+        let number = |at: usize| i32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!((bytes[0], number(8)), (1, 0));
+        let xml = std::str::from_utf8(&bytes[12..4 + number(4) as usize]).unwrap();
+        let xml = xml.trim_end_matches('\0');
+        let label = "<Label Key=\"1\" Red=\"0.8666666666666667\" Green=\"0.5098039215686274\" \
+                     Blue=\"0.396078431372549\" Alpha=\"1\"><![CDATA[liver]]></Label>\n";
+        assert!(xml.contains(label), "{xml}");
+        assert!(xml.contains("<![CDATA[a]]]]><![CDATA[>b & größe]]>"), "{xml}");
+        assert!(xml.ends_with("</CaretExtension>\n"), "{xml}");
+    }
 
     #[test]
     fn there_and_back() {

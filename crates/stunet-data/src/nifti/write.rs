@@ -1,13 +1,14 @@
 //! Voxels to bytes. A file appears under its name only once it is complete.
 
 use super::header::{SIZE_1, SIZE_2};
+use super::note::Said;
 use super::{note, orientation};
 use crate::error::{DataError, Result};
 use crate::files;
 use crate::geometry::Geometry;
 use crate::gzip::ParallelGzip;
 use crate::image::Image;
-use crate::labels::{CompactLabelMap, LabelMap, LabelVoxels};
+use crate::labels::{CompactLabelMap, LabelMap, LabelSet, LabelVoxels};
 use flate2::Compression;
 use ndarray::Array3;
 use nifti::{NiftiType, XForm};
@@ -23,7 +24,7 @@ use std::path::Path;
 /// When the folder is missing or not writable, the disk is full, or the ending is another one.
 /// Nothing is left under `path` then.
 pub fn write_labelmap(path: &Path, labels: &LabelMap, max_label: u16) -> Result<()> {
-    words(&mut Target::File(path), (&labels.data, &labels.geometry), max_label, None)
+    words(&mut Target::File(path), (&labels.data, &labels.geometry), max_label, Said::default())
 }
 
 /// As [`write_labelmap`], for the labels of a prediction; a note goes into an extension of the header,
@@ -37,7 +38,22 @@ pub fn write_compact_labelmap(
     max_label: u16,
     note: Option<&str>,
 ) -> Result<()> {
-    compact(&mut Target::File(path), labels, max_label, note)
+    compact(&mut Target::File(path), labels, max_label, Said { note, names: None })
+}
+
+/// As [`write_compact_labelmap`], with the names of the labels, in an extension that TotalSegmentator
+/// reads.
+///
+/// # Errors
+/// As [`write_labelmap`].
+pub fn write_named_labelmap(
+    path: &Path,
+    labels: &CompactLabelMap,
+    names: &LabelSet,
+    note: Option<&str>,
+) -> Result<()> {
+    let said = Said { note, names: Some(names) };
+    compact(&mut Target::File(path), labels, names.max_value(), said)
 }
 
 /// As [`write_compact_labelmap`], into memory: the bytes of a `.nii.gz` if `compressed`, else of a
@@ -52,7 +68,8 @@ pub fn labelmap_to_bytes(
     compressed: bool,
 ) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    compact(&mut Target::Memory(&mut bytes, compressed), labels, max_label, note)?;
+    let said = Said { note, names: None };
+    compact(&mut Target::Memory(&mut bytes, compressed), labels, max_label, said)?;
     Ok(bytes)
 }
 
@@ -68,15 +85,15 @@ fn compact(
     target: &mut Target<'_>,
     labels: &CompactLabelMap,
     max_label: u16,
-    note: Option<&str>,
+    said: Said<'_>,
 ) -> Result<()> {
     let CompactLabelMap { voxels, geometry } = labels;
     match voxels {
         LabelVoxels::Bytes(values) if LabelVoxels::bytes_each(max_label) == 1 => {
-            bytes(target, values, geometry, note)
+            bytes(target, values, geometry, said)
         }
-        LabelVoxels::Bytes(_) => words(target, (&voxels.to_words(), geometry), max_label, note),
-        LabelVoxels::Words(values) => words(target, (values, geometry), max_label, note),
+        LabelVoxels::Bytes(_) => words(target, (&voxels.to_words(), geometry), max_label, said),
+        LabelVoxels::Words(values) => words(target, (values, geometry), max_label, said),
     }
 }
 
@@ -84,7 +101,7 @@ fn words(
     target: &mut Target<'_>,
     (labels, geometry): (&Array3<u16>, &Geometry),
     max_label: u16,
-    note: Option<&str>,
+    said: Said<'_>,
 ) -> Result<()> {
     let largest = labels.iter().copied().max().unwrap_or(0).max(max_label);
     let values = labels.as_standard_layout();
@@ -92,14 +109,14 @@ fn words(
     if largest <= u16::from(u8::MAX) {
         write(
             target,
-            Head { geometry, channels: 1, datatype: NiftiType::Uint8, note },
+            Head { geometry, channels: 1, datatype: NiftiType::Uint8, said },
             values,
             |v| [*v as u8],
         )
     } else {
         write(
             target,
-            Head { geometry, channels: 1, datatype: NiftiType::Uint16, note },
+            Head { geometry, channels: 1, datatype: NiftiType::Uint16, said },
             values,
             |v| v.to_le_bytes(),
         )
@@ -114,7 +131,7 @@ pub fn write_image(path: &Path, image: &Image) -> Result<()> {
     let values = image.data.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
     let (geometry, channels) = (&image.geometry, image.num_channels());
-    let head = Head { geometry, channels, datatype: NiftiType::Float32, note: None };
+    let head = Head { geometry, channels, datatype: NiftiType::Float32, said: Said::default() };
     write(&mut Target::File(path), head, values, |v| v.to_le_bytes())
 }
 
@@ -129,18 +146,18 @@ pub fn write_bytes(
     geometry: &Geometry,
     note: Option<&str>,
 ) -> Result<()> {
-    bytes(&mut Target::File(path), volume, geometry, note)
+    bytes(&mut Target::File(path), volume, geometry, Said { note, names: None })
 }
 
 fn bytes(
     target: &mut Target<'_>,
     volume: &Array3<u8>,
     geometry: &Geometry,
-    note: Option<&str>,
+    said: Said<'_>,
 ) -> Result<()> {
     let values = volume.as_standard_layout();
     let values = values.as_slice().expect("standard layout is contiguous");
-    write(target, Head { geometry, channels: 1, datatype: NiftiType::Uint8, note }, values, |v| {
+    write(target, Head { geometry, channels: 1, datatype: NiftiType::Uint8, said }, values, |v| {
         [*v]
     })
 }
@@ -154,7 +171,7 @@ struct Head<'a> {
     geometry: &'a Geometry,
     channels: usize,
     datatype: NiftiType,
-    note: Option<&'a str>,
+    said: Said<'a>,
 }
 
 fn write<T, const N: usize>(
@@ -231,7 +248,7 @@ fn header(head: Head<'_>) -> Vec<u8> {
         1 => 3,
         _ => 4,
     };
-    let extension = note::encode(head.note);
+    let extension = note::encode(head.said);
     let mut bytes = if dims.iter().any(|n| *n > i16::MAX as usize) {
         header_2(head.geometry, num_dims, dims, head.datatype, SIZE_2 + extension.len())
     } else {

@@ -107,7 +107,7 @@ fn lacking(wanted: &[Product], record: &Record, job: &Job) -> anyhow::Result<Vec
 /// Whether an output is to be written; fails where another one stands in its place.
 fn is_absent(product: Product, record: &Record, job: &Job) -> anyhow::Result<bool> {
     let path = product.path(&job.output);
-    let record = product.record(record);
+    let record = job.record_of(product, record);
     match record.standing(&path, Some(&job.case.files))? {
         Standing::Absent => Ok(true),
         Standing::Same => Ok(false),

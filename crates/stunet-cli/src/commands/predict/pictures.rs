@@ -131,7 +131,8 @@ impl Session<'_> {
     /// Draws a case whose labels are there, where a preview is missing or the page shows it.
     pub(super) fn draw_again(&self, work: &PendingCase) -> anyhow::Result<()> {
         let job = &work.job;
-        if work.lacks.is_empty() && self.args.pictures.report.is_none() {
+        let drawable = Product::wanted(self.args).contains(&Product::Labelmap);
+        if !drawable || work.lacks.is_empty() && self.args.pictures.report.is_none() {
             return Ok(());
         }
         let (_, record) = &self.ways[work.way.unwrap_or(0)];

@@ -124,7 +124,7 @@ impl Session<'_> {
             result.prediction.num_windows,
             result.seconds.total,
             self.device.name,
-            job.output.display(),
+            job.first_output(self.args).display(),
         );
         self.say(&line);
         if self.alone() {
