@@ -254,7 +254,7 @@ mod tests {
             title: String::new(),
             about: vec!["STU-Net base & others".to_owned()],
             banner: Some("Demo model".to_owned()),
-            labels: vec![label("liver"), label("spleen <small>")],
+            labels: vec![label("liver"), label("spleen <em>")],
             cases: (0..cases).map(case).collect(),
         }
     }
@@ -287,7 +287,7 @@ mod tests {
                 assert!(!html.contains(address), "{address}");
             }
             assert_eq!(html.matches("data:image/png;base64,AQID").count(), cases);
-            assert!(!html.contains("<b>") && !html.contains("<small>"));
+            assert!(!html.contains("<b>") && !html.contains("<em>"));
             assert_eq!(html.contains("spleen &quot;of&quot; 2 ml"), cases > 0);
             assert_eq!(html.contains("&lt;b&gt;case 0"), cases > 0);
         }
