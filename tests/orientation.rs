@@ -7,7 +7,6 @@
 mod common;
 
 use common::demo;
-use common::phantoms::phantom;
 use ndarray::s;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -18,9 +17,9 @@ use stunet::data::labels::LabelMap;
 use stunet::data::nifti::{self, Opener};
 use stunet::data::plans::OrientationChoice;
 use stunet::infer::{Model, OpenOptions, PredictOptions, predict};
+use stunet_phantom::{BodyPart, PhantomCase, ScanOptions};
 use stunet_testing::harness::{Absent, Tests};
 use stunet_testing::oracle::{Part, VOLUMES};
-use stunet_testing::phantom::{Region, ScanOptions};
 
 fn main() -> ExitCode {
     let mut tests = Tests::from_arguments();
@@ -38,10 +37,10 @@ fn main() -> ExitCode {
 
 /// Liver, spleen and kidneys of one: what lies on one side only tells a mirrored scan from another.
 fn part_of_a_phantom() -> Image {
-    let region = Some(Region::Abdomen);
+    let region = Some(BodyPart::Abdomen);
     let options =
         ScanOptions { region, in_plane_mm: [4.0; 2], slice_mm: [5.0; 2], turn_axes: false };
-    let whole = phantom(demo::TEST_SEEDS.start, &options, &demo::STRUCTURES).unwrap().image;
+    let whole = PhantomCase::of(demo::TEST_SEEDS.start, &options, &demo::STRUCTURES).image;
     let [z, y, x] = whole.geometry.shape();
     let part = whole.data.slice(s![.., z - 40..z, y / 2 - 28..y / 2 + 28, x / 2 - 40..x / 2 + 41]);
     let geometry = Geometry::axis_aligned([40, 56, 81], whole.geometry.spacing_mm()).unwrap();

@@ -70,7 +70,7 @@ pub struct LowArgs {
 pub enum LowCommand {
     /// Segment one case, or every case in a folder
     #[command(after_help = predict::PREDICT_HELP)]
-    Predict(PredictArgs),
+    Predict(Box<PredictArgs>),
     /// Draw an image with its labels
     #[command(after_help = pictures::PREVIEW_HELP)]
     Preview(PreviewArgs),

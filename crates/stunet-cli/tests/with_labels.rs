@@ -14,8 +14,8 @@ use stunet::data::geometry::Geometry;
 use stunet::data::image::Image;
 use stunet::data::labels::LabelMap;
 use stunet::data::nifti;
+use stunet_phantom::{ScanOptions, scan};
 use stunet_testing::nifti_bytes::NiftiBytes;
-use stunet_testing::phantom::{ScanOptions, scan};
 
 fn demo_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo-model")

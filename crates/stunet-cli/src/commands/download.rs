@@ -26,9 +26,9 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
         let job = Download { args, settings: &settings, cache: &cache, size: *size };
         let address = args.from.as_ref().and_then(|from| from.to_str()).filter(|from| is_web(from));
         match (&args.from, address) {
-            (None, _) => job.from_hub(),
-            (Some(_), Some(address)) => job.from_address(address),
-            (Some(file), None) => job.from_file(file),
+            (None, _) => job.fetch_from_hub(),
+            (Some(_), Some(address)) => job.fetch_address(address),
+            (Some(file), None) => job.copy_file(file),
         }
         .with_context(|| format!("{}: {}", size.name(), size.file()))?;
     }
@@ -73,7 +73,7 @@ impl Download<'_> {
     }
 
     /// Copies a file that was brought along.
-    fn from_file(&self, file: &Path) -> anyhow::Result<()> {
+    fn copy_file(&self, file: &Path) -> anyhow::Result<()> {
         let bytes = stunet::data::files::open(file)?.metadata().map(|of| of.len()).ok();
         self.cache.prepare(ELSEWHERE)?;
         let name = format!("from-file-{}", self.size.name());
@@ -157,14 +157,14 @@ fn removed(partial: Partial, error: &anyhow::Error) -> anyhow::Result<()> {
 
 #[cfg(not(feature = "download"))]
 impl Download<'_> {
-    fn from_hub(&self) -> anyhow::Result<()> {
+    fn fetch_from_hub(&self) -> anyhow::Result<()> {
         match self.cache.find(&self.size.file(), None) {
             Some(stored) => self.is_here(&stored),
-            None => self.from_address(""),
+            None => self.fetch_address(""),
         }
     }
 
-    fn from_address(&self, _: &str) -> anyhow::Result<()> {
+    fn fetch_address(&self, _: &str) -> anyhow::Result<()> {
         let (repository, file, name) = (REPOSITORY, self.size.file(), self.size.name());
         bail!(
             "this program was built without downloads (feature `download`): fetch {file} of \
@@ -181,7 +181,7 @@ mod online {
 
     impl Download<'_> {
         /// Fetches the file of the published repository.
-        pub fn from_hub(&self) -> anyhow::Result<()> {
+        pub fn fetch_from_hub(&self) -> anyhow::Result<()> {
             let (file, revision) = (self.size.file(), self.args.revision.as_str());
             ensure!(
                 is_plain(revision),
@@ -239,7 +239,7 @@ mod online {
         }
 
         /// Fetches a file from anywhere.
-        pub fn from_address(&self, address: &str) -> anyhow::Result<()> {
+        pub fn fetch_address(&self, address: &str) -> anyhow::Result<()> {
             ensure!(!self.settings.offline, "HF_HUB_OFFLINE is set: expected a file after --from");
             let web = Web::new(self.settings)?;
             let stated = ask(&web, address)?;

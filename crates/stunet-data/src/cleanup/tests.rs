@@ -144,7 +144,7 @@ proptest! {
         let [depth, height, width] = [4usize, 5, 6];
         let values: Vec<u16> = prng::integers(seed, 0, 120, labels + spread)
             .iter()
-            .map(|v| if *v as u64 > labels { 1 } else { *v as u16 })
+            .map(|v| if *v > labels { 1 } else { *v as u16 })
             .collect();
         let voxels = Array3::from_shape_vec((depth, height, width), values).unwrap();
         let mut expected = voxels.clone();

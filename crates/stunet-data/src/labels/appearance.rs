@@ -181,8 +181,11 @@ fn structures() -> &'static Structures {
     })
 }
 
+/// A name in lower case with a side, and what it looks like.
+type Entry = ((String, Option<Side>), Appearance);
+
 /// A line of the table: its names, each with what they stand for.
-fn row(line: &str) -> Option<Vec<((String, Option<Side>), Appearance)>> {
+fn row(line: &str) -> Option<Vec<Entry>> {
     let fields: Vec<&str> = line.split(',').collect();
     let [name, others, r, g, b, group, code, meaning, side, region, part, region_side] =
         fields.try_into().ok()?;

@@ -136,7 +136,7 @@ impl Session<'_> {
     fn tell_volumes(&self, result: &CaseResult) {
         let mut found: Vec<&LabelCount> =
             result.labels[1..].iter().filter(|label| label.voxels > 0).collect();
-        found.sort_by(|a, b| b.voxels.cmp(&a.voxels));
+        found.sort_by_key(|label| std::cmp::Reverse(label.voxels));
         let shown = &found[..found.len().min(ROWS)];
         let width = shown.iter().map(|label| label.name.chars().count()).max().unwrap_or(0);
         for label in shown {

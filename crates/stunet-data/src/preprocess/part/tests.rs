@@ -68,7 +68,7 @@ proptest! {
         let expected = whole.trace.restore_labels(labels.view(), RestoreOrder::Nearest).data;
         let [z, y, x] = file_box.map(|[from, to]| from..to);
         let at = ndarray::s![z, y, x];
-        prop_assert_eq!(restored.slice(at.clone()), expected.slice(at));
+        prop_assert_eq!(restored.slice(at), expected.slice(at));
     }
 }
 
