@@ -16,7 +16,7 @@ mod values;
 mod workflow;
 
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
-pub use formats::{FormatArg, FormatArgs};
+pub use formats::FormatArg;
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, LabelsArgs};
 pub use plan::{PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};

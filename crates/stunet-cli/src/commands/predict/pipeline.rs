@@ -222,6 +222,7 @@ mod tests {
             case: Case { name: i.to_string(), files: Vec::new() },
             output: "x".into(),
             origin: Default::default(),
+            source: Default::default(),
         };
         (0..count).map(|i| PendingCase { job: job(i), lacks: Vec::new() }).collect()
     }
