@@ -169,7 +169,9 @@ fn parted(name: &str) -> (String, Option<Side>) {
     }
 }
 
-type Structures = BTreeMap<(String, Option<Side>), Appearance>;
+/// The words of a name without its side, and the side.
+type Key = (String, Option<Side>);
+type Structures = BTreeMap<Key, Appearance>;
 
 /// The table, by the words of its names and their sides.
 fn structures() -> &'static Structures {
@@ -182,7 +184,7 @@ fn structures() -> &'static Structures {
 }
 
 /// A line of the table: its names, each with what they stand for.
-fn row(line: &str) -> Option<Vec<((String, Option<Side>), Appearance)>> {
+fn row(line: &str) -> Option<Vec<(Key, Appearance)>> {
     let fields: Vec<&str> = line.split(',').collect();
     let [name, others, r, g, b, group, code, meaning, side, region, part, region_side] =
         fields.try_into().ok()?;

@@ -104,7 +104,7 @@ impl Crack {
 /// # Panics
 /// When the mask is no whole number of rows.
 pub(super) fn outlines(inside: &[bool], columns: usize) -> Vec<Vec<Point>> {
-    assert!(columns > 0 && inside.len() % columns == 0, "a mask has whole rows");
+    assert!(columns > 0 && inside.len().is_multiple_of(columns), "a mask has whole rows");
     let Some((from, to)) = bounds(inside, columns) else { return Vec::new() };
     // Only what is around the mask is walked through.
     let width = to[0] - from[0];
