@@ -20,20 +20,21 @@ mod common;
 
 use anyhow::Context;
 use clap::Parser;
-use common::phantoms::{label_set, mean};
+use common::scores::mean;
 use common::training::{Labelled, judge, model, phantoms, prepared, print_progress, short_run};
-use common::{demo, shown};
-use std::ops::Range;
+use common::{demo, pictures, shown};
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use stunet::data::dataset::RawDataset;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
-use stunet::infer::{Model, OpenOptions};
+use stunet::infer::{Model, OpenOptions, PredictOptions, predict};
 use stunet::model::{Initialisation, StuNetConfig};
+use stunet::pictures::preview::PreviewOptions;
 use stunet::train::transfer::{TransferOptions, transfer};
 use stunet::train::{FitCases, StateOptions, TrainingState, fit};
-use stunet_testing::phantom::{Region, ScanOptions};
+use stunet_phantom::{BodyPart, ScanOptions, label_set};
 
 /// The phantom's structure that the demo model was not taught.
 const NEW_STRUCTURES: [&str; 1] = ["pancreas"];
@@ -103,6 +104,7 @@ fn main() -> anyhow::Result<()> {
     let (before, _) = learn.judged(&state, &test)?;
     let (after, tuned) = learn.judged(&learn.train(state)?, &test)?;
     tuned.save_folder(&args.output)?;
+    let picture = draw(&args.output, &tuned, &test[0])?;
 
     let mut columns = vec![("before", before), ("fine-tuned", after)];
     if args.scratch || args.dataset.is_none() {
@@ -114,13 +116,24 @@ fn main() -> anyhow::Result<()> {
     }
     print_table(&names, &columns, args.updates, test.len());
     println!("the fine-tuned model: {}", shown(args.output.display()));
+    println!("a case held back: {}", shown(picture.display()));
     Ok(())
+}
+
+/// The first case held back, as the fine-tuned model segments it, beside its truth.
+fn draw(folder: &Path, model: &Model, case: &Labelled) -> anyhow::Result<PathBuf> {
+    let path = folder.join("preview.png");
+    let options = PredictOptions { mirror: false, ..PredictOptions::default() };
+    let found = predict(model, &case.image, &options, &mut |_| ControlFlow::Continue(()))?;
+    let labels = (&found.labelmap.to_labelmap(), model.labels());
+    pictures::write(&path, &case.image, labels, Some(&case.labels), &PreviewOptions::default())?;
+    Ok(path)
 }
 
 /// A pancreas in every phantom.
 fn from_phantoms() -> anyhow::Result<Task> {
     // Scans that show the upper abdomen, where the pancreas is.
-    let scan = ScanOptions { region: Some(Region::Abdomen), ..demo::training_scan() };
+    let scan = ScanOptions { region: Some(BodyPart::Abdomen), ..demo::training_scan() };
     let make = |seeds| phantoms(seeds, &scan, &NEW_STRUCTURES).collect::<Result<Vec<_>, _>>();
     Ok(Task {
         labels: label_set(&NEW_STRUCTURES)?,

@@ -5,20 +5,18 @@
 //! ```
 //!
 //! Writes `dataset.json`, `imagesTr` and `labelsTr` with fourteen labelled structures, or those named
-//! with `--structures`.
+//! with `--structures`. `stunet phantom` does the same without a checkout.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
     reason = "examples print; text from outside goes through `shown` or `{:?}`"
 )]
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use flate2::{Compression, write::GzEncoder};
-use stunet_testing::phantom::{DatasetOptions, STRUCTURES, ScanOptions, write_dataset};
+use stunet_phantom::{DatasetOptions, STRUCTURES, ScanOptions, write_dataset};
 
 /// Writes a raw dataset of phantoms.
 #[derive(Parser)]
@@ -52,29 +50,8 @@ fn main() -> anyhow::Result<()> {
     let scan = ScanOptions { in_plane_mm: spacing, slice_mm: spacing, ..ScanOptions::default() };
     let seeds = args.seed..args.seed.saturating_add(args.cases);
     let options = DatasetOptions { seeds, scan, structures: &structures };
-    write_dataset(&args.folder, &options)
+    write_dataset(&args.folder, &options, &mut |_| ())
         .with_context(|| format!("cannot write the dataset: {:?}", args.folder))?;
-    for part in ["imagesTr", "labelsTr"] {
-        compress(&args.folder.join(part))?;
-    }
-    let description = args.folder.join("dataset.json");
-    let text = fs::read_to_string(&description)?.replace("\".nii\"", "\".nii.gz\"");
-    fs::write(&description, text)?;
     println!("{} cases: {:?}", args.cases, args.folder);
-    Ok(())
-}
-
-/// Every `.nii` of a folder becomes a `.nii.gz`: the ending that every reader of nnU-Net takes.
-fn compress(folder: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let plain = entry?.path();
-        if plain.extension().is_some_and(|ending| ending == "nii") {
-            let packed = File::create(plain.with_extension("nii.gz"))?;
-            let mut packed = GzEncoder::new(packed, Compression::fast());
-            std::io::copy(&mut File::open(&plain)?, &mut packed)?;
-            packed.finish()?.sync_all()?;
-            fs::remove_file(&plain)?;
-        }
-    }
     Ok(())
 }

@@ -17,15 +17,16 @@ mod common;
 
 use burn::tensor::Device;
 use clap::Parser;
-use common::phantoms::{PhantomCase, dice, mean, phantom};
-use common::{demo, overlay, shown};
+use common::scores::{dice, mean};
+use common::{demo, pictures, shown};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use stunet::data::{image::Image, labels::LabelMap, nifti};
+use stunet::data::{image::Image, labels::LabelMap, nifti, plans::OrientationChoice};
 use stunet::infer::{Model, OpenOptions, PredictEvent, PredictOptions, Stage, predict};
-use stunet_testing::phantom::ScanOptions;
+use stunet::pictures::preview::PreviewOptions;
+use stunet_phantom::{PhantomCase, ScanOptions};
 
 /// Segments a CT with the published weights of STU-Net, or a phantom with the demo model.
 #[derive(Parser)]
@@ -66,7 +67,12 @@ fn main() -> anyhow::Result<()> {
     let begin = Instant::now();
     let options = PredictOptions { mirror: args.tta, ..PredictOptions::default() };
     let watched = std::io::stderr().is_terminal();
-    let prediction = predict(&model, &image, &options, &mut |event| {
+    // As those of the training images, where the model says how they ran; the labels come back as the file.
+    let turned = match model.plans().opener(OrientationChoice::Auto)?.orientation {
+        Some(orientation) => image.clone().oriented(orientation)?,
+        None => image.clone(),
+    };
+    let prediction = predict(&model, &turned, &options, &mut |event| {
         match event {
             PredictEvent::Windows { done, total } if watched => {
                 eprint!("\rwindow {done} of {total}")
@@ -86,7 +92,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// What is written to the folder.
-const OUTPUTS: [&str; 3] = ["ct.nii.gz", "labels.nii.gz", "slices.png"];
+const OUTPUTS: [&str; 3] = ["ct.nii.gz", "labels.nii.gz", "preview.png"];
 
 /// Nothing that is written may be the CT.
 fn check_places(args: &Args) -> anyhow::Result<()> {
@@ -127,7 +133,7 @@ fn fresh_phantom(seed: Option<u64>) -> anyhow::Result<(Image, Option<LabelMap>)>
         None => (1 << 32) + SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64,
     };
     let PhantomCase { image, truth, .. } =
-        phantom(seed, &ScanOptions::default(), &demo::STRUCTURES)?;
+        PhantomCase::of(seed, &ScanOptions::default(), &demo::STRUCTURES);
     let (shape, spacing) = (image.geometry.shape(), image.geometry.spacing_mm());
     println!("No --input: a phantom of seed {seed}, {shape:?} voxels of {spacing:?} mm (z, y, x)");
     if demo::TRAINING_SEEDS.contains(&seed) {
@@ -179,12 +185,13 @@ fn write(
     let [ct, labels, picture] = OUTPUTS.map(|name| args.folder.join(name));
     nifti::write_image(&ct, image)?;
     nifti::write_labelmap(&labels, labelmap, highest)?;
-    let mut maps = vec![labelmap];
-    maps.extend(truth);
-    overlay::write(&picture, image, &maps)?;
+    let words = PreviewOptions {
+        banner: args.weights.is_none().then(|| demo::BANNER.to_owned()),
+        ..PreviewOptions::default()
+    };
+    pictures::write(&picture, image, (labelmap, model.labels()), truth, &words)?;
     println!("CT:      {}", shown(ct.display()));
     println!("labels:  {}", shown(labels.display()));
-    let rows = if truth.is_some() { "above as found, below the truth" } else { "three slices" };
-    println!("picture: {} ({rows})", shown(picture.display()));
+    println!("picture: {}", shown(picture.display()));
     Ok(())
 }

@@ -17,17 +17,19 @@ mod common;
 
 use clap::Parser;
 use common::training::{judge, phantoms, prepared, print_progress, short_run};
-use common::{demo, phantoms::label_set, phantoms::mean};
+use common::{demo, pictures, scores::mean};
 use serde_json::{Map, Value, json};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stunet::infer::{Model, OpenOptions};
+use stunet::infer::{Model, OpenOptions, PredictOptions, predict};
 use stunet::model::Initialisation;
 use stunet::model::weights::folder::StoredPrecision;
+use stunet::pictures::preview::PreviewOptions;
 use stunet::train::checkpoint::{FINAL, TrainingCheckpoint};
 use stunet::train::optimiser::SgdConfig;
 use stunet::train::{FitCases, FoldFolder, StateOptions, TrainingState, fit};
-use stunet_testing::phantom::ScanOptions;
+use stunet_phantom::{PhantomCase, ScanOptions, label_set};
 
 /// Trains the demo model on phantoms.
 #[derive(Parser)]
@@ -111,6 +113,7 @@ fn export(args: &Args, options: &StateOptions, run: &Path) -> anyhow::Result<()>
             named.map(|(name, score)| ((*name).to_owned(), json!(score))).collect();
         json!({ "seed": seed, "mean": mean(scores.iter().copied()), "dice": dice })
     });
+    draw(&args.output, &model)?;
     let record = json!({ "mean": overall, "cases": cases.collect::<Vec<_>>() });
     std::fs::write(args.output.join("dice.json"), format!("{record:#}\n"))?;
     for (index, name) in demo::STRUCTURES.iter().enumerate() {
@@ -119,4 +122,15 @@ fn export(args: &Args, options: &StateOptions, run: &Path) -> anyhow::Result<()>
     println!("{:20} {overall:.3}", "mean");
     println!("{}", common::shown(args.output.display()));
     Ok(())
+}
+
+/// The first of the phantoms that the model is judged by, beside its truth.
+fn draw(folder: &Path, model: &Model) -> anyhow::Result<()> {
+    let case = PhantomCase::of(demo::TEST_SEEDS.start, &ScanOptions::default(), &demo::STRUCTURES);
+    let options = PredictOptions { mirror: false, ..PredictOptions::default() };
+    let found = predict(model, &case.image, &options, &mut |_| ControlFlow::Continue(()))?;
+    let labels = (&found.labelmap.to_labelmap(), model.labels());
+    let banner = Some(demo::BANNER.to_owned());
+    let words = PreviewOptions { banner, ..PreviewOptions::default() };
+    pictures::write(&folder.join("preview.png"), &case.image, labels, Some(&case.truth), &words)
 }

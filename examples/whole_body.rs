@@ -23,7 +23,7 @@ use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::infer::Model;
 use stunet::model::{Initialisation, StuNetConfig};
-use stunet_testing::phantom::{Region, ScanOptions, scan};
+use stunet_phantom::{BodyPart, ScanOptions, scan};
 
 /// Voxels of a slice along each side.
 const WIDTH: usize = 512;
@@ -73,7 +73,7 @@ fn main() -> anyhow::Result<()> {
 
 fn write_ct(path: &Path, slices: usize) -> anyhow::Result<()> {
     let options = ScanOptions {
-        region: Some(Region::Torso),
+        region: Some(BodyPart::Torso),
         in_plane_mm: [0.8, 0.8],
         slice_mm: [1.0, 1.0],
         turn_axes: false,

@@ -8,6 +8,7 @@
 //! * [`kernels`]: the 3-D operators of the network,
 //! * [`model`]: the network, its weights, and the import of PyTorch checkpoints,
 //! * [`infer`]: sliding-window prediction and export in bounded memory, evaluation,
+//! * [`pictures`]: previews of segmented volumes, charts, HTML pages,
 //! * [`train`]: losses, optimiser, training loop, checkpoints,
 //! * [`device`]: from `auto|cpu|cuda[:N]|…` to a Burn device,
 //! * [`burn`] and [`ndarray`]: the libraries of the tensors and arrays in this interface.
@@ -34,6 +35,8 @@ pub use stunet_infer as infer;
 pub use stunet_kernels as kernels;
 #[doc(inline)]
 pub use stunet_model as model;
+#[doc(inline)]
+pub use stunet_pictures as pictures;
 #[doc(inline)]
 pub use stunet_train as train;
 

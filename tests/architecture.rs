@@ -23,14 +23,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The arrows of the house: a crate, and the crates of this workspace it may be built from.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("stunet-kernels", &[]),
     ("stunet-data", &[]),
     ("stunet-testing", &[]),
+    ("stunet-phantom", &["stunet-data"]),
+    ("stunet-pictures", &["stunet-data"]),
     ("stunet-model", &["stunet-kernels"]),
-    ("stunet-train", &["stunet-data", "stunet-model"]),
-    ("stunet-infer", &["stunet-data", "stunet-model"]),
-    ("stunet", &["stunet-data", "stunet-infer", "stunet-kernels", "stunet-model", "stunet-train"]),
+    ("stunet-train", &["stunet-data", "stunet-model", "stunet-pictures"]),
+    ("stunet-infer", &["stunet-data", "stunet-model", "stunet-pictures"]),
+    (
+        "stunet",
+        &[
+            "stunet-data",
+            "stunet-infer",
+            "stunet-kernels",
+            "stunet-model",
+            "stunet-pictures",
+            "stunet-train",
+        ],
+    ),
     (
         "stunet-cli",
         &[
@@ -39,6 +51,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "stunet-infer",
             "stunet-kernels",
             "stunet-model",
+            "stunet-phantom",
+            "stunet-pictures",
             "stunet-train",
         ],
     ),
@@ -299,13 +313,71 @@ fn anyhow_lives_in_the_binary() {
     }
 }
 
+/// The build script of the `cuda` feature fetches LLVM through the first; the second is locked by an
+/// option of Burn that no feature of ours turns on. No program of ours holds either.
+const BUILD_ONLY: [&str; 2] = ["tracel-llvm-bundler", "torch-sys"];
+
 #[test]
-fn nothing_opens_a_connection() {
-    // The build script of the `cuda` feature fetches LLVM through the first; the second is locked
-    // by an option of Burn that no feature of ours turns on. The binary holds neither.
-    let reached = reachable("stunet-cli", &["tracel-llvm-bundler", "torch-sys"]);
+fn no_library_opens_a_connection() {
+    let reached = reachable("stunet", &BUILD_ONLY);
     let found: Vec<_> = NETWORK.into_iter().filter(|name| reached.contains(*name)).collect();
-    assert!(found.is_empty(), "the binary could open a connection through {found:?}");
+    assert!(found.is_empty(), "the libraries could open a connection through {found:?}");
+}
+
+/// `stunet download` alone, through one crate, which a feature turns off.
+#[test]
+fn one_command_opens_connections() {
+    let [first, second] = BUILD_ONLY;
+    let reached = reachable("stunet-cli", &[first, second, "ureq"]);
+    let found: Vec<_> = NETWORK.into_iter().filter(|name| reached.contains(*name)).collect();
+    assert_eq!(found, ["ureq"], "what the binary could open a connection through");
+    let through: Vec<_> = dependencies(None)
+        .into_iter()
+        .filter(|(_, to, _)| NETWORK.contains(&to.as_str()))
+        .collect();
+    assert_eq!(through.len(), 1, "{through:?}");
+    let (from, to, declaration) = &through[0];
+    assert_eq!((from.as_str(), to.as_str()), ("stunet-cli", "ureq"));
+    assert_eq!(declaration["optional"], true, "{declaration}");
+    // OpenSSL is the system's, and differs from machine to machine.
+    let reached = reachable("stunet-cli", &BUILD_ONLY);
+    assert!(!reached.contains("openssl-sys") && !reached.contains("native-tls"));
+}
+
+/// Nothing else in the sources knows a socket, nor the crate that does.
+#[test]
+fn one_file_opens_connections() {
+    const ROOM: &str = "crates/stunet-cli/src/hub/web.rs";
+    let mut files = Vec::new();
+    for (name, _) in ARROWS {
+        let folder = if name == "stunet" { "src".into() } else { format!("crates/{name}/src") };
+        rust_files(&root().join(folder), &mut files);
+    }
+    let mut users = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+        let text = fs::read_to_string(&file).unwrap();
+        let opens = |line: &str| {
+            !line.trim_start().starts_with("//")
+                && ["ureq", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs"]
+                    .into_iter()
+                    .any(|word| has_word(line, word))
+        };
+        if text.lines().any(opens) {
+            users.push(name);
+        }
+    }
+    assert_eq!(users, [ROOM], "files that could open a connection");
+    // Only `stunet download` asks it.
+    let asks = fs::read_to_string(root().join("crates/stunet-cli/src/hub.rs")).unwrap();
+    assert!(asks.contains("#[cfg(feature = \"download\")]\nmod web;"));
+    let mut commands = Vec::new();
+    rust_files(&root().join("crates/stunet-cli/src/commands"), &mut commands);
+    let users = commands
+        .into_iter()
+        .filter(|file| fs::read_to_string(file).unwrap().lines().any(|line| has_word(line, "Web")));
+    let users: Vec<_> = users.map(|file| file.file_name().unwrap().to_owned()).collect();
+    assert_eq!(users, ["download.rs"]);
 }
 
 #[test]

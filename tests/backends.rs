@@ -109,6 +109,7 @@ fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
         reference,
         accumulation: Accumulation::F32,
         on_device,
+        part_of: None,
     };
     let values = prng::uniform(74, 0, 19 * 16 * 30);
     let image = Array4::from_shape_vec((1, 19, 16, 30), values).unwrap();

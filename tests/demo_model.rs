@@ -5,11 +5,14 @@
 mod common;
 
 use common::demo;
-use common::phantoms::{dice, mean, phantom};
+use common::pictures;
+use common::scores::{dice, mean};
 use std::ops::ControlFlow;
 use stunet::data::dataset::RawDataset;
 use stunet::infer::{Model, OpenOptions, PredictOptions, predict};
-use stunet_testing::phantom::{DatasetOptions, ScanOptions, write_dataset};
+use stunet_phantom::{
+    BodyPart, DatasetOptions, PhantomCase, ScanOptions, label_set, write_dataset,
+};
 
 /// Half precision of the weights is on both sides; other machines round sums in another order.
 const TOLERANCE: f64 = 0.01;
@@ -29,7 +32,7 @@ fn held_out_phantoms_are_segmented_as_recorded() {
     for case in recorded.iter().take(2) {
         let seed = case["seed"].as_u64().unwrap();
         assert!(demo::TEST_SEEDS.contains(&seed));
-        let case_truth = phantom(seed, &ScanOptions::default(), &demo::STRUCTURES).unwrap();
+        let case_truth = PhantomCase::of(seed, &ScanOptions::default(), &demo::STRUCTURES);
         let options = PredictOptions { mirror: false, ..PredictOptions::default() };
         let mut ignore = |_| ControlFlow::Continue(());
         let found = predict(&model, &case_truth.image, &options, &mut ignore).unwrap();
@@ -52,13 +55,13 @@ fn held_out_phantoms_are_segmented_as_recorded() {
 #[test]
 fn from_memory_it_is_the_same_model() {
     let options = OpenOptions::new(&stunet::device::parse("cpu").unwrap());
-    let names = ["network.json", "plans.json", "labels.json", "weights.safetensors"];
-    let files = names.map(|name| (name, std::fs::read(demo::folder().join(name)).unwrap()));
+    let files = stunet_phantom::demo::files().map(|(name, bytes)| (name, bytes.to_vec()));
     let models = [Model::open(&demo::folder(), &options), Model::from_files(files, &options)];
     let models = models.map(Result::unwrap);
-    assert!(models[0].digest().is_some());
+    // By it the program knows the demo model, whose pictures carry a warning.
+    assert_eq!(models[0].digest(), Some(demo::DIGEST));
     assert_eq!(models[0].digest(), models[1].digest());
-    let case = phantom(demo::TEST_SEEDS.start, &coarse(false), &demo::STRUCTURES).unwrap();
+    let case = PhantomCase::of(demo::TEST_SEEDS.start, &coarse(false), &demo::STRUCTURES);
     let [disk, memory] = models.map(|model| {
         let go_on = &mut |_| ControlFlow::Continue(());
         predict(&model, &case.image, &PredictOptions::default(), go_on).unwrap().labelmap
@@ -98,52 +101,35 @@ fn the_folder_is_small() {
     assert!(weights <= 4_000_000, "{weights} bytes of weights");
 }
 
+/// `stunet-pictures` tests what is in it.
 #[test]
-fn the_picture_shows_the_labels_where_they_are() {
-    let case = phantom(1, &coarse(false), &["liver", "spleen"]).unwrap();
-    let turned = phantom(1, &coarse(true), &["liver", "spleen"]).unwrap();
+fn the_picture_has_one_size_however_the_axes_are_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let draw = |case: &common::phantoms::PhantomCase| {
-        let path = folder.path().join("slices.png");
-        common::overlay::write(&path, &case.image, &[&case.truth]).unwrap();
+    let draw = |turn_axes: bool| {
+        let case = PhantomCase::of(1, &coarse(turn_axes), &["liver", "spleen"]);
+        let path = folder.path().join("preview.png");
+        let set = label_set(&["liver", "spleen"]).unwrap();
+        let words = Default::default();
+        let labels = (&case.truth, &set);
+        pictures::write(&path, &case.image, labels, Some(&case.truth), &words).unwrap();
         let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
-        let mut reader = png::Decoder::new(file).read_info().unwrap();
-        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-        let info = reader.next_frame(&mut pixels).unwrap();
-        (info.width as usize, info.height as usize, pixels)
+        let reader = png::Decoder::new(file).read_info().unwrap();
+        (reader.info().width, reader.info().height)
     };
-    let (width, height, pixels) = draw(&case);
-    // Axial, coronal and sagittal slice side by side, none higher than the body is long.
-    let mm = case.image.geometry.spacing_mm();
-    let long: Vec<f64> =
-        case.image.geometry.shape().iter().zip(mm).map(|(n, mm)| *n as f64 * mm / 1.5).collect();
-    assert!((height as f64 - long[0].max(long[1])).abs() <= 2.0);
-    assert!((width as f64 - (2.0 * long[2] + long[1] + 12.0)).abs() <= 4.0);
-    // In the axial slice the liver's colour lies left of the spleen's: the patient's right.
-    let centre = |label: u16| {
-        let [r, g, b] = common::overlay::colour(label).map(|c| c > 0.5);
-        let (mut sum, mut count) = (0, 0);
-        for (i, pixel) in pixels.chunks_exact(3).enumerate() {
-            let grey = (i32::from(pixel[0]) + i32::from(pixel[1]) + i32::from(pixel[2])) / 3;
-            let like = |value: u8, bright: bool| (i32::from(value) > grey) == bright;
-            let tinted = pixel.iter().any(|v| (i32::from(*v) - grey).abs() > 30);
-            if i % width < long[2] as usize
-                && tinted
-                && like(pixel[0], r)
-                && like(pixel[1], g)
-                && like(pixel[2], b)
-            {
-                sum += i % width;
-                count += 1;
-            }
-        }
-        assert!(count > 20, "label {label} is not in the picture");
-        sum / count
-    };
-    assert!(centre(1) < centre(2));
-    // However the axes are stored, the picture is the same but for rounding.
-    let (w, h, _) = draw(&turned);
-    assert!(w.abs_diff(width) <= 4 && h.abs_diff(height) <= 4, "{w}×{h}, {width}×{height}");
+    let (width, height) = draw(false);
+    assert_eq!(width, 1200);
+    assert!(height > 800, "{height}");
+    // Another field of view is drawn with the turn.
+    let (width, turned) = draw(true);
+    assert!(width == 1200 && turned.abs_diff(height) < 60, "{turned}, {height}");
+}
+
+/// The binary holds the model that is in the folder.
+#[test]
+fn the_embedded_files_are_the_folders() {
+    for (name, bytes) in stunet_phantom::demo::files() {
+        assert!(std::fs::read(demo::folder().join(name)).unwrap() == bytes, "{name}");
+    }
 }
 
 #[test]
@@ -152,14 +138,14 @@ fn a_folder_of_phantoms_is_a_dataset() {
     let structures = ["pancreas", "liver"];
     // Stored in any order of axes, as files are.
     let options = DatasetOptions { seeds: 6..9, scan: coarse(true), structures: &structures };
-    write_dataset(folder.path(), &options).unwrap();
+    write_dataset(folder.path(), &options, &mut |_| ()).unwrap();
     let dataset = RawDataset::open(folder.path()).unwrap();
     assert!(dataset.check(&|_| ()).is_empty());
-    assert_eq!(dataset.info().labels, common::phantoms::label_set(&structures).unwrap());
+    assert_eq!(dataset.info().labels, label_set(&structures).unwrap());
     assert_eq!(dataset.cases().len(), options.seeds.clone().count());
     for (seed, files) in options.seeds.zip(dataset.cases()) {
         let (image, labels) = files.read(dataset.info()).unwrap();
-        let expected = phantom(seed, &options.scan, &structures).unwrap();
+        let expected = PhantomCase::of(seed, &options.scan, &structures);
         assert_eq!(image.data, expected.image.data);
         assert_eq!(labels.data, expected.truth.data);
         image.geometry.check_same_grid(&expected.image.geometry).unwrap();
@@ -168,6 +154,6 @@ fn a_folder_of_phantoms_is_a_dataset() {
 }
 
 fn coarse(turn_axes: bool) -> ScanOptions {
-    let region = Some(stunet_testing::phantom::Region::Abdomen);
+    let region = Some(BodyPart::Abdomen);
     ScanOptions { region, in_plane_mm: [4.0; 2], slice_mm: [5.0; 2], turn_axes }
 }

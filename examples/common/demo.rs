@@ -1,33 +1,17 @@
-//! The demo model: what it knows, how it sees, and which seeds it was trained on.
+//! The demo model: how it sees and how it was trained; what it knows is in `stunet_phantom::demo`.
 
-use std::ops::Range;
 use std::path::PathBuf;
-use stunet::data::plans::{Accumulation, ChannelPlan, Intensity, Normalization, Plans, Reference};
+use stunet::data::geometry::Orientation;
+use stunet::data::plans::{
+    Accumulation, ChannelPlan, Intensity, Normalization, Plans, Reference, TrainedOrientation,
+};
 use stunet::model::{NUM_STAGES, StuNetConfig};
-use stunet_testing::phantom::ScanOptions;
+use stunet_phantom::ScanOptions;
 
-/// What the demo model segments; the phantoms have more, which `finetune` teaches it.
-pub const STRUCTURES: [&str; 12] = [
-    "lung_right",
-    "lung_left",
-    "heart",
-    "liver",
-    "spleen",
-    "kidney_right",
-    "kidney_left",
-    "aorta",
-    "spine",
-    "stomach",
-    "urinary_bladder",
-    "trachea",
-];
-
-/// Seeds of the phantoms it was trained on.
-pub const TRAINING_SEEDS: Range<u64> = 1_000..1_048;
-/// Seeds of the phantoms that were watched while it trained.
-pub const VALIDATION_SEEDS: Range<u64> = 2_000..2_006;
-/// Seeds of phantoms it has never seen, by which it is judged.
-pub const TEST_SEEDS: Range<u64> = 3_000..3_004;
+#[allow(unused_imports, reason = "every example uses a part of this")]
+pub use stunet_phantom::demo::{
+    BANNER, DIGEST, STRUCTURES, TEST_SEEDS, TRAINING_SEEDS, VALIDATION_SEEDS,
+};
 
 /// Of the initial weights and of the patches.
 pub const SEED: u64 = 1;
@@ -42,7 +26,7 @@ pub const MOMENTUM: f64 = 0.95;
 
 /// The folder with the committed model.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/demo-model")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crates/stunet-phantom/demo-model")
 }
 
 /// Half the width of STU-Net-S, and five resolutions.
@@ -62,6 +46,8 @@ const STRIDES: [[usize; 3]; 5] = [[2; 3], [2; 3], [2; 3], [2; 3], [1; 3]];
 pub fn plans(num_classes: usize) -> Plans {
     Plans {
         reader: Default::default(),
+        // As ITK's axes, which phantoms have.
+        orientation: Some(TrainedOrientation::all(Orientation::LPS)),
         reference: Reference::NnUNetV28,
         accumulation: Accumulation::F32,
         configuration: "3d_fullres".to_owned(),

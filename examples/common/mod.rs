@@ -1,10 +1,10 @@
-//! What the examples share: phantoms as images, the demo model, pictures.
+//! What the examples share: scores, the demo model, pictures.
 // Every example uses a part of this.
 #![allow(dead_code)]
 
 pub mod demo;
-pub mod overlay;
-pub mod phantoms;
+pub mod pictures;
+pub mod scores;
 pub mod training;
 
 /// Text from outside (names in files, paths) without the characters that steer a terminal.

@@ -1,6 +1,6 @@
 //! Cases in memory, a short run of the loop over them, and what a network makes of whole volumes.
 
-use super::phantoms::{dice, phantom};
+use super::scores::dice;
 use std::io::{IsTerminal, Write};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use stunet::model::StuNet;
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::schedule::Poly;
 use stunet::train::{FitConfig, FitEvent};
-use stunet_testing::phantom::ScanOptions;
+use stunet_phantom::{PhantomCase, ScanOptions};
 
 /// A CT with its labels.
 pub struct Labelled {
@@ -32,8 +32,8 @@ pub fn phantoms<'a>(
     structures: &'a [&'a str],
 ) -> impl Iterator<Item = anyhow::Result<Labelled>> + 'a {
     seeds.map(|seed| {
-        let case = phantom(seed, scan, structures)?;
-        Ok(Labelled { name: case.name, image: case.image, labels: case.truth })
+        let PhantomCase { name, image, truth } = PhantomCase::of(seed, scan, structures);
+        Ok(Labelled { name, image, labels: truth })
     })
 }
 

@@ -199,16 +199,38 @@ def evaluated_alike(check, name, predicted):
 
 
 def exported_fold(check, name, ours):
-    """Trains with stunet, and puts fold 1 where nnU-Net expects it."""
+    """Trains with stunet; nnU-Net installs the zip file that stunet makes of fold 1."""
     check.stunet("train", ours, CONFIG, "1", "--epochs", EPOCHS, "--no-validation", *TINY)
     run = check.ours / "nnUNet_results" / name / RUN
-    model = check.exported / "nnUNet_results" / name / RUN
-    (model / "fold_1").mkdir(parents=True)
-    check.stunet("export", run / "fold_1", model / "fold_1" / "checkpoint_final.pth")
-    # The files that stunet wrote beside its weights, for a results folder of nnU-Net.
-    for file in ("plans.json", "dataset.json"):
-        if not (model / file).exists():
-            shutil.copy(run / file, model)
+    archive = check.exported / f"{name}.zip"
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    check.stunet("export", run, archive, "--folds", "1")
+    (check.exported / "nnUNet_results").mkdir(exist_ok=True)
+    check.run(["nnUNetv2_install_pretrained_model_from_zip", archive], check.exported)
+
+
+def installed_from_nnunet(check, name, home):
+    """stunet installs the zip file that nnU-Net makes; it predicts what nnU-Net's own folder does."""
+    archive, installed = home / f"{name}.zip", check.ours / "installed"
+    check.run(["nnUNetv2_export_model_to_zip", "-d", name, "-o", archive, "-c", CONFIG, "-tr", TRAINER, "-f", "0"], home)
+    check.stunet("install", archive, "-o", installed)
+    images, labels = check.raw / name / "imagesTs", check.ours / "from_zip" / name
+    check.stunet("predict", "-i", images, "-o", labels, "-m", installed / name / RUN, "-f", "0", "--device", "cpu", "-q")
+    return compare.same_labels(home / "predicted" / name / "ours", labels)
+
+
+def ensembled_by_both(check, name, home):
+    """nnU-Net averages the probabilities that stunet stored with two models."""
+    members = [at / "predicted" / name / "ours" for at in (check.exported, home)]
+    for member in members:
+        # As nnU-Net leaves them beside its own predictions.
+        for file in ("plans.json", "dataset.json"):
+            if not (member / file).exists():
+                shutil.copy(home / "nnUNet_results" / name / RUN / file, member)
+    theirs, ours = home / "ensembled" / "theirs", home / "ensembled" / "ours"
+    check.run(["nnUNetv2_ensemble", "-i", *members, "-o", theirs, "-np", "1"], home)
+    check.stunet("ensemble", "-i", *members, "-o", ours, "-q")
+    return compare.same_labels(theirs, ours)
 
 
 def continued_by_nnunet(check, name):
@@ -276,6 +298,8 @@ def both_ways(check, kind, name, ours):
         return
     check.step("nnU-Net's weights, predicted by both", kind, from_nnunet)
     check.step("evaluation", kind, lambda: evaluated_alike(check, name, check.exported / "predicted" / name / "theirs"))
+    check.step("nnU-Net's zip, installed by stunet", kind, lambda: installed_from_nnunet(check, name, homes["theirs"]))
+    check.step("our probabilities, ensembled by both", kind, lambda: ensembled_by_both(check, name, homes["theirs"]))
     check.step("nnU-Net goes on from our export (--c)", kind, lambda: continued_by_nnunet(check, name))
     check.step("stunet fine-tunes nnU-Net's weights", kind, lambda: fine_tuned(check, name, ours, homes["theirs"]))
 

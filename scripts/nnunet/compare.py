@@ -142,6 +142,21 @@ def labelmaps(theirs, ours, regions, turned):
     return beyond == 0 and count <= SHARE * voxels, f"{text}; {len(labels)} labels"
 
 
+def same_labels(theirs, ours):
+    """Two folders of labelmaps that are equal in every voxel."""
+    names = sorted(p.name for p in Path(theirs).glob("*.nii.gz"))
+    found = sorted(p.name for p in Path(ours).glob("*.nii.gz"))
+    if names != found or not names:
+        return False, f"outputs: expected {names}, found {found}"
+    count = voxels = 0
+    for name in names:
+        a, b = (sitk.GetArrayFromImage(sitk.ReadImage(str(Path(folder) / name))) for folder in (theirs, ours))
+        if a.shape != b.shape:
+            return False, f"{name}: expected {a.shape}, found {b.shape}"
+        count, voxels = count + int((a != b).sum()), voxels + a.size
+    return count == 0, f"{count} of {voxels} voxels differ"
+
+
 def probabilities(theirs, ours, turned):
     """Class probabilities, written by both as nnU-Net's .npz; ours are on the grid of the file, whatever the reader."""
     names = sorted(p.name for p in Path(theirs).glob("*.npz"))

@@ -260,6 +260,7 @@ impl Subject {
             reference,
             accumulation,
             on_device: false,
+            part_of: None,
         };
         let classes = self.network.config().num_classes;
         let mut sink = Collect(Array4::zeros((classes, z, y, x)));

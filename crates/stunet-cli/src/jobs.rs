@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use stunet::data::dataset::{Case, Cases, Labelmaps, PassedOver, list_cases, list_labelmaps};
+use stunet::data::nifti::Opener;
 use stunet::data::{files, formats};
 use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
 use crate::parts::{self, Environment};
+use crate::pictures::truth_of;
 use crate::places::{self, Output};
-use crate::products::Product;
+use crate::products::{Product, TABLE};
 use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.
@@ -73,11 +75,20 @@ impl Job {
         Ok(())
     }
 
-    /// The record of outputs, of this case's part of its files.
-    pub fn record(&self, record: &Record) -> Record {
-        match self.origin.part() {
+    /// The record of outputs, of this case's part of its files and of how it is turned.
+    ///
+    /// Headers are read only where scans are turned; one that cannot be read is told when the case is.
+    pub fn record(&self, record: &Record, opener: Opener) -> Record {
+        let record = match self.origin.part() {
             Some(part) => record.with_part(&part),
             None => record.clone(),
+        };
+        let first = self.case.files.get(..1).unwrap_or_default();
+        let grids = opener.orientation.and_then(|_| self.origin.grids(first, opener).ok());
+        let grid = grids.and_then(|grids| grids.into_iter().next());
+        match grid.and_then(|(grid, _)| opener.turned_to(&grid)) {
+            Some(orientation) => record.with_orientation(orientation),
+            None => record,
         }
     }
 
@@ -159,10 +170,17 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
 /// No output may be a scan, a file of the model or another output.
 fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
+    let models = std::iter::once(&args.model).chain(&args.region.with);
     let sources = jobs.iter().flat_map(|job| job.source.files());
-    let inputs = scans.chain(sources).chain(places::of_model(&args.model));
-    let report = args.json.iter().map(|path| Output::new("--json", path));
-    places::check(inputs, jobs.iter().flat_map(|job| job.outputs(args)).chain(report))
+    let models = models.flat_map(|model| places::of_model(model));
+    let inputs = scans.chain(sources).chain(models);
+    let truth = jobs.iter().filter_map(|job| truth_of(&args.pictures, &job.case.name));
+    let json = args.json.iter().map(|path| Output::new("--json", path));
+    let page = args.pictures.report.iter().map(|path| Output::new("--report", path));
+    let table = (args.finish.statistics && jobs.len() > 1)
+        .then(|| Output::new("--statistics: the table of all cases", args.output.join(TABLE)));
+    let outputs = jobs.iter().flat_map(|job| job.outputs(args)).chain(json).chain(page);
+    places::check(inputs.chain(truth), outputs.chain(table))
 }
 
 /// Removes what a killed run of the same cases left in their folder under temporary names.

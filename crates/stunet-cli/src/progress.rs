@@ -55,6 +55,41 @@ impl CaseBar {
     }
 }
 
+/// The bar of a file whose bytes are counted.
+pub struct ByteBar {
+    bar: ProgressBar,
+}
+
+impl ByteBar {
+    /// A bar with the text `title`; the number of bytes need not be known.
+    pub fn new(title: String, total: Option<u64>, quiet: bool) -> Self {
+        let target =
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let title = output::shown(&title).into_owned();
+        let bar = ProgressBar::with_draw_target(total, target).with_prefix(title);
+        bar.set_style(style(match total {
+            Some(_) => {
+                "{spinner} {prefix}  [{bar:28}] {decimal_bytes}/{decimal_total_bytes}, \
+                 {decimal_bytes_per_sec}{left}"
+            }
+            None => "{spinner} {prefix}  {decimal_bytes}, {decimal_bytes_per_sec}",
+        }));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// So many bytes are there.
+    pub fn at(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+}
+
+impl Drop for ByteBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 impl Drop for CaseBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

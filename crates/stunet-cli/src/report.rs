@@ -8,10 +8,15 @@ use serde::{Serialize, Serializer};
 use stunet::data::dataset::{PassedOver, told};
 use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
-use stunet::infer::{Architecture, ModelKind, PredictReport};
+use stunet::data::plausibility::LabelWarning;
+use stunet::data::statistics::CaseStatistics;
+use stunet::infer::{Architecture, ModelKind, PredictReport, Timings};
 use stunet::model::StuNetSize;
 
+use crate::commands::predict::budget::BudgetReport;
+use crate::commands::predict::region::RegionReport;
 use crate::failure;
+use crate::finish::Finished;
 use crate::output;
 
 /// The whole report.
@@ -173,10 +178,27 @@ pub struct CaseResult {
     /// How sure each label is, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
     pub confidence: Option<PathBuf>,
+    /// The picture, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_path")]
+    pub preview: Option<PathBuf>,
     /// The DICOM objects, where they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "paths")]
     pub dicom: Vec<PathBuf>,
-    /// Every label of the model, those with no voxel too.
+    /// Files that were written for it in this run.
+    #[serde(serialize_with = "paths")]
+    pub files: Vec<PathBuf>,
+    /// The part of the body that was predicted, where only one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionReport>,
+    /// What was chosen for the time, where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetReport>,
+    /// What was cleaned up and left out.
+    #[serde(flatten)]
+    pub finished: Finished,
+    /// Hints that something may be wrong with the labels; they are no diagnosis.
+    pub warnings: Vec<LabelWarning>,
+    /// Every label that is written, those with no voxel too.
     pub labels: Vec<LabelCount>,
 }
 
@@ -195,6 +217,16 @@ pub struct Seconds {
     pub write: f64,
     /// All of them.
     pub total: f64,
+}
+
+impl Seconds {
+    /// Of one case.
+    pub fn new(read: f64, timings: &Timings, write: f64) -> Self {
+        let (preprocess, windows) = (timings.preprocess_secs, timings.windows_secs);
+        let export = timings.export_secs;
+        let total = read + preprocess + windows + export + write;
+        Self { read, preprocess, windows, export, write, total }
+    }
 }
 
 impl std::ops::AddAssign for Seconds {
@@ -285,15 +317,23 @@ impl Report {
     }
 }
 
-/// Counts the voxels of every label, and averages their confidence.
+/// Counts the voxels of every label that was measured, and averages their confidence.
 pub fn count_labels(
     labelmap: &CompactLabelMap,
     labels: &LabelSet,
+    measured: &CaseStatistics,
     confidence: Option<&Array3<u8>>,
 ) -> Vec<LabelCount> {
     let mut counts = vec![Count::default(); usize::from(u16::MAX) + 1];
     match confidence {
-        None => labelmap.voxels.iter().for_each(|value| counts[usize::from(value)].voxels += 1),
+        None => {
+            let mut background = labelmap.geometry.shape().iter().product::<usize>() as u64;
+            for label in &measured.labels {
+                counts[usize::from(label.label)].voxels = label.voxels;
+                background -= label.voxels;
+            }
+            counts[0].voxels = background;
+        }
         Some(confidence) => {
             for (value, sure) in labelmap.voxels.iter().zip(confidence) {
                 let count = &mut counts[usize::from(value)];
@@ -304,15 +344,18 @@ pub fn count_labels(
         }
     }
     let millilitres = labelmap.geometry.voxel_volume_mm3() / 1000.0;
+    let is_measured = |value: u16| measured.labels.iter().any(|label| label.label == value);
     labels
         .painted()
         .into_iter()
+        .filter(|(value, _)| *value == 0 || is_measured(*value))
         .map(|(value, name)| {
             let Count { voxels, sum, low } = counts[usize::from(value)];
             let share = |part: u64| part as f64 / voxels as f64;
             let sure = Sureness { mean: share(sum) / 255.0, below_half: share(low) };
             let confidence = confidence.filter(|_| voxels > 0).map(|_| sure);
-            LabelCount { value, name, voxels, volume_ml: voxels as f64 * millilitres, confidence }
+            let volume_ml = voxels as f64 * millilitres;
+            LabelCount { value, name: name.to_owned(), voxels, volume_ml, confidence }
         })
         .collect()
 }

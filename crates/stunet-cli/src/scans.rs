@@ -66,7 +66,7 @@ impl Origin {
             Self::Files => Ok((opener.read_scan(files)?, forgiven(files, opener))),
             Self::Dicom(of) => {
                 let scan = of.series.read(of.uneven)?;
-                Ok((opener.reader.see(scan.image)?, scan.notes))
+                Ok((opener.see(scan.image)?, scan.notes))
             }
         }
     }
@@ -81,7 +81,7 @@ impl Origin {
             Self::Files => files.iter().map(|file| Ok(opener.read_geometry(file)?)).collect(),
             Self::Dicom(of) => {
                 let grid = of.series.geometry(of.uneven)?;
-                Ok(vec![(opener.reader.see_grid(grid)?, 1)])
+                Ok(vec![(opener.see_grid(grid)?, 1)])
             }
         }
     }
@@ -224,7 +224,7 @@ pub fn source_for(
 
 /// What was accepted of headers only because that was asked for, one sentence each.
 fn forgiven(files: &[PathBuf], opener: Opener) -> Vec<String> {
-    let strict = opener.reader.leniently(Leniency::default());
+    let strict = Opener { leniency: Leniency::default(), ..opener };
     let mut notes = Vec::new();
     let mut first: Option<Geometry> = None;
     if opener.leniency == strict.leniency {

@@ -91,6 +91,7 @@ fn a_reader_that_turns_makes_orientation_no_matter() {
         outputs.clone().map(|path| nifti::read_labelmap(&path).unwrap())
     };
     let turned_back = |data: &Array3<u16>| data.slice(s![.., ..;-1, ..;-1]).to_owned();
+    edit(&model.join("plans.json"), "orientation", Value::Null);
     let [ras, lps] = predict();
     assert_ne!(ras.data, turned_back(&lps.data), "the usual reader does not turn");
 

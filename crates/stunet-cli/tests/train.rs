@@ -291,6 +291,7 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
         run(export.arg("export").arg(&at).arg(&model).args(half));
         run(Command::new(STUNET).args(common::predict_arguments(&input, &labels, &model)));
         seen.push(read(&labels));
+        says_how_its_images_ran(&model);
     }
     assert!(seen[0] == seen[1], "the .model predicts other labels than the model folder");
     // As nnU-Net keeps it: a results folder with plans, dataset and fold.
@@ -299,6 +300,13 @@ fn a_finished_run_is_a_model_and_stays_as_it_is() {
     let arguments = common::predict_arguments(&input, &labels, folder);
     run(Command::new(STUNET).args(arguments).args(["--accumulation", "f32"]));
     assert!(seen[0] == read(&labels), "the .pth predicts other labels");
+    says_how_its_images_ran(folder);
+}
+
+/// What `stunet plan` has noted goes through training and every export.
+fn says_how_its_images_ran(model: &Path) {
+    let (out, _) = said(&Command::new(STUNET).arg("info").arg(model).output().unwrap());
+    assert!(out.contains("axes of training images     RAS"), "{}: {out}", model.display());
 }
 
 #[test]

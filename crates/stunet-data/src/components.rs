@@ -1,10 +1,19 @@
-//! Connected parts of a mask.
+//! Connected parts of a mask, and of every label of a labelmap.
+
+mod labelled;
+mod runs;
+
+pub(crate) use labelled::runs_of;
+pub use labelled::{LabelComponents, LabelPart};
+pub(crate) use runs::{Run, Runs, Zeros};
 
 use ndarray::ArrayView3;
-use std::ops::Range;
+use rayon::prelude::*;
+use serde::Serialize;
 
 /// Which voxels of a volume touch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Connectivity {
     /// Those with a common face.
     Faces,
@@ -32,7 +41,7 @@ impl Connectivity {
 
     /// Voxels along x by which runs in two rows may miss each other and still touch; none if they do
     /// not touch at all. `steps` is how many of y and z differ between the rows.
-    fn reach(self, steps: usize) -> Option<usize> {
+    fn reach(self, steps: usize) -> Option<u32> {
         match (self, steps) {
             (Self::Faces, 1) | (Self::Edges, 2) => Some(0),
             (Self::Edges, 1) | (Self::Corners, _) => Some(1),
@@ -56,12 +65,6 @@ pub struct Components {
     /// Part of every voxel, `[z, y, x]`; 0 outside.
     labels: Vec<u32>,
     sizes: Vec<u64>,
-}
-
-/// Voxels of a row, one after the other, in the mask.
-struct Run {
-    row: usize,
-    x: Range<usize>,
 }
 
 impl Components {
@@ -89,42 +92,9 @@ impl Components {
         [depth, height, width]: [usize; 3],
         connectivity: Connectivity,
     ) -> Self {
-        assert_eq!(mask.len(), depth * height * width, "a mask of another shape");
-        let (runs, rows) = runs(mask, width);
-        let mut parents: Vec<u32> =
-            (0..u32::try_from(runs.len()).expect("runs of one volume")).collect();
-        for (row, here) in rows.iter().enumerate() {
-            let (z, y) = (row / height, row % height);
-            for (dz, dy) in [(0, -1), (-1, -1), (-1, 0), (-1, 1)] {
-                let steps = usize::from(dz != 0) + usize::from(dy != 0);
-                let other = z.checked_add_signed(dz).zip(y.checked_add_signed(dy));
-                let (Some((z, y)), Some(reach)) = (other, connectivity.reach(steps)) else {
-                    continue;
-                };
-                if y < height {
-                    let there = rows[z * height + y].clone();
-                    join(&runs, [here.clone(), there], reach, &mut parents);
-                }
-            }
-        }
-        Self::numbered(&runs, &mut parents, mask.len(), width)
-    }
-
-    fn numbered(runs: &[Run], parents: &mut [u32], num_voxels: usize, width: usize) -> Self {
-        let mut labels = vec![0; num_voxels];
-        let mut sizes: Vec<u64> = Vec::new();
-        let mut numbers = vec![0u32; runs.len()];
-        for (index, run) in runs.iter().enumerate() {
-            let root = root(parents, index as u32) as usize;
-            if numbers[root] == 0 {
-                sizes.push(0);
-                numbers[root] = sizes.len() as u32;
-            }
-            let number = numbers[root];
-            sizes[number as usize - 1] += run.x.len() as u64;
-            labels[run.row * width..][run.x.clone()].fill(number);
-        }
-        Self { labels, sizes }
+        let runs = Runs::of(mask, [depth, height, width], Zeros::Skip);
+        let Numbered { numbers, sizes } = Numbered::of(&runs, connectivity);
+        Self { labels: painted(&runs, &numbers), sizes }
     }
 
     /// The part that each voxel belongs to, in the order z, y, x: from 1, and 0 outside of the mask.
@@ -143,50 +113,51 @@ impl Components {
     }
 }
 
-/// The runs of all rows, and which of them are in each row.
-fn runs(mask: &[bool], width: usize) -> (Vec<Run>, Vec<Range<usize>>) {
-    let mut runs = Vec::new();
-    let rows = mask.chunks_exact(width.max(1)).enumerate().map(|(row, voxels)| {
-        let first = runs.len();
-        let mut x = 0;
-        while let Some(begin) = voxels[x..].iter().position(|v| *v).map(|at| x + at) {
-            let length = voxels[begin..].iter().position(|v| !*v).unwrap_or(width - begin);
-            x = begin + length;
-            runs.push(Run { row, x: begin..x });
+/// Parts by number, in the order of their first voxels.
+struct Numbered {
+    /// Part of every run, from 1.
+    numbers: Vec<u32>,
+    /// Voxels of every part.
+    sizes: Vec<u64>,
+}
+
+impl Numbered {
+    fn of(runs: &Runs, connectivity: Connectivity) -> Self {
+        let mut numbers = runs.roots(connectivity);
+        let mut sizes: Vec<u64> = Vec::new();
+        for (index, run) in runs.iter(0..runs.len()).enumerate() {
+            let root = numbers[index] as usize;
+            if root == index {
+                sizes.push(0);
+                numbers[index] = sizes.len() as u32;
+            } else {
+                // The root comes first, and has its number already.
+                numbers[index] = numbers[root];
+            }
+            sizes[numbers[index] as usize - 1] += run.len();
         }
-        first..runs.len()
+        Self { numbers, sizes }
+    }
+}
+
+/// A volume of the numbers of runs, 0 elsewhere.
+fn painted(runs: &Runs, numbers: &[u32]) -> Vec<u32> {
+    let [depth, height, width] = runs.shape;
+    let mut volume = vec![0; depth * height * width];
+    volume.par_chunks_mut(width.max(1)).enumerate().for_each(|(row, voxels)| {
+        let range = runs.of_row(row);
+        for (run, number) in runs.iter(range.clone()).zip(&numbers[range]) {
+            voxels[run.range()].fill(*number);
+        }
     });
-    let rows = rows.collect();
-    (runs, rows)
-}
-
-/// Joins the runs of two rows that touch.
-fn join(runs: &[Run], rows: [Range<usize>; 2], reach: usize, parents: &mut [u32]) {
-    let [mut here, mut there] = rows;
-    while !here.is_empty() && !there.is_empty() {
-        let (a, b) = (&runs[here.start].x, &runs[there.start].x);
-        if a.start < b.end + reach && b.start < a.end + reach {
-            let (a, b) = (root(parents, here.start as u32), root(parents, there.start as u32));
-            // The earlier run stays the root.
-            parents[a.max(b) as usize] = a.min(b);
-        }
-        if a.end < b.end { here.start += 1 } else { there.start += 1 }
-    }
-}
-
-/// The first run of a part; the way there gets shorter with each visit.
-fn root(parents: &mut [u32], mut run: u32) -> u32 {
-    while parents[run as usize] != run {
-        let above = parents[parents[run as usize] as usize];
-        parents[run as usize] = above;
-        run = above;
-    }
-    run
+    volume
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::LabelVoxels;
+    use ndarray::Array3;
     use proptest::prelude::*;
     use stunet_testing::prng;
 
@@ -240,6 +211,55 @@ mod tests {
                 prop_assert_eq!(found.sizes(), &sizes[..]);
             }
         }
+    }
+
+    proptest! {
+        /// Every label on its own, in any order of numbers, whatever the threads.
+        #[test]
+        fn parts_of_labels(seed in 0u64..100_000, labels in 1u64..5, threads in 1usize..5) {
+            let of: Vec<u16> =
+                prng::integers(seed, 0, 210, labels + 1).iter().map(|v| *v as u16).collect();
+            let voxels = LabelVoxels::Words(Array3::from_shape_vec(SHAPE, of.clone()).unwrap());
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for connectivity in
+                [Connectivity::Faces, Connectivity::Edges, Connectivity::Corners]
+            {
+                let found = pool.install(|| LabelComponents::of(&voxels, connectivity));
+                let volume = found.volume();
+                let mut numbers = std::collections::BTreeMap::new();
+                let mut firsts = Vec::new();
+                for label in 1..=labels as u16 {
+                    let mask: Vec<bool> = of.iter().map(|v| *v == label).collect();
+                    let (parts, sizes) = by_visits(&mask, connectivity);
+                    for (at, part) in parts.iter().enumerate().filter(|(_, part)| **part > 0) {
+                        let new = !numbers.contains_key(&(label, *part));
+                        numbers.entry((label, *part)).or_insert(volume[at]);
+                        if new {
+                            let size = LabelPart { label, voxels: sizes[*part as usize - 1] };
+                            prop_assert_eq!(found.parts()[volume[at] as usize - 1], size);
+                            firsts.push((at, volume[at]));
+                        }
+                        prop_assert_eq!(numbers[&(label, *part)], volume[at]);
+                    }
+                }
+                // Numbers go with the first voxels.
+                firsts.sort_unstable();
+                let order: Vec<u32> = firsts.into_iter().map(|(_, number)| number).collect();
+                prop_assert_eq!(order, (1..=found.parts().len() as u32).collect::<Vec<_>>());
+                prop_assert!(volume.iter().zip(&of).all(|(part, label)| (*part > 0) == (*label > 0)));
+            }
+        }
+    }
+
+    #[test]
+    fn labels_touch_across_a_common_end() {
+        // Both rows change their label at the same place: each touches the other at a corner.
+        let voxels = Array3::from_shape_vec((1, 2, 4), vec![1u8, 1, 2, 2, 2, 2, 1, 1]).unwrap();
+        let parts = |connectivity| {
+            LabelComponents::of(&LabelVoxels::Bytes(voxels.clone()), connectivity).parts().len()
+        };
+        assert_eq!(parts(Connectivity::Corners), 2);
+        assert_eq!(parts(Connectivity::Faces), 4);
     }
 
     #[test]

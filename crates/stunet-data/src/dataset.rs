@@ -2,6 +2,7 @@
 
 mod cases;
 pub(crate) mod convert;
+mod import;
 mod listing;
 mod orientation;
 mod scan;
@@ -12,6 +13,8 @@ pub use cases::{
     Case, Cases, Labelmaps, folded, list_cases, list_labelmaps, same_on_some_systems, stem,
 };
 pub use convert::in_version_2;
+pub use import::{DatasetOrigin, Imported, import};
+pub use orientation::ImageOrientations;
 pub use scan::{PassedOver, Reason, told};
 pub use training::{RawDataset, TrainingCaseFiles};
 

@@ -34,6 +34,16 @@ pub enum DataError {
          fetched yet?)"
     )]
     DanglingLink,
+    /// A word that names no label of a model.
+    #[error(
+        "expected the name or number of a label, or a group of labels, found {found:?} ({hint})"
+    )]
+    UnknownLabel {
+        /// The word.
+        found: String,
+        /// What it may have meant.
+        hint: String,
+    },
     /// Something else stands where a file should be.
     #[error("expected a file, found {found}")]
     NotAFile {

@@ -1,11 +1,16 @@
 //! The voxel grid in space: the only file, besides the readers, that uses the order x, y, z.
 
 mod axes;
+mod body;
 mod leniency;
+mod orientation;
 mod turn;
 
 pub(crate) use axes::{Axes, Matrix, column_length, orthonormal, right_angled, skew};
+pub use body::BodySide;
 pub use leniency::Leniency;
+pub use orientation::Orientation;
+pub(crate) use orientation::columns;
 pub use turn::Turn;
 
 use crate::error::{DataError, Result, invalid};
@@ -164,7 +169,8 @@ impl Geometry {
         [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]]
     }
 
-    /// The grid after its axes were turned; the file's own is remembered.
+    /// The grid after its axes were turned; the file's own is remembered, also where it was turned
+    /// before.
     ///
     /// # Units
     /// `spacing_mm` is the turned grid's, which readers do not all take from the same entry of a
@@ -189,7 +195,13 @@ impl Geometry {
             }
         }
         let turned = Self::new(shape, spacing_mm, origin, direction)?;
-        let in_file = InFile { geometry: self.clone(), turn };
+        let in_file = match &self.in_file {
+            None => InFile { geometry: self.clone(), turn },
+            // Turned before: both turns are one.
+            Some(file) => {
+                InFile { geometry: file.geometry.clone(), turn: file.turn.followed_by(turn) }
+            }
+        };
         Ok(Self { in_file: Some(Box::new(in_file)), ..turned })
     }
 
@@ -281,6 +293,7 @@ impl Geometry {
         let differs =
             |what, expected: String, found: String| DataError::Mismatch { what, expected, found };
         let show = |v: &dyn std::fmt::Debug| format!("{v:?}");
+        let lengths = |v: [f64; 3]| format!("{:?}", v.map(rounded));
         if self.is_plane() != other.is_plane() {
             let axes = |g: &Self| if g.is_plane() { "2" } else { "3" }.to_owned();
             return Err(differs("number of dimensions", axes(self), axes(other)));
@@ -290,14 +303,15 @@ impl Geometry {
         }
         let smallest = self.spacing_mm.iter().copied().fold(f64::MAX, f64::min);
         if !close(&self.spacing_mm, &other.spacing_mm, 1e-3 * smallest) {
-            return Err(differs("spacing", show(&self.spacing_mm), show(&other.spacing_mm)));
+            return Err(differs("spacing", lengths(self.spacing_mm), lengths(other.spacing_mm)));
         }
         if !close(&self.origin_mm, &other.origin_mm, 1e-2 * smallest) {
-            return Err(differs("origin", show(&self.origin_mm), show(&other.origin_mm)));
+            return Err(differs("origin", lengths(self.origin_mm), lengths(other.origin_mm)));
         }
         let (a, b) = (self.direction.as_flattened(), other.direction.as_flattened());
         if !close(a, b, 1e-3) {
-            return Err(differs("direction", show(&self.direction), show(&other.direction)));
+            let rows = |v: [[f64; 3]; 3]| format!("{:?}", v.map(|row| row.map(rounded)));
+            return Err(differs("direction", rows(self.direction), rows(other.direction)));
         }
         Ok(())
     }
@@ -308,6 +322,11 @@ const OF_A_MISSING_AXIS: f64 = 999.0;
 /// Signs that turn RAS into LPS and back.
 const LPS_FROM_RAS: [f64; 3] = [-1.0, -1.0, 1.0];
 const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+/// A number for people: finer than anything that makes grids differ.
+fn rounded(value: f64) -> f64 {
+    (value * 1e5).round() / 1e5
+}
 
 fn close(a: &[f64], b: &[f64], tolerance: f64) -> bool {
     a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance)

@@ -10,6 +10,7 @@
 use flate2::{Compress, Compression, FlushCompress};
 use rayon::prelude::*;
 use std::io::{Error, Result, Write};
+use std::sync::OnceLock;
 
 /// Bytes deflated apart. Deflate looks back 32 KiB, so that little is lost at a seam.
 const PIECE: usize = 1 << 20;
@@ -21,6 +22,8 @@ pub(crate) struct ParallelGzip<W: Write> {
     out: W,
     level: Compression,
     gathered: Vec<u8>,
+    /// A whole piece of zeros, deflated, once there was one: masks of single labels are little else.
+    zeros: OnceLock<Vec<u8>>,
     crc: crc32fast::Hasher,
     length: u32,
 }
@@ -34,6 +37,7 @@ impl<W: Write> ParallelGzip<W> {
             out,
             level,
             gathered: Vec::with_capacity(PIECE),
+            zeros: OnceLock::new(),
             crc: crc32fast::Hasher::new(),
             length: 0,
         })
@@ -49,14 +53,22 @@ impl<W: Write> ParallelGzip<W> {
     }
 
     fn pack(&mut self) -> Result<()> {
-        let level = self.level;
+        let (level, zeros) = (self.level, &self.zeros);
         let packed: Vec<Result<_>> = self
             .gathered
             .par_chunks(PIECE)
             .map(|piece| {
                 let mut crc = crc32fast::Hasher::new();
                 crc.update(piece);
-                Ok((deflate(piece, level)?, crc))
+                let packed = match (piece.len() == PIECE && is_zero(piece), zeros.get()) {
+                    (true, Some(packed)) => packed.clone(),
+                    (true, None) => {
+                        let packed = deflate(piece, level)?;
+                        zeros.get_or_init(|| packed).clone()
+                    }
+                    (false, _) => deflate(piece, level)?,
+                };
+                Ok((packed, crc))
             })
             .collect();
         for packed in packed {
@@ -84,6 +96,11 @@ impl<W: Write> Write for ParallelGzip<W> {
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+fn is_zero(piece: &[u8]) -> bool {
+    let (rows, rest) = piece.as_chunks::<64>();
+    rows.iter().all(|row| *row == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Deflates a piece up to a whole byte, without ending the stream.
@@ -124,6 +141,25 @@ mod tests {
         for length in [0, 1, 1000, PIECE - 1, PIECE, PIECE + 1, BATCH + 12345] {
             check(length, 70_000, 251);
         }
+    }
+
+    #[test]
+    fn zeros_are_what_they_were() {
+        // A piece that is not zero between two that are, and one that is shorter than a piece.
+        let mut bytes = vec![0; 3 * PIECE + PIECE / 2];
+        bytes[PIECE + 5] = 7;
+        let mut packed = Vec::new();
+        let mut gzip = ParallelGzip::new(&mut packed, Compression::new(3)).unwrap();
+        gzip.write_all(&bytes).unwrap();
+        gzip.finish().unwrap();
+        let mut found = Vec::new();
+        GzDecoder::new(&packed[..]).read_to_end(&mut found).unwrap();
+        assert!(found == bytes);
+        let apart: Vec<u8> = bytes
+            .chunks(PIECE)
+            .flat_map(|piece| deflate(piece, Compression::new(3)).unwrap())
+            .collect();
+        assert!(packed[10..packed.len() - 10] == apart, "other bytes than piece by piece");
     }
 
     #[test]

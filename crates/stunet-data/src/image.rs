@@ -1,8 +1,8 @@
 //! Volumes of intensities.
 
 use crate::error::{DataError, Result};
-use crate::geometry::Geometry;
-use ndarray::Array4;
+use crate::geometry::{Geometry, Orientation, Turn};
+use ndarray::{Array4, Axis};
 
 /// A volume of one or more channels on a grid.
 ///
@@ -39,6 +39,16 @@ impl Image {
     /// Number of channels.
     pub fn num_channels(&self) -> usize {
         self.data.dim().0
+    }
+
+    /// The same volume with its axes turned to an orientation; as it is where they run so already. The
+    /// grid remembers the one before ([`Geometry::in_file`]), on which a prediction comes back.
+    ///
+    /// # Errors
+    /// As [`Geometry::turned`].
+    pub fn oriented(self, to: Orientation) -> Result<Self> {
+        let geometry = self.geometry.oriented(to)?;
+        Ok(Self { data: turned(self.data, step(&self.geometry, &geometry)), geometry })
     }
 }
 
@@ -81,6 +91,25 @@ impl RawImage {
         }
     }
 
+    /// As [`Image::oriented`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn oriented(self, to: Orientation) -> Result<Self> {
+        let geometry = self.geometry.oriented(to)?;
+        Ok(self.on_turned(geometry))
+    }
+
+    /// The same voxels on their grid after it was turned.
+    pub(crate) fn on_turned(self, geometry: Geometry) -> Self {
+        let step = step(&self.geometry, &geometry);
+        let voxels = match self.voxels {
+            Voxels::I16(values) => Voxels::I16(turned(values, step)),
+            Voxels::F32(values) => Voxels::F32(turned(values, step)),
+        };
+        Self { voxels, geometry }
+    }
+
     /// The same voxels in single precision.
     pub fn into_image(self) -> Image {
         let data = match self.voxels {
@@ -88,5 +117,44 @@ impl RawImage {
             Voxels::F32(data) => data,
         };
         Image { data, geometry: self.geometry }
+    }
+}
+
+/// The turn from one grid to another one of the same file.
+fn step(from: &Geometry, to: &Geometry) -> Turn {
+    from.turn().inverse().followed_by(to.turn())
+}
+
+/// All channels turned, in the order in which they are then walked.
+fn turned<T: Copy + Default + Send + Sync>(values: Array4<T>, turn: Turn) -> Array4<T> {
+    if turn == Turn::NONE {
+        return values;
+    }
+    let (channels, z, y, x) = values.dim();
+    let [z, y, x] = turn.reorder([z, y, x]);
+    let turned = turn.carried(values.axis_iter(Axis(0)));
+    Array4::from_shape_vec((channels, z, y, x), turned).expect("a turn keeps the number of voxels")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turned_twice_is_turned_once() {
+        let plain = Geometry::axis_aligned([2, 3, 4], [3.0, 1.5, 0.5]).unwrap();
+        let data = Array4::from_shape_fn((2, 2, 3, 4), |(c, z, y, x)| {
+            (1000 * c + 100 * z + 10 * y + x) as f32
+        });
+        let image = Image::new(data, plain).unwrap();
+        for first in Orientation::all() {
+            for next in ["RAS", "PIL"].map(|word| word.parse().unwrap()) {
+                let once = image.clone().oriented(next).unwrap();
+                let twice = image.clone().oriented(first).unwrap().oriented(next).unwrap();
+                assert_eq!(once.data, twice.data);
+                assert_eq!(once.geometry.in_file(), twice.geometry.in_file());
+                assert_eq!(once.geometry.world_from_voxel(), twice.geometry.world_from_voxel());
+            }
+        }
     }
 }

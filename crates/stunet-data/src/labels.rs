@@ -8,13 +8,17 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 mod appearance;
+mod choice;
 mod colour_tables;
 mod compact;
 pub(crate) mod dataset_json;
+mod groups;
 
 pub use appearance::{Appearance, Code, PRIVATE, Region, Side, Structure};
+pub use choice::LabelChoice;
 pub use colour_tables::{itk_snap_labels, slicer_colour_table};
 pub use compact::{CompactLabelMap, LabelVoxels};
+pub use groups::{GROUPS, LabelGroup};
 
 /// A volume of label values on a grid.
 ///
@@ -212,23 +216,6 @@ impl LabelSet {
     pub fn name_of(&self, value: u16) -> Option<&str> {
         let found = self.labels.iter().find(|l| l.values == [value])?;
         Some(&found.name)
-    }
-
-    /// The values that occur in labelmaps, with the names they go by; background first.
-    ///
-    /// Regions overlap; a voxel is painted with the value of the last region that holds it.
-    pub fn painted(&self) -> Vec<(u16, String)> {
-        let order = self.region_order().filter(|_| self.has_regions()).unwrap_or_default();
-        let names = self.labels.iter().enumerate();
-        names
-            .map(|(index, label)| {
-                let value = match index {
-                    0 => 0,
-                    _ => order.get(index - 1).copied().unwrap_or(label.values[0]),
-                };
-                (value, label.name.clone())
-            })
-            .collect()
     }
 
     /// Largest value a labelmap of this set can hold, the ignore label left out.

@@ -30,6 +30,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 pub mod augment;
+pub mod cleanup;
 pub mod compare;
 pub mod components;
 pub mod dataset;
@@ -50,13 +51,16 @@ pub mod metrics;
 pub mod nifti;
 mod nrrd;
 pub mod numpy_random;
+pub mod per_class;
 pub mod planner;
 pub mod plans;
+pub mod plausibility;
 pub mod preprocess;
 pub mod reference;
 pub mod sample;
 pub mod simd;
 pub mod splits;
+pub mod statistics;
 pub mod store;
 mod voxels;
 

@@ -22,11 +22,13 @@ mod opener;
 mod orientation;
 mod read;
 mod reader;
+mod split;
 mod write;
 
 pub use names::{ENDINGS, files_of, has_header_beside, split_ending};
 pub use opener::Opener;
 pub use reader::{Reader, in_file};
+pub use split::split_volumes;
 pub use write::{
     labelmap_to_bytes, write_bytes, write_compact_labelmap, write_image, write_labelmap,
     write_named_labelmap,

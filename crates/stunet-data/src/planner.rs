@@ -26,7 +26,7 @@ use crate::dataset::RawDataset;
 use crate::error::{DataError, Result, invalid};
 use crate::fingerprint::statistics::percentile_of;
 use crate::fingerprint::{Fingerprint, ForegroundIntensity};
-use crate::plans::{NUM_STRIDES, Plans};
+use crate::plans::{NUM_STRIDES, Plans, TrainedOrientation, keys};
 use crate::reference::{FileFormat, Reference};
 use serde_json::Value;
 use std::path::Path;
@@ -79,6 +79,7 @@ pub struct Planned {
     json: Value,
     dataset: Value,
     reference: Reference,
+    orientation: Option<TrainedOrientation>,
     notes: Vec<String>,
 }
 
@@ -118,8 +119,15 @@ pub fn plan(
         FileFormat::V1 => v1::plan(dataset, fingerprint, &frame, options)?,
         FileFormat::V2 => v2::plan(dataset, fingerprint, &frame, options, &mut notes)?,
     };
-    let mut planned =
-        Planned { json, dataset: dataset.json().clone(), reference: options.reference, notes };
+    let orientations = dataset.orientations();
+    notes.extend(orientations.note());
+    let mut planned = Planned {
+        json,
+        dataset: dataset.json().clone(),
+        reference: options.reference,
+        orientation: orientations.trained(),
+        notes,
+    };
     for summary in planned.summaries()? {
         planned.notes.extend(summary.note());
     }
@@ -133,6 +141,21 @@ impl Planned {
         &self.json
     }
 
+    /// How the axes of the dataset's images run; none where no header could be read.
+    pub fn orientation(&self) -> Option<TrainedOrientation> {
+        self.orientation
+    }
+
+    /// What is written: the plan in the reference's own format, and one entry of ours, which the
+    /// reference passes over ([`keys::ORIENTATION`]).
+    pub fn content(&self) -> Value {
+        let mut json = self.json.clone();
+        if let (Some(of), Some(entries)) = (self.orientation, json.as_object_mut()) {
+            entries.insert(keys::ORIENTATION.to_owned(), serde_json::json!(of));
+        }
+        json
+    }
+
     /// What was assumed, and what STU-Net makes of the plan, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -143,19 +166,20 @@ impl Planned {
     /// # Errors
     /// When the plan cannot be read back.
     pub fn summaries(&self) -> Result<Vec<PlanSummary>> {
+        let json = self.content();
         match self.reference.conventions().files {
-            FileFormat::V1 => v1::summaries(&self.json),
-            FileFormat::V2 => v2::summaries(&self.json, &self.dataset),
+            FileFormat::V1 => v1::summaries(&json),
+            FileFormat::V2 => v2::summaries(&json, &self.dataset),
         }
     }
 
-    /// Writes the plan as JSON. Configurations of one's own in a file that is there are kept, as
+    /// Writes the plan ([`Planned::content`]) as JSON. Configurations of one's own in a file that is there are kept, as
     /// the reference does (version 2).
     ///
     /// # Errors
     /// When the file cannot be written, or the one that is there cannot be read.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut json = self.json.clone();
+        let mut json = self.content();
         if self.reference.conventions().files == FileFormat::V2 && path.exists() {
             let old: Value = crate::files::read_json(path)?;
             let kept = old.get("configurations").and_then(Value::as_object).into_iter().flatten();

@@ -2,14 +2,18 @@
 
 mod configuration;
 pub mod keys;
+mod orientation;
 mod v1;
 mod v2;
 
 pub use crate::reference::{Accumulation, Reference};
 pub use configuration::Configuration;
+pub use orientation::{OrientationChoice, SeenOrientation, TrainedOrientation};
 
+use crate::compare::Differences;
 use crate::error::{DataError, Result, invalid};
 use crate::files;
+use crate::geometry::Orientation;
 use crate::nifti::Reader;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -87,6 +91,8 @@ pub struct Plans {
     pub accumulation: Accumulation,
     /// Which of nnU-Net's readers opens the images: some turn them.
     pub reader: Reader,
+    /// How the axes of the training images ran, as the reader gave them; none where nobody has said.
+    pub orientation: Option<TrainedOrientation>,
     /// Which configuration of the source these plans are, such as `3d_fullres`.
     pub configuration: String,
     /// Window of inference and patch of training, voxels in the network's frame.
@@ -116,11 +122,15 @@ impl Plans {
     ///
     /// Intensities are normalised by each volume's own mean and standard deviation: the published
     /// models are *not* CT-normalised.
+    ///
+    /// They were trained on TotalSegmentator's images as these are published, whose axes run RAS:
+    /// TotalSegmentator brings every image there by nibabel's `as_closest_canonical`.
     pub fn totalsegmentator() -> Self {
         Self {
             reference: Reference::NnUNetV1,
             accumulation: Accumulation::F32,
             reader: Reader::SimpleItk,
+            orientation: Some(TrainedOrientation::all(Orientation::RAS)),
             configuration: "3d_fullres".to_owned(),
             patch_size: [128; 3],
             spacing_mm: [1.5; 3],
@@ -189,6 +199,19 @@ impl Plans {
         configuration: &str,
     ) -> Result<Self> {
         v2::import(plans, dataset, configuration, &[])?.checked()
+    }
+
+    /// Every entry in which two plans differ, these first. That only one of them says how the axes of
+    /// the training images ran is no difference: earlier versions and nnU-Net do not say it.
+    ///
+    /// # Errors
+    /// When an entry cannot be written as JSON.
+    pub fn differences(&self, other: &Self) -> Result<Differences> {
+        let found = crate::compare::differences(self, other)?;
+        Ok(match (self.orientation, other.orientation) {
+            (Some(_), Some(_)) => found,
+            _ => found.without(&["orientation"]),
+        })
     }
 
     /// The strides of an STU-Net, which has five.
@@ -402,6 +425,13 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// What plans of nnU-Net say of the axes of their training images, in an entry of ours.
+fn orientation_of(plans: &Entry<'_>) -> Result<Option<TrainedOrientation>> {
+    let expected =
+        "three letters such as \"RAS\", or {\"majority\": \"RAS\", \"unanimous\": false}";
+    plans.find(keys::ORIENTATION).map(|entry| entry.parse(expected)).transpose()
+}
+
 const FORMAT: &str = "stunet-plans";
 
 #[derive(Serialize, Deserialize)]
@@ -413,6 +443,8 @@ struct RawPlans {
     /// Left out where it is the usual one.
     #[serde(default, skip_serializing_if = "is_usual")]
     reader: Reader,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    orientation: Option<TrainedOrientation>,
     configuration: String,
     patch_size: [usize; 3],
     spacing_mm: [f64; 3],
@@ -447,6 +479,7 @@ impl TryFrom<RawPlans> for Plans {
             reference: raw.reference,
             accumulation: raw.accumulation,
             reader: raw.reader,
+            orientation: raw.orientation,
             configuration: raw.configuration,
             patch_size: raw.patch_size,
             spacing_mm: raw.spacing_mm,
@@ -471,6 +504,7 @@ impl From<Plans> for RawPlans {
             reference: p.reference,
             accumulation: p.accumulation,
             reader: p.reader,
+            orientation: p.orientation,
             configuration: p.configuration,
             patch_size: p.patch_size,
             spacing_mm: p.spacing_mm,

@@ -5,6 +5,7 @@
 
 pub mod crop;
 mod normalize;
+mod part;
 mod preprocessor;
 pub mod resample;
 mod resample_image;
@@ -14,7 +15,7 @@ pub use preprocessor::Preprocessor;
 pub use restore::{Placement, RestoreOrder, Trace};
 
 use crate::error::{DataError, Result};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Turn};
 use crate::image::{Image, RawImage};
 use crate::labels::LabelMap;
 use crate::plans::{Normalization, Plans};
@@ -97,7 +98,8 @@ pub fn memory_bytes(geometry: &Geometry, num_channels: usize, plans: &Plans) -> 
     let masked = plans.channels.iter().any(|channel| channel.use_mask);
     let copies = if masked { 8.0 } else { 0.0 };
     // The file's voxels, until they are turned.
-    let read = if plans.reader.turns() { 4.0 } else { 0.0 };
+    let turned = plans.reader.turns() || geometry.turn() != Turn::NONE;
+    let read = if turned { 4.0 } else { 0.0 };
     (num_channels as f64 * (voxels * (4.0 + read + copies) + 4.0 * (middle + 2.0 * result))) as u64
 }
 

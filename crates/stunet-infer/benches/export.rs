@@ -104,6 +104,7 @@ fn main() {
             reference,
             accumulation,
             on_device: false,
+            part_of: None,
         };
         let decision = Decision::Largest { labels: (0..classes as u16).collect() };
         let half = accumulation == Accumulation::F16;

@@ -208,6 +208,17 @@ impl Evaluation {
         self.foreground_mean(Counts::dice)
     }
 
+    /// The mean for people: of [`Evaluation::mean_dice`] over the foreground classes that any case has,
+    /// and how many classes none has. It is [`Evaluation::foreground_dice`] where there are none of those;
+    /// NaN where no case has any.
+    pub fn dice_of_classes_there(&self) -> (f64, usize) {
+        let classes = self.rules.classes.iter().enumerate();
+        let foreground = classes.filter(|(_, class)| **class != Class::Label(0));
+        let means: Vec<f64> = foreground.map(|(i, _)| self.mean_dice(i)).collect();
+        let there: Vec<f64> = means.iter().copied().filter(|mean| !mean.is_nan()).collect();
+        (numpy::mean(&there), means.len() - there.len())
+    }
+
     /// A score of one class for every case; NaN where it does not exist.
     ///
     /// # Panics

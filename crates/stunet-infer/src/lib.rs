@@ -12,6 +12,8 @@
 //! * [`memory`] decides beforehand what is held at a time, and divides what is too large,
 //! * [`export`] restores finished planes to the image's resolution and decides labels;
 //!   [`probabilities`] stores what was decided on, and [`record`] what made it,
+//! * [`budget`] chooses settings that keep to a time,
+//! * [`region`] finds the part of the body in which a second model predicts,
 //! * [`mod@evaluate`] holds labelmaps against their references and writes nnU-Net's `summary.json`,
 //! * [`ensemble`] averages stored probabilities, [`postprocess`] removes all but the largest parts where
 //!   that helps.
@@ -24,6 +26,7 @@
 mod architecture;
 mod band;
 mod blend;
+pub mod budget;
 pub mod confidence;
 pub mod ensemble;
 mod error;
@@ -39,6 +42,7 @@ pub mod postprocess;
 pub mod predict;
 pub mod probabilities;
 pub mod record;
+pub mod region;
 pub mod sink;
 pub mod slab;
 pub mod sliding_window;

@@ -23,7 +23,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use stunet_data::labels::LabelSet;
-use stunet_data::plans::{Accumulation, Plans};
+use stunet_data::plans::{Accumulation, Plans, TrainedOrientation};
 use stunet_model::StuNet;
 use stunet_model::weights::folder::{self, Provenance, StoredPrecision};
 
@@ -216,6 +216,12 @@ impl Model {
             }
         }
         entries
+    }
+
+    /// States how the axes of the training images ran, for a model whose files do not say it: scans
+    /// are opened accordingly from then on ([`Plans::opener`]), and a saved folder says it.
+    pub fn set_trained_orientation(&mut self, orientation: TrainedOrientation) {
+        self.description.plans.orientation = Some(orientation);
     }
 
     /// One network per fold.

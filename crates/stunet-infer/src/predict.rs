@@ -10,7 +10,7 @@ use crate::network::{Network, Outputs};
 use crate::platform::{self, Moment};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sink::RowSink;
-use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
+use crate::sliding_window::{PartOf, SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::Array3;
@@ -21,7 +21,7 @@ use stunet_data::DataError;
 use stunet_data::geometry::{Geometry, Turn};
 use stunet_data::image::{Image, RawImage};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
-use stunet_data::plans::{Accumulation, Plans, Reference};
+use stunet_data::plans::{Accumulation, Plans, Reference, SeenOrientation};
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
 use stunet_data::reference::ProbabilityExtent;
@@ -161,6 +161,8 @@ pub struct PredictReport {
     pub reference: Reference,
     /// Precision of the sums.
     pub accumulation: Accumulation,
+    /// How the image's axes run, in its file and for the network, and whether the network knows them so.
+    pub orientation: SeenOrientation,
     /// Shape of the preprocessed volume `[z, y, x]` in voxels.
     pub network_shape: [usize; 3],
     /// Size of a window `[z, y, x]` in voxels.
@@ -196,6 +198,10 @@ pub struct Prediction {
 /// Segments one image.
 ///
 /// `events` hears of every stage and window; when it answers `Break`, the prediction stops.
+///
+/// The image's axes are taken as they are. To have them turned to those of the training images, open the
+/// file by [`Plans::opener`], or turn the image ([`Image::oriented`]): labels and all that comes with them
+/// are on the grid of its file. [`PredictReport::orientation`] says what the network saw.
 ///
 /// # Errors
 /// An image the plans cannot take or that another reader has read than the plans', a step size out of range, half-precision sums that overflow, a
@@ -288,7 +294,8 @@ pub fn predict_prepared(
         Mode::Normal => trace.taps(),
         _ => shape.map(|n| AxisTaps::linear(n, n)),
     };
-    let windows = Windows::new(shape, settings.window, settings.step_size)?;
+    settings.part_of = part_of(&trace);
+    let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.on_device = plan.device_bytes > 0;
 
@@ -314,6 +321,7 @@ pub fn predict_prepared(
         mode: options.mode,
         reference: settings.reference,
         accumulation: settings.effective_accumulation(),
+        orientation: model.plans().seen(trace.geometry()),
         network_shape: shape,
         window: settings.window,
         num_windows: slid.num_windows,
@@ -331,6 +339,12 @@ pub fn predict_prepared(
     Ok(Prediction { labelmap, probabilities, confidence, report })
 }
 
+/// Where the part of a volume lies that a trace is of, if it is of a part.
+pub(crate) fn part_of(trace: &Trace) -> Option<PartOf> {
+    let [z, y, x] = trace.part_of_network()?;
+    Some(PartOf { whole: trace.whole_network_shape(), offset: [z, y, x].map(|[from, _]| from) })
+}
+
 /// How long the windows of a plan will take; none where that is neither known nor worth measuring.
 fn estimated_secs(
     model: &Model,
@@ -342,6 +356,15 @@ fn estimated_secs(
     let passes = plan.num_windows * per_window * model.networks().len();
     let pass_secs = options.pass_secs.or_else(|| speed::measure(model, settings, passes, options));
     pass_secs.map(|secs| secs * passes as f64)
+}
+
+/// Seconds of one pass over a window, measured here and now; none where there is no clock.
+pub(crate) fn pass_secs(
+    model: &Model,
+    options: &PredictOptions,
+) -> Result<Option<f64>, InferError> {
+    let settings = window_settings(model, options)?;
+    Ok(speed::measure(model, &settings, usize::MAX, options))
 }
 
 /// What the caller is told of a plan.
@@ -502,7 +525,7 @@ impl Job<'_> {
         if let Some(path) =
             options.save_probabilities.as_ref().filter(|_| self.has_properties(format))
         {
-            properties::write(self.trace, path)?;
+            properties::write(self.trace, self.model.plans().reader, path)?;
         }
         let probabilities =
             extras.probabilities.map(|file| file.finish(&frame, options.record.as_deref()));

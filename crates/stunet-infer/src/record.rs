@@ -1,7 +1,8 @@
 //! The record of what made an output: written into the output, and compared if the output exists.
 //!
-//! A labelmap says in a comment of its NIfTI header, and a file of probabilities in the comment of its
-//! zip archive, which program, model, settings and input it came from. So an output is taken for
+//! A labelmap says in a comment of its NIfTI header, a file of probabilities in the comment of its zip
+//! archive, a picture in a text of its PNG, and a file of JSON under a key, which program, model, settings
+//! and input it came from. So an output is taken for
 //! what was asked only when it is that, wherever it was copied to and whatever its name.
 //!
 //! Nothing in it depends on time or place: the same input gives the same bytes.
@@ -16,6 +17,7 @@ use input::InputFile;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use stunet_data::formats;
+use stunet_data::geometry::Orientation;
 use stunet_model::weights::Digest;
 
 /// First key of a record, with the version of its layout.
@@ -24,6 +26,8 @@ const VERSION: u64 = 1;
 /// Key of the files a case was read from.
 const INPUT: &str = "input";
 const MODEL: &str = "model";
+/// Key of a record in a file of JSON.
+const MADE_BY: &str = "made_by";
 
 /// What makes an output: program, model, settings, and the input once it is known.
 ///
@@ -86,6 +90,13 @@ impl Record {
         record
     }
 
+    /// The same of a picture, whatever it shows the labels with.
+    pub fn with_picture(&self, shown: &str) -> Self {
+        let mut record = self.clone();
+        record.entries.insert("picture".to_owned(), shown.into());
+        record
+    }
+
     /// The same of one scan among several in its files, such as a DICOM series of an archive.
     ///
     /// Only a digest of the name is kept.
@@ -94,6 +105,32 @@ impl Record {
         let mut digest = Digest::default();
         digest.part(name.as_bytes());
         record.entries.insert("part of the input".to_owned(), digest.finish().into());
+        record
+    }
+
+    /// The same of a scan whose axes were turned to an orientation, see
+    /// [`Opener::turned_to`](stunet_data::nifti::Opener::turned_to).
+    ///
+    /// A scan that runs so already has the record of one that is taken as it is. What the plans' own
+    /// reader does goes without saying: it is part of the model.
+    pub fn with_orientation(&self, turned_to: Orientation) -> Self {
+        let mut record = self.clone();
+        record.entries.insert("orientation".to_owned(), json!(turned_to));
+        record
+    }
+
+    /// The same of labels that were treated after the prediction: what was done, under a name such as
+    /// `clean-up`.
+    pub fn with_entry(&self, name: &str, value: Value) -> Self {
+        let mut record = self.clone();
+        record.entries.insert(name.to_owned(), value);
+        record
+    }
+
+    /// The same of other settings: every entry of the other record, but its input.
+    pub fn with_settings(&self, other: &Self) -> Self {
+        let mut record = self.clone();
+        record.entries.extend(other.entries.clone());
         record
     }
 
@@ -124,9 +161,14 @@ impl Record {
 
     /// The text that an output carries.
     pub fn text(&self) -> String {
+        self.to_json().to_string()
+    }
+
+    /// The same as JSON: an output in JSON carries it under `made_by`.
+    pub fn to_json(&self) -> Value {
         let mut entries = self.entries.clone();
         entries.insert(INPUT.to_owned(), self.input.iter().map(InputFile::to_json).collect());
-        Value::Object(entries).to_string()
+        Value::Object(entries)
     }
 
     /// What the output at `path` is, if it is to be made of these files with this record's program,
@@ -218,9 +260,18 @@ fn same_input(
 /// The record that a file carries, if it carries one.
 fn read(path: &Path) -> Option<Map<String, Value>> {
     let ending = path.extension().unwrap_or_default();
-    let texts = match ending == "npz" || ending == "zip" {
-        true => vec![comment_of_zip(path)?],
-        false => formats::read_notes(path).ok()?,
+    if ending == "json" {
+        let found: Value = stunet_data::files::read_json(path).ok()?;
+        let made_by = found.get(MADE_BY)?.as_object()?;
+        return made_by.contains_key(KEY).then(|| made_by.clone());
+    }
+    let texts = match ending.to_str() {
+        Some("npz" | "zip") => vec![comment_of_zip(path)?],
+        Some("png") => {
+            let file = std::io::BufReader::new(stunet_data::files::open(path).ok()?);
+            vec![stunet_pictures::note::note_of_png(file)?]
+        }
+        _ => formats::read_notes(path).ok()?,
     };
     texts.iter().find_map(|text| match serde_json::from_str(text) {
         Ok(Value::Object(entries)) if entries.contains_key(KEY) => Some(entries),

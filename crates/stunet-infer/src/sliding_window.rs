@@ -42,6 +42,18 @@ pub struct WindowSettings {
     ///
     /// The labels are those of sums on the host but for the rounding of the device.
     pub on_device: bool,
+    /// Where the volume lies in a larger one, if it is a part of one: its windows are those of the larger
+    /// one ([`Windows::within`]).
+    pub part_of: Option<PartOf>,
+}
+
+/// Where a part lies in the network's volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// Shape of the whole, `[z, y, x]` in voxels.
+    pub whole: [usize; 3],
+    /// First voxel of the part.
+    pub offset: [usize; 3],
 }
 
 impl WindowSettings {
@@ -55,7 +67,19 @@ impl WindowSettings {
             reference: Reference::NnUNetV28,
             accumulation: Accumulation::F32,
             on_device: false,
+            part_of: None,
         }
+    }
+
+    /// The windows of a volume.
+    ///
+    /// # Errors
+    /// As [`Windows::new`].
+    pub fn windows(&self, shape: [usize; 3]) -> Result<Windows, InferError> {
+        let Some(PartOf { whole, offset }) = self.part_of else {
+            return Windows::new(shape, self.window, self.step_size);
+        };
+        Windows::new(whole, self.window, self.step_size)?.within(offset, shape, self.step_size)
     }
 
     /// The windows of `plans` at a step of half a window, mirrored along every axis the plans allow.
@@ -199,7 +223,7 @@ pub fn slide_tiles(
     let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
     let [_, z, y, x] = image.shape();
-    let windows = Windows::new([z, y, x], settings.window, settings.step_size)?;
+    let windows = settings.windows([z, y, x])?;
     let passes = mirror::passes(settings.reference, &settings.mirror_axes);
     let starts: Vec<_> = tiles.iter().map(|tile| tile_starts(&windows, tile)).collect();
     let mut summing = settings.summing(networks, windows.len(), passes.len());

@@ -56,6 +56,53 @@ impl Windows {
         })
     }
 
+    /// The windows that lie inside of a part of the volume, from `offset` and of `shape`, as windows of
+    /// that part: they see and weigh what they would in the whole. Along an axis where they do not cover
+    /// the part it has windows of its own, at steps of at most `step` of a window.
+    ///
+    /// # Errors
+    /// As [`Windows::new`].
+    pub fn within(
+        &self,
+        offset: [usize; 3],
+        shape: [usize; 3],
+        step: f64,
+    ) -> Result<Self, InferError> {
+        let mut part = Self::new(shape, self.window, step)?;
+        for axis in 0..3 {
+            let (window, length) = (self.window[axis], shape[axis]);
+            if self.padded[axis] != self.shape[axis] {
+                continue;
+            }
+            let starts = self.starts[axis].iter();
+            let inside = starts.filter(|at| **at >= offset[axis]).map(|at| at - offset[axis]);
+            let inside: Vec<usize> = inside.filter(|at| at + window <= length).collect();
+            let whole = inside.first() == Some(&0)
+                && inside.last().is_some_and(|last| last + window == length)
+                && inside.windows(2).all(|pair| pair[1] - pair[0] <= window);
+            if whole {
+                part.starts[axis] = inside;
+            }
+        }
+        Ok(part)
+    }
+
+    /// The range of an axis that the fewest of its windows around `from..to` cover.
+    pub fn around(&self, axis: usize, [from, to]: [usize; 2]) -> [usize; 2] {
+        let (window, length, starts) = (self.window[axis], self.shape[axis], &self.starts[axis]);
+        if length <= window {
+            return [0, length];
+        }
+        let middle = |at: usize| (2 * at + window).abs_diff(from + to);
+        let alone = starts.iter().filter(|at| **at <= from && *at + window >= to);
+        if let Some(at) = alone.min_by_key(|at| middle(**at)) {
+            return [*at, at + window];
+        }
+        let first = starts.iter().rev().find(|at| **at <= from).copied().unwrap_or(0);
+        let last = starts.iter().find(|at| *at + window >= to).copied();
+        [first, last.map_or(length, |last| last + window)]
+    }
+
     /// Size of a window `[z, y, x]`.
     pub fn window_shape(&self) -> [usize; 3] {
         self.window
@@ -197,5 +244,40 @@ mod tests {
             }
             prop_assert_eq!(windows.iter().count(), windows.len());
         }
+    }
+
+    proptest! {
+        /// A part around any range has windows of the whole, which cover it.
+        #[test]
+        fn a_part_has_windows_of_the_whole(
+            length in 5usize..300, window in 4usize..64, step in 0.2f64..1.0,
+            from in 0usize..290, size in 1usize..200,
+        ) {
+            let whole = Windows::new([length; 3], [window; 3], step).unwrap();
+            let from = from.min(length - 1);
+            let range = [from, (from + size).min(length)];
+            let [begin, end] = whole.around(1, range);
+            prop_assert!(begin <= range[0] && range[1] <= end && end <= length);
+            let part = whole.within([begin; 3], [end - begin; 3], step).unwrap();
+            for start in &part.starts()[1] {
+                let placed = start + begin;
+                prop_assert!(length <= window || whole.starts()[1].contains(&placed));
+            }
+            // Without the first or the last of several windows, the range would not be covered.
+            let starts = &part.starts()[1];
+            if length > window && starts.len() > 1 {
+                prop_assert!(begin + starts[1] > range[0]);
+                prop_assert!(begin + starts[starts.len() - 2] + window < range[1]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_between_windows_has_its_own() {
+        let whole = Windows::new([100; 3], [32; 3], 0.5).unwrap();
+        let part = whole.within([5; 3], [50; 3], 0.5).unwrap();
+        assert_eq!(part, Windows::new([50; 3], [32; 3], 0.5).unwrap());
+        let all = whole.within([0; 3], [100; 3], 0.5).unwrap();
+        assert_eq!(all, whole);
     }
 }

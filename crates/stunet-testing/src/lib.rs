@@ -6,7 +6,6 @@
 //! * [`oracle`] finds the golden data, reads it and makes tests of its cases,
 //! * [`prng`] makes the seeded weights, inputs and labels the golden data were recorded with,
 //! * [`compare`] holds two arrays against each other by peak and by RMSE,
-//! * [`phantom`] generates synthetic CTs that can be redistributed,
 //! * [`nifti_bytes`] and [`dicom_bytes`] write files byte by byte, wrong ones too.
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::unwrap_used)]
 #![allow(clippy::print_stderr, clippy::print_stdout)]
@@ -16,5 +15,4 @@ pub mod dicom_bytes;
 pub mod harness;
 pub mod nifti_bytes;
 pub mod oracle;
-pub mod phantom;
 pub mod prng;

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::ops::ControlFlow;
 use stunet_data::nifti;
+use stunet_data::plans::OrientationChoice;
 use stunet_infer::{Model, OpenOptions, PredictOptions};
 
 thread_local! {
@@ -65,7 +66,8 @@ pub extern "C" fn output_length() -> usize {
 
 fn labels_of(scan: &[u8], files: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, Box<dyn Error>> {
     let model = Model::from_files(files, &OpenOptions::new(&Device::flex()))?;
-    let image = model.plans().reader.read_scan_bytes(&[scan])?.into_image();
+    let opener = model.plans().opener(OrientationChoice::Auto)?;
+    let image = opener.read_scan_bytes(&[scan])?.into_image();
     let options = PredictOptions { mirror: false, ..PredictOptions::default() };
     let go_on = &mut |_| ControlFlow::Continue(());
     let prediction = stunet_infer::predict(&model, &image, &options, go_on)?;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use stunet::data::components::Connectivity;
 
 use super::headers::ForgiveArgs;
-use super::values::at_least_one;
+use super::values::{at_least_one, share};
 
 /// Examples, below the options.
 pub(super) const EVALUATE_HELP: &str = "\
@@ -88,7 +88,7 @@ pub struct EvaluateArgs {
     pub connectivity: Connectivity,
 
     /// Part of a lesion, from 0 to 1, that must be covered for it to be found [default: one voxel]
-    #[arg(help_heading = LESIONS, long, value_name = "PART", value_parser = part, allow_negative_numbers = true, default_value_t = 0.0, hide_default_value = true)]
+    #[arg(help_heading = LESIONS, long, value_name = "PART", value_parser = share, allow_negative_numbers = true, default_value_t = 0.0, hide_default_value = true)]
     pub lesion_overlap: f64,
 
     /// Write cases.csv, means.csv, metrics.json and report.html to this folder, with surfaces and
@@ -146,11 +146,6 @@ pub enum SurfaceArg {
 fn length_mm(text: &str) -> Result<f64, String> {
     let found = text.parse().ok().filter(|mm: &f64| mm.is_finite() && *mm >= 0.0);
     found.ok_or_else(|| "expected a length in mm of at least 0".to_owned())
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    let found = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
-    found.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn connectivity(text: &str) -> Result<Connectivity, String> {

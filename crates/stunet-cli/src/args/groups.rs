@@ -5,12 +5,17 @@ use std::fmt::Write;
 use clap::Command;
 
 /// The commands of each purpose, in the order in which a project meets them.
-const GROUPS: [(&str, &[&str]); 5] = [
-    ("Predict", &["predict", "ensemble", "postprocess"]),
-    ("Train", &["plan", "preprocess", "train", "export"]),
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Predict", &["predict", "preview", "ensemble", "postprocess", "clean", "statistics"]),
+    ("Train", &["import", "plan", "preprocess", "train", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
-    ("Models and devices", &["info", "labels", "convert", "devices"]),
-    ("Shell", &["completions", "man", "help"]),
+    (
+        "Models and devices",
+        &["download", "models", "info", "labels", "convert", "install", "devices"],
+    ),
+    #[cfg(feature = "demo")]
+    ("Without data of your own", &["demo", "phantom"]),
+    ("Habits and shell", &["nnunet", "completions", "man", "help"]),
 ];
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\n\nOptions:\n{options}";
@@ -22,10 +27,10 @@ pub(super) fn grouped(command: Command) -> Command {
 }
 
 fn list(command: &Command) -> String {
-    let widest = GROUPS.iter().flat_map(|(_, names)| *names).map(|name| name.len()).max();
+    let widest = GROUPS.iter().flat_map(|(_, names)| names.iter()).map(|name| name.len()).max();
     let widest = widest.unwrap_or(0);
     let mut text = String::new();
-    for (purpose, names) in GROUPS {
+    for (purpose, names) in GROUPS.iter().copied() {
         let space = if text.is_empty() { "" } else { "\n" };
         _ = writeln!(text, "{space}{purpose}:");
         for name in names {

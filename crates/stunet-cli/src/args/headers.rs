@@ -23,7 +23,8 @@ pub enum AllowArg {
     Sheared,
 }
 
-const READING: &str = "How scans are read";
+/// Heading of the options on how scans are read.
+pub(super) const READING: &str = "How scans are read";
 
 /// What of headers is forgiven, and which series is meant: `predict`.
 #[derive(Debug, Default, Args)]
@@ -81,7 +82,7 @@ impl ScanArgs {
 }
 
 /// A length with its unit.
-fn millimetres(text: &str) -> Result<f64, String> {
+pub(super) fn millimetres(text: &str) -> Result<f64, String> {
     let units = [("mm", 1.0), ("cm", 10.0), ("um", 0.001), ("µm", 0.001)];
     let found = units.into_iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
     let length = found.and_then(|(number, size)| Some(number.trim().parse::<f64>().ok()? * size));

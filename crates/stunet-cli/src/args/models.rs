@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use stunet::data::geometry::Orientation;
 
+use super::orientation::letters;
 use super::values::Size;
 
 /// `stunet info`.
@@ -57,6 +59,11 @@ pub struct ConvertArgs {
     /// Store the weights in half precision (rounded): half the file size
     #[arg(long)]
     pub half: bool,
+
+    /// Note in the model folder how the axes of its training images ran, such as RAS, for a model that
+    /// does not say it
+    #[arg(long, value_name = "AXES", value_parser = letters)]
+    pub orientation: Option<Orientation>,
 }
 
 /// `stunet labels`.
@@ -85,4 +92,26 @@ pub struct DevicesArgs {
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// `stunet install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// A zip file of trained models, as `nnUNetv2_export_model_to_zip` or `stunet export` makes it, of
+    /// nnU-Net 1 or 2
+    #[arg(value_name = "ZIP")]
+    pub archive: PathBuf,
+
+    /// The folder of all results that receives them [default: the variable nnUNet_results; for models of
+    /// nnU-Net 1 RESULTS_FOLDER]
+    #[arg(short, long, value_name = "RESULTS")]
+    pub output: Option<PathBuf>,
+
+    /// Replace files of models that are there
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
 }

@@ -30,7 +30,7 @@ Examples:
 /// `stunet plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Folder of the raw dataset
+    /// Folder of the raw dataset, or its name or number
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
@@ -74,7 +74,7 @@ pub struct PlanArgs {
 /// `stunet preprocess`.
 #[derive(Debug, Args)]
 pub struct PreprocessArgs {
-    /// Folder of the raw dataset, or the folder with its plans
+    /// Folder of the raw dataset, or the folder with its plans; or the dataset's name or number
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
@@ -121,5 +121,33 @@ pub struct PreprocessArgs {
 
     /// Print errors only
     #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// Examples, below the options.
+pub(super) const IMPORT_HELP: &str = "\
+Files of several channels are split into one for each channel, voxels unchanged; what nnU-Net 1 has is
+copied. dataset.json is written last: without it the folder is no dataset, and the same command goes on.
+
+Example:
+  stunet import Task09_Spleen -o nnUNet_raw/Dataset009_Spleen";
+
+/// `stunet import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Folder of a dataset of the Medical Segmentation Decathlon or of nnU-Net 1, such as Task09_Spleen
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// The folder to write [default: DatasetNNN_NAME in the folder of the variable nnUNet_raw]
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// Number of the new dataset [default: that of the folder's name]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=999))]
+    pub number: Option<u32>,
+
+    /// Print errors only
+    #[arg(short, long)]
     pub quiet: bool,
 }

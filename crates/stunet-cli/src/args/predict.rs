@@ -4,17 +4,22 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::finish::FinishArgs;
 use super::formats::FormatArgs;
 use super::headers::ScanArgs;
-use super::values::{ReferenceArg, byte_count, device_help, step_size};
+use super::orientation::OrientationArgs;
+use super::pictures::PictureArgs;
+use super::region::RegionArgs;
+use super::values::{ReferenceArg, byte_count, device_help, seconds, step_size};
 
 /// Examples, below the options.
 pub(super) const PREDICT_HELP: &str = "\
 Examples:
-  stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
+  stunet predict -i ct.nii.gz -o labels.nii.gz -m base
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
   stunet predict -i dicom_folder -o out -m base_ep4k.model --format nifti,dicom-seg,rtstruct
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
+  stunet predict -i imagesTs -o predicted -m base_ep4k.model --preview --report predicted.html
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
 const MODEL: &str = "Which networks";
@@ -37,12 +42,16 @@ pub struct PredictArgs {
     pub output: PathBuf,
 
     /// A `.model` file, a results folder of nnU-Net v1, nnU-Net v2 or `stunet train`, one fold of
-    /// such a folder, or a model folder made by `stunet convert` or `stunet export`
+    /// such a folder, a model folder made by `stunet convert` or `stunet export`, or the name of
+    /// weights from `stunet download`: small, base, large, huge
     #[arg(short, long, value_name = "MODEL")]
     pub model: PathBuf,
 
     #[command(flatten)]
     pub scan: ScanArgs,
+
+    #[command(flatten)]
+    pub axes: OrientationArgs,
 
     #[command(flatten)]
     pub formats: FormatArgs,
@@ -70,6 +79,11 @@ pub struct PredictArgs {
     #[arg(help_heading = WINDOWS, long)]
     pub disable_tta: bool,
 
+    /// Time for each case, such as 60s or 2min: the step between windows and the mirroring are chosen
+    /// for it by the speed that is measured, from the settings above downwards
+    #[arg(help_heading = WINDOWS, long, value_name = "TIME", value_parser = seconds)]
+    pub time_budget: Option<f64>,
+
     /// Also write the class probabilities, as CASE.zarr.zip or as nnU-Net's CASE.npz
     #[arg(help_heading = MORE, long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "zarr")]
     pub save_probabilities: Option<Probabilities>,
@@ -78,6 +92,15 @@ pub struct PredictArgs {
     /// margin between the two most probable classes or from the entropy of all classes
     #[arg(help_heading = MORE, long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
     pub confidence: Option<ConfidenceArg>,
+
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+
+    #[command(flatten)]
+    pub region: RegionArgs,
+
+    #[command(flatten)]
+    pub finish: FinishArgs,
 
     /// Memory limit of the program, such as 800M or 2G. A case that does not fit is predicted in
     /// tiles with the same labels, or rejected before the first window [default: free memory]

@@ -74,6 +74,8 @@ fn after(page: &mut String, help: &str) {
 /// Why scripts/check-docs cannot run an example.
 fn not_run(example: &str) -> Option<&'static str> {
     let reasons = [
+        ("nnunet nnUNetv2_", "needs the folders of nnU-Net's variables"),
+        ("stunet import", "needs a download of the Medical Segmentation Decathlon"),
         ("stunet train", "trains for 1000 epochs"),
         ("dicom_folder", "needs an export from a scanner or an archive"),
         ("stunet find-best", "needs the validation of five folds"),

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use stunet::data::reference::{FileFormat, Reference};
 
-use super::values::{Size, byte_count, devices_help};
+use super::trainers::Trainer;
+use super::values::{Size, byte_count, devices_help, share};
 
 /// Examples, below the options.
 pub(super) const TRAIN_HELP: &str = "\
@@ -28,7 +29,8 @@ const FILES: &str = "Files and validation";
 /// `stunet train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The folder that `stunet plan` and `stunet preprocess` made for the dataset
+    /// The folder that `stunet plan` and `stunet preprocess` made for the dataset; or the dataset's name
+    /// or number, looked for in the folder of the variable nnUNet_preprocessed
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
@@ -43,6 +45,11 @@ pub struct TrainArgs {
     /// Size of the network [default: the size of the pre-trained weights, else small]
     #[arg(help_heading = NETWORK, long, value_enum, conflicts_with_all = ["width", "depth"])]
     pub size: Option<Size>,
+
+    /// nnU-Net's name of a trainer, such as STUNetTrainer_base_ft (nnU-Net's -tr): it names the folder of
+    /// the results and says what --size, --lr, --epochs and so on are where they are not given
+    #[arg(help_heading = NETWORK, long, value_name = "NAME", value_parser = trainer)]
+    pub trainer: Option<Trainer>,
 
     /// Features of the six stages, instead of --size
     #[arg(help_heading = NETWORK, long, value_name = "N,N,N,N,N,N", value_delimiter = ',')]
@@ -99,6 +106,14 @@ pub struct TrainArgs {
     #[arg(help_heading = TRAINING, long)]
     pub no_augmentation: bool,
 
+    /// Augment without mirroring; the model then predicts without mirroring, too
+    #[arg(help_heading = TRAINING, long)]
+    pub no_mirroring: bool,
+
+    /// Share of the patches of a batch that must show foreground, from 0 to 1 [default: a third]
+    #[arg(help_heading = TRAINING, long, value_name = "SHARE", value_parser = share)]
+    pub foreground: Option<f64>,
+
     /// Number of batches whose gradients are accumulated for one optimiser step [default: 1]
     #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub accumulate: Option<usize>,
@@ -135,6 +150,15 @@ pub struct TrainArgs {
     /// beside nnUNet_preprocessed]
     #[arg(help_heading = FILES, long, value_name = "FOLDER")]
     pub raw: Option<PathBuf>,
+
+    /// Also store the probabilities of the final validation, as `stunet find-best` needs them for
+    /// ensembles: fold_X/validation/CASE.npz
+    #[arg(help_heading = FILES, long)]
+    pub npz: bool,
+
+    /// Only predict and score the final validation of a finished fold, again
+    #[arg(help_heading = FILES, long, conflicts_with = "no_validation")]
+    pub val: bool,
 
     /// Skip the final validation on whole volumes
     #[arg(help_heading = FILES, long)]
@@ -173,6 +197,27 @@ pub struct TrainArgs {
     pub quiet: bool,
 }
 
+impl TrainArgs {
+    /// Fills in what the name of the trainer says and no option does. A run that goes on has its settings:
+    /// there it is the name of a folder.
+    pub fn with_trainer(mut self) -> Self {
+        self.go_on |= self.val;
+        if let Some(trainer) = self.trainer.as_ref().filter(|_| !self.go_on) {
+            let shaped = self.size.is_some() || self.width.is_some();
+            self.size = self.size.or(trainer.size.filter(|_| !shaped));
+            self.lr = self.lr.or(trainer.lr);
+            self.epochs = self.epochs.or(trainer.epochs);
+            self.no_mirroring |= trainer.no_mirroring;
+            self.no_augmentation |= trainer.no_augmentation;
+        }
+        self
+    }
+}
+
+fn trainer(text: &str) -> Result<Trainer, String> {
+    text.parse()
+}
+
 /// `stunet export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -181,9 +226,15 @@ pub struct ExportArgs {
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
 
-    /// FILE.model for nnU-Net 1, FILE.pth for nnU-Net 2, or the model folder to create
+    /// FILE.model for nnU-Net 1, FILE.pth for nnU-Net 2, FILE.zip as `nnUNetv2_export_model_to_zip` makes
+    /// it, or the model folder to create
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
+
+    /// Folds of a results folder to export: numbers, or `all` for the network trained on all cases
+    /// [default: all there are]
+    #[arg(short, long, value_name = "FOLD", num_args = 1..)]
+    pub folds: Vec<String>,
 
     /// Name of the checkpoint in the folder of the fold [default: the final one, else the newest]
     #[arg(long, alias = "chk", value_name = "NAME")]

@@ -66,6 +66,17 @@ pub fn byte_count(text: &str) -> Result<u64, String> {
     if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
+/// A time with its unit: `60s`, `2min`, `1.5h`; in seconds.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    let units = [("min", 60.0), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let found = units.into_iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
+    let secs = found.and_then(|(number, size)| Some(number.trim().parse::<f64>().ok()? * size));
+    match secs.filter(|secs| *secs > 0.0 && secs.is_finite()) {
+        Some(secs) => Ok(secs),
+        None => Err("expected a time above 0 with its unit, such as 60s or 2min".to_owned()),
+    }
+}
+
 /// A step between windows, as a fraction of their size.
 pub fn step_size(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -87,5 +98,29 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
+/// A share, from 0 to 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    let found = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    found.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let check =
+            |text: &str, expected: Option<f64>| assert_eq!(seconds(text).ok(), expected, "{text}");
+        check("60s", Some(60.0));
+        check("1.5 min", Some(90.0));
+        check("2m", Some(120.0));
+        check("2h", Some(7200.0));
+        for bad in ["60", "s", "0s", "-1s", "nans", "1d", ""] {
+            check(bad, None);
+        }
     }
 }

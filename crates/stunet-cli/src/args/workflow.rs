@@ -44,7 +44,7 @@ pub struct EnsembleArgs {
     pub output: PathBuf,
 
     /// Also store the mean of the probabilities, as CASE.npz
-    #[arg(long, alias = "save_npz")]
+    #[arg(long)]
     pub save_npz: bool,
 
     /// dataset.json with the labels [default: the one in the first folder]
@@ -93,7 +93,7 @@ pub struct DetermineArgs {
     pub dataset_json: Option<PathBuf>,
 
     /// Do not write the postprocessed labelmaps
-    #[arg(long, alias = "remove_postprocessed")]
+    #[arg(long)]
     pub remove_postprocessed: bool,
 
     /// The nnU-Net version whose rule decides and whose files are written
@@ -174,12 +174,12 @@ pub struct AccumulateArgs {
 /// `stunet find-best`.
 #[derive(Debug, Args)]
 pub struct FindBestArgs {
-    /// Folder of the dataset in nnUNet_results
+    /// Folder of the dataset in nnUNet_results, or its name or number
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
     /// Trainers (nnU-Net's -tr) [default: all there are]
-    #[arg(long, value_name = "NAME", num_args = 1..)]
+    #[arg(long, alias = "trainer", value_name = "NAME", num_args = 1..)]
     pub trainers: Vec<String>,
 
     /// Plans [default: all there are]
@@ -195,11 +195,11 @@ pub struct FindBestArgs {
     pub folds: Vec<usize>,
 
     /// Leave out the ensembles of two models
-    #[arg(long, alias = "disable_ensembling")]
+    #[arg(long)]
     pub disable_ensembling: bool,
 
     /// Keep ensembled labelmaps that are there already
-    #[arg(long, alias = "no_overwrite")]
+    #[arg(long)]
     pub no_overwrite: bool,
 
     /// Folder of the reference labelmaps [default: as for `stunet accumulate`]

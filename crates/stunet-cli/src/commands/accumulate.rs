@@ -10,6 +10,7 @@ use super::evaluate::count;
 use super::postprocess::{JSON, PICKLE, POSTPROCESSED, tell_scores};
 use crate::args::AccumulateArgs;
 use crate::described::{Described, SUMMARY, copy, make_folder};
+use crate::folders::{self, Home};
 use crate::interrupt;
 use crate::output;
 
@@ -59,12 +60,9 @@ pub fn joined(folds: &[usize]) -> String {
 
 /// References of a dataset, from its folder in `nnUNet_results`.
 pub fn reference_of(dataset: &Path) -> anyhow::Result<PathBuf> {
-    let dataset = dataset.canonicalize().with_context(|| dataset.display().to_string())?;
-    let name = dataset.file_name().unwrap_or_default();
-    let home = dataset.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     let places = [
-        home.join("nnUNet_raw").join(name).join("labelsTr"),
-        home.join("nnUNet_preprocessed").join(name).join("gt_segmentations"),
+        folders::beside_results(dataset, Home::Raw).join("labelsTr"),
+        folders::beside_results(dataset, Home::Preprocessed).join("gt_segmentations"),
     ];
     match places.iter().find(|folder| folder.is_dir()) {
         Some(folder) => Ok(folder.clone()),

@@ -1,5 +1,6 @@
 //! `stunet convert`: from a PyTorch checkpoint to a model folder.
 
+use stunet::data::plans::{OrientationChoice, TrainedOrientation};
 use stunet::infer::{Model, OpenOptions};
 use stunet::model::weights::folder::StoredPrecision;
 
@@ -21,7 +22,12 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<()> {
         options.folds = fold.parse()?;
     }
     options.checkpoint = args.checkpoint.clone();
-    let model = Model::open(&args.model, &options)?;
+    let mut model = Model::open(&args.model, &options)?;
+    if let Some(orientation) = args.orientation {
+        // Fails where it contradicts the plans.
+        model.plans().opener(OrientationChoice::To(orientation))?;
+        model.set_trained_orientation(TrainedOrientation::all(orientation));
+    }
     let precision = if args.half { StoredPrecision::F16 } else { StoredPrecision::F32 };
     let parameters = match model.architecture().stunet() {
         Some(config) => stunet::model::cost::num_parameters(config),

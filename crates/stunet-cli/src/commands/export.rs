@@ -1,5 +1,7 @@
 //! `stunet export`: from a training run to a model folder or a checkpoint for nnU-Net.
 
+mod archive;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
@@ -19,7 +21,10 @@ use crate::places::{self, MODEL_FOLDER, Output};
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let (out, averaged) = (&args.output, !args.no_ema);
     let ending = out.extension().and_then(|ending| ending.to_str());
-    let folds = folds(&args.run);
+    let folds = folds(args)?;
+    if ending == Some("zip") {
+        return export_archive(args, &folds);
+    }
     if let [first, _, ..] = &folds[..] {
         ensure!(
             !matches!(ending, Some("model" | "pth")),
@@ -63,6 +68,7 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
 /// No checkpoint is what is written.
 fn check_places(checkpoints: impl IntoIterator<Item = PathBuf>, out: &Path) -> anyhow::Result<()> {
     let outputs: Vec<_> = match out.extension().and_then(|ending| ending.to_str()) {
+        Some("zip") => vec![Output::new("OUT", out)],
         Some("model" | "pth") => {
             let mut beside = out.as_os_str().to_owned();
             beside.push(".pkl");
@@ -73,25 +79,72 @@ fn check_places(checkpoints: impl IntoIterator<Item = PathBuf>, out: &Path) -> a
     places::check(checkpoints, outputs)
 }
 
-/// The folds of a results folder; none for the folder of a fold and for a file.
-fn folds(run: &Path) -> Vec<PathBuf> {
-    match FoldFolder::at(run).newest_checkpoint() {
+/// The folds of a results folder, or those that are asked for; none for the folder of a fold and for a
+/// file.
+fn folds(args: &ExportArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let all = match FoldFolder::at(&args.run).newest_checkpoint() {
         Some(_) => Vec::new(),
-        None => folders::folds_of(run),
+        None => folders::folds_of(&args.run),
+    };
+    if args.folds.is_empty() {
+        return Ok(all);
     }
+    let wanted = args.folds.iter().map(|fold| {
+        let path = args.run.join(format!("fold_{fold}"));
+        ensure!(
+            all.contains(&path),
+            "--folds: expected folders fold_X in a results folder, found no fold_{fold}: {}",
+            args.run.display()
+        );
+        Ok(path)
+    });
+    wanted.collect()
+}
+
+/// Writes nnU-Net's zip file of a results folder, or of the fold that was named.
+fn export_archive(args: &ExportArgs, folds: &[PathBuf]) -> anyhow::Result<()> {
+    ensure!(!args.half, "--half: expected a model folder as output, found a zip file for nnU-Net");
+    let named = [args.run.clone()];
+    let folds = if folds.is_empty() { &named[..] } else { folds };
+    let (open, Run { about, .. }) = open_folds(args, folds)?;
+    let exported: Vec<_> = open
+        .into_iter()
+        .map(|(folder, checkpoint)| archive::FoldToExport { folder, checkpoint })
+        .collect();
+    let inputs = exported.iter().map(|fold| fold.checkpoint.path().to_owned());
+    check_places(inputs, &args.output)?;
+    archive::write(&exported, !args.no_ema, &args.output)?;
+    let shown = args.output.display();
+    output::line(&format!("{}, {} folds: {shown}", about.trainer, exported.len()))
 }
 
 /// Writes a model folder with a network for every fold, which must mean the same.
 fn export_folds(args: &ExportArgs, folds: &[PathBuf]) -> anyhow::Result<()> {
     let out = &args.output;
     let precision = if args.half { StoredPrecision::F16 } else { StoredPrecision::F32 };
+    let (open, Run { about, .. }) = open_folds(args, folds)?;
+    check_places(open.iter().map(|(_, checkpoint)| checkpoint.path().to_owned()), out)?;
+    let folder = NewFolder::begin(out)?;
+    for (fold, checkpoint) in &open {
+        let (name, fold) = (fold.file_name().unwrap_or_default(), Run::of(checkpoint)?.about);
+        export::model_folder(checkpoint, &fold, !args.no_ema, precision, &out.join(name))?;
+    }
+    // Last of all: what makes it a model.
+    export::plans_and_labels(&about, out)?;
+    folder.finish();
+    output::line(&format!("{}, {} folds: {}", about.trainer, open.len(), out.display()))
+}
+
+/// The checkpoints of folds, and the run of the first; all of them are looked at before anything is
+/// written.
+fn open_folds(
+    args: &ExportArgs,
+    folds: &[PathBuf],
+) -> anyhow::Result<(Vec<(PathBuf, TrainingCheckpoint)>, Run)> {
     let mut first: Option<(PathBuf, Run)> = None;
-    let (mut open, mut files) = (Vec::new(), Vec::new());
-    // All of them are looked at before anything is written.
+    let mut open = Vec::new();
     for fold in folds {
-        let file = file(args, fold)?;
-        let checkpoint = TrainingCheckpoint::open(&file)?;
-        files.push(file);
+        let checkpoint = TrainingCheckpoint::open(&file(args, fold)?)?;
         let run = Run::of(&checkpoint)?;
         let progress = &checkpoint.state().progress;
         ensure!(
@@ -115,19 +168,12 @@ fn export_folds(args: &ExportArgs, folds: &[PathBuf]) -> anyhow::Result<()> {
         } else {
             first = Some((fold.clone(), run));
         }
-        open.push((fold.file_name().unwrap_or_default(), checkpoint));
+        open.push((fold.clone(), checkpoint));
     }
-    let Some((_, Run { about, .. })) = first else { bail!("expected a fold, found none") };
-    check_places(files, out)?;
-    let folder = NewFolder::begin(out)?;
-    for (name, checkpoint) in &open {
-        let fold = Run::of(checkpoint)?.about;
-        export::model_folder(checkpoint, &fold, !args.no_ema, precision, &out.join(name))?;
+    match first {
+        Some((_, run)) => Ok((open, run)),
+        None => bail!("expected a fold, found none"),
     }
-    // Last of all: what makes it a model.
-    export::plans_and_labels(&about, out)?;
-    folder.finish();
-    output::line(&format!("{}, {} folds: {}", about.trainer, open.len(), out.display()))
 }
 
 /// The checkpoint that was named, or a folder's newest. The model folder within a fold means its

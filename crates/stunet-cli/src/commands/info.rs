@@ -9,6 +9,7 @@ use stunet::model::plain_unet;
 use stunet::model::{StuNetConfig, StuNetSize};
 
 use crate::args::{InfoArgs, Size};
+use crate::orientation::of_images;
 use crate::output::{self, bytes, grouped};
 
 /// The window of the published models.
@@ -115,11 +116,13 @@ fn print(info: &Info) -> anyhow::Result<()> {
 fn print_model(model: &Description) -> anyhow::Result<()> {
     let plans = &model.plans;
     let row = |what: &str, value: String| output::line(&format!("{what:<28}{value}"));
-    let [z, y, x] = plans.spacing_mm;
+    let [z, y, x] = plans.spacing_mm.map(|length| (length * 1e4).round() / 1e4);
     output::line("")?;
     row("kind", as_word(&model.kind))?;
     row("arithmetic of", as_word(&plans.reference))?;
     row("images are read by", as_word(&plans.reader))?;
+    let trained = plans.trained_orientation().map_or_else(|| "not said".to_owned(), of_images);
+    row("axes of training images", trained)?;
     row("spacing, z × y × x", format!("{z} × {y} × {x} mm"))?;
     let channels = plans.channels.iter().map(|c| format!("{} ({})", c.name, as_word(&c.scheme)));
     row("channels", channels.collect::<Vec<_>>().join(", "))?;

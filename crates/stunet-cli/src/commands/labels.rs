@@ -20,11 +20,11 @@ pub fn run(args: &LabelsArgs) -> anyhow::Result<()> {
     let labels = description.labels.painted();
     if args.json {
         let by_name: serde_json::Map<String, Value> =
-            labels.into_iter().map(|(value, name)| (name, json!(value))).collect();
+            labels.into_iter().map(|(value, name)| (name.to_owned(), json!(value))).collect();
         return output::json(&by_name);
     }
     for (value, name) in labels {
-        output::cells(&[&value.to_string(), &name])?;
+        output::cells(&[&value.to_string(), name])?;
     }
     Ok(())
 }

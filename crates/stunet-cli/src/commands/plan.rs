@@ -14,6 +14,7 @@ use stunet::data::files;
 use stunet::data::fingerprint::Fingerprint;
 use stunet::data::nifti::Reader;
 use stunet::data::planner::{self, PlanOptions, PlanSummary, Planned};
+use stunet::data::plans::TrainedOrientation;
 use stunet::data::reference::{FileFormat, Reference};
 use stunet::data::splits::{Fold, NUM_FOLDS, Splits};
 use stunet::model::weights::pickle::Value as Pickle;
@@ -24,6 +25,7 @@ use crate::failure::Told;
 use crate::folders;
 use crate::jobs::check_writable;
 use crate::machine;
+use crate::orientation::of_images;
 use crate::output;
 use crate::places::{self, Output};
 use crate::progress::CaseBar;
@@ -45,6 +47,8 @@ struct Report {
     dataset: String,
     cases: usize,
     channels: Vec<String>,
+    /// How the axes of the images run.
+    orientation: Option<TrainedOrientation>,
     #[serde(serialize_with = "report::path")]
     output: PathBuf,
     files: Vec<String>,
@@ -99,13 +103,12 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     };
     let replaced = writer.replaced(reference)?;
     let files = writer.write(reference)?;
-    let turned = dataset.orientation_note();
-    let told = planned.notes().iter().cloned();
-    let notes = told.chain(turned).chain(folds.note).chain(replaced).collect();
+    let notes = planned.notes().iter().cloned().chain(folds.note).chain(replaced).collect();
     let report = Report {
         dataset: dataset.name(),
         cases: dataset.cases().len(),
         channels: dataset.info().channel_names.clone(),
+        orientation: planned.orientation(),
         output: out,
         files,
         configurations: summaries.into_iter().map(Configuration::from).collect(),
@@ -305,7 +308,7 @@ impl Writer<'_> {
             let pickle = Pickle::from_json_int_keys;
             write_pickle(&file(V1_PROPERTIES), &pickle(&properties))?;
             self.planned.save(&file(&format!("{V1_PLANS}.json")))?;
-            write_pickle(&file(&format!("{V1_PLANS}.pkl")), &pickle(self.planned.json()))?;
+            write_pickle(&file(&format!("{V1_PLANS}.pkl")), &pickle(&self.planned.content()))?;
         } else {
             if !self.fingerprint_is_there {
                 self.fingerprint.save(&file(FINGERPRINT))?;
@@ -318,7 +321,9 @@ impl Writer<'_> {
 
 fn print(report: &Report) -> anyhow::Result<()> {
     let channels = report.channels.join(", ");
-    output::line(&format!("{}: {} cases of {channels}", report.dataset, report.cases))?;
+    let run = report.orientation.map(|of| format!(", whose axes run {}", of_images(of)));
+    let run = run.unwrap_or_default();
+    output::line(&format!("{}: {} cases of {channels}{run}", report.dataset, report.cases))?;
     for c in &report.configurations {
         output::line("")?;
         output::line(&c.name)?;

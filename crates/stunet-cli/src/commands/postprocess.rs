@@ -222,7 +222,12 @@ pub fn tell_scores(result: &Evaluation, labels: &LabelSet) -> anyhow::Result<()>
     for (index, class) in result.rules.classes.iter().enumerate() {
         output::line(&format!("{}  {}", score(result.mean_dice(index)), name_of(class, labels)))?;
     }
-    output::line(&format!("{}  mean of the foreground", score(result.foreground_dice())))
+    let (dice, without) = result.dice_of_classes_there();
+    let without = match without {
+        0 => String::new(),
+        count => format!(", without {count} class(es) that no case has"),
+    };
+    output::line(&format!("{}  mean of the foreground{without}", score(dice)))
 }
 
 fn name_of(class: &Class, labels: &LabelSet) -> String {

@@ -1,11 +1,16 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
+pub mod budget;
+pub mod extras;
 mod objects;
+mod pictures;
 mod pipeline;
+pub mod region;
 pub mod settings;
 mod words;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -14,7 +19,9 @@ use anyhow::{Context, ensure};
 use ndarray::Array3;
 use stunet::data::dicom::Source;
 use stunet::data::formats;
-use stunet::data::geometry::Geometry;
+use stunet::data::geometry::{Geometry, Orientation};
+use stunet::data::image::RawImage;
+use stunet::data::labels::CompactLabelMap;
 use stunet::data::nifti::Opener;
 use stunet::data::preprocess::memory_bytes;
 use stunet::data::reference::Reference;
@@ -24,9 +31,11 @@ use stunet::infer::{
     self, InferError, Model, OpenOptions, PredictOptions, Prediction, Prepared, Record,
 };
 use stunet::model::StuNetConfig;
+use stunet::pictures::page::PageCase;
 
 use crate::args::PredictArgs;
 use crate::failure::{self, Interrupted, Told};
+use crate::finish::Finish;
 use crate::interrupt;
 use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
 use crate::machine;
@@ -39,7 +48,9 @@ use crate::report::{
     tell_passed_over,
 };
 use already::PendingCase;
+use budget::BudgetReport;
 use pipeline::{Ended, Stages, run as run_pipeline};
+use region::{RegionReport, Scout};
 use settings::{format_of, measure_of, settings};
 
 /// Predicts every case that has no output yet; a bad case does not stop the others.
@@ -54,7 +65,8 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
         output::line(part)?;
     }
     let jobs = found.jobs;
-    if let Some(report) = &args.json {
+    crate::pictures::check(&args.pictures, jobs.len())?;
+    for report in args.json.iter().chain(&args.pictures.report) {
         check_writable(report)?;
     }
     // What is missing is to be written: better told before a model of gigabytes is read.
@@ -65,6 +77,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     report.passed_over = report::passed_over(&found.passed_over);
     // Opened even where every output is there: only the model tells whether they are its own.
     let session = Session::open(args, &chosen, &mut report)?;
+    session.check_places(&jobs)?;
     let outcome = predict_all(&session, jobs, &mut report);
     // What was done before an interruption is told as well.
     if let Some(path) = &args.json
@@ -72,20 +85,29 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     {
         report.write(path)?;
     }
+    if outcome.is_ok() || !report.cases.is_empty() {
+        session.write_page(&report)?;
+    }
     outcome
 }
 
 fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> anyhow::Result<()> {
     remove_leftovers(&jobs);
     let already::Sorted { todo, done, foreign } =
-        already::sort(session.args, &session.record, jobs);
+        already::sort(session.args, (&session.records(), session.opener), jobs);
     if interrupt::asked() {
         return Err(Interrupted.into());
     }
-    for job in done {
-        let output = job.first_output(session.args);
-        session.say(&format!("{}: skipped, exists: {}", job.case.name, output.display()));
-        report.cases.push(session.report_of(job, Status::Skipped));
+    // Drawn from the labels that are there, where there is a labelmap of them.
+    let drawable = Product::wanted(session.args).contains(&Product::Labelmap);
+    let (drawn, todo): (Vec<_>, Vec<_>) =
+        todo.into_iter().partition(|work| drawable && work.lacks_pictures_only());
+    let there = done.into_iter().map(|job| PendingCase { job, lacks: Vec::new(), way: None });
+    for work in there.chain(drawn) {
+        if interrupt::asked() {
+            return Err(Interrupted.into());
+        }
+        session.keep(work, report);
     }
     for (job, error) in foreign {
         session.failed(&job, &error);
@@ -111,10 +133,28 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
         report.sum_up(clock.elapsed().as_secs_f64(), machine::own_memory().map(|(_, peak)| peak));
         session.sum_up(report);
     }
+    if !interrupted {
+        session.gather()?;
+    }
     match (interrupted, failed) {
         (true, _) => Err(Interrupted.into()),
         (_, 0) => session.said(),
         _ => Err(Told.into()),
+    }
+}
+
+impl Session<'_> {
+    /// Tells of a case whose labels are there, and draws what is missing of it.
+    fn keep(&self, work: PendingCase, report: &mut Report) {
+        let job = &work.job;
+        self.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
+        match self.draw_again(&work) {
+            Ok(()) => report.cases.push(self.report_of(work.job, Status::Skipped)),
+            Err(error) => {
+                self.failed(job, &error);
+                report.fail(self.report_of(work.job, Status::Failed), &error);
+            }
+        }
     }
 }
 
@@ -123,12 +163,24 @@ struct Session<'a> {
     args: &'a PredictArgs,
     device: &'a Chosen,
     model: Model,
-    /// What makes the outputs, but for their input.
-    record: Record,
+    /// The model that finds a part of the body first, if there is one.
+    scout: Option<Scout>,
+    /// What is done with labels.
+    finish: Finish,
+    /// Settings, and what makes outputs with them, but for their input: several, where the time decides.
+    ways: Vec<(PredictOptions, Record)>,
+    /// How scans are opened.
+    opener: Opener,
+    /// Orientations of scans that have been told of where the model does not say its own.
+    unknown: Mutex<BTreeSet<Orientation>>,
+    /// Seconds that export and writing took in the case before.
+    after_secs: Mutex<Option<f64>>,
     /// Seconds of a pass over a window in the case before.
     pass_secs: Mutex<Option<f64>>,
     /// Why nothing more is said on standard output.
     unsaid: Mutex<Option<anyhow::Error>>,
+    /// What the page says of cases, by their labelmap.
+    pages: Mutex<BTreeMap<PathBuf, PageCase>>,
 }
 
 impl<'a> Session<'a> {
@@ -145,7 +197,11 @@ impl<'a> Session<'a> {
         };
         let description = model.description();
         check_folds(args, &description.folds)?;
-        let record = Record::new(&model, &settings(args))?;
+        let opener = model.plans().opener(args.axes.orientation)?;
+        let opener = Opener { leniency: args.scan.leniency(), ..opener };
+        let finish = Finish::of(&args.finish, model.labels())?;
+        let scout = Scout::open(args, chosen, &model)?;
+        let ways = ways(args, &model, scout.as_ref(), &finish)?;
         let size = description.config.stunet().and_then(StuNetConfig::size);
         report.device = Some(chosen.name.clone());
         report.model = Some(ModelReport {
@@ -165,13 +221,31 @@ impl<'a> Session<'a> {
         let classes = model.num_classes();
         let kind = words::network(&description.config);
         let line = format!("{kind}, {classes} classes{folds}, on {}", chosen.name);
-        let (pass_secs, unsaid) = Default::default();
-        let session = Self { args, device: chosen, model, record, pass_secs, unsaid };
+        let (unknown, pass_secs, after_secs, unsaid, pages) = Default::default();
+        let session = Self {
+            args,
+            device: chosen,
+            model,
+            scout,
+            finish,
+            ways,
+            opener,
+            unknown,
+            after_secs,
+            pass_secs,
+            unsaid,
+            pages,
+        };
         session.say(&line);
         for note in &session.model.description().notes {
             session.say(&format!("note: {note}"));
         }
         Ok(session)
+    }
+
+    /// What may have made outputs that are there, but for their input.
+    fn records(&self) -> Vec<Record> {
+        self.ways.iter().map(|(_, record)| record.clone()).collect()
     }
 
     /// A case of the report.
@@ -186,11 +260,6 @@ impl<'a> Session<'a> {
         !several && (self.args.input.len() > 1 || !self.args.input[0].is_dir())
     }
 
-    /// How scans are opened.
-    fn opener(&self) -> Opener {
-        self.model.plans().reader.leniently(self.args.scan.leniency())
-    }
-
     /// Bytes that may still be taken: what `--max-memory` leaves, or most of what is free.
     fn allowed(&self) -> Option<u64> {
         machine::allowed(self.args.max_memory)
@@ -199,8 +268,11 @@ impl<'a> Session<'a> {
     /// Fails where the files of a case are larger than memory, before they are read.
     fn check_memory(&self, job: &Job) -> anyhow::Result<()> {
         let mut needed = 0;
-        for (geometry, channels) in job.origin.grids(&job.case.files, self.opener())? {
+        for (geometry, channels) in job.origin.grids(&job.case.files, self.opener)? {
             needed += memory_bytes(&geometry, channels, self.model.plans());
+            needed += (self.scout.iter())
+                .map(|scout| memory_bytes(&geometry, channels, scout.model.plans()))
+                .sum::<u64>();
         }
         let allowed = self.allowed().unwrap_or(u64::MAX);
         ensure!(
@@ -221,6 +293,7 @@ impl<'a> Session<'a> {
     fn predict_options(
         &self,
         work: &PendingCase,
+        settings: &PredictOptions,
         record: &Record,
     ) -> anyhow::Result<PredictOptions> {
         let lacking = self.probabilities().filter(|product| work.lacks(*product));
@@ -235,7 +308,7 @@ impl<'a> Session<'a> {
             device_has_own_memory: self.device.backend.is_gpu(),
             device_sums_bytes: self.args.device_memory.unwrap_or(0),
             pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
-            ..settings(self.args)
+            ..settings.clone()
         })
     }
 }
@@ -243,6 +316,10 @@ impl<'a> Session<'a> {
 /// A case between its stages.
 struct Read {
     prepared: Prepared,
+    /// The same for the model that finds a part of the body.
+    coarse: Option<Prepared>,
+    /// The scan, where it is needed to the end.
+    scan: Option<RawImage>,
     read_secs: f64,
     /// What makes its outputs.
     record: Record,
@@ -253,6 +330,9 @@ struct Read {
 /// A case behind the network.
 struct Predicted {
     prediction: Prediction,
+    region: Option<RegionReport>,
+    budget: Option<BudgetReport>,
+    scan: Option<RawImage>,
     read_secs: f64,
     record: Record,
     source: Option<Source>,
@@ -281,6 +361,36 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Writes the labels, where they are not there; returns the files.
+    fn write_labelmap(
+        &self,
+        work: &PendingCase,
+        labelmap: &CompactLabelMap,
+        record: &Record,
+    ) -> anyhow::Result<Vec<PathBuf>> {
+        if !work.lacks(Product::Labelmap) {
+            return Ok(Vec::new());
+        }
+        let path = &work.job.output;
+        make_parent(path)?;
+        let names = self.model.labels();
+        formats::write_named_labelmap(path, labelmap, names, Some(&record.text()))?;
+        Ok(Product::Labelmap.files(path))
+    }
+
+    /// Files of probabilities that were written.
+    fn probabilities_of(&self, work: &PendingCase) -> Vec<PathBuf> {
+        let lacking = self.probabilities().filter(|product| work.lacks(*product));
+        lacking.map(|product| product.files(&work.job.output)).unwrap_or_default()
+    }
+
+    fn lacks_confidence(&self, work: &PendingCase) -> bool {
+        let measure = self.args.confidence.map(measure_of);
+        measure.is_some_and(|measure| work.lacks(Product::Confidence(measure)))
+    }
+}
+
 impl Stages for Session<'_> {
     type Read = Read;
     type Predicted = Predicted;
@@ -290,25 +400,47 @@ impl Stages for Session<'_> {
         let job = &work.job;
         check_writable(&job.output)?;
         job.check_channels(self.model.plans().num_channels())?;
+        self.check_classes(work)?;
         self.check_memory(job)?;
         let clock = Instant::now();
-        let record = job.record(&self.record).with_input(&job.case.files)?;
-        let (scan, notes) = job.origin.read(&job.case.files, self.opener())?;
+        let record = job.record(&self.ways[0].1, self.opener).with_input(&job.case.files)?;
+        let (scan, notes) = job.origin.read(&job.case.files, self.opener)?;
+        let axes = self.axes(self.model.plans().seen(&scan.geometry));
+        let notes: Vec<_> = notes.into_iter().chain(axes).collect();
         let source = objects::source_of(job, &scan.geometry)?;
         let line = job.origin.line().map(|line| format!("series {line}"));
         for line in line.into_iter().chain(notes.iter().map(|note| format!("note: {note}"))) {
             self.say(&format!("{}: {line}", job.case.name));
         }
         let read_secs = clock.elapsed().as_secs_f64();
-        let prepared = infer::prepare_scan(&self.model, &scan)
-            .map_err(|error| with_file(error, &job.inputs()[0]))?;
-        Ok(Read { prepared, read_secs, record, source })
+        self.check_pictures(job, (&scan.geometry, scan.num_channels()))?;
+        let prepare = |model: &Model| {
+            let prepared = infer::prepare_scan(model, &scan);
+            prepared.map_err(|error| with_file(error, &job.inputs()[0]))
+        };
+        let coarse = self.scout.as_ref().map(|scout| prepare(&scout.model)).transpose()?;
+        let prepared = prepare(&self.model)?;
+        let measured = Product::statistics(self.args).is_some_and(|product| work.lacks(product));
+        let scan = measured.then_some(scan);
+        Ok(Read { prepared, coarse, scan, read_secs, record, source })
     }
 
     fn predict(&self, work: &PendingCase, title: String, read: Read) -> anyhow::Result<Predicted> {
         let job = &work.job;
-        let Read { prepared, read_secs, record, source } = read;
-        let options = self.predict_options(work, &record)?;
+        let Read { prepared, coarse, scan, read_secs, record, source } = read;
+        let (prepared, region) = match self.scout.as_ref().zip(coarse) {
+            Some((scout, coarse)) => {
+                let (part, report) = self.crop(work, scout, coarse, prepared)?;
+                (part, Some(report))
+            }
+            None => (prepared, None),
+        };
+        let coarse_secs = region.as_ref().map_or(0.0, |region| region.secs);
+        let spent_secs = read_secs + prepared.secs + coarse_secs;
+        let (way, budget) = self.way(work, &prepared, spent_secs)?;
+        let (settings, of_way) = &self.ways[way];
+        let record = record.with_settings(of_way);
+        let options = self.predict_options(work, settings, &record)?;
         let progress = CaseBar::new(title, self.args.quiet);
         let prediction = infer::predict_prepared(&self.model, prepared, &options, &mut |event| {
             progress.on_event(event);
@@ -320,43 +452,35 @@ impl Stages for Session<'_> {
         let passes = done.num_windows * done.num_passes;
         let secs = done.timings.windows_secs / passes.max(1) as f64;
         *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(secs);
-        Ok(Predicted { prediction, read_secs, record, source })
+        Ok(Predicted { prediction, region, budget, scan, read_secs, record, source })
     }
 
     fn write(&self, work: &PendingCase, predicted: Predicted) -> anyhow::Result<CaseResult> {
         let clock = Instant::now();
-        let Predicted { prediction, read_secs: read, record, source } = predicted;
-        let Prediction { labelmap, confidence, report, .. } = prediction;
+        let Predicted { prediction, region, budget, scan, read_secs, record, source } = predicted;
+        let Prediction { mut labelmap, confidence, report, .. } = prediction;
         record.check_input()?;
         let job = &work.job;
+        let finished = self.finish.apply(&mut labelmap, self.model.labels());
+        let measured = self.measure(work, &labelmap, scan.as_ref(), confidence.as_ref())?;
+        drop(scan);
         let geometry = labelmap.geometry.clone();
         let confidence_path =
             self.write_confidence(work, confidence.as_ref(), &geometry, &record)?;
-        let labels = count_labels(&labelmap, self.model.labels(), confidence.as_ref());
-        let names = self.model.labels();
-        make_parent(&job.output)?;
-        if work.lacks(Product::Labelmap) {
-            formats::write_named_labelmap(&job.output, &labelmap, names, Some(&record.text()))?;
-        }
-        if let Some(source) = &source {
-            let maker = (&record, self.model.digest());
-            objects::write(work, (&labelmap, names), source, maker)?;
-        }
+        let labels = count_labels(&labelmap, self.model.labels(), &measured, confidence.as_ref());
+        let mut written = self.write_labelmap(work, &labelmap, &record)?;
+        written.extend(self.write_objects(work, &labelmap, (source.as_ref(), &record))?);
+        written.extend(self.probabilities_of(work));
+        written.extend(confidence_path.iter().filter(|_| self.lacks_confidence(work)).cloned());
+        let classes = self.write_classes(work, &labelmap, &record)?;
+        let warnings = self.check_anatomy(&measured);
+        let statistics = self.write_statistics(work, measured, &record)?;
+        let (preview, drawn) = self.draw(work, &labelmap, (&labels, &warnings, &record))?;
         let timings = report.timings;
-        let write = clock.elapsed().as_secs_f64();
-        let seconds = Seconds {
-            read,
-            preprocess: timings.preprocess_secs,
-            windows: timings.windows_secs,
-            export: timings.export_secs,
-            write,
-            total: read
-                + timings.preprocess_secs
-                + timings.windows_secs
-                + timings.export_secs
-                + write,
-        };
         let voxels = geometry.shape().iter().product();
+        let seconds = Seconds::new(read_secs, &timings, clock.elapsed().as_secs_f64());
+        *self.after_secs.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(seconds.export + seconds.write);
         let result = CaseResult {
             shape: geometry.shape(),
             spacing_mm: geometry.spacing_mm(),
@@ -367,10 +491,17 @@ impl Stages for Session<'_> {
             probabilities: self.probabilities().map(|product| product.path(&job.output)),
             confidence: confidence_path,
             dicom: job.objects(self.args),
+            preview,
+            files: [written, classes, statistics, drawn].concat(),
+            region,
+            budget,
+            finished,
+            warnings,
             labels,
             prediction: report,
         };
         self.tell(job, &result);
+        self.warn(job, &result.warnings);
         Ok(result)
     }
 
@@ -381,6 +512,25 @@ impl Stages for Session<'_> {
             false => output::complain(&format!("{}: {error}", job.case.name)),
         }
     }
+}
+
+/// The settings that may be taken, each with the record of outputs of it.
+fn ways(
+    args: &PredictArgs,
+    model: &Model,
+    scout: Option<&Scout>,
+    finish: &Finish,
+) -> anyhow::Result<Vec<(PredictOptions, Record)>> {
+    let ways = match args.time_budget {
+        Some(_) => infer::budget::ways(&settings(args)),
+        None => vec![settings(args)],
+    };
+    let with_record = |options: PredictOptions| {
+        let record = finish.record(&Record::new(model, &options)?);
+        let record = scout.map_or(record.clone(), |scout| scout.record(&record));
+        Ok((options, record))
+    };
+    ways.into_iter().map(with_record).collect()
 }
 
 fn open_options(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<OpenOptions> {

@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use stunet::device;
 use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::ModelDescription;
@@ -50,6 +51,14 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     config.check()?;
     let options = settings.state_options(&devices);
     let done = checkpoint.as_ref().is_some_and(|c| c.state().progress.epoch >= settings.epochs);
+    ensure!(
+        !args.val || done,
+        "--val: expected a finished fold, found one of {} epochs in which {} are done; train it to its \
+         end with --continue: {}",
+        settings.epochs,
+        checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state().progress.epoch),
+        fold.path.display()
+    );
     let needed = match done {
         true => None,
         false => Some(memory::check(args, settings, &config, &options)?),
@@ -157,7 +166,11 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
     let fold = format!("fold_{}", dataset.fold);
     let named =
         |trainer: &str| format!("{trainer}__{}__{}", dataset.planned.name, args.configuration);
-    if args.go_on && args.size.is_none() && args.width.is_none() && args.pretrained.is_none() {
+    let named_by = args.size.is_some()
+        || args.width.is_some()
+        || args.pretrained.is_some()
+        || args.trainer.is_some();
+    if args.go_on && !named_by {
         let entries = std::fs::read_dir(&home).into_iter().flatten().flatten();
         let ending = named("");
         let mut found: Vec<PathBuf> = entries
@@ -178,7 +191,8 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
         }
     }
     let network = settings::network(args, dataset)?;
-    let trainer = settings::trainer(&network, args.pretrained.is_some());
+    let given = args.trainer.as_ref().map(|trainer| trainer.name.as_str());
+    let trainer = settings::trainer(given, &network, args.pretrained.is_some());
     Ok(home.join(named(&trainer)).join(fold))
 }
 

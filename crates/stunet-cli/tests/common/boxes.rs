@@ -75,7 +75,7 @@ pub fn store(scene: &Scene) -> PathBuf {
 /// Its plans.
 pub fn plans() -> Value {
     json!({
-        "plans_name": "nnUNetPlans", "transpose_forward": [0, 1, 2],
+        "plans_name": "nnUNetPlans", "transpose_forward": [0, 1, 2], "stunet_orientation": "RAS",
         "foreground_intensity_properties_per_channel": {},
         "configurations": { CONFIGURATION: {
             "data_identifier": format!("nnUNetPlans_{CONFIGURATION}"),

@@ -1,74 +1,74 @@
 //! Whether the images of a dataset lie in memory the same way.
 
 use super::RawDataset;
-use crate::geometry::Geometry;
-use crate::nifti::Reader;
+use crate::geometry::Orientation;
+use crate::plans::TrainedOrientation;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+/// How the axes of a dataset's images run, as the dataset's reader gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageOrientations {
+    /// How many cases, and the first of them.
+    found: BTreeMap<Orientation, (usize, String)>,
+}
+
 impl RawDataset {
-    /// A sentence on images whose axes point in different directions; none if they all agree.
+    /// How the axes of the images run. Only headers are read, the first channel's of every case.
     ///
-    /// Only headers are read, and those that cannot be are left out: [`RawDataset::check`] tells of
-    /// them.
+    /// Headers that cannot be read are left out: [`RawDataset::check`] tells of them.
+    pub fn orientations(&self) -> ImageOrientations {
+        let opener = self.info().opener();
+        let mut all = ImageOrientations::default();
+        for case in self.cases() {
+            if let Some(Ok((grid, _))) = case.images.first().map(|f| opener.read_geometry(f)) {
+                let entry = all.found.entry(Orientation::of(&grid));
+                entry.or_insert_with(|| (0, case.name.clone())).0 += 1;
+            }
+        }
+        all
+    }
+}
+
+impl ImageOrientations {
+    /// What a network that is trained on the images will know of it; none where no header could be
+    /// read. Of equally many, the first by the alphabet.
+    pub fn trained(&self) -> Option<TrainedOrientation> {
+        let counts = self.found.iter().map(|(orientation, (count, _))| (*orientation, *count));
+        let most = counts.min_by_key(|(of, count)| (Reverse(*count), of.to_string()));
+        most.map(|(majority, _)| TrainedOrientation { majority, unanimous: self.found.len() == 1 })
+    }
+
+    /// A sentence on images whose axes point in different directions; none if they all agree.
     ///
     /// # Source
     /// nnU-Net 1.7, `sanity_checks.verify_all_same_orientation`, which warns of it. Version 2 does not
     /// look.
-    pub fn orientation_note(&self) -> Option<String> {
-        let mut found: BTreeMap<String, (usize, &str)> = BTreeMap::new();
-        // As they are in the files, whatever a reader makes of them.
-        let opener = Reader::default().leniently(self.info().leniency);
-        for case in self.cases() {
-            if let Some(Ok((geometry, _))) = case.images.first().map(|f| opener.read_geometry(f)) {
-                found.entry(codes(&geometry)).or_insert((0, &case.name)).0 += 1;
-            }
-        }
-        let told =
-            found.iter().map(|(codes, (count, case))| format!("{codes} ({count}, such as {case})"));
-        (found.len() > 1).then(|| {
+    pub fn note(&self) -> Option<String> {
+        let mut told: Vec<_> = self
+            .found
+            .iter()
+            .map(|(of, (count, case))| format!("{of} ({count}, such as {case})"))
+            .collect();
+        told.sort();
+        (told.len() > 1).then(|| {
             format!(
                 "the axes of the images point in different directions: {}; a network learns better \
-                 from images that are stored alike",
-                told.collect::<Vec<_>>().join(", ")
+                 from images that run alike: with \"overwrite_image_reader_writer\": \
+                 \"SimpleITKIOWithReorient\" in dataset.json, nnU-Net 2 and this program turn them all \
+                 to RAS",
+                told.join(", ")
             )
         })
     }
 }
 
-/// Where the voxel axes x, y, z lead, such as `RAS`: to the right, the front and the top.
-fn codes(geometry: &Geometry) -> String {
-    // Letters of the two ends of the world's axes, in ITK's frame.
-    const ENDS: [[char; 2]; 3] = [['L', 'R'], ['P', 'A'], ['S', 'I']];
-    let direction = geometry.direction();
-    let letter = |axis: usize| {
-        let along = |row: &usize| direction[*row][axis].abs();
-        let row =
-            (0..3).max_by(|a, b| along(a).total_cmp(&along(b))).expect("there are three rows");
-        ENDS[row][usize::from(direction[row][axis] < 0.0)]
-    };
-    (0..3).map(letter).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nifti::Reader;
     use serde_json::json;
     use stunet_testing::nifti_bytes::NiftiBytes;
-
-    #[test]
-    fn directions_by_their_letters() {
-        let check = |affine: [[f64; 3]; 3], expected: &str| {
-            let row = |r: usize| [affine[r][0], affine[r][1], affine[r][2], 0.0];
-            let affine = [row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]];
-            let geometry = Geometry::from_world_from_voxel([2, 3, 4], &affine).unwrap();
-            assert_eq!(codes(&geometry), expected);
-        };
-        // As nibabel's aff2axcodes.
-        check([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 4.0]], "RAS");
-        check([[-2.0, 0.0, 0.0], [0.0, -3.0, 0.0], [0.0, 0.0, 4.0]], "LPS");
-        check([[0.0, 0.0, 4.0], [2.0, 0.0, 0.0], [0.0, -3.0, 0.0]], "AIR");
-        check([[1.9, 0.5, 0.1], [-0.5, 2.9, 0.3], [0.1, -0.4, -4.0]], "RAI");
-    }
 
     #[test]
     fn images_that_differ_are_told() {
@@ -85,13 +85,29 @@ mod tests {
             file.affine[0][0] *= flip;
             std::fs::write(at(&format!("imagesTr/{case}_0000.nii")), file.bytes()).unwrap();
         };
+        let known = |letters: &str, unanimous| {
+            Some(TrainedOrientation { majority: letters.parse().unwrap(), unanimous })
+        };
         ["a", "b", "c"].into_iter().for_each(|case| write(case, 1.0));
         let dataset = RawDataset::open(folder.path()).unwrap();
-        assert_eq!(dataset.orientation_note(), None);
+        assert_eq!(dataset.orientations().note(), None);
+        assert_eq!(dataset.orientations().trained(), known("RAS", true));
         write("b", -1.0);
-        let note = dataset.orientation_note().unwrap();
+        let note = dataset.orientations().note().unwrap();
         assert!(note.contains("LAS (1, such as b), RAS (2, such as a)"), "{note}");
+        assert_eq!(dataset.orientations().trained(), known("RAS", false));
+        write("c", -1.0);
+        assert_eq!(dataset.orientations().trained(), known("LAS", false));
+        // A reader that turns makes them all alike.
+        let turning = dataset.clone().read_by(Reader::SimpleItkReorient).orientations();
+        assert_eq!((turning.note(), turning.trained()), (None, known("RAS", true)));
+        // One of each: the first by the alphabet.
         std::fs::write(at("imagesTr/b_0000.nii"), b"").unwrap();
-        assert_eq!(dataset.orientation_note(), None);
+        assert_eq!(dataset.orientations().trained(), known("LAS", false));
+        std::fs::write(at("imagesTr/a_0000.nii"), b"").unwrap();
+        assert_eq!(dataset.orientations().note(), None);
+        assert_eq!(dataset.orientations().trained(), known("LAS", true));
+        std::fs::write(at("imagesTr/c_0000.nii"), b"").unwrap();
+        assert_eq!(dataset.orientations().trained(), None);
     }
 }

@@ -46,11 +46,11 @@ pub fn itk_snap_labels(labels: &LabelSet) -> String {
 
 /// Value, name, colour, and whether it is seen.
 fn rows(labels: &LabelSet) -> Vec<(u16, String, [u8; 3], u8)> {
-    let row = |(value, name): (u16, String)| match value {
-        0 => (value, name, [0; 3], 0),
+    let row = |(value, name): (u16, &str)| match value {
+        0 => (value, name.to_owned(), [0; 3], 0),
         _ => {
-            let rgb = Appearance::of(&name, value).rgb;
-            (value, name, rgb, 1)
+            let rgb = Appearance::of(name, value).rgb;
+            (value, name.to_owned(), rgb, 1)
         }
     };
     labels.painted().into_iter().map(row).collect()

@@ -38,6 +38,19 @@ impl LabelVoxels {
         }
     }
 
+    /// Brings the values in the order z, y, x, if they are not.
+    pub(crate) fn make_standard(&mut self) {
+        match self {
+            Self::Bytes(values) if !values.is_standard_layout() => {
+                *values = values.as_standard_layout().into_owned();
+            }
+            Self::Words(values) if !values.is_standard_layout() => {
+                *values = values.as_standard_layout().into_owned();
+            }
+            _ => {}
+        }
+    }
+
     /// The same values, two bytes each.
     pub fn to_words(&self) -> Array3<u16> {
         match self {

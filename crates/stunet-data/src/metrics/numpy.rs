@@ -22,12 +22,21 @@ const LANES: usize = 8;
 /// `numpy.percentile` with its linear interpolation, of `part` from 0 to 1; NaN of nothing. The values
 /// are put into another order.
 pub fn percentile(values: &mut [f64], part: f64) -> f64 {
+    percentile_of(values, part)
+}
+
+/// As [`percentile`], of numbers that are exact in double precision.
+pub(crate) fn percentile_of<T: Copy + Into<f64>>(values: &mut [T], part: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
     let place = last as f64 * part;
     let below = (place.floor() as usize).min(last);
-    let (_, low, above) = values.select_nth_unstable_by(below, f64::total_cmp);
-    let low = *low;
-    let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(low);
+    let order = |a: &T, b: &T| {
+        let (a, b): (f64, f64) = ((*a).into(), (*b).into());
+        a.total_cmp(&b)
+    };
+    let (_, low, above) = values.select_nth_unstable_by(below, order);
+    let low: f64 = (*low).into();
+    let high = above.iter().map(|v| (*v).into()).min_by(f64::total_cmp).unwrap_or(low);
     let (between, step) = (place - below as f64, high - low);
     // NumPy interpolates from the nearer side.
     if between < 0.5 { low + step * between } else { high - step * (1.0 - between) }

@@ -11,7 +11,7 @@
 use super::header::Header;
 use super::orientation::{self, Form};
 use crate::error::{DataError, Result};
-use crate::geometry::{Affine, Geometry, Matrix, Turn, orthonormal, right_angled};
+use crate::geometry::{Affine, Geometry, Matrix, Orientation, Turn, columns, right_angled};
 
 /// The grid of `NibabelIO`, or, turned, of `NibabelIOWithReorient`; the file's own is remembered.
 pub(super) fn geometry(header: &Header, to_ras: bool, sheared: bool) -> Result<Geometry> {
@@ -33,7 +33,10 @@ pub(super) fn geometry(header: &Header, to_ras: bool, sheared: bool) -> Result<G
     }
     let affine = affine(header, [x, y, z], sheared)?;
     let file = Geometry::from_world_from_voxel([z, y, x], &affine)?;
-    let turn = if to_ras { closest_ras(&columns(&affine))? } else { Turn::NONE };
+    let turn = match to_ras {
+        true => Orientation::closest(&columns(&affine)).turn_to(Orientation::RAS),
+        false => Turn::NONE,
+    };
     let [dx, dy, dz] = pixdim(header);
     let spacing = match turn {
         Turn::NONE => [dz, dy, dx],
@@ -82,36 +85,6 @@ fn affine(header: &Header, [x, y, z]: [usize; 3], sheared: bool) -> Result<Affin
     let axes = right_angled(&columns(&affine), sheared)?;
     let row = |r: usize| [axes[r][0], axes[r][1], axes[r][2], affine[r][3]];
     Ok([row(0), row(1), row(2), affine[3]])
-}
-
-/// The axes of an affine as columns, with their lengths.
-fn columns(affine: &Affine) -> Matrix {
-    std::array::from_fn(|r| std::array::from_fn(|c| affine[r][c]))
-}
-
-/// The turn to the right-handed world's axes (RAS) that are closest to the file's: the clearest
-/// axis is placed first, each takes the world's axis it has most of, of those that are left.
-fn closest_ras(axes: &Matrix) -> Result<Turn> {
-    let mut rest = orthonormal(axes);
-    let clearness = |m: &Matrix, c: usize| (0..3).map(|r| m[r][c].powi(2)).fold(0.0, f64::max);
-    let clear: [f64; 3] = std::array::from_fn(|c| clearness(&rest, c));
-    let mut order = [0, 1, 2];
-    order.sort_by(|a, b| clear[*b].total_cmp(&clear[*a]));
-    let (mut from, mut flipped) = ([0; 3], [false; 3]);
-    for column in order {
-        let most =
-            (0..3).fold(
-                0,
-                |best, r| {
-                    if rest[r][column].abs() > rest[best][column].abs() { r } else { best }
-                },
-            );
-        // Arrays are z, y, x; columns and rows here are x, y, z.
-        from[2 - most] = 2 - column;
-        flipped[2 - most] = rest[most][column] < 0.0;
-        rest[most] = [0.0; 3];
-    }
-    Turn::new(from, flipped)
 }
 
 /// The turn to RAS by ITK's rule: the largest entry of the direction (LPS) is placed first.

@@ -52,7 +52,7 @@ fn label_table(names: &LabelSet) -> String {
     .to_owned();
     for (value, name) in names.painted().into_iter().filter(|(value, _)| *value > 0) {
         let [red, green, blue] =
-            Appearance::of(&name, value).rgb.map(|v| f64::from(v) / f64::from(u8::MAX));
+            Appearance::of(name, value).rgb.map(|v| f64::from(v) / f64::from(u8::MAX));
         // The mark that ends a text is cut in two.
         let name = name.replace("]]>", "]]]]><![CDATA[>");
         let _ = writeln!(

@@ -4,15 +4,15 @@ use super::read::{self, Input};
 use super::reader::Reader;
 use super::{nibabel, scan_of, to_labels};
 use crate::error::{DataError, Result};
-use crate::geometry::{Geometry, Leniency, Turn};
-use crate::image::{RawImage, Voxels};
+use crate::geometry::{Geometry, Leniency, Orientation, Turn};
+use crate::image::RawImage;
 use crate::labels::LabelMap;
 use crate::voxels::{Values, Volume};
 use crate::{metaimage, nrrd};
-use ndarray::{Array4, Axis};
+use ndarray::ArrayView3;
 use std::path::{Path, PathBuf};
 
-/// How files are opened: by which reader, and what of their headers is forgiven.
+/// How files are opened: by which reader, to which orientation, and what of their headers is forgiven.
 ///
 /// MetaImage (`.mha`, `.mhd`) and NRRD (`.nrrd`, `.nhdr`) are known by their names; every other file is
 /// read as NIfTI. nibabel does not read these two: their grid is ITK's for its readers as well.
@@ -22,6 +22,9 @@ pub struct Opener {
     pub reader: Reader,
     /// What is forgiven.
     pub leniency: Leniency,
+    /// Where the axes are turned to after the reader; none leaves them as the reader gives them. See
+    /// [`Plans::opener`](crate::plans::Plans::opener).
+    pub orientation: Option<Orientation>,
 }
 
 /// What a file is, by its name.
@@ -45,7 +48,7 @@ fn kind(path: &Path) -> Kind {
 impl Reader {
     /// The same reader, which forgives.
     pub fn leniently(self, leniency: Leniency) -> Opener {
-        Opener { reader: self, leniency }
+        Opener { reader: self, leniency, orientation: None }
     }
 
     /// As [`super::read_scan`], by this reader. The grid remembers the file's own
@@ -63,13 +66,7 @@ impl Reader {
     /// # Errors
     /// As [`read_scan`](Self::read_scan); instead of its path, errors tell which file it is.
     pub fn read_scan_bytes<B: AsRef<[u8]>>(self, files: &[B]) -> Result<RawImage> {
-        let strict = self.leniently(Leniency::default());
-        let volumes = files.iter().enumerate().map(|(index, bytes)| {
-            let name = PathBuf::from(format!("file {} in memory", index + 1));
-            let volume = strict.in_memory(bytes.as_ref());
-            volume.map_err(|e| e.at(&name)).map(|volume| (volume, name))
-        });
-        scan_of(volumes, &strict.leniency)
+        self.leniently(Leniency::default()).read_scan_bytes(files)
     }
 
     /// As [`super::read_labelmap`], by this reader.
@@ -94,14 +91,7 @@ impl Reader {
     /// # Errors
     /// As [`Geometry::turned`].
     pub fn see(self, scan: RawImage) -> Result<RawImage> {
-        let geometry = self.see_grid(scan.geometry)?;
-        let turn = geometry.turn();
-        let voxels = match scan.voxels {
-            voxels if turn == Turn::NONE => voxels,
-            Voxels::I16(values) => Voxels::I16(turned_volume(values, turn)),
-            Voxels::F32(values) => Voxels::F32(turned_volume(values, turn)),
-        };
-        Ok(RawImage { voxels, geometry })
+        self.leniently(Leniency::default()).see(scan)
     }
 
     /// As [`Reader::see`], of the grid alone.
@@ -120,6 +110,12 @@ impl Reader {
 }
 
 impl Opener {
+    /// Where the axes of a scan that was opened on `grid` were turned to; none where they ran so already,
+    /// or are to stay as the reader gives them.
+    pub fn turned_to(self, grid: &Geometry) -> Option<Orientation> {
+        self.orientation.filter(|_| grid.turn() != Turn::NONE)
+    }
+
     /// As [`Reader::read_scan`].
     ///
     /// # Errors
@@ -130,6 +126,36 @@ impl Opener {
             self.read_volume(file).map(|volume| (volume, file.to_owned()))
         });
         scan_of(volumes, &self.leniency)
+    }
+
+    /// As [`Reader::read_scan_bytes`].
+    ///
+    /// # Errors
+    /// As there, but for what is forgiven.
+    pub fn read_scan_bytes<B: AsRef<[u8]>>(self, files: &[B]) -> Result<RawImage> {
+        let volumes = files.iter().enumerate().map(|(index, bytes)| {
+            let name = PathBuf::from(format!("file {} in memory", index + 1));
+            let volume = self.in_memory(bytes.as_ref());
+            volume.map_err(|e| e.at(&name)).map(|volume| (volume, name))
+        });
+        scan_of(volumes, &self.leniency)
+    }
+
+    /// As [`Reader::see`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn see(self, scan: RawImage) -> Result<RawImage> {
+        let geometry = self.see_grid(scan.geometry.clone())?;
+        Ok(scan.on_turned(geometry))
+    }
+
+    /// As [`Reader::see_grid`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn see_grid(self, grid: Geometry) -> Result<Geometry> {
+        self.aimed(self.reader.see_grid(grid)?)
     }
 
     /// As [`Reader::read_labelmap`].
@@ -148,7 +174,7 @@ impl Opener {
     /// As there, but for what is forgiven.
     pub fn read_geometry(self, file: &Path) -> Result<(Geometry, usize)> {
         let sheared = self.leniency.sheared;
-        let other = |grid: Result<Geometry>| Ok((self.reader.see_grid(grid?)?, 1));
+        let other = |grid: Result<Geometry>| Ok((self.see_grid(grid?)?, 1));
         let read = || match kind(file) {
             Kind::MetaImage => other(metaimage::geometry(file, sheared)),
             Kind::Nrrd => other(nrrd::geometry(file, sheared)),
@@ -185,17 +211,24 @@ impl Opener {
     }
 
     fn other(self, volume: Volume) -> Result<Volume> {
-        let geometry = self.reader.see_grid(volume.geometry.clone())?;
+        let geometry = self.see_grid(volume.geometry.clone())?;
         Ok(seen(volume, geometry))
     }
 
-    /// The grid the reader sees where ITK's plain one is `itk`.
+    /// The grid that is seen where ITK's plain one is `itk`.
     fn grid(self, input: Input<'_>, itk: Geometry) -> Result<Geometry> {
-        match self.reader {
-            Reader::SimpleItk | Reader::SimpleItkReorient => self.reader.see_grid(itk),
-            Reader::Nibabel | Reader::NibabelReorient => {
-                nibabel::geometry(&input.header()?, self.reader.turns(), self.leniency.sheared)
-            }
+        let nibabel = |turns| nibabel::geometry(&input.header()?, turns, self.leniency.sheared);
+        self.aimed(match self.reader {
+            Reader::SimpleItk | Reader::SimpleItkReorient => self.reader.see_grid(itk)?,
+            Reader::Nibabel | Reader::NibabelReorient => nibabel(self.reader.turns())?,
+        })
+    }
+
+    /// What the reader sees, turned to where the axes are to lead.
+    fn aimed(self, seen: Geometry) -> Result<Geometry> {
+        match self.orientation {
+            Some(orientation) => seen.oriented(orientation),
+            None => Ok(seen),
         }
     }
 }
@@ -211,28 +244,15 @@ fn seen(volume: Volume, geometry: Geometry) -> Volume {
 
 fn turned(voxels: Values, shape: [usize; 3], turn: Turn) -> Values {
     match voxels {
-        Values::Small(values) => Values::Small(turned_channels(values, shape, turn)),
-        Values::Single(values) => Values::Single(turned_channels(values, shape, turn)),
+        Values::Small(values) => Values::Small(turn.carried(channels(&values, shape))),
+        Values::Single(values) => Values::Single(turn.carried(channels(&values, shape))),
     }
 }
 
-/// The channels one after the other, each turned.
-fn turned_channels<T: Copy>(values: Vec<T>, shape: [usize; 3], turn: Turn) -> Vec<T> {
-    let mut turned = Vec::with_capacity(values.len());
-    for channel in values.chunks_exact(shape.iter().product()) {
-        let volume = ndarray::ArrayView3::from_shape(shape, channel)
-            .expect("a channel has as many voxels as its shape says");
-        turned.extend(turn.apply(volume).iter().copied());
-    }
-    turned
-}
-
-/// All channels turned, in the order in which they are then walked.
-fn turned_volume<T: Copy>(values: Array4<T>, turn: Turn) -> Array4<T> {
-    let channels: Vec<_> = values.axis_iter(Axis(0)).map(|channel| turn.apply(channel)).collect();
-    let views: Vec<_> = channels.iter().map(|channel| channel.view()).collect();
-    ndarray::stack(Axis(0), &views)
-        .expect("channels have one shape")
-        .as_standard_layout()
-        .into_owned()
+/// The channels, which lie one after the other.
+fn channels<T>(values: &[T], shape: [usize; 3]) -> impl Iterator<Item = ArrayView3<'_, T>> {
+    values.chunks_exact(shape.iter().product()).map(move |channel| {
+        ArrayView3::from_shape(shape, channel)
+            .expect("a channel has as many voxels as its shape says")
+    })
 }

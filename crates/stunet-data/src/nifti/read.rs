@@ -106,13 +106,20 @@ fn open(path: &Path) -> Result<(Source<'static>, Header)> {
     Ok((source, header))
 }
 
-/// The header at the beginning of a file.
 fn header_of(source: &mut Source<'_>, one_file: bool) -> Result<Header> {
+    header_with_bytes(source, one_file).map(|(header, _)| header)
+}
+
+/// The header at the beginning of a file, and its bytes.
+pub(super) fn header_with_bytes(
+    source: &mut Source<'_>,
+    one_file: bool,
+) -> Result<(Header, Vec<u8>)> {
     let short = |found: usize| DataError::NotNifti {
         expected: "a header of 348 or 540 bytes",
         found: format!("{found} bytes"),
     };
-    let mut bytes = [0; header::SIZE_2];
+    let mut bytes = vec![0; header::SIZE_2];
     let found = source.fill(&mut bytes[..4])?;
     if found < 4 {
         return Err(short(found));
@@ -123,5 +130,7 @@ fn header_of(source: &mut Source<'_>, one_file: bool) -> Result<Header> {
     if found < size {
         return Err(short(found));
     }
-    header::parse(&bytes[..size], little, one_file)
+    let header = header::parse(&bytes[..size], little, one_file)?;
+    bytes.truncate(size);
+    Ok((header, bytes))
 }

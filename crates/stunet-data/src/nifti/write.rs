@@ -163,7 +163,7 @@ fn bytes(
 }
 
 /// Labels and CT shrink little more at higher levels, which take several times as long.
-const LEVEL: Compression = Compression::new(3);
+pub(super) const LEVEL: Compression = Compression::new(3);
 
 /// What stands before the voxels.
 #[derive(Clone, Copy)]
@@ -192,7 +192,7 @@ fn write<T, const N: usize>(
 }
 
 /// What the ending of a name asks for.
-fn is_compressed(path: &Path) -> Result<bool> {
+pub(super) fn is_compressed(path: &Path) -> Result<bool> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     match (name.ends_with(".nii.gz"), name.ends_with(".nii")) {
         (true, _) => Ok(true),

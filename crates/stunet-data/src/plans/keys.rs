@@ -8,6 +8,11 @@ use std::fmt::Write;
 /// Keys that `scripts/nnunet-keys` found in nnU-Net 2.8.1: `place key`, a line each.
 pub const NNUNET_2_8_1: &str = include_str!("keys/nnunet-2.8.1.txt");
 
+/// The one entry that this program adds to nnU-Net's plans, at their top: how the axes of the training
+/// images ran ([`TrainedOrientation`](super::TrainedOrientation)). nnU-Net passes it over, keeps it with
+/// the results and stores it in checkpoints.
+pub const ORIENTATION: &str = "stunet_orientation";
+
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPlace {
@@ -263,7 +268,8 @@ pub fn find(place: KeyPlace, name: &str) -> Option<&'static Key> {
 pub(super) fn unknown(place: KeyPlace, object: &Value) -> Option<String> {
     const NAMED: usize = 8;
     let names = object.as_object()?.keys();
-    let unknown: Vec<_> = names.filter(|name| find(place, name).is_none()).collect();
+    let own = |name: &str| name == ORIENTATION && matches!(place, P::Plans | P::V1Plans);
+    let unknown: Vec<_> = names.filter(|name| find(place, name).is_none() && !own(name)).collect();
     let named: Vec<_> = unknown.iter().take(NAMED).map(|name| format!("{name:.40}")).collect();
     let more = match unknown.len().saturating_sub(NAMED) {
         0 => String::new(),
@@ -286,6 +292,8 @@ pub fn markdown() -> String {
          *changes nothing*; *written* are those that only nnU-Net's training\nreads. Keys that are \
          not listed have no effect in nnU-Net; in plans they are mentioned in a note, in\n\
          `dataset.json` they are anybody's remarks.\n\n\
+         One entry at the top of plans is ours: `stunet plan` writes `stunet_orientation`, how the axes \
+         of the training\nimages ran, such as `\"RAS\"`, and `predict` follows it. nnU-Net passes it over.\n\n\
          This page is `crates/stunet-data/src/plans/keys.rs`; `tests/nnunet_keys.rs` keeps both and \
          says how to\nwrite it anew.\n",
     );

@@ -3,7 +3,7 @@
 use super::keys::{self, KeyPlace};
 use super::{
     Accumulation, ChannelPlan, Entry, Intensity, Normalization, Plans, Reference, five_strides,
-    invalid, v2,
+    invalid, orientation_of, v2,
 };
 use crate::error::Result;
 use crate::nifti::Reader;
@@ -19,6 +19,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
     let mut notes: Vec<String> =
         unknown.into_iter().filter_map(|(place, value)| keys::unknown(place, value)).collect();
     let strides = stage.get("pool_op_kernel_sizes")?.parse("a list of triples")?;
+    let orientation = orientation_of(&plans)?;
     let num_classes: Option<usize> = match plans.find("num_classes") {
         Some(entry) => Some(entry.parse("a count")?),
         None => None,
@@ -28,6 +29,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
         accumulation: Accumulation::F32,
         // Version 1 has no other.
         reader: Reader::SimpleItk,
+        orientation,
         configuration: "3d_fullres".to_owned(),
         patch_size: stage.get("patch_size")?.parse("three lengths (3-D)")?,
         spacing_mm: stage.get("current_spacing")?.parse("three lengths in mm")?,

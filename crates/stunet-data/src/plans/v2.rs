@@ -2,7 +2,7 @@
 
 use super::{
     Accumulation, ChannelPlan, Configuration, Entry, Intensity, Normalization, Plans, Reference,
-    invalid,
+    invalid, orientation_of,
 };
 use crate::error::Result;
 use crate::labels::LabelSet;
@@ -39,6 +39,7 @@ pub(super) fn import(
         reference,
         accumulation: Accumulation::F16,
         reader: checks::reader(&root)?,
+        orientation: orientation_of(&root)?,
         configuration: configuration.to_owned(),
         patch_size: config.get("patch_size")?.parse("three lengths (3-D)")?,
         spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,

@@ -1,6 +1,7 @@
 //! The trace of preprocessing, and the way back to the file's grid.
 
 use super::crop::BoundingBox;
+use super::part::Part;
 use super::resample::{AxisTaps, LabelRule, resize_labels};
 use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Turn};
@@ -29,13 +30,16 @@ pub enum RestoreOrder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawTrace")]
 pub struct Trace {
-    geometry: Geometry,
-    bounds: BoundingBox,
-    transpose_forward: [usize; 3],
-    network_shape: [usize; 3],
+    pub(super) geometry: Geometry,
+    pub(super) bounds: BoundingBox,
+    pub(super) transpose_forward: [usize; 3],
+    /// Of the whole volume, also where only a part of it is there.
+    pub(super) network_shape: [usize; 3],
     network_spacing_mm: [f64; 3],
     reference: Reference,
     force_separate_z: Option<bool>,
+    #[serde(skip)]
+    pub(super) part: Option<Part>,
 }
 
 /// A trace as it stands in a file.
@@ -168,6 +172,7 @@ impl Trace {
             network_spacing_mm,
             reference,
             force_separate_z,
+            part: None,
         })
     }
 
@@ -184,9 +189,11 @@ impl Trace {
         &self.geometry
     }
 
-    /// The nonzero region, half-open ranges in the file's frame.
+    /// The nonzero region, half-open ranges in the file's frame; of it the part that is there.
     pub fn bounding_box(&self) -> BoundingBox {
-        self.bounds
+        let Some(part) = &self.part else { return self.bounds };
+        let part = transposed(part.output, inverse(self.transpose_forward));
+        std::array::from_fn(|axis| part[axis].map(|at| self.bounds[axis][0] + at))
     }
 
     /// Axis of the file that is output and network axis 0, 1, 2.
@@ -196,12 +203,15 @@ impl Trace {
 
     /// Shape at the network's resolution, network's frame.
     pub fn network_shape(&self) -> [usize; 3] {
-        self.network_shape
+        match &self.part {
+            Some(part) => part.network.map(|[from, to]| to - from),
+            None => self.network_shape,
+        }
     }
 
     /// Shape at the file's resolution, transposed and cropped.
     pub fn output_shape(&self) -> [usize; 3] {
-        transposed(self.bounds.map(|[from, to]| to - from), self.transpose_forward)
+        transposed(self.bounding_box().map(|[from, to]| to - from), self.transpose_forward)
     }
 
     /// Network axis that is resampled apart on the way in, if any.
@@ -243,7 +253,7 @@ impl Trace {
         Placement {
             shape: self.geometry.in_file().shape(),
             turn: self.geometry.turn(),
-            bounds: self.bounds,
+            bounds: self.bounding_box(),
             transpose_forward: self.transpose_forward,
         }
     }
@@ -265,8 +275,16 @@ impl Trace {
     /// Per network axis, where each voxel of the output frame looks at the network's resolution:
     /// linear, nearest on the axis that is resampled apart.
     pub fn taps(&self) -> [AxisTaps; 3] {
+        match &self.part {
+            Some(part) => part.taps(self.whole_taps()),
+            None => self.whole_taps(),
+        }
+    }
+
+    pub(super) fn whole_taps(&self) -> [AxisTaps; 3] {
         let separate = self.separate_axis_of_restore();
-        let (from, to) = (self.network_shape, self.output_shape());
+        let from = self.network_shape;
+        let to = transposed(self.bounds.map(|[from, to]| to - from), self.transpose_forward);
         std::array::from_fn(|axis| match separate {
             Some(apart) if apart == axis => AxisTaps::nearest(from[axis], to[axis]),
             _ => AxisTaps::linear(from[axis], to[axis]),
@@ -296,9 +314,15 @@ impl Trace {
     pub fn restore_labels(&self, labels: ArrayView3<'_, u16>, order: RestoreOrder) -> LabelMap {
         assert_eq!(
             labels.shape(),
-            self.network_shape,
+            self.network_shape(),
             "labels of another shape than the network's"
         );
+        if let Some(part) = &self.part {
+            let mut whole = Array3::zeros(self.network_shape);
+            let [z, y, x] = part.network.map(|[from, to]| ndarray::Slice::from(from..to));
+            whole.slice_mut(ndarray::s![z, y, x]).assign(&labels);
+            return Self { part: None, ..self.clone() }.restore_labels(whole.view(), order);
+        }
         let separate = self.separate_axis_of_restore();
         let backward = inverse(self.transpose_forward);
         let conventions = &self.reference.conventions().preprocessing;

@@ -2,11 +2,12 @@
 
 use super::difference::{Comparison, PairedDifference};
 use super::metric::{Better, Metric};
-use super::plot::{PlotRow, escaped, plot};
+use super::plot::{PlotRow, plot};
 use super::report::{EvaluationReport, MeanScore};
 use super::{CaseCounts, Counts};
 use std::fmt::Write;
 use stunet_data::metrics::Interval;
+use stunet_pictures::page::escaped;
 
 /// Rows of the table of cases to look at.
 const WORST: usize = 20;
@@ -20,12 +21,11 @@ const STYLE: &str = include_str!("report.css");
 pub(super) fn page(report: &EvaluationReport<'_>) -> String {
     let mut out = String::new();
     let cases = report.evaluation.cases.len();
-    let _ = write!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Evaluation of {cases} \
-         cases</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>Evaluation of {cases} cases</h1>\n"
-    );
+    let title = match cases {
+        1 => "Evaluation of 1 case".to_owned(),
+        cases => format!("Evaluation of {cases} cases"),
+    };
+    let _ = writeln!(out, "<h1>{title}</h1>");
     let percent = report.bootstrap.confidence * 100.0;
     let _ = writeln!(
         out,
@@ -56,8 +56,7 @@ pub(super) fn page(report: &EvaluationReport<'_>) -> String {
     }
     worst(&mut out, report);
     notes(&mut out, report);
-    out.push_str("</body>\n</html>\n");
-    out
+    stunet_pictures::page::page(&title, STYLE, &out)
 }
 
 fn means(out: &mut String, report: &EvaluationReport<'_>) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use stunet_data::metrics::Interval;
+use stunet_pictures::page::escaped;
 
 const WIDTH: f64 = 900.0;
 /// Where names end and the axis begins.
@@ -149,21 +150,6 @@ fn draw(out: &mut String, row: &PlotRow, y: f64, axis: &Axis) {
         );
     }
     out.push('\n');
-}
-
-/// Text that may stand in HTML.
-pub(super) fn escaped(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-        out
-    })
 }
 
 #[cfg(test)]

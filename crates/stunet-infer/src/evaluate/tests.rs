@@ -232,7 +232,11 @@ fn summaries_are_what_python_reads() {
     };
     let absent = evaluate(&[result.cases[0].pair.clone()], &rules, &|_| ControlFlow::Continue(()));
     let path = scene.path("summary.json");
-    absent.unwrap().write_v2(&path).unwrap();
+    let absent = absent.unwrap();
+    absent.write_v2(&path).unwrap();
+    // People are shown the mean of what there is.
+    assert_eq!(absent.dice_of_classes_there(), (absent.mean_dice(0), 1));
+    assert_eq!(result.dice_of_classes_there(), (result.foreground_dice(), 0));
     let text = std::fs::read_to_string(&path).unwrap();
     // A class without a voxel: NaN in the case, in its mean, and in the mean of the foreground.
     assert_eq!(text.matches("\"Dice\": NaN").count(), 3, "{text}");

@@ -4,7 +4,7 @@ use crate::error::InferError;
 use serde_json::Value;
 use std::path::Path;
 use stunet_data::DataError;
-use stunet_data::compare::{differences, label_differences};
+use stunet_data::compare::label_differences;
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::Plans;
 
@@ -33,9 +33,11 @@ pub(super) fn agree(
         return Ok(None);
     };
     let spare = ["notes", "batch_size", "num_outputs", "mirror_axes", "accumulation"];
-    let found = differences(plans, &trained)?.without(&spare);
+    let found = plans.differences(&trained)?.without(&spare);
     let named = |entry: &str| entry.starts_with("channels.") && entry.ends_with(".name");
-    let harmless = |entry: &str| entry == "patch_size" || named(entry);
+    // Whoever knows better how the training images ran may say so in the folder's plans.
+    let orientation = |entry: &str| entry.split('.').next() == Some("orientation");
+    let harmless = |entry: &str| entry == "patch_size" || orientation(entry) || named(entry);
     let (harmless, grave) = found.partition(harmless);
     let name = file.file_name().unwrap_or_default().display();
     if !grave.is_empty() {

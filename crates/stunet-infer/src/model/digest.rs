@@ -34,6 +34,7 @@ fn of_plans(plans: &Plans) -> Value {
         // May be chosen for every prediction, and is recorded with it.
         reference: _,
         accumulation: _,
+        orientation: _,
         reader,
         configuration: _,
         patch_size,

@@ -86,10 +86,14 @@ fn of_a_run(files: &Files, path: &Path, folds: &Folds) -> Result<Located, InferE
     let named: Vec<_> = chosen.into_iter().map(|fold| (fold.name, fold.path)).collect();
     let models = finished(files, &named, path)?;
     let opened = named.iter().zip(&models).map(|((name, _), model)| fold(files, name, model));
-    let located = with_plans_of(files, &models[0], opened.collect::<Result<_, _>>()?, vec![note])?;
+    let mut located =
+        with_plans_of(files, &models[0], opened.collect::<Result<_, _>>()?, vec![note])?;
     for ((name, _), model) in named.iter().zip(&models).skip(1) {
         // Folds are averaged: they have to see the same, and to mean the same by every output.
-        let (plans, labels) = plans_and_labels(files, model)?;
+        let (mut plans, labels) = plans_and_labels(files, model)?;
+        // Folds of an earlier version do not say how the training images ran.
+        plans.orientation = plans.orientation.or(located.plans.orientation);
+        located.plans.orientation = located.plans.orientation.or(plans.orientation);
         let differing =
             differing(&located.plans, &plans).or_else(|| differing(&located.labels, &labels));
         if let Some((key, [first, other])) = differing {

@@ -96,7 +96,7 @@ fn with_plans(
     let published = config.num_classes == PUBLISHED_CLASSES && config.in_channels == 1;
     let mut notes = Vec::new();
     let shared = folder.join("plans.pkl");
-    let plans = if let Some(own) = first.plan_file() {
+    let mut plans = if let Some(own) = first.plan_file() {
         let mut name = first.path().to_owned().into_os_string();
         name.push(".pkl");
         Plans::from_v1_json(&own).map_err(|e| e.at(Path::new(&name)))?
@@ -119,6 +119,10 @@ fn with_plans(
         });
     };
     let labels = labels(files, folder, config.num_classes, published, &mut notes)?;
+    // What stands for the published labels stands for the published images, too.
+    if published && labels == LabelSet::totalsegmentator() {
+        plans.orientation = plans.orientation.or(Plans::totalsegmentator().orientation);
+    }
     let (kind, configuration) = (ModelKind::NnUNetV1, Value::Null);
     Ok(Located { kind, plans, labels, folds, notes, configuration })
 }

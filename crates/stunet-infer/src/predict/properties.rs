@@ -3,6 +3,7 @@
 use crate::InferError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use stunet_data::nifti::Reader;
 use stunet_data::preprocess::Trace;
 use stunet_data::{DataError, files};
 use stunet_model::weights::pickle::{self, Value};
@@ -12,14 +13,14 @@ pub(super) fn path_of(probabilities: &Path) -> PathBuf {
     probabilities.with_extension("pkl")
 }
 
-/// Writes the properties of a case; nothing for images whose probabilities nnU-Net would store turned, or
-/// that have two dimensions.
+/// Writes the properties of a case, in the axes of the file; nothing for readers whose properties
+/// nnU-Net keeps otherwise, or for images of two dimensions.
 ///
 /// # Source
 /// nnU-Net 2.8.1: `SimpleITKIO.read_images` and `DefaultPreprocessor.run_case_npy`.
-pub(super) fn write(trace: &Trace, probabilities: &Path) -> Result<(), InferError> {
-    let geometry = trace.geometry();
-    if geometry.is_turned() || geometry.is_plane() {
+pub(super) fn write(trace: &Trace, reader: Reader, probabilities: &Path) -> Result<(), InferError> {
+    let (turn, geometry) = (trace.geometry().turn(), trace.geometry().in_file());
+    if reader != Reader::SimpleItk || geometry.is_plane() {
         return Ok(());
     }
     let floats =
@@ -33,7 +34,8 @@ pub(super) fn write(trace: &Trace, probabilities: &Path) -> Result<(), InferErro
         ("direction", Value::Tuple(floats(&direction))),
     ]);
     // nnU-Net turns the axes before it crops.
-    let (shape, bounds) = (geometry.shape(), trace.bounding_box());
+    let (shape, bounds) =
+        (geometry.shape(), turn.bounds_in_file(trace.bounding_box(), geometry.shape()));
     let forward = trace.transpose_forward();
     let cropped = forward.map(|axis| whole(bounds[axis][1] - bounds[axis][0]));
     let bounds = forward.map(|axis| Value::List(bounds[axis].map(whole).to_vec()));

@@ -41,7 +41,12 @@ pub(super) fn measure(
             return Some(clock.secs());
         }
         // A volume of one window: the pass, and what is done with its logits.
-        let once = WindowSettings { window: shape, mirror_axes: Vec::new(), ..settings.clone() };
+        let once = WindowSettings {
+            window: shape,
+            mirror_axes: Vec::new(),
+            part_of: None,
+            ..settings.clone()
+        };
         let go_on = &mut |_, _| ControlFlow::Continue(());
         Some(slide(&[network], volume.view(), &once, &mut Nowhere, go_on).ok()?.windows_secs)
     };

@@ -3,10 +3,10 @@
 use super::*;
 use burn::tensor::Device;
 use ndarray::{Array4, ArrayD, Axis, Ix4};
-use stunet_data::geometry::Geometry;
+use stunet_data::geometry::{Geometry, Orientation};
 use stunet_data::labels::{Label, LabelSet};
 use stunet_data::nifti::Reader;
-use stunet_data::plans::Plans;
+use stunet_data::plans::{Plans, TrainedOrientation};
 use stunet_model::{Initialisation, StuNetConfig};
 use stunet_testing::oracle::Npz;
 
@@ -342,5 +342,132 @@ fn a_turned_image_comes_back_on_its_files_grid() {
         });
         let message = refused.unwrap_err().to_string();
         assert!(message.contains("read by NibabelIOWithReorient"), "{message}");
+    }
+}
+
+/// An image alone, as a file of another orientation would hold it.
+fn stored_as(image: &Image, orientation: Orientation) -> Image {
+    let turned = image.clone().oriented(orientation).unwrap();
+    let of = &turned.geometry;
+    let alone = Geometry::new(of.shape(), of.spacing_mm(), of.origin_mm(), of.direction()).unwrap();
+    Image::new(turned.data, alone).unwrap()
+}
+
+#[test]
+fn all_orientations_come_back_to_their_places() {
+    let plain = image(1);
+    let own = Orientation::of(&plain.geometry);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.npz");
+    for (reference, transpose) in
+        [(Reference::NnUNetV28, [1, 0, 2]), (Reference::NnUNetV1, [0, 1, 2])]
+    {
+        let known = Some(TrainedOrientation::all(own));
+        let plans = Plans { orientation: known, ..plans(reference, transpose) };
+        let model = model(plans, labels(), 1);
+        let options = PredictOptions {
+            mirror: false,
+            confidence: Some(ConfidenceMeasure::Margin),
+            save_probabilities: Some(path.clone()),
+            probability_format: ProbabilityFormat::Npz,
+            ..PredictOptions::default()
+        };
+        let run = |image: &Image| {
+            let found = predict(&model, image, &options, &mut |_| ControlFlow::Continue(()));
+            let of_v1 = reference == Reference::NnUNetV1;
+            let name = if of_v1 { "softmax" } else { "probabilities" };
+            let stored = Npz::open(&path).f32(name).into_dimensionality::<Ix4>().unwrap();
+            (found.unwrap(), stored)
+        };
+        let (expected, classes) = run(&plain);
+        assert!(expected.labelmap.voxels.iter().any(|label| label > 0));
+        for orientation in Orientation::all() {
+            let file = stored_as(&plain, orientation);
+            let (found, stored) = run(&file.clone().oriented(own).unwrap());
+            assert_eq!(found.labelmap.geometry, file.geometry, "{orientation}");
+            let turn = orientation.turn_to(own);
+            let labels = found.labelmap.voxels.to_words();
+            assert_eq!(turn.apply(labels.view()), expected.labelmap.voxels.to_words());
+            let sure = found.confidence.as_ref().unwrap();
+            assert_eq!(turn.apply(sure.view()), expected.confidence.as_ref().unwrap().view());
+            for (stored, class) in stored.outer_iter().zip(classes.outer_iter()) {
+                assert_eq!(turn.apply(stored), class, "{orientation}");
+            }
+            if reference != Reference::NnUNetV1 {
+                // What nnU-Net's ensembles read beside them lies where the file does.
+                let properties = path.with_extension("pkl");
+                let shape = file.geometry.shape();
+                let grid = crate::ensemble::geometry_of_properties(&properties, shape).unwrap();
+                grid.check_same_grid(&file.geometry).unwrap();
+            }
+            let seen = found.report.orientation;
+            assert_eq!((seen.file, seen.network), (orientation, own));
+            assert!(!seen.is_foreign());
+        }
+    }
+}
+
+#[test]
+fn the_most_careful_way_that_is_fast_enough() {
+    use crate::budget::{choose, num_passes, ways};
+    let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);
+    let prepared = prepare(&model, &image(1)).unwrap();
+    let options = PredictOptions { pass_secs: Some(2.0), ..PredictOptions::default() };
+    let ways = ways(&options);
+    let passes: Vec<usize> =
+        ways.iter().map(|way| num_passes(&model, &prepared, way).unwrap()).collect();
+    assert!(passes[0] > passes[ways.len() - 1], "{passes:?}");
+    // As many as a prediction reports.
+    let report = run(&model, &options).report;
+    assert_eq!(passes[0], report.num_windows * report.num_passes);
+    let chosen = |secs: f64| choose(&model, &prepared, &ways, secs).unwrap().unwrap();
+    for (way, passes) in passes.iter().enumerate() {
+        let secs = *passes as f64 * 2.0;
+        let fit = chosen(secs);
+        assert!(fit.way <= way && fit.secs <= secs, "{fit:?} of {way}");
+    }
+    assert_eq!(chosen(f64::INFINITY).way, 0);
+    assert_eq!(chosen(0.0).secs, passes.iter().min().copied().unwrap() as f64 * 2.0);
+    let measured = PredictOptions::default();
+    let measured = choose(&model, &prepared, &[measured], 0.0).unwrap().unwrap();
+    assert!(measured.pass_secs > 0.0);
+}
+
+/// What every window of the whole sees that a part has is the same bit by bit.
+#[test]
+fn a_part_of_the_volume_has_the_labels_of_the_whole() {
+    for reference in REFERENCES {
+        let model = model(plans(reference, [0, 1, 2]), labels(), 1);
+        let data = Array4::from_shape_fn((1, 50, 60, 64), |(_, z, y, x)| {
+            100.0 * ((z as f32 * 0.7).sin() + (y as f32 * 0.4).cos() + (x as f32 * 0.3).sin()) + 7.5
+        });
+        let geometry = Geometry::axis_aligned([50, 60, 64], [1.5, 1.2, 1.3]).unwrap();
+        let image = Image::new(data, geometry).unwrap();
+        let options = PredictOptions { mirror: false, ..PredictOptions::default() };
+        let run = |prepared: Prepared, mode: Mode| {
+            let options = PredictOptions { mode, ..options.clone() };
+            let go_on = &mut |_| ControlFlow::Continue(());
+            predict_prepared(&model, prepared, &options, go_on).unwrap()
+        };
+        let prepared = prepare(&model, &image).unwrap();
+        let region = prepared.region(&model, 0.5, [[10, 40], [12, 45], [5, 50]]).unwrap();
+        let region = region.expect("the volume has no air around it");
+        assert_eq!(region, [[7, 43], [7, 45], [0, 64]]);
+        for mode in [Mode::Normal, Mode::Fastest] {
+            let whole = run(prepared.clone(), mode);
+            let part = run(prepared.clone().within(region), mode);
+            assert_eq!(part.report.num_windows, 16);
+            assert_eq!(whole.report.num_windows, 42);
+            let (whole, part) = (whole.labelmap, part.labelmap);
+            assert_eq!(part.geometry, whole.geometry);
+            let (whole, part) = (whole.voxels.to_words(), part.voxels.to_words());
+            // The windows before the part end at 16, those behind it begin at 34 and 37.
+            let inside = ndarray::s![16..34, 16..37, ..];
+            assert_eq!(part.slice(inside), whole.slice(inside), "{reference:?} {mode:?}");
+            assert!(part.slice(inside).iter().any(|label| *label > 0));
+            for ((z, y, _), label) in part.indexed_iter() {
+                assert!(*label == 0 || (7..43).contains(&z) && (7..45).contains(&y));
+            }
+        }
     }
 }

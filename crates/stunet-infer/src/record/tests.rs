@@ -47,6 +47,8 @@ fn a_model_is_known_by_what_it_computes() {
     let known = digest(&model());
     let same = [
         Plans { notes: vec!["a note".into()], batch_size: 7, ..plans() },
+        // What is turned is decided for every case, and recorded with it.
+        Plans { orientation: None, ..plans() },
         Plans { reference: Reference::NnUNetV22, accumulation: Accumulation::F16, ..plans() },
     ];
     for plans in same {
@@ -146,6 +148,8 @@ fn settings_that_change_voxels_tell_outputs_apart() {
     assert!(scene.standing(&other).contains("arithmetic nnunet-2.2, found nnunet-2.8"));
     let sure = record(|_| {}).with_confidence(ConfidenceMeasure::Margin);
     assert!(scene.standing(&sure).contains("confidence margin, found none"));
+    let turned = record(|_| {}).with_orientation("RAS".parse().unwrap());
+    assert!(scene.standing(&turned).contains("made with orientation RAS, found none"));
 }
 
 #[test]

@@ -130,6 +130,7 @@ pub(crate) fn recipe(
         reference,
         accumulation,
         on_device: false,
+        part_of: None,
     }
 }
 

@@ -100,7 +100,7 @@ impl TorchFile {
             [0x80, 2..=5, ..] => legacy::contents(source, length),
             _ => Err(broken(
                 "a torch checkpoint (a zip archive or a pickle stream)",
-                format!("a file that begins with {start:02x?}"),
+                beginning(&start),
             )),
         }
     }
@@ -276,5 +276,14 @@ impl<'a> Checksum<'a> {
             )),
             _ => Ok(()),
         }
+    }
+}
+/// What a file is that is none of ours, as far as its first bytes can be shown.
+fn beginning(start: &[u8]) -> String {
+    match std::str::from_utf8(start) {
+        Ok(text) if text.chars().all(|c| c.is_ascii_graphic() || c == ' ') => {
+            format!("a file of another kind, which begins with {text:?}")
+        }
+        _ => "a file of another kind".to_owned(),
     }
 }

@@ -131,10 +131,7 @@ pub fn write_v2(
         ("current_epoch", int(metadata.epoch)),
         ("init_args", Value::from_json(&metadata.init_args)),
         ("trainer_name", Value::Str(metadata.trainer.clone())),
-        (
-            "inference_allowed_mirroring_axes",
-            Value::Tuple(metadata.mirror_axes.iter().map(|&a| int(a)).collect()),
-        ),
+        ("inference_allowed_mirroring_axes", mirroring(&metadata.mirror_axes)),
     ]);
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("archive").to_owned();
     archive.write(path, &stem, &root, &[("byteorder", b"little")])
@@ -273,5 +270,13 @@ fn little_endian(floats: &[f32]) -> std::borrow::Cow<'_, [u8]> {
         bytemuck::cast_slice(floats).into()
     } else {
         floats.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>().into()
+    }
+}
+
+/// As nnU-Net reads it: it fails at an empty tuple, and takes none for no mirroring.
+fn mirroring(axes: &[usize]) -> Value {
+    match axes {
+        [] => Value::None,
+        axes => Value::Tuple(axes.iter().map(|&axis| int(axis)).collect()),
     }
 }

@@ -4,7 +4,7 @@ use super::ModelDescription;
 use super::as_trained::as_trained;
 use serde_json::{Map, Value, json};
 use stunet_data::dataset::in_version_2;
-use stunet_data::plans::{Intensity, Normalization, Plans};
+use stunet_data::plans::{Intensity, Normalization, Plans, keys};
 use stunet_model::StuNetConfig;
 
 /// The content of a `.model.pkl`: `init`, `name` and `plans`. Keys that are integers in Python are
@@ -26,7 +26,7 @@ pub fn v1_plan_file(about: &ModelDescription) -> Value {
         true => by_channel(&|c| plans.channels[c].intensity.map_or(Value::Null, v1_intensity)),
     };
     let num_classes = about.labels.num_outputs() - 1;
-    json!({
+    let mut json = json!({
         "init": ["", fold(about), "", "", about.batch_dice, 0, true, false, true],
         "name": about.trainer,
         "plans": {
@@ -49,7 +49,17 @@ pub fn v1_plan_file(about: &ModelDescription) -> Value {
             "preprocessor_name": "GenericPreprocessor",
             "plans_per_stage": { "0": v1_stage(plans) },
         },
-    })
+    });
+    json["plans"] = saying_axes(json["plans"].take(), plans);
+    json
+}
+
+/// Plans of nnU-Net with our entry on how the axes of the training images ran.
+fn saying_axes(mut json: Value, plans: &Plans) -> Value {
+    if let Some(orientation) = plans.orientation {
+        json[keys::ORIENTATION] = json!(orientation);
+    }
+    json
 }
 
 fn v1_intensity(i: Intensity) -> Value {
@@ -112,7 +122,7 @@ fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
         Some((c.to_string(), entry))
     });
     let pools: Vec<_> = std::iter::once([1; 3]).chain(plans.strides.iter().copied()).collect();
-    json!({
+    let json = json!({
         "dataset_name": "Dataset",
         "plans_name": "nnUNetPlans",
         "transpose_forward": plans.transpose_forward,
@@ -147,7 +157,8 @@ fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
             "resampling_fn_seg_kwargs": kwargs(true, 1, plans.force_separate_z),
             "resampling_fn_probabilities_kwargs": kwargs(false, 1, plans.force_separate_z),
         }},
-    })
+    });
+    saying_axes(json, plans)
 }
 
 fn kwargs(is_seg: bool, order: usize, force_separate_z: Option<bool>) -> Value {

@@ -65,9 +65,18 @@ fn means(
         let line = format!("{class:<width$}  {dice:>6}{more}  {having:>5}  {name}");
         output::line(line.trim_end())?;
     }
-    let mean = score(Metric::Dice, result.foreground_dice());
+    let (dice, without) = result.dice_of_classes_there();
+    let mean = score(Metric::Dice, dice);
+    let without = match without {
+        0 => String::new(),
+        1 => ", without a class that no case has".to_owned(),
+        count => format!(", without {count} classes that no case has"),
+    };
     let (cases, more) = (result.cases.len(), cells(rules.classes.len()));
-    output::line(&format!("{:<width$}  {mean:>6}{more}  {cases:>5}  of the foreground", "mean"))
+    output::line(&format!(
+        "{:<width$}  {mean:>6}{more}  {cases:>5}  of the foreground{without}",
+        "mean"
+    ))
 }
 
 fn differences(

@@ -1,5 +1,7 @@
 //! The DICOM objects of a case.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use stunet::data::dicom::{Derived, Provenance, Source};
 use stunet::data::geometry::Geometry;
@@ -7,6 +9,7 @@ use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::Record;
 
 use super::already::PendingCase;
+use super::{Session, make_parent};
 use crate::jobs::Job;
 use crate::products::Product;
 
@@ -28,14 +31,27 @@ pub fn source_of(job: &Job, grid: &Geometry) -> anyhow::Result<Option<Source>> {
     Ok(Some(source))
 }
 
-/// Writes the objects that a case lacks; their folder is there.
-pub fn write(
+impl Session<'_> {
+    /// Writes the objects that a case lacks; returns their files.
+    pub(super) fn write_objects(
+        &self,
+        work: &PendingCase,
+        labels: &CompactLabelMap,
+        (source, record): (Option<&Source>, &Record),
+    ) -> anyhow::Result<Vec<PathBuf>> {
+        let Some(source) = source else { return Ok(Vec::new()) };
+        make_parent(&work.job.output)?;
+        write(work, (labels, self.model.labels()), source, (record, self.model.digest()))
+    }
+}
+
+fn write(
     work: &PendingCase,
     (labels, names): (&CompactLabelMap, &LabelSet),
     source: &Source,
     (record, model): (&Record, Option<&str>),
-) -> anyhow::Result<()> {
-    let job = &work.job;
+) -> anyhow::Result<Vec<PathBuf>> {
+    let (job, mut written) = (&work.job, Vec::new());
     for product in work.lacks.iter().filter(|product| product.is_dicom()) {
         let path = product.path(&job.output);
         let note = Some(job.record_of(*product, record).text());
@@ -45,6 +61,7 @@ pub fn write(
             Product::Segmentation(kind) => derived.write_segmentation(&path, *kind)?,
             _ => derived.write_structure_set(&path)?,
         }
+        written.push(path);
     }
-    Ok(())
+    Ok(written)
 }

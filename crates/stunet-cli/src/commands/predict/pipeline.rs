@@ -224,7 +224,7 @@ mod tests {
             origin: Default::default(),
             source: Default::default(),
         };
-        (0..count).map(|i| PendingCase { job: job(i), lacks: Vec::new() }).collect()
+        (0..count).map(|i| PendingCase { job: job(i), lacks: Vec::new(), way: None }).collect()
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Messages on standard output while cases are predicted.
 
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
+use stunet::data::plans::SeenOrientation;
 use stunet::infer::{Architecture, PredictEvent};
 
 use super::Session;
+use crate::finish::listed;
 use crate::jobs::Job;
+use crate::orientation;
 use crate::output;
-use crate::report::{CaseResult, Report};
+use crate::report::{CaseResult, LabelCount, Report};
 
 /// The kind of network and its size.
 pub(super) fn network(architecture: &Architecture) -> String {
@@ -26,6 +30,15 @@ impl Session<'_> {
         if !self.args.quiet && unsaid.is_none() {
             *unsaid = output::line(line).err();
         }
+    }
+
+    /// What to say of the axes of a scan. Where the model does not say its own, once for every
+    /// orientation of scans, not for each of thousands.
+    pub(super) fn axes(&self, seen: SeenOrientation) -> Option<String> {
+        let line = orientation::of_scan(seen, self.args.axes.orientation)?;
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.trained.is_some() || seen.is_turned();
+        (known || unknown.insert(seen.file)).then_some(line)
     }
 
     /// Whether all could be said.
@@ -88,8 +101,20 @@ impl Session<'_> {
         self.say(&line);
     }
 
-    /// One line about a finished case.
+    /// One line about a finished case; of a single one also its volumes and files.
     pub(super) fn tell(&self, job: &Job, result: &CaseResult) {
+        if let Some(region) = &result.region {
+            let line = format!(
+                "predicted around {} only, with {} mm of margin: {:.0} % of the volume left out",
+                listed(&region.labels),
+                region.margin_mm,
+                region.left_out * 100.0
+            );
+            self.say(&format!("{}: {line}", job.case.name));
+        }
+        for line in result.finished.lines() {
+            self.say(&format!("{}: {line}", job.case.name));
+        }
         let foreground = &result.labels[1..];
         let found = foreground.iter().filter(|label| label.voxels > 0).count();
         let line = format!(
@@ -102,5 +127,60 @@ impl Session<'_> {
             job.first_output(self.args).display(),
         );
         self.say(&line);
+        if self.alone() {
+            self.tell_volumes(result);
+        }
+    }
+
+    /// The largest labels with their volumes, and every file but the labelmap.
+    fn tell_volumes(&self, result: &CaseResult) {
+        let mut found: Vec<&LabelCount> =
+            result.labels[1..].iter().filter(|label| label.voxels > 0).collect();
+        found.sort_by(|a, b| b.voxels.cmp(&a.voxels));
+        let shown = &found[..found.len().min(ROWS)];
+        let width = shown.iter().map(|label| label.name.chars().count()).max().unwrap_or(0);
+        for label in shown {
+            self.say(&format!("  {:width$}  {:>9} ml", label.name, millilitres(label.volume_ml)));
+        }
+        if let more @ 1.. = found.len() - shown.len() {
+            let table = result.files.iter().find(|file| ends_with(file, "_statistics.csv"));
+            let place = match (table.or(self.args.json.as_ref()), self.args.finish.statistics) {
+                (Some(file), _) => format!("in {}", file.display()),
+                _ => "which --statistics writes to a file".to_owned(),
+            };
+            self.say(&format!("  and {more} more, {place}"));
+        }
+        self.tell_files(result);
+    }
+
+    /// The files beside the labelmap; those of single labels by their folder.
+    fn tell_files(&self, result: &CaseResult) {
+        let list = result.files.iter().position(|file| ends_with(file, "classes.json"));
+        let classes = list.and_then(|at| result.files[at].parent());
+        let apart = |file: &&PathBuf| classes.is_none_or(|folder| !file.starts_with(folder));
+        for file in result.files.iter().skip(1).filter(apart) {
+            self.say(&format!("  {}", file.display()));
+        }
+        if let Some(folder) = classes {
+            let count = result.files.iter().filter(|file| file.starts_with(folder)).count() - 1;
+            self.say(&format!("  {count} files of single labels: {}", folder.display()));
+        }
+    }
+}
+
+/// Most labels that are listed with their volumes.
+const ROWS: usize = 20;
+
+fn ends_with(file: &Path, ending: &str) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ending))
+}
+
+/// A volume for people: three digits.
+fn millilitres(ml: f64) -> String {
+    match ml {
+        ml if ml < 0.1 => format!("{ml:.3}"),
+        ml if ml < 10.0 => format!("{ml:.2}"),
+        ml if ml < 100.0 => format!("{ml:.1}"),
+        ml => format!("{ml:.0}"),
     }
 }

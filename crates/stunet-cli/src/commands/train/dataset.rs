@@ -9,6 +9,7 @@ use stunet::data::plans::Plans;
 use stunet::data::splits::{Fold, Split, Splits};
 use stunet::data::store::{STORE_FILE, Store, suffix};
 
+use super::pretrained::orientation_note;
 use crate::args::TrainArgs;
 use crate::planned::{self, PlannedConfiguration};
 
@@ -65,6 +66,8 @@ impl Dataset {
         let (split, new_splits) = split(folder, fold, &store, &mut notes)?;
         notes.extend(planned.plans.notes.iter().cloned());
         notes.extend(planned.network_note().into_iter().chain(name_note(&planned)));
+        let weights = args.pretrained.as_deref();
+        notes.extend(weights.and_then(|file| orientation_note(file, &planned.plans)));
         Ok(Self {
             name,
             planned,

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use stunet::data::plans::Plans;
+use stunet::infer::{Model, OpenOptions};
 use stunet::model::StuNetConfig;
 use stunet::model::weights::folder::is_model_folder;
 use stunet::model::weights::{Checkpoint, folder};
@@ -10,6 +12,7 @@ use stunet::train::FoldFolder;
 use stunet::train::checkpoint::{TrainingCheckpoint, is_training_checkpoint};
 
 use crate::folders;
+use crate::orientation::of_images;
 
 /// The weights that a path means: a file, a model folder, or the one of a fold's folder.
 ///
@@ -43,6 +46,24 @@ pub fn weights_of(path: &Path) -> anyhow::Result<PathBuf> {
             first.display()
         ),
     }
+}
+
+/// A sentence on weights that were trained on images whose axes ran otherwise than the dataset's:
+/// whoever looks for a liver on the right has to learn it anew. None where one of them does not say it.
+pub fn orientation_note(path: &Path, dataset: &Plans) -> Option<String> {
+    let options = OpenOptions::new(&stunet::device::parse("cpu").ok()?);
+    // Weights alone say nothing, and what cannot be opened is told when it is.
+    let weights = Model::describe(&weights_of(path).ok()?, &options).ok()?;
+    let [theirs, ours] = [&weights.plans, dataset].map(Plans::trained_orientation);
+    let (theirs, ours) = (theirs?, ours?);
+    (theirs.majority != ours.majority).then(|| {
+        format!(
+            "the axes of the dataset's images run {}, those that the pre-trained weights saw {}: \
+             fine-tuning gains more from images that run alike",
+            of_images(ours),
+            of_images(theirs)
+        )
+    })
 }
 
 /// Shape of a network in a file, for whoever does not name a size.

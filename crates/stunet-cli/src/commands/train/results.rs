@@ -103,7 +103,7 @@ fn compare(
     let theirs = Plans::from_v2_json(found_plans, found_dataset, configuration)?;
     let labels = [dataset, found_dataset].map(LabelSet::from_dataset_json);
     let [our_labels, their_labels] = labels;
-    let found = differences(&ours, &theirs)?.without(&["notes"]);
+    let found = ours.differences(&theirs)?.without(&["notes"]);
     Ok(found.and(label_differences(&our_labels?, &their_labels?)?))
 }
 
@@ -168,7 +168,7 @@ pub fn model_folder(
     let plans = Plans { accumulation: Accumulation::F32, ..about.plans.clone() };
     let found = [
         differences(&checkpoint.state().config, opened.config())?,
-        differences(&plans, &Plans::load(&model.join(PLANS))?)?.without(&["notes"]),
+        plans.differences(&Plans::load(&model.join(PLANS))?)?.without(&["notes"]),
         label_differences(&about.labels, &LabelSet::load(&model.join("labels.json"))?)?,
         differences(
             &serde_json::json!({

@@ -63,9 +63,9 @@ impl Run {
     /// as half a run at one patch and half at another is neither.
     pub fn check_plans(&self, dataset: &Dataset, checkpoint: &Path) -> anyhow::Result<()> {
         let found = match &self.planned {
-            Some(planned) => differences(dataset.plans(), planned)?.without(&["notes"]),
+            Some(planned) => dataset.plans().differences(planned)?.without(&["notes"]),
             // Options of the command line may have replaced patch and batch; the run's count.
-            None => differences(dataset.plans(), &self.about.plans)?.without(&[
+            None => dataset.plans().differences(&self.about.plans)?.without(&[
                 "notes",
                 "patch_size",
                 "batch_size",

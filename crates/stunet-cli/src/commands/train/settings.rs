@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
-use stunet::data::augment::Augmentation;
+use stunet::data::augment::{Augmentation, AugmentationStep};
 use stunet::data::loader::LoaderConfig;
 use stunet::data::plans::{Plans, Reference};
 use stunet::device::Devices;
@@ -41,6 +41,14 @@ pub struct Settings {
     pub patch: [usize; 3],
     pub recipe: RecipeArg,
     pub augmentation: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_mirroring: bool,
+    /// Share of patches with foreground, where it is not nnU-Net's.
+    #[serde(default, with = "exact::option", skip_serializing_if = "Option::is_none")]
+    pub foreground: Option<f64>,
+    /// Name of the trainer, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainer: Option<String>,
     pub accumulate: usize,
     #[serde(with = "exact::option")]
     pub ema: Option<f64>,
@@ -78,6 +86,9 @@ impl Settings {
             patch: patch(args)?.unwrap_or(plans.patch_size),
             recipe,
             augmentation: !args.no_augmentation,
+            no_mirroring: args.no_mirroring,
+            foreground: args.foreground,
+            trainer: args.trainer.as_ref().map(|trainer| trainer.name.clone()),
             accumulate: args.accumulate.unwrap_or(1),
             ema: args.ema,
             seed: args.seed.unwrap_or(12345),
@@ -107,8 +118,10 @@ impl Settings {
         same("--ema", args.ema.as_ref(), r.ema.as_ref())?;
         same("--seed", args.seed.as_ref(), Some(&r.seed))?;
         same("--precision", args.precision.as_ref(), Some(&r.precision))?;
+        same("--foreground", args.foreground.as_ref(), r.foreground.as_ref())?;
         let given = [
             ("--no-augmentation", args.no_augmentation, !r.augmentation),
+            ("--no-mirroring", args.no_mirroring, r.no_mirroring),
             ("--checkpoint-activations", args.checkpoint_activations, r.checkpoint_activations),
             ("--keep-heads", args.keep_heads, r.keep_heads),
             ("--stem-divide", args.stem_divide, r.stem_divide),
@@ -130,7 +143,7 @@ impl Settings {
 
     /// nnU-Net's name for the trainer: `STUNetTrainer_small`, `.._ft` after pre-training.
     pub fn trainer(&self) -> String {
-        trainer(&self.network, self.pretrained.is_some())
+        trainer(self.trainer.as_deref(), &self.network, self.pretrained.is_some())
     }
 
     /// The version of nnU-Net that is trained as.
@@ -141,7 +154,11 @@ impl Settings {
     /// The plans with this run's patch and batch.
     pub fn plans(&self, dataset: &Dataset) -> anyhow::Result<Plans> {
         let plans = dataset.plans().clone();
-        let plans = Plans { patch_size: self.patch, batch_size: self.batch_size, ..plans };
+        let mut plans = Plans { patch_size: self.patch, batch_size: self.batch_size, ..plans };
+        if self.no_mirroring {
+            // What was never seen mirrored is not predicted so.
+            plans.mirror_axes.clear();
+        }
         Ok(plans.checked()?)
     }
 
@@ -153,13 +170,25 @@ impl Settings {
             false => Augmentation::none(self.patch),
             true => Augmentation::of(reference, self.patch),
         };
+        let augmentation = match self.no_mirroring {
+            false => augmentation,
+            true => {
+                let steps: Vec<_> = augmentation.steps().to_vec();
+                let kept =
+                    steps.into_iter().filter(|step| !matches!(step, AugmentationStep::Mirror));
+                augmentation.with_steps(kept)?
+            }
+        };
         let masked = plans.channels.iter().map(|channel| channel.use_mask).collect();
         let augmentation = augmentation.with_masked_channels(masked);
-        let loader = LoaderConfig {
+        let mut loader = LoaderConfig {
             seed: self.seed,
             num_threads: args.threads.unwrap_or_else(cores),
             ..LoaderConfig::new(augmentation, self.batch_size, &self.network.strides)
         };
+        if let Some(share) = self.foreground {
+            loader.oversample_foreground = share;
+        }
         let labels = dataset.labels();
         let regions = labels.has_regions().then(|| {
             let regions = labels.labels().iter().filter(|label| label.values != [0]);
@@ -208,8 +237,11 @@ impl Settings {
     }
 }
 
-/// nnU-Net's name for the trainer of a network.
-pub fn trainer(network: &StuNetConfig, fine_tuned: bool) -> String {
+/// The name of the trainer: the one that was given, else nnU-Net's for the network.
+pub fn trainer(given: Option<&str>, network: &StuNetConfig, fine_tuned: bool) -> String {
+    if let Some(given) = given {
+        return given.to_owned();
+    }
     let size = network.size().map_or("custom", StuNetSize::name);
     format!("STUNetTrainer_{size}{}", if fine_tuned { "_ft" } else { "" })
 }

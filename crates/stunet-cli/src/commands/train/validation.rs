@@ -11,8 +11,8 @@ use stunet::data::geometry::Leniency;
 use stunet::data::nifti;
 use stunet::infer::evaluate::{Evaluation, EvaluationRules, Pair, evaluate};
 use stunet::infer::{
-    InferError, Model, OpenOptions, PredictOptions, Record, Standing, predict_prepared,
-    prepare_scan,
+    InferError, Model, OpenOptions, PredictOptions, ProbabilityFormat, Record, Standing,
+    predict_prepared, prepare_scan,
 };
 use stunet::train::FoldFolder;
 use stunet::train::export::ModelDescription;
@@ -24,6 +24,7 @@ use crate::folders;
 use crate::interrupt;
 use crate::machine;
 use crate::places::{self, Output};
+use crate::products::Product;
 use crate::progress::CaseBar;
 use crate::report::tell_passed_over;
 
@@ -60,7 +61,14 @@ pub fn run(
     let cases = cases_of(&raw, &settings.validation_cases)?;
     let prediction_of = |case: &TrainingCaseFiles| place(&case.name);
     check_places(&raw, cases.iter().map(|case| prediction_of(case)), &summary)?;
-    let made = |case: &&TrainingCaseFiles| is_made(&record, &place(&case.name), Some(&case.images));
+    let made = |case: &&TrainingCaseFiles| -> anyhow::Result<bool> {
+        let files = Some(&case.images[..]);
+        let path = place(&case.name);
+        let stored = args.npz.then(|| probabilities_of(&path));
+        Ok(!args.val
+            && is_made(&record, &path, files)?
+            && stored.map_or(Ok(true), |path| is_made(&record, &path, files))?)
+    };
     if summary.is_file() {
         if all(&cases, made)? {
             return say(args, &format!("already validated: {}", summary.display()));
@@ -71,26 +79,37 @@ pub fn run(
     }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let predictions: Vec<PathBuf> = cases.iter().map(|case| prediction_of(case)).collect();
-    files::sweep(predictions.iter().map(PathBuf::as_path));
+    let stored: Vec<_> = predictions.iter().map(|path| probabilities_of(path)).collect();
+    files::sweep(predictions.iter().chain(&stored).map(PathBuf::as_path));
     let device_has_own_memory = chosen.backend.is_gpu();
     let predictor = Predictor { args, network: &network, record: &record, device_has_own_memory };
-    for (index, (case, prediction)) in cases.iter().zip(&predictions).enumerate() {
-        if !made(case)? {
-            let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
-            predictor.predict(case, prediction, title)?;
-        }
-    }
+    predictor.predict_all(&cases, &predictions, made)?;
     let pairs: Vec<Pair> = cases.iter().zip(predictions).map(pair).collect();
+    score(args, about, &pairs, &summary)
+}
+
+/// Evaluates the predictions, and writes and tells their scores.
+fn score(
+    args: &TrainArgs,
+    about: &ModelDescription,
+    pairs: &[Pair],
+    summary: &Path,
+) -> anyhow::Result<()> {
     let rules =
         EvaluationRules { reader: about.plans.reader, ..EvaluationRules::of(&about.labels) };
-    let result = evaluate(&pairs, &rules, &|_| match interrupt::asked() {
+    let result = evaluate(pairs, &rules, &|_| match interrupt::asked() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     })
     .map_err(interrupted)?;
-    result.write_v2(&summary)?;
+    result.write_v2(summary)?;
     tell(args, about, &result)?;
     say(args, &format!("summary: {}", summary.display()))
+}
+
+/// nnU-Net's file of probabilities beside a labelmap.
+fn probabilities_of(labelmap: &Path) -> PathBuf {
+    Product::Probabilities(ProbabilityFormat::Npz).path(labelmap)
 }
 
 fn pair((case, prediction): (&&TrainingCaseFiles, PathBuf)) -> Pair {
@@ -162,7 +181,11 @@ fn check_places(
     predictions: impl Iterator<Item = PathBuf>,
     summary: &Path,
 ) -> anyhow::Result<()> {
-    let outputs = predictions.map(|path| Output::new("a prediction of the final validation", path));
+    let what = "a prediction of the final validation";
+    let products = [Product::Labelmap, Product::Probabilities(ProbabilityFormat::Npz)];
+    let outputs = predictions
+        .flat_map(move |path| products.into_iter().flat_map(move |product| product.files(&path)))
+        .map(move |path| Output::new(what, path));
     let summary = Output::new("the summary of the final validation", summary);
     places::check(raw.files(), outputs.chain([summary]))
 }
@@ -189,15 +212,33 @@ struct Predictor<'a> {
 }
 
 impl Predictor<'_> {
+    fn predict_all(
+        &self,
+        cases: &[&TrainingCaseFiles],
+        predictions: &[PathBuf],
+        made: impl Fn(&&TrainingCaseFiles) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        for (index, (case, prediction)) in cases.iter().zip(predictions).enumerate() {
+            if !made(case)? {
+                let title = format!("validation {}/{} {}", index + 1, cases.len(), case.name);
+                self.predict(case, prediction, title)?;
+            }
+        }
+        Ok(())
+    }
+
     fn predict(&self, case: &TrainingCaseFiles, out: &Path, title: String) -> anyhow::Result<()> {
         let progress = CaseBar::new(title, self.args.quiet);
+        let record = self.record.with_input(&case.images)?;
         let options = PredictOptions {
             memory_bytes: machine::allowed(self.args.max_memory),
             device_has_own_memory: self.device_has_own_memory,
+            save_probabilities: self.args.npz.then(|| probabilities_of(out)),
+            probability_format: ProbabilityFormat::Npz,
+            record: Some(record.text()),
             ..PredictOptions::default()
         };
         let model = self.network;
-        let record = self.record.with_input(&case.images)?;
         let leniency = Leniency { tolerance_mm: Some(f64::INFINITY), sheared: true };
         let opener = model.plans().reader.leniently(leniency);
         // The scan is gone before the first window.
@@ -220,9 +261,19 @@ impl Predictor<'_> {
 fn tell(args: &TrainArgs, about: &ModelDescription, result: &Evaluation) -> anyhow::Result<()> {
     let names = about.labels.labels().iter().filter(|label| label.values != [0]);
     for (index, label) in names.enumerate() {
-        say(args, &format!("  {:<24} Dice {:.4}", label.name, result.mean_dice(index)))?;
+        let dice = match result.mean_dice(index) {
+            dice if dice.is_nan() => "- (in no case)".to_owned(),
+            dice => format!("{dice:.4}"),
+        };
+        say(args, &format!("  {:<24} Dice {dice}", label.name))?;
     }
-    say(args, &format!("foreground Dice {:.4}", result.foreground_dice()))
+    let (dice, without) = result.dice_of_classes_there();
+    let without = match without {
+        0 => String::new(),
+        count => format!(" ({count} classes that no case has are left out)"),
+    };
+    let dice = if dice.is_nan() { "-".to_owned() } else { format!("{dice:.4}") };
+    say(args, &format!("foreground Dice {dice}{without}"))
 }
 
 fn interrupted(error: InferError) -> anyhow::Error {

@@ -156,9 +156,10 @@ impl<'a> Derived<'a> {
             let first = names.painted().iter().map(|(value, _)| *value).find(|value| *value > 0);
             found.insert(first.unwrap_or(1), (Vec::new(), 0));
         }
-        let named: BTreeMap<u16, String> = names.painted().into_iter().collect();
+        let named: BTreeMap<u16, &str> = names.painted().into_iter().collect();
         let segment = |(value, (planes, voxels)): (u16, (Vec<usize>, u64))| {
-            let name = named.get(&value).cloned().unwrap_or_else(|| format!("label_{value}"));
+            let name = named.get(&value);
+            let name = name.map_or_else(|| format!("label_{value}"), |name| (*name).to_owned());
             let appearance = Appearance::of(&name, value);
             Segment { value, name, appearance, planes, voxels }
         };

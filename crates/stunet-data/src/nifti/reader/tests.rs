@@ -2,7 +2,8 @@
 //! SimpleITK 2.5).
 
 use super::*;
-use crate::geometry::Turn;
+use crate::geometry::{Leniency, Orientation, Turn};
+use crate::nifti::Opener;
 use crate::plans::Plans;
 use crate::preprocess::preprocess_scan;
 use ndarray::{ArrayView3, s};
@@ -112,12 +113,40 @@ fn all_orientations_are_turned_as_nnunet_turns_them() {
                 back.geometry.check_same_grid(&plain.geometry).unwrap();
                 check_prediction(reader, &path, &plain);
             }
+            for reader in [Reader::Nibabel, Reader::SimpleItk] {
+                check_opener(reader, &path, (&plain, expected));
+            }
             let as_it_is = Reader::Nibabel.read_labelmap(&path).unwrap();
             assert_eq!(as_it_is.data, plain.data);
             assert_eq!(as_it_is.geometry.turn(), Turn::NONE);
             as_it_is.geometry.check_same_grid(&plain.geometry).unwrap();
         }
     }
+}
+
+/// What a reader that does not turn gives is turned afterwards: to RAS as nnU-Net turns it, to other
+/// axes from there.
+fn check_opener(reader: Reader, path: &Path, (plain, to_ras): (&LabelMap, &str)) {
+    let opened = |to| Opener { orientation: Some(to), ..reader.leniently(Leniency::default()) };
+    let opener = opened(Orientation::RAS);
+    let labels = opener.read_labelmap(path).unwrap();
+    assert_eq!(word(labels.geometry.turn()), to_ras, "{reader:?}");
+    assert_eq!(labels.data.view(), seen(plain.data.view(), to_ras), "{reader:?}");
+    assert_eq!(opener.read_geometry(path).unwrap().0, labels.geometry);
+    let turned = opener.turned_to(&labels.geometry);
+    assert_eq!(turned, (to_ras != "zyx").then_some(Orientation::RAS));
+    let back = in_file(&labels);
+    assert_eq!(back.data, plain.data, "{reader:?}");
+    back.geometry.check_same_grid(&plain.geometry).unwrap();
+    let other: Orientation = "ILP".parse().unwrap();
+    let opener = opened(other);
+    let scan = opener.read_scan(&[path]).unwrap().into_image();
+    let from_ras = Orientation::RAS.turn_to(other).apply(labels.data.view());
+    assert!(scan.data.iter().zip(from_ras).all(|(a, b)| *a == f32::from(*b)), "{reader:?}");
+    let in_memory = std::fs::read(path).unwrap();
+    assert_eq!(opener.read_scan_bytes(&[in_memory]).unwrap().into_image(), scan);
+    let elsewhere = super::super::read_scan(&[path]).unwrap();
+    assert_eq!(opener.see(elsewhere).unwrap().into_image().data, scan.data);
 }
 
 /// Through preprocessing and back, under plans that transpose and keep the resolution.

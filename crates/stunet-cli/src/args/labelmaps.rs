@@ -1,0 +1,99 @@
+//! Options of the commands on labelmaps that exist.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::finish::CleanArgs;
+use super::headers::ForgiveArgs;
+
+pub(super) const STATISTICS_HELP: &str = "\
+Writes CASE_statistics.json and CASE_statistics.csv for every labelmap, and for a folder also one table of
+all cases, statistics.csv. Intensities are those of the image's file, places are in mm as in NIfTI
+(x to the patient's right, y to the front, z to the head). Labels are checked against anatomy as well.
+
+Examples:
+  stunet statistics labels.nii.gz -i ct.nii.gz
+  stunet statistics predicted -i imagesTs -m base_ep4k.model -o measured
+  stunet statistics labelsTr --dataset-json dataset.json --labels liver,tumour";
+
+pub(super) const CLEAN_HELP: &str = "\
+First small parts are removed, then holes are filled, then labels that --labels does not name become
+background. What nnU-Net's cross-validation has decided is applied by `stunet postprocess apply`.
+
+Examples:
+  stunet clean labels.nii.gz -o cleaned.nii.gz --largest-component --fill-holes
+  stunet clean predicted -o cleaned --min-volume 0.2ml tumour --dataset-json dataset.json";
+
+const NAMES: &str = "Names of labels";
+
+/// Where the names of labels are.
+#[derive(Debug, Default, Args)]
+pub struct NamesArgs {
+    /// A model in any form that `stunet predict --model` accepts, for the names of its labels
+    #[arg(help_heading = NAMES, short, long, value_name = "MODEL", conflicts_with = "dataset_json")]
+    pub model: Option<PathBuf>,
+
+    /// dataset.json with the names of the labels [default: the one beside the labelmaps, if there is
+    /// one; else labels have numbers only]
+    #[arg(help_heading = NAMES, long, value_name = "FILE")]
+    pub dataset_json: Option<PathBuf>,
+}
+
+/// `stunet statistics`.
+#[derive(Debug, Args)]
+pub struct StatisticsArgs {
+    /// A labelmap, or a folder of labelmaps
+    #[arg(value_name = "LABELMAPS")]
+    pub labelmaps: PathBuf,
+
+    /// The image of the labelmap (several files for several channels), or the folder of the images;
+    /// without it no intensities are measured
+    #[arg(short, long, value_name = "IMAGE", num_args = 1..)]
+    pub input: Vec<PathBuf>,
+
+    /// Folder for the results [default: beside the labelmaps]
+    #[arg(short, long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+
+    /// Measure these labels only, by name, number or group, such as liver,spleen,ribs
+    #[arg(long, value_name = "LABELS", num_args = 1..)]
+    pub labels: Vec<String>,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
+
+    #[command(flatten)]
+    pub forgive: ForgiveArgs,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `stunet clean`.
+#[derive(Debug, Args)]
+pub struct CleanUpArgs {
+    /// A labelmap, or a folder of labelmaps
+    #[arg(value_name = "LABELMAPS")]
+    pub labelmaps: PathBuf,
+
+    /// The labelmap to write, or the folder for the labelmaps
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+
+    /// Write these labels only, by name, number or group, such as liver,spleen,ribs; all others become
+    /// background
+    #[arg(long, value_name = "LABELS", num_args = 1..)]
+    pub labels: Vec<String>,
+
+    #[command(flatten)]
+    pub clean: CleanArgs,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
