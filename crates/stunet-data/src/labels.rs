@@ -5,6 +5,7 @@ use crate::geometry::Geometry;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::Path;
 
 mod appearance;
@@ -147,11 +148,12 @@ impl LabelSet {
     }
 
     fn check(&self, regions: bool) -> Result<()> {
+        let mut names = HashSet::new();
         for (i, label) in self.labels.iter().enumerate() {
             if label.name.is_empty() || label.values.is_empty() {
                 return Err(invalid("labels", "labels", "a name and a value", "an empty one"));
             }
-            if self.labels[..i].iter().any(|l| l.name == label.name) {
+            if !names.insert(label.name.as_str()) {
                 return Err(invalid("labels", "labels", "unique names", &label.name));
             }
             if !regions && label.values[0] as usize != i {
