@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods)]
 
 use std::path::Path;
-use stunet_data::dicom::{self, Derived, Provenance, SegmentationKind};
+use stunet_data::dicom::{self, Derived, DicomProvenance, SegmentationKind};
 use stunet_data::labels::{CompactLabelMap, LabelSet, LabelVoxels};
 use stunet_data::{DataError, nifti};
 
@@ -22,7 +22,7 @@ fn write(words: [&String; 4], uneven: bool) -> Result<(), DataError> {
         file => LabelSet::load(Path::new(file))?,
     };
     let note = Some("written by an example".to_owned());
-    let derived = Derived::new(&labels, &names, &source, Provenance { model: None, note })?;
+    let derived = Derived::new(&labels, &names, &source, DicomProvenance { model: None, note })?;
     let folder = Path::new(folder);
     derived.write_segmentation(&folder.join("binary.dcm"), SegmentationKind::Binary)?;
     derived.write_segmentation(&folder.join("labelmap.dcm"), SegmentationKind::Labelmap)?;

@@ -37,7 +37,7 @@ mod syntax;
 mod volume;
 
 pub use found::Found;
-pub use out::{Derived, Provenance, SegmentationKind, Source, note_in_memory, read_note};
+pub use out::{Derived, DicomProvenance, SegmentationKind, Source, note_in_memory, read_note};
 pub use series::Series;
 
 use crate::error::{DataError, Result};

@@ -392,7 +392,11 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(2, "convert_MSD_dataset", Which::Import, &[], IMPORT),
     command(2, "convert_old_nnUNet_dataset", Which::Import, TWO, &[]),
-    instead(2, "plot_overlay_pngs", "the pictures of `stunet evaluate --report`"),
+    instead(
+        2,
+        "plot_overlay_pngs",
+        "`stunet preview -i IMAGE -l LABELS -o PICTURE.png` for each case",
+    ),
     command(1, "plan_and_preprocess", Which::PlanAndPreprocess, &[], PLAN),
     command(1, "train", Which::Train, TRAIN_WORDS_1, TRAIN_1),
     command(1, "predict", Which::Predict, &[], PREDICT_1),

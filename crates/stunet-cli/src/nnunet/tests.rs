@@ -206,7 +206,7 @@ fn refusals() {
     check("nnUNetv2_plan_and_preprocess -d 1 -c 2d", "expected 3d_fullres or 3d_lowres");
     check("nnUNetv2_export_model_to_zip -d 501 -o a.zip -c 2d 3d_fullres", "one configuration");
     check("nnUNetv2_install_pretrained_model_from_zip", "expected two folders, or a file");
-    check("nnUNetv2_plot_overlay_pngs -d 1 -o a", "instead: the pictures");
+    check("nnUNetv2_plot_overlay_pngs -d 1 -o a", "stunet preview");
     check("A=1", "expected a command line of nnU-Net");
 }
 

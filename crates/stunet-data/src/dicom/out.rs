@@ -14,7 +14,7 @@ mod segments;
 mod source;
 mod structure_set;
 
-pub use derived::{Derived, Provenance};
+pub use derived::{Derived, DicomProvenance};
 pub use note::{note_in_memory, read_note};
 pub use segments::SegmentationKind;
 pub use source::Source;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use stunet::data::dicom::{Derived, Provenance, Source};
+use stunet::data::dicom::{Derived, DicomProvenance, Source};
 use stunet::data::geometry::Geometry;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::infer::Record;
@@ -55,7 +55,7 @@ fn write(
     for product in work.lacks.iter().filter(|product| product.is_dicom()) {
         let path = product.path(&job.output);
         let note = Some(job.record_of(*product, record).text());
-        let provenance = Provenance { model: model.map(str::to_owned), note };
+        let provenance = DicomProvenance { model: model.map(str::to_owned), note };
         let derived = Derived::new(labels, names, source, provenance)?;
         match product {
             Product::Segmentation(kind) => derived.write_segmentation(&path, *kind)?,

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// What made an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Provenance {
+pub struct DicomProvenance {
     /// A digest of the model, or another name that is its own.
     pub model: Option<String>,
     /// A note for the program itself, which [`read_note`](super::read_note) finds.
@@ -31,7 +31,7 @@ pub struct Provenance {
 pub struct Derived<'a> {
     pub(super) voxels: View<'a>,
     pub(super) source: &'a Source,
-    pub(super) provenance: Provenance,
+    pub(super) provenance: DicomProvenance,
     /// The labels that occur, in rising order.
     pub(super) segments: Vec<Segment>,
     /// A digest of the voxels.
@@ -127,7 +127,7 @@ impl<'a> Derived<'a> {
         labels: &'a CompactLabelMap,
         names: &LabelSet,
         source: &'a Source,
-        provenance: Provenance,
+        provenance: DicomProvenance,
     ) -> Result<Self> {
         let turn = source.turn_from(&labels.geometry)?;
         let voxels = match &labels.voxels {

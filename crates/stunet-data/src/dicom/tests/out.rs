@@ -151,7 +151,8 @@ fn source_of(files: &[Vec<u8>], uneven: bool) -> Source {
 /// Each kind of object of these labels.
 fn objects(labels: &CompactLabelMap, source: &Source) -> [Seen; 3] {
     let note = Some("what made it".to_owned());
-    let derived = Derived::new(labels, &names(), source, Provenance { model: None, note }).unwrap();
+    let derived =
+        Derived::new(labels, &names(), source, DicomProvenance { model: None, note }).unwrap();
     let segmentation = |kind| Seen::of(&derived.segmentation_to_bytes(kind).unwrap());
     [
         segmentation(SegmentationKind::Binary),
@@ -214,7 +215,7 @@ fn labels_may_run_otherwise_than_their_series() {
     }
     let other = Geometry::axis_aligned([5, 3, 4], [2.5, 0.75, 0.5]).unwrap();
     let other = labels_on(&other, false);
-    let refused = Derived::new(&other, &names(), &source, Provenance::default());
+    let refused = Derived::new(&other, &names(), &source, DicomProvenance::default());
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("that of the DICOM series"), "{message}");
 }
@@ -318,7 +319,7 @@ fn the_same_labels_make_the_same_object() {
     let source = source_of(&files(|_, _| {}), false);
     let labels = labels_on(source.geometry(), false);
     let bytes = |labels: &CompactLabelMap, note: &str| {
-        let provenance = Provenance {
+        let provenance = DicomProvenance {
             model: Some("0123456789abcdef0123".to_owned()),
             note: Some(note.to_owned()),
         };

@@ -91,11 +91,16 @@ fn element(file: &[u8], at: &mut usize, explicit: bool, into: &mut Seen) {
     };
     assert!(into.order.last().is_none_or(|last| *last < tag), "{tag:04x?} is out of order");
     into.order.push(tag);
-    if length != UNDEFINED {
+    if length == UNDEFINED {
+        into.items.insert(tag, items(file, at, explicit));
+    } else {
         assert_eq!(length % 2, 0, "an odd length of {tag:04x?}");
         into.values.insert(tag, taken(file, at, length as usize).to_vec());
-        return;
     }
+}
+
+fn items(file: &[u8], at: &mut usize, explicit: bool) -> Vec<Seen> {
+    const UNDEFINED: u32 = u32::MAX;
     let mut items = Vec::new();
     loop {
         let (mark, length) = ((short(file, at), short(file, at)), long(file, at));
@@ -111,5 +116,5 @@ fn element(file: &[u8], at: &mut usize, explicit: bool, into: &mut Seen) {
         *at += 8;
         items.push(item);
     }
-    into.items.insert(tag, items);
+    items
 }
