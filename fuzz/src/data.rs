@@ -151,7 +151,7 @@ fn use_source(source: &dicom::Source, grid: &Geometry) {
     }
     let labels = CompactLabelMap { voxels, geometry: grid.clone() };
     let names = LabelSet::numbered(3).expect("three outputs have names");
-    let provenance = dicom::Provenance { model: None, note: Some("a".to_owned()) };
+    let provenance = dicom::DicomProvenance { model: None, note: Some("a".to_owned()) };
     let derived = dicom::Derived::new(&labels, &names, source, provenance);
     let derived = derived.expect("labels on the grid of their series");
     for kind in [dicom::SegmentationKind::Binary, dicom::SegmentationKind::Labelmap] {
