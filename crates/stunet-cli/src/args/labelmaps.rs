@@ -15,7 +15,7 @@ all cases, statistics.csv. Intensities are those of the image's file, places are
 Examples:
   stunet statistics labels.nii.gz -i ct.nii.gz
   stunet statistics predicted -i imagesTs -m base_ep4k.model -o measured
-  stunet statistics labelsTr --dataset-json dataset.json --labels liver,tumour";
+  stunet statistics predicted --dataset-json dataset.json --labels liver,spleen";
 
 pub(super) const CLEAN_HELP: &str = "\
 First small parts are removed, then holes are filled, then labels that --labels does not name become
@@ -23,7 +23,7 @@ background. What nnU-Net's cross-validation has decided is applied by `stunet po
 
 Examples:
   stunet clean labels.nii.gz -o cleaned.nii.gz --largest-component --fill-holes
-  stunet clean predicted -o cleaned --min-volume 0.2ml tumour --dataset-json dataset.json";
+  stunet clean predicted -o cleaned --min-volume 0.2ml spleen --dataset-json dataset.json";
 
 const NAMES: &str = "Names of labels";
 

@@ -15,11 +15,11 @@ use super::values::{ReferenceArg, byte_count, device_help, seconds, step_size};
 /// Examples, below the options.
 pub(super) const PREDICT_HELP: &str = "\
 Examples:
-  stunet predict -i ct.nii.gz -o labels.nii.gz -m base
+  stunet predict -i ct.nii.gz -o labels.nii.gz -m base_ep4k.model
   stunet predict -i dicom_folder -o labels.nii.gz -m base_ep4k.model --series 3
   stunet predict -i dicom_folder -o out -m base_ep4k.model --format nifti,dicom-seg,rtstruct
   stunet predict -i imagesTs -o predicted -m base_ep4k.model --disable-tta --mode fast
-  stunet predict -i imagesTs -o predicted -m base_ep4k.model --preview --report predicted.html
+  stunet predict -i imagesTs -o drawn -m base_ep4k.model --preview --report drawn.html
   stunet predict -i imagesTs -o predicted_all -m nnUNetTrainer__nnUNetPlans__3d_fullres -f all";
 
 const MODEL: &str = "Which networks";

@@ -75,11 +75,18 @@ fn after(page: &mut String, help: &str) {
 fn not_run(example: &str) -> Option<&'static str> {
     let reasons = [
         ("nnunet nnUNetv2_", "needs the folders of nnU-Net's variables"),
+        ("stunet download", "needs a network"),
+        (" -m base\n", "needs the published weights"),
+        ("mr_0000", "needs an MR of two channels"),
+        ("--truth labels.nii.gz", "needs a prediction and its truth"),
+        ("stunet completions", "writes to the folders of your shell"),
+        ("stunet man", "writes to the folders of your shell"),
         ("stunet import", "needs a download of the Medical Segmentation Decathlon"),
         ("stunet train", "trains for 1000 epochs"),
         ("dicom_folder", "needs an export from a scanner or an archive"),
         ("stunet find-best", "needs the validation of five folds"),
     ];
+    let example = format!("{example}\n");
     reasons.into_iter().find(|(part, _)| example.contains(part)).map(|(_, reason)| reason)
 }
 
