@@ -54,7 +54,7 @@ fn on_device(batch: &TrainingBatch, device: &Device) -> (Tensor<5>, Tensor<1, In
 pub fn run(steps: u64, frozen: bool) -> anyhow::Result<(f64, f64)> {
     let device = stunet::device::parse("cpu")?.autodiff();
     device.seed(1);
-    let pretrained = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo-model");
+    let pretrained = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/stunet-phantom/demo-model");
     let (encoder, _) = folder::open(pretrained.as_ref())?.load_encoder(&device)?;
     let encoder = if frozen { encoder.freeze() } else { encoder };
     let head = LinearConfig::new(encoder.width()[5], 2).init(&device);

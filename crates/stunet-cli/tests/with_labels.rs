@@ -18,7 +18,7 @@ use stunet_phantom::{ScanOptions, scan};
 use stunet_testing::nifti_bytes::NiftiBytes;
 
 fn demo_model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo-model")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../stunet-phantom/demo-model")
 }
 
 /// A phantom's CT in a folder, on a grid that the demo model is quick with.
