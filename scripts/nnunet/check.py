@@ -131,7 +131,12 @@ def planned_alike(check, kind, name, theirs, ours):
         return compare.equal_json(theirs / "dataset_fingerprint.json", ours / "dataset_fingerprint.json", 20)
 
     def plans():
-        return compare.equal_json(theirs / "nnUNetPlans.json", ours / "nnUNetPlans.json", 100)
+        found = json.loads((ours / "nnUNetPlans.json").read_text())
+        # The one entry of our own: how the axes of the training images run. nnU-Net reads past it.
+        if not found.pop("stunet_orientation", None):
+            return False, "expected the orientation of the training images, found none"
+        right, text = compare.equal_json(theirs / "nnUNetPlans.json", found, 100)
+        return right, f"{text}, beside stunet_orientation"
 
     def splits():
         from nnunetv2.utilities.crossval_split import generate_crossval_split
