@@ -145,16 +145,19 @@ pub enum LowCommand {
 
 impl LowCommand {
     /// The options that name a model, which may be the name of published weights.
-    pub fn models(&mut self) -> Option<&mut PathBuf> {
+    pub fn models(&mut self) -> Vec<&mut PathBuf> {
         match self {
-            Self::Predict(args) => Some(&mut args.model),
-            Self::Info(args) => args.model.as_mut(),
-            Self::Convert(args) => Some(&mut args.model),
-            Self::Labels(args) => Some(&mut args.model),
-            Self::Train(args) => args.pretrained.as_mut(),
-            Self::Statistics(args) => args.names.model.as_mut(),
-            Self::Clean(args) => args.names.model.as_mut(),
-            _ => None,
+            Self::Predict(args) => {
+                let others = args.region.with.iter_mut().chain(&mut args.smaller_models);
+                std::iter::once(&mut args.model).chain(others).collect()
+            }
+            Self::Info(args) => args.model.iter_mut().collect(),
+            Self::Convert(args) => vec![&mut args.model],
+            Self::Labels(args) => vec![&mut args.model],
+            Self::Train(args) => args.pretrained.iter_mut().collect(),
+            Self::Statistics(args) => args.names.model.iter_mut().collect(),
+            Self::Clean(args) => args.names.model.iter_mut().collect(),
+            _ => Vec::new(),
         }
     }
 }

@@ -121,6 +121,9 @@ impl Job {
 pub struct Workload {
     /// Sorted by case, this part's only.
     pub jobs: Vec<Job>,
+    /// Whether the input is a single case: scans in files or a single series of DICOM, not a folder of
+    /// cases of which there is one.
+    pub alone: bool,
     /// Files of the input folder that belong to no case.
     pub passed_over: Vec<PassedOver>,
     /// One line about the part, where a scheduler decided it.
@@ -143,7 +146,9 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
         || args.scan.series.as_deref() == Some("all");
     let part = parts::part(args.num_parts, args.part_id, many, environment)?;
     let each = args.scan.each_file_is_a_case;
-    let (mut all, passed_over) = match (scans::dicom_cases(args)?, args.input.as_slice()) {
+    let dicom = scans::dicom_cases(args)?;
+    let is_one = dicom.as_ref().map_or(!many, |cases| cases.len() == 1);
+    let (mut all, passed_over) = match (dicom, args.input.as_slice()) {
         (Some(cases), _) => (jobs_of_dicom(cases, args)?, Vec::new()),
         (None, [folder]) if folder.is_dir() => jobs_of_folder(folder, args)?,
         (None, files) if each => (jobs_of_each(files, args)?, Vec::new()),
@@ -164,13 +169,15 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
     let total = all.len();
     let jobs = part.take(all);
     let part = part.line(jobs.len(), total);
-    Ok(Workload { jobs, passed_over, part })
+    let alone = is_one || is_file(&args.output, args);
+    Ok(Workload { jobs, alone, passed_over, part })
 }
 
 /// No output may be a scan, a file of the model or another output.
 fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let scans = jobs.iter().flat_map(|job| job.case.files.iter().cloned());
     let models = std::iter::once(&args.model).chain(&args.region.with);
+    let models = models.chain(&args.smaller_models);
     let sources = jobs.iter().flat_map(|job| job.source.files());
     let models = models.flat_map(|model| places::of_model(model));
     let inputs = scans.chain(sources).chain(models);

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let outcome = failure::shielded(|| {
         for command in habits::commands(args.command)? {
             let mut command = habits::resolved(command)?;
-            if let Some(model) = command.models() {
+            for model in command.models() {
                 *model = hub::by_name(model)?;
             }
             run(command)?;

@@ -113,6 +113,16 @@ impl Product {
         matches!(self, Self::Segmentation(_) | Self::StructureSet)
     }
 
+    /// Whether it is made from the labels and the scan alone, without the network.
+    pub fn comes_from_labels(self) -> bool {
+        match self {
+            Self::Preview(_) | Self::PerClass | Self::Statistics(None) => true,
+            Self::Segmentation(_) | Self::StructureSet => true,
+            Self::Labelmap | Self::Probabilities(_) | Self::Confidence(_) => false,
+            Self::Statistics(Some(_)) => false,
+        }
+    }
+
     /// Its name in messages, without an article.
     pub fn name(self) -> &'static str {
         match self {

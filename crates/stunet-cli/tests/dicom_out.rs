@@ -144,3 +144,32 @@ fn colour_tables() {
     assert!(print("--slicer").starts_with("# Color table file"));
     assert!(print("--itk-snap").contains("\"Clear Label\""));
 }
+
+/// A folder of DICOM is one case: its measurements lie beside the file that was named, and its volumes
+/// are told.
+#[test]
+fn a_series_with_all_that_comes_with_labels() {
+    let scene = Scene::new();
+    let folder = series(&scene, "dicom", SHAPE);
+    let out = scene.path("labels.nii.gz");
+    let stdout = check(&predict(&folder, &out, &["--statistics", "--per-class", "--preview"]));
+    assert!(stdout.contains(" ml\n"), "{stdout}");
+    for name in ["labels_statistics.json", "labels_statistics.csv", "labels_preview.png"] {
+        assert!(scene.path(name).is_file(), "{name}");
+    }
+    // Later, from the labels alone, also the objects.
+    let again = check(&predict(&folder, &out, &["--format", "nifti,dicom-seg,rtstruct"]));
+    assert!(!again.contains("windows"), "{again}");
+    let other = scene.path("other.nii.gz");
+    check(&predict(&folder, &other, &["--format", "nifti,dicom-seg,rtstruct"]));
+    for ending in ["seg.dcm", "rtstruct.dcm"] {
+        let [later, at_once] =
+            ["labels", "other"].map(|name| dicom_pixels(&scene.path(&format!("{name}.{ending}"))));
+        assert_eq!(later, at_once, "{ending}");
+    }
+}
+
+/// The size of an object, whose identifiers are new in every run.
+fn dicom_pixels(file: &Path) -> u64 {
+    file.metadata().unwrap().len()
+}

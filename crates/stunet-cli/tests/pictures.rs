@@ -59,7 +59,7 @@ fn previews_are_outputs_like_others() {
     // Without the network.
     let labels = fs::metadata(scene.path("out/a.nii.gz")).unwrap().modified().unwrap();
     let again = succeeded(&predicted(&scene, &["--preview"]));
-    assert!(again.contains("a: drawn with the labels that are there"), "{again}");
+    assert!(again.contains("a: what is missing is made from the labels that exist"), "{again}");
     assert!(!again.contains("windows"), "{again}");
     assert!(fs::read(&preview).unwrap() == bytes);
     assert_eq!(fs::metadata(scene.path("out/a.nii.gz")).unwrap().modified().unwrap(), labels);

@@ -260,3 +260,54 @@ fn the_note_of_a_labelmap_is_a_comment_that_readers_pass_over() {
     let again = nifti::read_labelmap(&plain).unwrap();
     assert!(again.data == labels.data && again.geometry == labels.geometry);
 }
+
+const DERIVED: [&str; 3] = ["--per-class", "--statistics", "--preview"];
+
+/// What is made from labels that are there is byte for byte what comes with them, and the network does
+/// not run again.
+#[test]
+fn what_comes_from_labels_is_made_of_those_that_are_there() {
+    let at_once = Predicted::new(&DERIVED);
+    let later = Predicted::new(&[]);
+    let done = later.run(&DERIVED);
+    let (stdout, stderr) = said(&done);
+    assert!(done.status.success(), "{stderr}");
+    assert!(!stdout.contains("windows"), "the network was run: {stdout}");
+    assert_eq!(stdout.matches("made from the labels that exist").count(), 2, "{stdout}");
+    let by_name = |predicted: &Predicted| -> Vec<(PathBuf, Vec<u8>)> {
+        let home = predicted.scene.path("out");
+        let outputs = predicted.outputs().into_iter();
+        outputs.map(|(path, bytes, _)| (path.strip_prefix(&home).unwrap().into(), bytes)).collect()
+    };
+    assert!(by_name(&at_once) == by_name(&later));
+    later.check_skipped(&DERIVED);
+}
+
+/// The smaller model is taken where the time is too short for the larger one, and again where its
+/// outputs are there.
+#[test]
+fn the_time_decides_between_models() {
+    let scene = Scene::new();
+    let input = scene.volume("ct_0000.nii");
+    let output = scene.path("labels.nii.gz");
+    let larger = model_folder(1);
+    let smaller = other_model(&scene, 5, 32);
+    let run = |time: &str| {
+        let mut arguments = predict_arguments(&input, &output, &larger);
+        arguments.extend(["--smaller-models", smaller.to_str().unwrap()].map(str::to_owned));
+        arguments.extend(["--time-budget", time].map(str::to_owned));
+        let done = stunet(arguments);
+        let (stdout, stderr) = said(&done);
+        assert!(done.status.success(), "{stderr}");
+        stdout
+    };
+    let made_by = || fs::read(&output).unwrap();
+    assert!(run("0.001s").contains("is tried"));
+    let by_smaller = made_by();
+    assert!(run("1h").contains("skipped, exists"));
+    assert_eq!(made_by(), by_smaller);
+    fs::remove_file(&output).unwrap();
+    assert!(!run("1h").contains("is tried"));
+    assert_ne!(made_by(), by_smaller);
+    assert!(run("0.001s").contains("skipped, exists"));
+}

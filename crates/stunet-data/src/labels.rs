@@ -14,12 +14,14 @@ mod colour_tables;
 mod compact;
 pub(crate) mod dataset_json;
 mod groups;
+mod palette;
 
 pub use appearance::{Appearance, Code, PRIVATE, Region, Side, Structure};
 pub use choice::LabelChoice;
 pub use colour_tables::{itk_snap_labels, slicer_colour_table};
 pub use compact::{CompactLabelMap, LabelVoxels};
 pub use groups::{GROUPS, LabelGroup};
+pub use palette::generated_colour;
 
 /// A volume of label values on a grid.
 ///

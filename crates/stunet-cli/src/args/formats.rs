@@ -8,7 +8,7 @@ use stunet::data::dicom::SegmentationKind;
 const FORMATS: &str = "What labels are written as";
 
 /// What labels are written as.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct FormatArgs {
     /// Formats of the labels, several separated by commas [default: nifti]
     #[arg(help_heading = FORMATS, long, value_enum, value_name = "FORMAT", value_delimiter = ',')]

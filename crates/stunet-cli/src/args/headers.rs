@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use stunet::data::geometry::Leniency;
 
 /// What of headers is forgiven: `plan`, `preprocess` and `evaluate`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ForgiveArgs {
     /// Accept channels and labels whose voxels lie up to LENGTH from those of the first file of their
     /// case, such as 0.3mm [default: a hundredth of a voxel]
@@ -27,7 +27,7 @@ pub enum AllowArg {
 pub(super) const READING: &str = "How scans are read";
 
 /// What of headers is forgiven, and which series is meant: `predict`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ScanArgs {
     /// The DICOM series to predict: its number, its UID, or `all` [default: the only one]
     #[arg(help_heading = READING, long, value_name = "SERIES")]

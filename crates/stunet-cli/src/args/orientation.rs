@@ -7,7 +7,7 @@ use stunet::data::plans::OrientationChoice;
 use super::headers::READING;
 
 /// How the axes of a scan are turned before a model sees it: `predict`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct OrientationArgs {
     /// How the axes of a scan are turned for the network. `auto`: as those of the training images ran,
     /// where the model says it; `as-is`: not at all, as nnU-Net does; letters such as RAS or LPS: to

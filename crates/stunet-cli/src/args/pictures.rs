@@ -33,7 +33,7 @@ pub struct ViewArgs {
 }
 
 /// Pictures of `predict`.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct PictureArgs {
     /// Also draw every case as CASE_preview.png: three planes and a projection with the labels, and
     /// without

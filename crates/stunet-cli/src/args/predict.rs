@@ -29,7 +29,7 @@ const DEVICE: &str = "Device and memory";
 const PARTS: &str = "Parts of a cluster's job";
 
 /// `stunet predict`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PredictArgs {
     /// One file (NIfTI, MetaImage, NRRD), the channel files of one case, a folder of CASE_0000.nii.gz
     /// files, or DICOM: folders, zip archives, files of many frames
@@ -83,6 +83,12 @@ pub struct PredictArgs {
     /// for it by the speed that is measured, from the settings above downwards
     #[arg(help_heading = WINDOWS, long, value_name = "TIME", value_parser = seconds)]
     pub time_budget: Option<f64>,
+
+    /// With --time-budget: models of the same labels, the largest first. Where even the fastest
+    /// settings of --model are too slow for the largest case, all cases are predicted with the first
+    /// of these that is fast enough
+    #[arg(help_heading = WINDOWS, long, value_name = "MODEL", value_delimiter = ',', num_args = 1.., requires = "time_budget", conflicts_with = "crop_to")]
+    pub smaller_models: Vec<PathBuf>,
 
     /// Also write the class probabilities, as CASE.zarr.zip or as nnU-Net's CASE.npz
     #[arg(help_heading = MORE, long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "zarr")]

@@ -2,12 +2,16 @@
 
 mod already;
 pub mod budget;
+mod choice;
+mod completion;
 pub mod extras;
 mod objects;
+mod outputs;
 mod pictures;
 mod pipeline;
 pub mod region;
 pub mod settings;
+mod stages;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,25 +20,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use ndarray::Array3;
-use stunet::data::dicom::Source;
-use stunet::data::formats;
-use stunet::data::geometry::{Geometry, Orientation};
-use stunet::data::image::RawImage;
-use stunet::data::labels::CompactLabelMap;
+use stunet::data::geometry::Orientation;
 use stunet::data::nifti::Opener;
 use stunet::data::preprocess::memory_bytes;
 use stunet::data::reference::Reference;
 use stunet::device::{self, Chosen};
 use stunet::infer::model::FoldReport;
-use stunet::infer::{
-    self, InferError, Model, OpenOptions, PredictOptions, Prediction, Prepared, Record,
-};
+use stunet::infer::{self, InferError, Model, OpenOptions, PredictOptions, Record};
 use stunet::model::StuNetConfig;
 use stunet::pictures::page::PageCase;
 
 use crate::args::PredictArgs;
-use crate::failure::{self, Interrupted, Told};
+use crate::failure::{Interrupted, Told};
 use crate::finish::Finish;
 use crate::interrupt;
 use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
@@ -43,15 +40,12 @@ use crate::output;
 use crate::parts::Environment;
 use crate::products::Product;
 use crate::progress::CaseBar;
-use crate::report::{
-    self, CaseReport, CaseResult, ModelReport, Report, Seconds, Status, count_labels,
-    tell_passed_over,
-};
+use crate::report::{self, CaseReport, ModelReport, Report, Status, tell_passed_over};
 use already::PendingCase;
-use budget::BudgetReport;
 use pipeline::{Ended, Stages, run as run_pipeline};
-use region::{RegionReport, Scout};
-use settings::{format_of, measure_of, settings};
+use region::Scout;
+use settings::{format_of, settings};
+use stages::Read;
 
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
@@ -76,11 +70,13 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     let mut report = Report::new();
     report.passed_over = report::passed_over(&found.passed_over);
     // Opened even where every output is there: only the model tells whether they are its own.
-    let session = Session::open(args, &chosen, &mut report)?;
+    let args = &choice::variants(args);
+    let session = choice::session(args, &chosen, (&jobs, found.alone))?;
+    session.introduce(&mut report);
     session.check_places(&jobs)?;
     let outcome = predict_all(&session, jobs, &mut report);
     // What was done before an interruption is told as well.
-    if let Some(path) = &args.json
+    if let Some(path) = &session.args.json
         && (outcome.is_ok() || !report.cases.is_empty())
     {
         report.write(path)?;
@@ -98,12 +94,12 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     if interrupt::asked() {
         return Err(Interrupted.into());
     }
-    // Drawn from the labels that are there, where there is a labelmap of them.
-    let drawable = Product::wanted(session.args).contains(&Product::Labelmap);
-    let (drawn, todo): (Vec<_>, Vec<_>) =
-        todo.into_iter().partition(|work| drawable && work.lacks_pictures_only());
+    // From the labels that are there, where there is a labelmap of them.
+    let has_labels = Product::wanted(session.args).contains(&Product::Labelmap);
+    let (kept, todo): (Vec<_>, Vec<_>) =
+        todo.into_iter().partition(|work| has_labels && work.lacks_derived_only());
     let there = done.into_iter().map(|job| PendingCase { job, lacks: Vec::new(), way: None });
-    for work in there.chain(drawn) {
+    for work in there.chain(kept) {
         if interrupt::asked() {
             return Err(Interrupted.into());
         }
@@ -143,26 +139,15 @@ fn predict_all(session: &Session<'_>, jobs: Vec<Job>, report: &mut Report) -> an
     }
 }
 
-impl Session<'_> {
-    /// Tells of a case whose labels are there, and draws what is missing of it.
-    fn keep(&self, work: PendingCase, report: &mut Report) {
-        let job = &work.job;
-        self.say(&format!("{}: skipped, exists: {}", job.case.name, job.output.display()));
-        match self.draw_again(&work) {
-            Ok(()) => report.cases.push(self.report_of(work.job, Status::Skipped)),
-            Err(error) => {
-                self.failed(job, &error);
-                report.fail(self.report_of(work.job, Status::Failed), &error);
-            }
-        }
-    }
-}
-
 /// A model that is loaded once, and how it predicts.
 struct Session<'a> {
     args: &'a PredictArgs,
+    /// Whether a single case was asked for.
+    alone: bool,
     device: &'a Chosen,
     model: Model,
+    /// Seconds that loading it took.
+    load_secs: f64,
     /// The model that finds a part of the body first, if there is one.
     scout: Option<Scout>,
     /// What is done with labels.
@@ -173,6 +158,8 @@ struct Session<'a> {
     opener: Opener,
     /// Orientations of scans that have been told of where the model does not say its own.
     unknown: Mutex<BTreeSet<Orientation>>,
+    /// The case that was read to choose the model, by its labelmap.
+    ready: Mutex<Option<(PathBuf, Read)>>,
     /// Seconds that export and writing took in the case before.
     after_secs: Mutex<Option<f64>>,
     /// Seconds of a pass over a window in the case before.
@@ -184,63 +171,63 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(
-        args: &'a PredictArgs,
-        chosen: &'a Chosen,
-        report: &mut Report,
-    ) -> anyhow::Result<Self> {
+    fn open(args: &'a PredictArgs, chosen: &'a Chosen, alone: bool) -> anyhow::Result<Self> {
         let clock = Instant::now();
         let options = open_options(args, chosen)?;
         let model = {
             let _progress = CaseBar::new("loading the model".to_owned(), args.quiet);
             Model::open(&args.model, &options)?
         };
-        let description = model.description();
-        check_folds(args, &description.folds)?;
+        check_folds(args, &model.description().folds)?;
         let opener = model.plans().opener(args.axes.orientation)?;
         let opener = Opener { leniency: args.scan.leniency(), ..opener };
         let finish = Finish::of(&args.finish, model.labels())?;
         let scout = Scout::open(args, chosen, &model)?;
         let ways = ways(args, &model, scout.as_ref(), &finish)?;
-        let size = description.config.stunet().and_then(StuNetConfig::size);
-        report.device = Some(chosen.name.clone());
-        report.model = Some(ModelReport {
-            path: args.model.clone(),
-            kind: description.kind,
-            size,
-            network: description.config.clone(),
-            folds: description.folds.iter().map(|fold| fold.fold.clone()).collect(),
-            digest: model.digest().map(str::to_owned),
-            notes: description.notes.clone(),
-            load_secs: clock.elapsed().as_secs_f64(),
-        });
-        let folds = match model.networks().len() {
-            1 => String::new(),
-            folds => format!(", {folds} folds"),
-        };
-        let classes = model.num_classes();
-        let kind = words::network(&description.config);
-        let line = format!("{kind}, {classes} classes{folds}, on {}", chosen.name);
-        let (unknown, pass_secs, after_secs, unsaid, pages) = Default::default();
-        let session = Self {
+        let (unknown, ready, pass_secs, after_secs, unsaid, pages) = Default::default();
+        Ok(Self {
             args,
+            alone,
             device: chosen,
             model,
+            load_secs: clock.elapsed().as_secs_f64(),
             scout,
             finish,
             ways,
             opener,
             unknown,
+            ready,
             after_secs,
             pass_secs,
             unsaid,
             pages,
+        })
+    }
+
+    /// Tells of the model.
+    fn introduce(&self, report: &mut Report) {
+        let description = self.model.description();
+        report.device = Some(self.device.name.clone());
+        report.model = Some(ModelReport {
+            path: self.args.model.clone(),
+            kind: description.kind,
+            size: description.config.stunet().and_then(StuNetConfig::size),
+            network: description.config.clone(),
+            folds: description.folds.iter().map(|fold| fold.fold.clone()).collect(),
+            digest: self.model.digest().map(str::to_owned),
+            notes: description.notes.clone(),
+            load_secs: self.load_secs,
+        });
+        let folds = match self.model.networks().len() {
+            1 => String::new(),
+            folds => format!(", {folds} folds"),
         };
-        session.say(&line);
-        for note in &session.model.description().notes {
-            session.say(&format!("note: {note}"));
+        let classes = self.model.num_classes();
+        let kind = words::network(&description.config);
+        self.say(&format!("{kind}, {classes} classes{folds}, on {}", self.device.name));
+        for note in &description.notes {
+            self.say(&format!("note: {note}"));
         }
-        Ok(session)
     }
 
     /// What may have made outputs that are there, but for their input.
@@ -252,12 +239,6 @@ impl<'a> Session<'a> {
     fn report_of(&self, job: Job, status: Status) -> CaseReport {
         let (input, output) = (job.inputs(), job.first_output(self.args));
         CaseReport { name: job.case.name, input, output, status, error: None, result: None }
-    }
-
-    /// Whether a single case was asked for.
-    fn alone(&self) -> bool {
-        let several = self.args.scan.each_file_is_a_case || self.args.scan.series.is_some();
-        !several && (self.args.input.len() > 1 || !self.args.input[0].is_dir())
     }
 
     /// Bytes that may still be taken: what `--max-memory` leaves, or most of what is free.
@@ -310,207 +291,6 @@ impl<'a> Session<'a> {
             pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
             ..settings.clone()
         })
-    }
-}
-
-/// A case between its stages.
-struct Read {
-    prepared: Prepared,
-    /// The same for the model that finds a part of the body.
-    coarse: Option<Prepared>,
-    /// The scan, where it is needed to the end.
-    scan: Option<RawImage>,
-    read_secs: f64,
-    /// What makes its outputs.
-    record: Record,
-    /// What its DICOM objects refer to.
-    source: Option<Source>,
-}
-
-/// A case behind the network.
-struct Predicted {
-    prediction: Prediction,
-    region: Option<RegionReport>,
-    budget: Option<BudgetReport>,
-    scan: Option<RawImage>,
-    read_secs: f64,
-    record: Record,
-    source: Option<Source>,
-}
-
-impl Session<'_> {
-    /// Writes how sure the labels are, where that is wanted and not there; returns where it is.
-    fn write_confidence(
-        &self,
-        work: &PendingCase,
-        volume: Option<&Array3<u8>>,
-        geometry: &Geometry,
-        record: &Record,
-    ) -> anyhow::Result<Option<PathBuf>> {
-        let (Some(volume), Some(measure)) = (volume, self.args.confidence) else {
-            return Ok(None);
-        };
-        let product = Product::Confidence(measure_of(measure));
-        let path = product.path(&work.job.output);
-        if work.lacks(product) {
-            make_parent(&path)?;
-            let note = product.record(record).text();
-            formats::write_bytes(&path, volume, geometry, Some(&note))?;
-        }
-        Ok(Some(path))
-    }
-}
-
-impl Session<'_> {
-    /// Writes the labels, where they are not there; returns the files.
-    fn write_labelmap(
-        &self,
-        work: &PendingCase,
-        labelmap: &CompactLabelMap,
-        record: &Record,
-    ) -> anyhow::Result<Vec<PathBuf>> {
-        if !work.lacks(Product::Labelmap) {
-            return Ok(Vec::new());
-        }
-        let path = &work.job.output;
-        make_parent(path)?;
-        let names = self.model.labels();
-        formats::write_named_labelmap(path, labelmap, names, Some(&record.text()))?;
-        Ok(Product::Labelmap.files(path))
-    }
-
-    /// Files of probabilities that were written.
-    fn probabilities_of(&self, work: &PendingCase) -> Vec<PathBuf> {
-        let lacking = self.probabilities().filter(|product| work.lacks(*product));
-        lacking.map(|product| product.files(&work.job.output)).unwrap_or_default()
-    }
-
-    fn lacks_confidence(&self, work: &PendingCase) -> bool {
-        let measure = self.args.confidence.map(measure_of);
-        measure.is_some_and(|measure| work.lacks(Product::Confidence(measure)))
-    }
-}
-
-impl Stages for Session<'_> {
-    type Read = Read;
-    type Predicted = Predicted;
-    type Written = CaseResult;
-
-    fn read(&self, work: &PendingCase) -> anyhow::Result<Read> {
-        let job = &work.job;
-        check_writable(&job.output)?;
-        job.check_channels(self.model.plans().num_channels())?;
-        self.check_classes(work)?;
-        self.check_memory(job)?;
-        let clock = Instant::now();
-        let record = job.record(&self.ways[0].1, self.opener).with_input(&job.case.files)?;
-        let (scan, notes) = job.origin.read(&job.case.files, self.opener)?;
-        let axes = self.axes(self.model.plans().seen(&scan.geometry));
-        let notes: Vec<_> = notes.into_iter().chain(axes).collect();
-        let source = objects::source_of(job, &scan.geometry)?;
-        let line = job.origin.line().map(|line| format!("series {line}"));
-        for line in line.into_iter().chain(notes.iter().map(|note| format!("note: {note}"))) {
-            self.say(&format!("{}: {line}", job.case.name));
-        }
-        let read_secs = clock.elapsed().as_secs_f64();
-        self.check_pictures(job, (&scan.geometry, scan.num_channels()))?;
-        let prepare = |model: &Model| {
-            let prepared = infer::prepare_scan(model, &scan);
-            prepared.map_err(|error| with_file(error, &job.inputs()[0]))
-        };
-        let coarse = self.scout.as_ref().map(|scout| prepare(&scout.model)).transpose()?;
-        let prepared = prepare(&self.model)?;
-        let measured = Product::statistics(self.args).is_some_and(|product| work.lacks(product));
-        let scan = measured.then_some(scan);
-        Ok(Read { prepared, coarse, scan, read_secs, record, source })
-    }
-
-    fn predict(&self, work: &PendingCase, title: String, read: Read) -> anyhow::Result<Predicted> {
-        let job = &work.job;
-        let Read { prepared, coarse, scan, read_secs, record, source } = read;
-        let (prepared, region) = match self.scout.as_ref().zip(coarse) {
-            Some((scout, coarse)) => {
-                let (part, report) = self.crop(work, scout, coarse, prepared)?;
-                (part, Some(report))
-            }
-            None => (prepared, None),
-        };
-        let coarse_secs = region.as_ref().map_or(0.0, |region| region.secs);
-        let spent_secs = read_secs + prepared.secs + coarse_secs;
-        let (way, budget) = self.way(work, &prepared, spent_secs)?;
-        let (settings, of_way) = &self.ways[way];
-        let record = record.with_settings(of_way);
-        let options = self.predict_options(work, settings, &record)?;
-        let progress = CaseBar::new(title, self.args.quiet);
-        let prediction = infer::predict_prepared(&self.model, prepared, &options, &mut |event| {
-            progress.on_event(event);
-            self.tell_plan(job, event);
-            interrupt::flow()
-        });
-        let prediction = prediction.map_err(|error| with_file(error, &job.inputs()[0]))?;
-        let done = &prediction.report;
-        let passes = done.num_windows * done.num_passes;
-        let secs = done.timings.windows_secs / passes.max(1) as f64;
-        *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(secs);
-        Ok(Predicted { prediction, region, budget, scan, read_secs, record, source })
-    }
-
-    fn write(&self, work: &PendingCase, predicted: Predicted) -> anyhow::Result<CaseResult> {
-        let clock = Instant::now();
-        let Predicted { prediction, region, budget, scan, read_secs, record, source } = predicted;
-        let Prediction { mut labelmap, confidence, report, .. } = prediction;
-        record.check_input()?;
-        let job = &work.job;
-        let finished = self.finish.apply(&mut labelmap, self.model.labels());
-        let measured = self.measure(work, &labelmap, scan.as_ref(), confidence.as_ref())?;
-        drop(scan);
-        let geometry = labelmap.geometry.clone();
-        let confidence_path =
-            self.write_confidence(work, confidence.as_ref(), &geometry, &record)?;
-        let labels = count_labels(&labelmap, self.model.labels(), &measured, confidence.as_ref());
-        let mut written = self.write_labelmap(work, &labelmap, &record)?;
-        written.extend(self.write_objects(work, &labelmap, (source.as_ref(), &record))?);
-        written.extend(self.probabilities_of(work));
-        written.extend(confidence_path.iter().filter(|_| self.lacks_confidence(work)).cloned());
-        let classes = self.write_classes(work, &labelmap, &record)?;
-        let warnings = self.check_anatomy(&measured);
-        let statistics = self.write_statistics(work, measured, &record)?;
-        let (preview, drawn) = self.draw(work, &labelmap, (&labels, &warnings, &record))?;
-        let timings = report.timings;
-        let voxels = geometry.shape().iter().product();
-        let seconds = Seconds::new(read_secs, &timings, clock.elapsed().as_secs_f64());
-        *self.after_secs.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(seconds.export + seconds.write);
-        let result = CaseResult {
-            shape: geometry.shape(),
-            spacing_mm: geometry.spacing_mm(),
-            voxels,
-            voxels_per_sec: voxels as f64 / seconds.total.max(1e-9),
-            peak_memory_bytes: machine::own_memory().map(|(_, peak)| peak),
-            seconds,
-            probabilities: self.probabilities().map(|product| product.path(&job.output)),
-            confidence: confidence_path,
-            dicom: job.objects(self.args),
-            preview,
-            files: [written, classes, statistics, drawn].concat(),
-            region,
-            budget,
-            finished,
-            warnings,
-            labels,
-            prediction: report,
-        };
-        self.tell(job, &result);
-        self.warn(job, &result.warnings);
-        Ok(result)
-    }
-
-    fn failed(&self, job: &Job, error: &anyhow::Error) {
-        let error = failure::describe(error);
-        match self.alone() {
-            true => output::complain(&error),
-            false => output::complain(&format!("{}: {error}", job.case.name)),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a label looks like and which structure it is, by its name.
 
+use super::palette::generated_colour;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -88,7 +89,7 @@ impl Appearance {
                 *side_of = side;
                 found
             }
-            None => Self { rgb: any_colour(value), structure: Structure::private(name) },
+            None => Self { rgb: generated_colour(value), structure: Structure::private(name) },
         }
     }
 }
@@ -203,19 +204,6 @@ fn row(line: &str) -> Option<Vec<Entry>> {
     Some(names.map(|name| (parted(name), appearance.clone())).collect())
 }
 
-/// A colour for a label that has none: hues in steps of the golden angle, so that neighbours differ.
-fn any_colour(value: u16) -> [u8; 3] {
-    const GOLDEN_ANGLE: f64 = 137.507_764;
-    let hue = (f64::from(value) * GOLDEN_ANGLE).rem_euclid(360.0) / 60.0;
-    let brightest = [235.0, 200.0, 170.0][usize::from(value / 8 % 3)];
-    let channel = |offset: f64| {
-        let k = (offset + hue).rem_euclid(6.0);
-        let share = 1.0 - 0.65 * k.min(4.0 - k).clamp(0.0, 1.0);
-        (brightest * share).round() as u8
-    };
-    [channel(5.0), channel(3.0), channel(1.0)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,13 +280,5 @@ mod tests {
         assert_eq!(code("größer\\kleiner").meaning, "größer kleiner");
         let long = "x".repeat(100);
         assert_eq!((code(&long).meaning.len(), code(&long).value.len()), (64, 16));
-    }
-
-    #[test]
-    fn colours_of_neighbours_differ() {
-        let far = |a: [u8; 3], b: [u8; 3]| (0..3).any(|i| a[i].abs_diff(b[i]) > 40);
-        for value in 1..200 {
-            assert!(far(any_colour(value), any_colour(value + 1)), "{value}");
-        }
     }
 }

@@ -21,9 +21,9 @@ pub struct PendingCase {
 }
 
 impl PendingCase {
-    /// Whether the labels are there, and pictures of them are all that is missing, if anything.
-    pub fn lacks_pictures_only(&self) -> bool {
-        self.lacks.iter().all(|product| matches!(product, Product::Preview(_)))
+    /// Whether everything that is missing can be made from the labels.
+    pub fn lacks_derived_only(&self) -> bool {
+        self.lacks.iter().all(|product| product.comes_from_labels())
     }
 
     /// Whether it is to be written.

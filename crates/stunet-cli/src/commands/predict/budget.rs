@@ -3,7 +3,8 @@
 use std::sync::PoisonError;
 
 use serde::Serialize;
-use stunet::infer::{PredictOptions, Prepared, budget};
+use stunet::infer::budget::{self, Fit};
+use stunet::infer::{PredictOptions, Prepared};
 
 use super::already::PendingCase;
 use super::{Session, with_file};
@@ -36,21 +37,10 @@ impl Session<'_> {
             Some(way) => &self.ways[way..=way],
             None => &self.ways[..],
         };
-        let known = *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner);
-        let ways: Vec<PredictOptions> = ways
-            .iter()
-            .map(|(options, _)| PredictOptions {
-                pass_secs: known,
-                device_has_own_memory: self.device.backend.is_gpu(),
-                ..options.clone()
-            })
-            .collect();
-        // Export and writing take about as long as they did before, or as preprocessing does.
-        let after = *self.after_secs.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = (secs - spent_secs - after.unwrap_or(prepared.secs)).max(0.0);
-        let fit = budget::choose(&self.model, prepared, &ways, left)
-            .map_err(|error| with_file(error, &work.job.inputs()[0]))?;
-        let Some(fit) = fit else { return Ok((work.way.unwrap_or(0), None)) };
+        let ways: Vec<_> = ways.iter().map(|(options, _)| options.clone()).collect();
+        let Some((fit, left)) = self.fit(work, prepared, (secs - spent_secs, &ways))? else {
+            return Ok((work.way.unwrap_or(0), None));
+        };
         let chosen = &ways[fit.way];
         let report = BudgetReport {
             secs,
@@ -69,12 +59,38 @@ impl Session<'_> {
         if fit.secs > left {
             output::complain(&format!(
                 "{}: warning: --time-budget: the fastest settings take about {} for the windows, of \
-                 which {} are left; a smaller model or --mode fast is faster",
+                 which {} are left; --smaller-models and --mode fast are faster",
                 work.job.case.name,
                 output::duration(fit.secs),
                 output::duration(left),
             ));
         }
         Ok((work.way.unwrap_or(0) + fit.way, Some(report)))
+    }
+
+    /// The first of several ways whose windows leave time to write the case, else the fastest, and the
+    /// seconds that are left for windows; none where there is no clock.
+    pub(super) fn fit(
+        &self,
+        work: &PendingCase,
+        prepared: &Prepared,
+        (secs, ways): (f64, &[PredictOptions]),
+    ) -> anyhow::Result<Option<(Fit, f64)>> {
+        let known = *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_speed = |options: &PredictOptions| PredictOptions {
+            pass_secs: known,
+            device_has_own_memory: self.device.backend.is_gpu(),
+            ..options.clone()
+        };
+        let ways: Vec<_> = ways.iter().map(with_speed).collect();
+        // Export and writing take about as long as they did before, or as preprocessing does.
+        let after = *self.after_secs.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = (secs - after.unwrap_or(prepared.secs)).max(0.0);
+        let fit = budget::choose(&self.model, prepared, &ways, left)
+            .map_err(|error| with_file(error, &work.job.inputs()[0]))?;
+        if let Some(fit) = fit {
+            *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(fit.pass_secs);
+        }
+        Ok(fit.map(|fit| (fit, left)))
     }
 }

@@ -48,7 +48,7 @@ impl Session<'_> {
         if self.args.quiet {
             return;
         }
-        let of = if self.alone() { String::new() } else { format!("{}: ", job.case.name) };
+        let of = if self.alone { String::new() } else { format!("{}: ", job.case.name) };
         for LabelWarning { message, .. } in warnings {
             output::complain(&format!("{of}warning: {message}"));
         }
@@ -162,7 +162,7 @@ impl Session<'_> {
 
     /// Gathers the measurements of all cases in a folder in one table.
     pub(super) fn gather(&self) -> anyhow::Result<()> {
-        if !self.args.finish.statistics || self.alone() {
+        if !self.args.finish.statistics || self.alone {
             return Ok(());
         }
         let folder = &self.args.output;
@@ -171,7 +171,11 @@ impl Session<'_> {
             return Ok(());
         }
         let path = folder.join(TABLE);
-        write_text(&path, &statistics::csv(&cases))?;
+        let text = statistics::csv(&cases);
+        if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
+        write_text(&path, &text)?;
         self.say(&format!("measurements of {} case(s): {}", cases.len(), path.display()));
         Ok(())
     }

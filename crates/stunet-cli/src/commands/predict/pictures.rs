@@ -21,7 +21,7 @@ use crate::demo_model::banner_of;
 use crate::jobs::Job;
 use crate::pictures::{size_text, truth_of, write};
 use crate::products::{Product, Shown};
-use crate::report::{CaseReport, LabelCount, Report, Status, count_labels};
+use crate::report::{CaseReport, LabelCount, Report, Status};
 
 impl Session<'_> {
     /// Fails early where the truth of a case lies on another grid than its scan, or the scan does not
@@ -124,27 +124,6 @@ impl Session<'_> {
             };
             let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             pages.insert(job.output.clone(), case);
-        }
-        Ok(())
-    }
-
-    /// Draws a case whose labels are there, where a preview is missing or the page shows it.
-    pub(super) fn draw_again(&self, work: &PendingCase) -> anyhow::Result<()> {
-        let job = &work.job;
-        let drawable = Product::wanted(self.args).contains(&Product::Labelmap);
-        if !drawable || work.lacks.is_empty() && self.args.pictures.report.is_none() {
-            return Ok(());
-        }
-        let (_, record) = &self.ways[work.way.unwrap_or(0)];
-        let record = job.record(record, self.opener).with_input(&job.case.files)?;
-        let labelmap = CompactLabelMap::from(self.opener.read_labelmap(&job.output)?);
-        let measured = self.measure(work, &labelmap, None, None)?;
-        let labels = count_labels(&labelmap, self.model.labels(), &measured, None);
-        let warnings = self.check_anatomy(&measured);
-        let (preview, _) = self.draw(work, &labelmap, (&labels, &warnings, &record))?;
-        if let Some(path) = preview.filter(|_| !work.lacks.is_empty()) {
-            let name = &job.case.name;
-            self.say(&format!("{name}: drawn with the labels that are there: {}", path.display()));
         }
         Ok(())
     }

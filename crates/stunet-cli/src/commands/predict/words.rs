@@ -86,7 +86,7 @@ impl Session<'_> {
 
     /// One line about all cases.
     pub(super) fn sum_up(&self, report: &Report) {
-        let Some(summary) = report.summary.as_ref().filter(|_| !self.alone()) else { return };
+        let Some(summary) = report.summary.as_ref().filter(|_| !self.alone) else { return };
         let peak =
             summary.peak_memory_bytes.map(|peak| format!(", {} of memory", output::bytes(peak)));
         let line = format!(
@@ -127,7 +127,7 @@ impl Session<'_> {
             job.first_output(self.args).display(),
         );
         self.say(&line);
-        if self.alone() {
+        if self.alone {
             self.tell_volumes(result);
         }
     }
@@ -150,19 +150,19 @@ impl Session<'_> {
             };
             self.say(&format!("  and {more} more, {place}"));
         }
-        self.tell_files(result);
+        self.tell_files(result.files.get(1..).unwrap_or_default());
     }
 
-    /// The files beside the labelmap; those of single labels by their folder.
-    fn tell_files(&self, result: &CaseResult) {
-        let list = result.files.iter().position(|file| ends_with(file, "classes.json"));
-        let classes = list.and_then(|at| result.files[at].parent());
+    /// Files that were written; those of single labels by their folder.
+    pub(super) fn tell_files(&self, files: &[PathBuf]) {
+        let list = files.iter().find(|file| ends_with(file, "classes.json"));
+        let classes = list.and_then(|list| list.parent());
         let apart = |file: &&PathBuf| classes.is_none_or(|folder| !file.starts_with(folder));
-        for file in result.files.iter().skip(1).filter(apart) {
+        for file in files.iter().filter(apart) {
             self.say(&format!("  {}", file.display()));
         }
         if let Some(folder) = classes {
-            let count = result.files.iter().filter(|file| file.starts_with(folder)).count() - 1;
+            let count = files.iter().filter(|file| file.starts_with(folder)).count() - 1;
             self.say(&format!("  {count} files of single labels: {}", folder.display()));
         }
     }
