@@ -8,6 +8,7 @@ mod formats;
 mod groups;
 mod headers;
 mod hub;
+mod inputs;
 mod labelmaps;
 mod models;
 mod nnunet;

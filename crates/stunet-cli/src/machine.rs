@@ -20,6 +20,24 @@ pub fn allowed(most: Option<u64>) -> Option<u64> {
     }
 }
 
+/// Why something does not fit: what it needs beside what the program holds, and what is allowed.
+pub fn too_little(most: Option<u64>, needed: u64, what: &str) -> String {
+    match (most, own_memory()) {
+        (Some(most), Some((held, _))) => format!(
+            "--max-memory: expected at least {}, for {} that the program holds and {} for {what}, found {}",
+            output::bytes(held.saturating_add(needed)),
+            output::bytes(held),
+            output::bytes(needed),
+            output::bytes(most),
+        ),
+        _ => format!(
+            "memory: {what} needs about {}, allowed are {}",
+            output::bytes(needed),
+            output::bytes(allowed(most).unwrap_or(u64::MAX)),
+        ),
+    }
+}
+
 /// Cases that may be read at a time, where reading each takes `needs` bytes; none where the system
 /// does not say what is free.
 ///
@@ -29,13 +47,7 @@ pub fn cases_at_a_time<'a>(
 ) -> anyhow::Result<Option<usize>> {
     let Some(allowed) = allowed(None) else { return Ok(None) };
     let Some((most, file)) = needs.max_by_key(|(bytes, _)| *bytes) else { return Ok(None) };
-    ensure!(
-        most <= allowed,
-        "memory: reading this case needs about {}, allowed are {}: {}",
-        output::bytes(most),
-        output::bytes(allowed),
-        file.display()
-    );
+    ensure!(most <= allowed, "{}: {}", too_little(None, most, "reading this case"), file.display());
     // A thread that waits for the others' share of its case may begin another one.
     Ok(Some((allowed / (2 * most.max(1))).max(1) as usize))
 }

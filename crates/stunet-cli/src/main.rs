@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             for model in command.models() {
                 *model = hub::by_name(model)?;
             }
+            command.check_inputs()?;
             run(command)?;
         }
         Ok(())

@@ -50,6 +50,51 @@ fn missing_file() {
     check_input(&scene, &scene.path("absent.nii.gz"), &["absent.nii.gz", "o such file"]);
 }
 
+/// Whatever a command reads: a missing one is told of in one way.
+#[test]
+fn missing_inputs_of_every_command() {
+    let scene = Scene::new();
+    let there = scene.volume("ct.nii");
+    let (absent, out) = (scene.path("absent"), scene.path("out"));
+    let [there, absent, out] = [&there, &absent, &out].map(|path| path.to_str().unwrap());
+    let check_line = |line: &str| {
+        let words = line.replace("ABSENT", absent).replace("THERE", there).replace("OUT", out);
+        let arguments = words.split(' ').map(str::to_owned).collect();
+        check(&scene, arguments, &[&format!("no such file or folder: {absent}")]);
+    };
+    let model = model_folder(1);
+    let predict = format!("predict -o OUT.nii.gz -m {}", model.display());
+    check_line(&format!("{predict} -i ABSENT"));
+    check_line(&format!("{predict} -i THERE --preview --truth ABSENT"));
+    check_line("preview -i ABSENT -l THERE -o OUT.png");
+    check_line("preview -i THERE -l ABSENT -o OUT.png");
+    check_line("statistics ABSENT");
+    check_line("clean ABSENT -o OUT --fill-holes");
+    check_line("install ABSENT -o OUT");
+    check_line("import ABSENT -o OUT");
+    check_line("plan ABSENT -o OUT");
+    check_line("preprocess ABSENT -o OUT");
+    check_line("train ABSENT 3d_fullres 0 -o OUT");
+    check_line("export ABSENT OUT");
+    check_line("evaluate ABSENT THERE");
+    check_line("evaluate THERE ABSENT");
+    check_line("ensemble -i THERE ABSENT -o OUT");
+    check_line("postprocess determine -i ABSENT -r THERE");
+    check_line("postprocess determine -i THERE -r ABSENT");
+    check_line("postprocess apply -i THERE -o OUT --steps ABSENT");
+    check_line("accumulate ABSENT");
+    check_line("find-best ABSENT");
+}
+
+#[test]
+fn a_size_without_its_unit() {
+    let scene = Scene::new();
+    let input = scene.volume("ct.nii");
+    let mut arguments = predict_arguments(&input, &scene.path("out.nii.gz"), &model_folder(1));
+    arguments.extend(["--max-memory", "3"].map(str::to_owned));
+    check(&scene, arguments, &["expected a unit, such as 3G or 3M"]);
+}
+
 #[test]
 fn truncated_file() {
     let scene = Scene::new();

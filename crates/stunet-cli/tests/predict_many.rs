@@ -148,7 +148,9 @@ fn memory_that_is_bounded_is_kept_or_refused_in_one_line() {
     let refused = run("4M", "refused.nii.gz");
     let (_, stderr) = said(&refused);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr.lines().count() == 1 && stderr.contains("memory"), "{stderr}");
+    assert!(stderr.lines().count() == 1 && stderr.contains("found 4.0 MB"), "{stderr}");
+    assert!(stderr.contains("--max-memory: expected at least "), "{stderr}");
+    assert!(stderr.contains(" that the program holds and "), "{stderr}");
     assert!(!scene.path("refused.nii.gz").exists());
 }
 

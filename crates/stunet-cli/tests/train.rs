@@ -192,11 +192,15 @@ fn more_than_memory_is_refused_before_anything_is_made() {
         }
         assert_eq!(after, before);
     };
-    let patches = "memory: batches of 1000000000 patches of 8 x 16 x 16 voxels need about ";
+    let patches =
+        "memory: training on batches of 1000000000 patches of 8 x 16 x 16 voxels needs about ";
     check(&["--batch-size", "1000000000"], &[patches, "--batch-size ", " fits"]);
     // What no integer counts is still too much.
     check(&["--batch-size", "18446744073709551615"], &["memory: ", " fits"]);
-    check(&["--max-memory", "1M"], &["allowed are 0 B", "more memory is needed"]);
+    check(
+        &["--max-memory", "1M"],
+        &["--max-memory: expected at least ", "found 1.0 MB", "more memory is needed"],
+    );
     let fits = run(&mut train(&scene, &results, &[&TINY[..], &["--max-memory", "2G"]].concat()));
     let (out, _) = said(&fits);
     assert!(out.lines().any(|line| line.starts_with("about ") && line.contains(" of memory: ")));
@@ -368,7 +372,7 @@ fn one_line_for_every_kind_of_bad_input() {
     let raw = scene.path(&format!("nnUNet_raw/{DATASET}"));
     let empty = scene.path("empty");
     fs::create_dir(&empty).unwrap();
-    with("absent", CONFIGURATION, "0", &[], "no such folder: absent");
+    with("absent", CONFIGURATION, "0", &[], "no such file or folder: absent");
     with(raw.to_str().unwrap(), CONFIGURATION, "0", &[], "run `stunet plan ");
     with(empty.to_str().unwrap(), CONFIGURATION, "0", &[], "run `stunet plan`");
     with(data, "3d_lowres", "0", &[], "expected one of 3d_fullres, found 3d_lowres");

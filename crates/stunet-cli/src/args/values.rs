@@ -54,7 +54,8 @@ pub fn devices_help() -> String {
     format!("{}; a list such as cuda:0,cuda:1 divides every batch among the devices", device_help())
 }
 
-/// A number of bytes: `2G`, `512M`, `1.5G`, `3000000000`; powers of 1000, as in `--memory`.
+/// A number of bytes: `2G`, `512M`, `1.5G`, `3000000000`; powers of 1000, as in `--memory`. A bare
+/// number below a million is a unit that was forgotten.
 pub fn byte_count(text: &str) -> Result<u64, String> {
     let wrong = || format!("expected a number of bytes such as 2G or 512M, found {text:?}");
     let (number, unit) = match text.trim().trim_end_matches(['B', 'b']) {
@@ -62,6 +63,11 @@ pub fn byte_count(text: &str) -> Result<u64, String> {
         text if text.ends_with(['M', 'm']) => (&text[..text.len() - 1], 1e6),
         text => (text, 1.0),
     };
+    let forgotten = !text.trim().ends_with(char::is_alphabetic)
+        && text.trim().parse::<f64>().is_ok_and(|number| number < 1e6);
+    if forgotten {
+        return Err(format!("expected a unit, such as {0}G or {0}M, found {text:?}", text.trim()));
+    }
     let bytes = number.trim().parse::<f64>().map_err(|_| wrong())? * unit;
     if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
 }

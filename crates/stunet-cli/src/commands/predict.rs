@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use stunet::data::geometry::Orientation;
 use stunet::data::nifti::Opener;
 use stunet::data::preprocess::memory_bytes;
@@ -246,6 +246,19 @@ impl<'a> Session<'a> {
         machine::allowed(self.args.max_memory)
     }
 
+    /// Errors of the prediction know the volume, but neither its file nor the options.
+    fn explained(&self, error: InferError, job: &Job) -> anyhow::Error {
+        let file = job.inputs()[0].display().to_string();
+        match error {
+            InferError::Interrupted => Interrupted.into(),
+            InferError::Memory { needed, .. } => {
+                let most = self.args.max_memory;
+                anyhow!("{}: {file}", machine::too_little(most, needed, "this case"))
+            }
+            error => anyhow!("{error}: {file}"),
+        }
+    }
+
     /// Fails where the files of a case are larger than memory, before they are read.
     fn check_memory(&self, job: &Job) -> anyhow::Result<()> {
         let mut needed = 0;
@@ -258,9 +271,12 @@ impl<'a> Session<'a> {
         let allowed = self.allowed().unwrap_or(u64::MAX);
         ensure!(
             needed <= allowed,
-            "memory: reading and preprocessing this case needs about {}, allowed are {}: {}",
-            output::bytes(needed),
-            output::bytes(allowed),
+            "{}: {}",
+            machine::too_little(
+                self.args.max_memory,
+                needed,
+                "reading and preprocessing this case"
+            ),
             job.inputs()[0].display()
         );
         Ok(())
@@ -335,14 +351,6 @@ fn check_folds(args: &PredictArgs, found: &[FoldReport]) -> anyhow::Result<()> {
         args.model.display()
     );
     Ok(())
-}
-
-/// Errors of the prediction know the volume, but not its file.
-fn with_file(error: InferError, file: &Path) -> anyhow::Error {
-    match error {
-        InferError::Interrupted => Interrupted.into(),
-        error => anyhow::anyhow!("{error}: {}", file.display()),
-    }
 }
 
 fn make_parent(file: &Path) -> anyhow::Result<()> {

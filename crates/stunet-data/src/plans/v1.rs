@@ -15,6 +15,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
     v2::only(&plans, "preprocessor_name", "GenericPreprocessor")?;
     v2::transpose_backward(&plans)?;
     let stage = stage(&root, &plans)?;
+    let patch_size = v2::patch_size(&stage)?;
     let unknown = [(KeyPlace::V1Plans, plans.value), (KeyPlace::V1Stage, stage.value)];
     let mut notes: Vec<String> =
         unknown.into_iter().filter_map(|(place, value)| keys::unknown(place, value)).collect();
@@ -31,7 +32,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
         reader: Reader::SimpleItk,
         orientation,
         configuration: "3d_fullres".to_owned(),
-        patch_size: stage.get("patch_size")?.parse("three lengths (3-D)")?,
+        patch_size,
         spacing_mm: stage.get("current_spacing")?.parse("three lengths in mm")?,
         transpose_forward: match plans.find("transpose_forward") {
             Some(entry) => entry.parse("an order of 0, 1, 2")?,

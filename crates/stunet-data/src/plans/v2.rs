@@ -32,6 +32,7 @@ pub(super) fn import(
     if config.find("previous_stage").is_some() {
         return Err(config.get("previous_stage")?.bad("no cascade (not supported)"));
     }
+    let patch_size = patch_size(&config)?;
     checks::check(&root, &config)?;
     let (strides, reference) = strides(&config)?;
     let notes = checks::notes(plans, resolved.entries());
@@ -41,7 +42,7 @@ pub(super) fn import(
         reader: checks::reader(&root)?,
         orientation: orientation_of(&root)?,
         configuration: configuration.to_owned(),
-        patch_size: config.get("patch_size")?.parse("three lengths (3-D)")?,
+        patch_size,
         spacing_mm: config.get("spacing")?.parse("three lengths in mm")?,
         transpose_forward: root.get("transpose_forward")?.parse("an order of 0, 1, 2")?,
         strides,
@@ -52,6 +53,17 @@ pub(super) fn import(
         num_outputs: Some(LabelSet::from_dataset_json(dataset)?.num_outputs()),
         notes,
     })
+}
+
+/// The patch, whose number of axes tells networks for slices apart.
+pub(super) fn patch_size(config: &Entry<'_>) -> Result<[usize; 3]> {
+    let patch = config.get("patch_size")?;
+    match patch.value.as_array().map(Vec::len) {
+        Some(2) => Err(patch.bad(
+            "three lengths, as networks for slices (2-D) are not computed here; 3d_fullres and 3d_lowres are",
+        )),
+        _ => patch.parse("three lengths (3-D)"),
+    }
 }
 
 /// The first stage's stride is not a pooling and is left out.

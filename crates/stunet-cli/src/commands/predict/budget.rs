@@ -6,8 +6,8 @@ use serde::Serialize;
 use stunet::infer::budget::{self, Fit};
 use stunet::infer::{PredictOptions, Prepared};
 
+use super::Session;
 use super::already::PendingCase;
-use super::{Session, with_file};
 use crate::output;
 
 /// What was chosen for a time.
@@ -87,7 +87,7 @@ impl Session<'_> {
         let after = *self.after_secs.lock().unwrap_or_else(PoisonError::into_inner);
         let left = (secs - after.unwrap_or(prepared.secs)).max(0.0);
         let fit = budget::choose(&self.model, prepared, &ways, left)
-            .map_err(|error| with_file(error, &work.job.inputs()[0]))?;
+            .map_err(|error| self.explained(error, &work.job))?;
         if let Some(fit) = fit {
             *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner) = Some(fit.pass_secs);
         }

@@ -13,7 +13,7 @@ use stunet::infer::region::region_of;
 use stunet::infer::{self, Mode, Model, PredictOptions, Prepared, Record};
 
 use super::already::PendingCase;
-use super::{Session, open_options, with_file};
+use super::{Session, open_options};
 use crate::args::PredictArgs;
 use crate::failure::Interrupted;
 use crate::interrupt;
@@ -175,6 +175,6 @@ impl Session<'_> {
             progress.on_event(event);
             interrupt::flow()
         });
-        Ok(found.map_err(|error| with_file(error, &job.inputs()[0]))?.labelmap)
+        Ok(found.map_err(|error| self.explained(error, job))?.labelmap)
     }
 }

@@ -11,7 +11,7 @@ use super::already::PendingCase;
 use super::budget::BudgetReport;
 use super::pipeline::Stages;
 use super::region::RegionReport;
-use super::{Session, objects, with_file};
+use super::{Session, objects};
 use crate::failure;
 use crate::interrupt;
 use crate::jobs::{Job, check_writable};
@@ -74,7 +74,7 @@ impl Stages for Session<'_> {
         self.check_pictures(job, (&scan.geometry, scan.num_channels()))?;
         let prepare = |model: &Model| {
             let prepared = infer::prepare_scan(model, &scan);
-            prepared.map_err(|error| with_file(error, &job.inputs()[0]))
+            prepared.map_err(|error| self.explained(error, job))
         };
         let coarse = self.scout.as_ref().map(|scout| prepare(&scout.model)).transpose()?;
         let prepared = prepare(&self.model)?;
@@ -105,7 +105,7 @@ impl Stages for Session<'_> {
             self.tell_plan(job, event);
             interrupt::flow()
         });
-        let prediction = prediction.map_err(|error| with_file(error, &job.inputs()[0]))?;
+        let prediction = prediction.map_err(|error| self.explained(error, job))?;
         let done = &prediction.report;
         let passes = done.num_windows * done.num_passes;
         let secs = done.timings.windows_secs / passes.max(1) as f64;

@@ -28,9 +28,12 @@ pub fn check(
         patches => format!("{patches} patches"),
     };
     bail!(
-        "memory: batches of {patches} of {z} x {y} x {x} voxels need about {}, allowed are {}; {}",
-        output::bytes(needed.host_bytes()),
-        output::bytes(allowed),
+        "{}; {}",
+        machine::too_little(
+            args.max_memory,
+            needed.host_bytes(),
+            &format!("training on batches of {patches} of {z} x {y} x {x} voxels"),
+        ),
         advice(args, settings, config, options, allowed)
     )
 }
