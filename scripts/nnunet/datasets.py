@@ -43,6 +43,9 @@ KINDS = {
                     labels=dict(background=0, whole=[1, 2, 3], core=[2, 3], enhancing=3), **ISOTROPIC),
     "Ignore": dict(id=604, channels=["CT"], labels=dict(background=0, a=1, b=2, ignore=3), ignore=3, kind="CT",
                    directions=[RAS], **ISOTROPIC),
+    "ThickIgnore": dict(id=611, channels=["CT"], labels=dict(background=0, liver=1, tumour=2, ignore=3), ignore=3, kind="CT",
+                        shapes=[(18, 24), (48, 56), (48, 56)], spacings=[(4, 0.9, 0.9), (3.5, 1, 1)], brief=True,
+                        directions=[LPS, OBLIQUE]),
     # Thick slices along the file's first axis: the plans turn the axes. No direction is the usual one.
     "Axes": dict(id=605, channels=["CT"], labels=dict(background=0, a=1, b=2), kind="CT",
                  shapes=[(50, 58), (50, 58), (20, 26)], spacings=[(0.8, 0.8, 3), (0.9, 0.85, 3.5)],

@@ -4,6 +4,9 @@ Two synthetic datasets (two channels with regions; anisotropic with an ignore la
 folds. A model's predictions are its reference, blurred and disturbed, with false parts here and there, so that
 postprocessing has something to decide; they are stored as nnU-Net stores them: labelmap, .npz, .pkl.
 nnU-Net's own functions run on one copy of the results, the binary on another.
+
+With --trained the predictions are those of `stunet train --npz`: two small networks, five short folds each, on
+two datasets of datasets.py.
 """
 import argparse
 import contextlib
@@ -24,12 +27,18 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+import datasets
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("STUNET", str(ROOT / "target/release/stunet"))
 BOUND = 1e-9
 FOLDS, CASES = 5, 10
-MODELS = ["2d", "3d_fullres", "3d_lowres"]
-PLANS, TRAINER = "nnUNetPlans", "nnUNetTrainer"
+PLANS = "nnUNetPlans"
+# Trainer and configuration of each model.
+MODELS = [("nnUNetTrainer", name) for name in ("2d", "3d_fullres", "3d_lowres")]
+TRAINED = [("STUNetTrainer_custom", "3d_fullres"), ("STUNetTrainer_small_ft", "3d_fullres")]
+# Two channels with regions; anisotropic with an ignore label.
+TRAINED_ON = ["Regions", "ThickIgnore"]
 DATASETS = {
     "Dataset801_Regions": {
         "channel_names": {"0": "T1", "1": "FLAIR"},
@@ -43,6 +52,18 @@ DATASETS = {
         "spacing": (0.7, 0.8, 5.0),
     },
 }
+
+
+def name_of(model):
+    """Its folder in the results."""
+    trainer, configuration = model
+    return f"{trainer}__{PLANS}__{configuration}"
+
+
+def said(model):
+    """What tells it from the other models."""
+    trainer, configuration = model
+    return configuration if len({other for other, _ in MODELS}) == 1 else trainer
 
 
 def ellipsoid(rng, shape, centre, radii):
@@ -101,7 +122,7 @@ def make(home, seed):
             "label_manager": "LabelManager",
             "transpose_forward": [0, 1, 2],
             "transpose_backward": [0, 1, 2],
-            "configurations": {model: {"architecture": {}} for model in MODELS},
+            "configurations": {name: {"architecture": {}} for _, name in MODELS},
         }
         manager = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
         outputs = manager.foreground_regions if regions else [(label,) for label in manager.all_labels]
@@ -118,7 +139,7 @@ def make(home, seed):
             sitk.WriteImage(image, str(path))
             shutil.copy(path, prepared / "gt_segmentations" / path.name)
         for model, noise in zip(MODELS, [1.4, 1.0, 1.05]):
-            results = home / "nnUNet_results" / name / f"{TRAINER}__{PLANS}__{model}"
+            results = home / "nnUNet_results" / name / name_of(model)
             results.mkdir(parents=True)
             write_json(results / "plans.json", plans)
             write_json(results / "dataset.json", dataset)
@@ -133,6 +154,25 @@ def make(home, seed):
                 save_pickle(properties, f"{case}.pkl")
                 predicted = manager.convert_probabilities_to_segmentation(stored)
                 SimpleITKIO().write_seg(predicted, f"{case}.nii.gz", properties)
+
+
+def train(home):
+    """Writes nnU-Net's three folders by training; returns the names of the datasets."""
+    names = []
+    for kind in TRAINED_ON:
+        name = datasets.make(home / "nnUNet_raw", kind).name
+        names.append(name)
+        for command in ("plan", "preprocess"):
+            stunet(command, name, "--quiet")
+        for trainer, configuration in TRAINED:
+            wide = trainer == TRAINED[0][0]
+            size = ["--width", "8,8,16,16,16,16" if wide else "4,4,8,8,8,8", "--epochs", 8 if wide else 4]
+            named = [] if wide else ["--trainer", trainer]
+            short = ["--iterations", 24, "--val-iterations", 2, "--batch-size", 2, "--lr", 0.02, "--quiet", "--npz"]
+            for fold in range(FOLDS):
+                print(f"{name}: {trainer}, fold {fold}", flush=True)
+                stunet("train", name, configuration, fold, *named, *size, *short)
+    return names
 
 
 def write_json(path, value):
@@ -213,18 +253,19 @@ def find_best(table, name, theirs, ours):
         find_best_configuration,
     )
 
-    models = dumb_trainer_config_plans_to_trained_models_dict([TRAINER], MODELS, [PLANS])
+    trainers, configurations = (list(dict.fromkeys(words)) for words in zip(*MODELS))
+    models = dumb_trainer_config_plans_to_trained_models_dict(trainers, configurations, [PLANS])
     with contextlib.redirect_stdout(io.StringIO()):
         find_best_configuration(name, models, folds=tuple(range(FOLDS)), num_processes=2)
     mine, their = ours / "nnUNet_results" / name, theirs / "nnUNet_results" / name
-    print(stunet("find-best", mine, "-tr", TRAINER, "-c", *MODELS, "-p", PLANS))
+    print(stunet("find-best", mine, "-tr", *trainers, "-c", *configurations, "-p", PLANS))
     folds = "_".join(map(str, range(FOLDS)))
     for model in MODELS:
-        folder = f"{TRAINER}__{PLANS}__{model}/crossval_results_folds_{folds}"
-        table.labels(name, f"accumulate, {model}", their / folder, mine / folder)
-        table.numbers(name, f"accumulate, {model}: summary.json", read(their / folder / "summary.json"), read(mine / folder / "summary.json"))
+        folder = f"{name_of(model)}/crossval_results_folds_{folds}"
+        table.labels(name, f"accumulate, {said(model)}", their / folder, mine / folder)
+        table.numbers(name, f"accumulate, {said(model)}: summary.json", read(their / folder / "summary.json"), read(mine / folder / "summary.json"))
     for folder in sorted((their / "ensembles").iterdir()):
-        what = "ensemble " + " + ".join(part.split("__")[2] for part in folder.name.split("___")[1:3])
+        what = "ensemble " + " + ".join(said(part.split("__")[::2]) for part in folder.name.split("___")[1:3])
         other = mine / "ensembles" / folder.name
         table.labels(name, what, folder, other)
         table.numbers(name, f"{what}: summary.json", read(folder / "summary.json"), read(other / "summary.json"))
@@ -234,7 +275,7 @@ def find_best(table, name, theirs, ours):
     best = [{key: run["best_model_or_ensemble"][key] for key in keys} for run in (one, other)]
     table.numbers(name, "find-best: score of the best", *best)
     chosen = [run["best_model_or_ensemble"]["selected_model_or_models"] for run in (one, other)]
-    names = " + ".join(model["configuration"] for model in chosen[1])
+    names = " + ".join(said((model["trainer"], model["configuration"])) for model in chosen[1])
     table.add(name, "find-best: the choice", names, chosen[0] == chosen[1])
     source = Path(one["best_model_or_ensemble"]["postprocessing_file"]).parent
     return source, mine / source.relative_to(their)
@@ -270,11 +311,11 @@ def every_model(table, name, theirs, ours):
 
     reference = theirs / "nnUNet_raw" / name / "labelsTr"
     for model in MODELS:
-        part = Path("nnUNet_results") / name / f"{TRAINER}__{PLANS}__{model}" / ("crossval_results_folds_" + "_".join(map(str, range(FOLDS))))
+        part = Path("nnUNet_results") / name / name_of(model) / ("crossval_results_folds_" + "_".join(map(str, range(FOLDS))))
         with contextlib.redirect_stdout(io.StringIO()):
             determine_postprocessing(str(theirs / part), str(reference), None, None, 2)
         stunet("postprocess", "determine", "-i", ours / part, "-ref", reference, "-np", 2)
-        postprocessing(table, name, f"postprocess {model}", theirs / part, ours / part)
+        postprocessing(table, name, f"postprocess {said(model)}", theirs / part, ours / part)
 
 
 def folders(table, name, home):
@@ -284,16 +325,16 @@ def folders(table, name, home):
     results = home / "nnUNet_results" / name
     inputs = []
     for model in MODELS:
-        folder = home / "predicted" / name / model
+        folder = home / "predicted" / name / said(model)
         folder.mkdir(parents=True)
-        source = results / f"{TRAINER}__{PLANS}__{model}"
+        source = results / name_of(model)
         for file in [*source.glob("fold_*/validation/case_*"), source / "plans.json", source / "dataset.json"]:
             shutil.copy(file, folder / file.name)
         inputs.append(str(folder))
     theirs, mine = home / "predicted" / name / "nnunet", home / "predicted" / name / "stunet"
     ensemble_folders(inputs, str(theirs), save_merged_probabilities=True, num_processes=2)
     stunet("ensemble", "-i", *inputs, "-o", mine, "--save_npz", "-np", 2)
-    table.labels(name, "ensemble of three folders", theirs, mine)
+    table.labels(name, f"ensemble of {len(MODELS)} folders", theirs, mine)
     differ = [float(np.abs(np.load(f)["probabilities"] - np.load(mine / f.name)["probabilities"]).max()) for f in theirs.glob("*.npz")]
     table.add(name, "ensemble: stored means", f"{len(differ)} files, largest difference {max(differ):.1e}", max(differ) == 0)
     for folder in (theirs, mine):
@@ -312,11 +353,11 @@ def version_1(table, python, home):
     name = "Dataset802_Ignore"
     script = Path(__file__).parent / "postprocess_v1.py"
     for model in MODELS:
-        base, mine, applied = (home / "v1" / model / part for part in ("base", "mine", "applied"))
-        raw, truth = base / "validation_raw", home / "v1" / model / "references"
+        base, mine, applied = (home / "v1" / said(model) / part for part in ("base", "mine", "applied"))
+        raw, truth = base / "validation_raw", home / "v1" / said(model) / "references"
         for folder in (raw, mine, truth):
             folder.mkdir(parents=True)
-        results = home / "nnUNet_results" / name / f"{TRAINER}__{PLANS}__{model}"
+        results = home / "nnUNet_results" / name / name_of(model)
         for file in results.glob("fold_*/validation/*.nii.gz"):
             shutil.copy(file, raw / file.name)
             shutil.copy(file, mine / file.name)
@@ -329,7 +370,7 @@ def version_1(table, python, home):
         subprocess.run([python, script, "determine", base, truth, "1", "2", "3"], check=True, capture_output=True)
         stunet("postprocess", "determine", "-i", mine, "-ref", truth, "--layout", "v1")
         one, other = read(base / "postprocessing.json"), read(mine / "postprocessing.json")
-        what = f"nnU-Net 1, postprocess {model}"
+        what = f"nnU-Net 1, postprocess {said(model)}"
         for run in (one, other):
             run.pop("validation_raw"), run.pop("validation_final")
         table.numbers(name, f"{what}: postprocessing.json", one, other)
@@ -342,20 +383,26 @@ def version_1(table, python, home):
         table.labels(name, f"{what}: nnU-Net applies our .json", base / "validation_final", applied)
         # Sizes, as nnU-Net's "advanced" postprocessing stores them.
         sized = {"for_which_classes": [[1, 2, 3], 1], "min_valid_object_sizes": "{(1, 2, 3): 60.5, 1: 900.0}"}
-        write_json(home / "v1" / model / "sized.json", sized)
-        both = [home / "v1" / model / f"sized_{part}" for part in ("nnunet", "stunet")]
-        subprocess.run([python, script, "apply", raw, both[0], home / "v1" / model / "sized.json"], check=True, capture_output=True)
-        stunet("postprocess", "apply", "-i", raw, "-o", both[1], "-s", home / "v1" / model / "sized.json")
+        write_json(home / "v1" / said(model) / "sized.json", sized)
+        both = [home / "v1" / said(model) / f"sized_{part}" for part in ("nnunet", "stunet")]
+        subprocess.run([python, script, "apply", raw, both[0], home / "v1" / said(model) / "sized.json"], check=True, capture_output=True)
+        stunet("postprocess", "apply", "-i", raw, "-o", both[1], "-s", home / "v1" / said(model) / "sized.json")
         table.labels(name, f"{what}: sizes", *both)
 
 
-def report(table, secs):
+def report(table, args, secs):
+    told = (
+        f"Two synthetic datasets of {CASES} cases, three models of five folds each; the same predictions"
+        if not args.trained
+        else f"Two synthetic datasets of {datasets.TRAINING} cases, on each of which `stunet train --npz` trained two small "
+        "networks in five short folds; the same validation predictions"
+    )
     lines = [
-        "# nnU-Net's steps after training, both ways",
+        "# nnU-Net's steps after training, both ways" + (", on trained folds" if args.trained else ""),
         "",
-        f"Written by `scripts/nnunet-workflow-check` on {time.strftime('%Y-%m-%d')} with nnU-Net 2.8.1 (and 1.7.1, where it says so), in {secs:.0f} s. Two "
-        f"synthetic datasets of {CASES} cases, three models of five folds each; the same predictions, with nnU-Net's own "
-        "functions on one side and the binary on the other. Numbers agree to 1e-9, labels voxel by voxel.",
+        f"Written by `scripts/nnunet-workflow-check{' --trained' if args.trained else ''}` on {time.strftime('%Y-%m-%d')} "
+        f"with nnU-Net 2.8.1{'' if args.trained else ' (and 1.7.1, where it says so)'}, in {secs:.0f} s. {told}, with nnU-Net's "
+        "own functions on one side and the binary on the other. Numbers agree to 1e-9, labels voxel by voxel.",
         "",
         "| Dataset | Step | Found | |",
         "|---|---|---|---|",
@@ -369,6 +416,7 @@ def main():
     words.add_argument("--report", type=Path)
     words.add_argument("--work", type=Path)
     words.add_argument("--seed", type=int, default=1)
+    words.add_argument("--trained", action="store_true", help="with predictions of networks that stunet trains")
     words.add_argument("--v1", help="a Python with nnU-Net 1.7.1, for its postprocessing")
     args = words.parse_args()
     work = args.work or Path(tempfile.mkdtemp(prefix="nnunet-workflow-"))
@@ -380,17 +428,22 @@ def main():
 
     multiprocessing.get_context = lambda kind: types.SimpleNamespace(Pool=ThreadPool)
     start = time.perf_counter()
-    make(theirs, args.seed)
+    names = list(DATASETS)
+    if args.trained:
+        MODELS[:] = TRAINED
+        names = train(theirs)
+    else:
+        make(theirs, args.seed)
     shutil.copytree(theirs, ours)
     table = Table()
-    for name in DATASETS:
+    for name in names:
         source, mine = find_best(table, name, theirs, ours)
         postprocessing(table, name, "postprocess of the best", source, mine)
         every_model(table, name, theirs, ours)
         folders(table, name, ours)
-    if args.v1:
+    if args.v1 and not args.trained:
         version_1(table, args.v1, theirs)
-    text = report(table, time.perf_counter() - start)
+    text = report(table, args, time.perf_counter() - start)
     if args.report:
         args.report.write_text(text)
     if not args.work:
