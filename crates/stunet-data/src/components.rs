@@ -93,7 +93,8 @@ impl Components {
         connectivity: Connectivity,
     ) -> Self {
         let runs = Runs::of(mask, [depth, height, width], Zeros::Skip);
-        let Numbered { numbers, sizes } = Numbered::of(&runs, connectivity);
+        let Numbered { numbers, parts } = Numbered::of(&runs, connectivity);
+        let sizes = parts.iter().map(|part| part.voxels).collect();
         Self { labels: painted(&runs, &numbers), sizes }
     }
 
@@ -117,26 +118,27 @@ impl Components {
 struct Numbered {
     /// Part of every run, from 1.
     numbers: Vec<u32>,
-    /// Voxels of every part.
-    sizes: Vec<u64>,
+    /// Label and size of every part.
+    parts: Vec<LabelPart>,
 }
 
 impl Numbered {
     fn of(runs: &Runs, connectivity: Connectivity) -> Self {
-        let mut numbers = runs.roots(connectivity);
-        let mut sizes: Vec<u64> = Vec::new();
+        let mut numbers = runs.parents(connectivity);
+        let mut parts: Vec<LabelPart> = Vec::new();
         for (index, run) in runs.iter(0..runs.len()).enumerate() {
-            let root = numbers[index] as usize;
-            if root == index {
-                sizes.push(0);
-                numbers[index] = sizes.len() as u32;
+            let parent = numbers[index] as usize;
+            let number = if parent == index {
+                parts.push(LabelPart { label: run.value, voxels: 0 });
+                parts.len() as u32
             } else {
-                // The root comes first, and has its number already.
-                numbers[index] = numbers[root];
-            }
-            sizes[numbers[index] as usize - 1] += run.len();
+                // An earlier run, which has its number already.
+                numbers[parent]
+            };
+            numbers[index] = number;
+            parts[number as usize - 1].voxels += run.len();
         }
-        Self { numbers, sizes }
+        Self { numbers, parts }
     }
 }
 

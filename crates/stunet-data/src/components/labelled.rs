@@ -45,12 +45,7 @@ impl LabelComponents {
     /// When the volume has 2³² runs of voxels or more.
     pub fn of(labels: &LabelVoxels, connectivity: Connectivity) -> Self {
         let runs = runs_of(labels, Zeros::Skip);
-        let Numbered { numbers, sizes } = Numbered::of(&runs, connectivity);
-        let mut parts: Vec<_> =
-            sizes.into_iter().map(|voxels| LabelPart { label: 0, voxels }).collect();
-        for (run, number) in numbers.iter().enumerate() {
-            parts[*number as usize - 1].label = runs.value(run);
-        }
+        let Numbered { numbers, parts } = Numbered::of(&runs, connectivity);
         Self { runs, numbers, parts }
     }
 

@@ -197,6 +197,13 @@ impl Runs {
     /// For every run the first one of its part. Runs are of one part when voxels of them touch and have
     /// the same value.
     pub fn roots(&self, connectivity: Connectivity) -> Vec<u32> {
+        let mut parents = self.parents(connectivity);
+        flatten(&mut parents);
+        parents
+    }
+
+    /// For every run an earlier one of its part, or itself where it is the first.
+    pub fn parents(&self, connectivity: Connectivity) -> Vec<u32> {
         let [depth, height, _] = self.shape;
         let planes = slab_planes(depth);
         let slabs: Vec<Range<usize>> =
@@ -226,7 +233,6 @@ impl Runs {
                 self.join_row(row, 0, connectivity, &mut forest);
             }
         }
-        flatten(&mut parents);
         parents
     }
 
@@ -359,11 +365,17 @@ struct Forest<'a> {
 }
 
 impl Forest<'_> {
+    /// Makes one part of those of two runs. Most runs that touch are of one part already.
+    #[inline(always)]
     fn join(&mut self, a: u32, b: u32) {
         let parent = |run: u32| self.parents[(run - self.first) as usize];
-        if parent(a) == parent(b) {
-            return;
+        if parent(a) != parent(b) {
+            self.join_roots(a, b);
         }
+    }
+
+    #[inline(never)]
+    fn join_roots(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
         // The earlier run stays the root.
         self.parents[(a.max(b) - self.first) as usize] = a.min(b);
