@@ -9,8 +9,26 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
+use std::sync::LazyLock;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 pub use stunet::data::error::size_text as bytes;
+
+/// The progress bars on the terminal: they make way for each line and come back below it.
+static BARS: LazyLock<MultiProgress> =
+    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+
+/// Shows a bar on standard error, where that is a terminal, or not at all.
+pub fn bar(bar: ProgressBar, quiet: bool) -> ProgressBar {
+    match quiet {
+        true => {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            bar
+        }
+        false => BARS.add(bar),
+    }
+}
 
 /// `text` with every character that steers a terminal or turns the direction of writing as its
 /// escape in JSON, such as `\u001b`.
@@ -74,7 +92,7 @@ pub fn cells(cells: &[&str]) -> anyhow::Result<()> {
 ///
 /// Where that cannot be written (closed, full), nobody can be told, and nothing else happens.
 pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "stunet: {}", shown(text));
+    let _ = BARS.suspend(|| writeln!(io::stderr(), "stunet: {}", shown(text)));
 }
 
 /// Prints the help or the version, in colours where that is a terminal: all of it is our own text.
@@ -87,7 +105,8 @@ pub fn help(text: &clap::Error) -> anyhow::Result<()> {
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    ended(writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()))
+    let write = || writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush());
+    ended(BARS.suspend(write))
 }
 
 /// A reader that has seen enough is none that was refused something.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use stunet::infer::{PredictEvent, Stage};
 
 use crate::output;
@@ -16,10 +16,8 @@ pub struct CaseBar {
 impl CaseBar {
     /// A bar with the text `title`.
     pub fn new(title: String, quiet: bool) -> Self {
-        let target =
-            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let title = output::shown(&title).into_owned();
-        let bar = ProgressBar::with_draw_target(None, target).with_prefix(title);
+        let bar = output::bar(ProgressBar::no_length().with_prefix(title), quiet);
         bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar.set_message("reading");
@@ -63,10 +61,12 @@ pub struct ByteBar {
 impl ByteBar {
     /// A bar with the text `title`; the number of bytes need not be known.
     pub fn new(title: String, total: Option<u64>, quiet: bool) -> Self {
-        let target =
-            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let title = output::shown(&title).into_owned();
-        let bar = ProgressBar::with_draw_target(total, target).with_prefix(title);
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::no_length(),
+        };
+        let bar = output::bar(bar.with_prefix(title), quiet);
         bar.set_style(style(match total {
             Some(_) => {
                 "{spinner} {prefix}  [{bar:28}] {decimal_bytes}/{decimal_total_bytes}, \

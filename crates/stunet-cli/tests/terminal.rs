@@ -69,6 +69,51 @@ fn rename(labels: &mut Value, value: Value) {
     labels.insert(format!("liver{STEERS}"), value);
 }
 
+/// What the binary shows on a terminal, which `script` makes.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(words: &[String]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    let line = format!("{} {}", common::STUNET, quoted.join(" "));
+    let output = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .output()
+        .expect("script, of util-linux");
+    let (stdout, stderr) = said(&output);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    stdout
+}
+
+/// What is left to be seen of a line that was drawn over.
+fn seen(line: &str) -> String {
+    let mut seen = String::new();
+    for (index, part) in line.split('\r').enumerate() {
+        if index > 0 && part.starts_with("\u{1b}[2K") {
+            seen.clear();
+        }
+        seen.push_str(part.trim_start_matches("\u{1b}[2K"));
+    }
+    seen
+}
+
+/// A line of text is not written behind a progress bar, and none is left on the screen.
+#[cfg(target_os = "linux")]
+#[test]
+fn bars_make_way_for_lines() {
+    let scene = Scene::new();
+    for name in ["a", "b", "c"] {
+        scene.file(&format!("in/{name}_0000.nii"), &NiftiBytes::ramp([40, 36, 32]).bytes());
+    }
+    let words = predict_arguments(&scene.path("in"), &scene.path("out"), &model_folder(1));
+    let text = on_a_terminal(&words);
+    let is_bar = |line: &str| line.contains(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c));
+    assert!(is_bar(&text), "no bar was drawn: {text:?}");
+    assert!(text.contains("3 predicted"), "{text:?}");
+    for line in text.split('\n').map(seen) {
+        assert!(!is_bar(&line), "{line:?} in {text:?}");
+    }
+}
+
 #[test]
 fn names_of_labels() {
     let scene = Scene::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use stunet::train::{EpochRecord, FitEvent};
 
 use crate::output;
@@ -20,11 +20,7 @@ pub struct TrainingProgress {
 impl TrainingProgress {
     /// A bar for a run that has not started yet.
     pub fn new(json: bool, quiet: bool) -> Self {
-        let target = match quiet || json {
-            true => ProgressDrawTarget::hidden(),
-            false => ProgressDrawTarget::stderr(),
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = output::bar(ProgressBar::no_length(), quiet || json);
         let style = ProgressStyle::with_template("{spinner} [{bar:24}] {msg}");
         bar.set_style(style.expect("the template above is well formed"));
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -76,7 +72,7 @@ impl TrainingProgress {
             true => record.to_json().to_string(),
             false => self.line(record),
         };
-        self.bar.suspend(|| output::line(&line))
+        output::line(&line)
     }
 
     fn line(&self, record: &EpochRecord) -> String {
