@@ -26,7 +26,6 @@ mod trainers;
 mod values;
 mod workflow;
 
-#[cfg(feature = "demo")]
 pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use finish::{CleanArgs, FinishArgs};
@@ -39,6 +38,8 @@ pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
+#[cfg(feature = "demo")]
+pub use spellings::spell_out;
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
 pub use values::Size;
@@ -178,7 +179,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<LowArgs, clap::Err
     let mut words: Vec<OsString> = words.collect();
     // A line of nnU-Net is translated as it stands.
     if words.get(1).is_none_or(|word| word != "nnunet") {
-        words = words.into_iter().map(spellings::spell_out).collect();
+        words = words.into_iter().map(spell_out).collect();
     }
     let matches = command.try_get_matches_from_mut(words)?;
     LowArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))

@@ -102,8 +102,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Reports a wrong command line in one line as well; help and version are printed as clap does.
-pub fn report_usage(error: &clap::Error) -> ExitCode {
+/// Reports a wrong command line in one line as well, with a hint in place of clap's where there is one;
+/// help and version are printed as clap does.
+pub fn report_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         // To standard error: where it cannot be written, nobody can be told.
         let _ = error.print();
@@ -119,6 +120,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
     let told = text.split("\nUsage:").next().unwrap_or(&text);
     let told = told.split("\nFor more information").next().unwrap_or(told).trim_end();
     let told = one_line(&told.trim_start_matches("error: ").replace("\n\n", "; "));
+    let told = hint.unwrap_or(told);
     output::complain(&format!("{told} (see --help)"));
     ExitCode::from(USAGE)
 }

@@ -4,8 +4,9 @@
 use std::ffi::OsString;
 
 use anyhow::anyhow;
+use clap::error::{ContextKind, ContextValue};
 
-use crate::args::{self, LowCommand, NnunetArgs};
+use crate::args::{self, LowCommand, NnunetArgs, spell_out};
 use crate::folders::{Home, Homes};
 use crate::nnunet;
 use crate::output;
@@ -36,6 +37,19 @@ pub fn spelled(words: Vec<OsString>, homes: &Homes) -> anyhow::Result<Vec<OsStri
         return with_model(words, homes);
     }
     Ok(words)
+}
+
+/// What to write instead of the word that clap does not know, where it is an option of nnU-Net's.
+pub fn hint(error: &clap::Error, words: &[OsString]) -> Option<String> {
+    let ContextValue::String(unknown) = error.get(ContextKind::InvalidArg)? else { return None };
+    let command = words.get(1)?.to_str()?;
+    let words = words.iter().filter_map(|word| word.to_str());
+    // Of `-npp` clap names `-n` only.
+    let mut found = words.filter(|word| {
+        let spelled = spell_out((*word).into());
+        spelled.to_str().is_some_and(|spelled| spelled.starts_with(unknown.as_str()))
+    });
+    found.find_map(|word| nnunet::hint(command, word.split('=').next().unwrap_or(word)))
 }
 
 /// Takes the options out; their values go where the first of them was, in the options' order.

@@ -47,9 +47,9 @@ fn main() -> ExitCode {
         Ok(words) => words,
         Err(error) => return failure::report(&error),
     };
-    let args = match args::parse(words.into_iter()) {
+    let args = match args::parse(words.iter().cloned()) {
         Ok(args) => args,
-        Err(error) => return failure::report_usage(&error),
+        Err(error) => return failure::report_usage(&error, habits::hint(&error, &words)),
     };
     let outcome = failure::shielded(|| {
         for command in habits::commands(args.command)? {

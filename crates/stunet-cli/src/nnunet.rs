@@ -3,6 +3,7 @@
 //! Each of nnU-Net's commands has a table of its options ([`tables`]): what becomes of each, or what to do
 //! instead. What the words of a line mean is gathered first ([`words`]), and written anew then.
 
+mod hints;
 mod rewrite;
 mod tables;
 mod words;
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use anyhow::bail;
 
 use crate::folders::Homes;
+pub use hints::hint;
 pub use rewrite::model_folder;
 use rewrite::rewrite;
 use words::Line;

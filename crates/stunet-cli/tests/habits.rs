@@ -7,7 +7,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use common::boxes::{DATASET, dataset};
-use common::{STUNET, Scene, said};
+use common::{STUNET, Scene, assert_one_line, said, stunet};
 use serde_json::Value;
 
 const TRAINER: &str = "STUNetTrainer_small_2epochs_NoMirroring";
@@ -102,4 +102,19 @@ fn what_is_missing_is_said() {
                     dataset is always measured anew\n";
     assert_eq!(out, expected);
     assert!(!scene.path("nnUNet_results").exists());
+}
+
+/// Options of nnU-Net that this program does not have: what to write instead.
+#[test]
+fn options_of_nnunet_get_a_hint() {
+    let check = |line: &str, words: &[&str]| {
+        let output = stunet(line.split(' '));
+        assert_eq!(output.status.code(), Some(2));
+        assert_one_line(&output, words);
+    };
+    check("predict -i a -o b -m c -npp 3", &["-npp", "nnU-Net's", "leave it out"]);
+    check("predict -i a -o b -m c --save_npz", &["write --save-probabilities npz"]);
+    check("train 501 3d_fullres 0 --c", &["write --continue"]);
+    check("plan 501 -pl ResEnc", &["-pl", "plan with nnU-Net"]);
+    check("predict -i a -o b -m c --nonsense", &["unexpected argument '--nonsense'"]);
 }
