@@ -35,7 +35,7 @@ fn run(scene: &Scene, line: &str) -> String {
 fn check_refused(scene: &Scene, line: &str, words: &[&str]) {
     let output = command(scene, line);
     assert_eq!(output.status.code(), Some(1), "{line}");
-    common::assert_one_line(&output, words);
+    assert_one_line(&output, words);
 }
 
 #[test]
