@@ -87,7 +87,6 @@ impl Operators {
         if self == Self::Stock {
             return stock::features(network, x);
         }
-        let _workspace = stunet::kernels::workspace();
         let mut skips = network.encoder.forward(x);
         let bottleneck = skips.pop().expect("an encoder has stages");
         let skips = skips.into_iter().rev().enumerate();

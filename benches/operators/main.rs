@@ -82,8 +82,6 @@ fn main() {
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
     let device = Device::flex();
     for case in cases(&args) {
-        // As the network holds one: memory is kept from one call to the next.
-        let _workspace = stunet::kernels::workspace();
         for &direction in args.directions.iter().filter(|d| case.has(**d)) {
             let mut run = case.start(direction, args.stock, &device);
             let (mut seeds, mut samples) = (Vec::new(), Vec::new());

@@ -124,7 +124,6 @@ mod x86 {
         let x = random([1, inputs, size, size, size]);
         let weight = random([outputs, inputs, 3, 3, 3]);
         let bias = Tensor::<1>::zeros([outputs], &device);
-        let _workspace = stunet::kernels::workspace();
         let mut rates: Vec<f64> = (0..6)
             .map(|_| {
                 let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());

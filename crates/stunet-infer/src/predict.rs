@@ -552,9 +552,13 @@ impl Job<'_> {
             self.model.networks().iter().map(|network| &**network).collect();
         let events = &mut *self.events;
         let tiles = &self.plan.tiles;
-        slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
-            events(PredictEvent::Windows { done, total })
-        })
+        let slid =
+            slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
+                events(PredictEvent::Windows { done, total })
+            });
+        // What follows has other uses for memory.
+        stunet_model::release_memory();
+        slid
     }
 
     fn decision(&self) -> Decision {

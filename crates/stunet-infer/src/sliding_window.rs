@@ -219,8 +219,6 @@ pub fn slide_tiles(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<SlideReport, InferError> {
     let clock = Moment::now();
-    // Tensors of a window are made of the memory of those of the window before.
-    let _workspace = stunet_model::workspace();
     let num_classes = networks[0].num_classes();
     let [_, z, y, x] = image.shape();
     let windows = settings.windows([z, y, x])?;

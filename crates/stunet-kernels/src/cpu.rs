@@ -20,7 +20,7 @@ mod simd;
 mod tensor;
 mod upsample;
 
-pub(crate) use pool::KeptPages;
+pub(crate) use pool::{kept_memory, release_memory};
 
 use crate::Algorithm;
 use burn::backend::DispatchDevice;

@@ -46,6 +46,7 @@ mod gpu;
 mod gpu_tiles;
 mod in_use;
 mod instance_norm;
+mod kept;
 #[cfg(feature = "_own")]
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod kernels;
@@ -60,7 +61,6 @@ mod sgd;
 mod steps;
 mod upsample_nearest;
 mod upsampled;
-mod workspace;
 
 pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
@@ -69,13 +69,13 @@ pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured,
 pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
+pub use kept::{kept_memory, release_memory};
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
 pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use upsampled::Upsampled;
-pub use workspace::{Workspace, workspace};
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {

@@ -7,9 +7,6 @@ use burn::tensor::{Device, Tensor};
 use stunet_kernels as kernels;
 
 /// Five upsampling stages, each with its blocks and its segmentation head, coarsest first.
-///
-/// A caller that runs it again and again holds a [`workspace`](crate::workspace) meanwhile, as
-/// [`StuNet::forward`](crate::StuNet::forward) does.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Decoder {

@@ -96,10 +96,6 @@ impl Encoder {
 
     /// The features of every stage, finest first; the last is the bottleneck.
     ///
-    /// A caller that runs it again and again holds a [`workspace`](crate::workspace) meanwhile, as
-    /// [`StuNet::forward`](crate::StuNet::forward) does: on the processor the memory of large tensors
-    /// is then used again.
-    ///
     /// # Shapes
     /// `[N, Cin, Z, Y, X]` gives `[N, width[s], ..]` at the size of each stage `s`. Sizes need not be
     /// multiples of the strides: a stride `s` gives `ceil(size / s)`.
@@ -138,8 +134,6 @@ impl Encoder {
     }
 
     /// The features of one stage from those of the stage before, or from the image.
-    ///
-    /// A caller that climbs the stages one by one holds a [`workspace`](crate::workspace) meanwhile.
     ///
     /// # Shapes
     /// `[N, width[stage - 1], ..]` gives `[N, width[stage], ..]`, a stride smaller.

@@ -122,7 +122,6 @@ impl PlainConvUNet {
     /// When the channels differ from the configuration, an axis is no multiple of the total stride,
     /// or the bottleneck would be a single voxel.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let _workspace = kernels::workspace();
         let features = self.climb(self.encode(x), |_, _| ());
         self.head().forward(features, [1; 3])
     }
@@ -138,7 +137,6 @@ impl PlainConvUNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_by_planes(&self, x: Tensor<5>, take: &mut dyn FnMut(Range<usize>, Tensor<5>)) {
-        let _workspace = kernels::workspace();
         let features = self.climb(self.encode(x), |_, _| ());
         let [batch, _, depth, height, width] = features.dims();
         let step = planes_per_piece(batch * self.config.num_classes, [height, width]);
@@ -157,7 +155,6 @@ impl PlainConvUNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_deep(&self, x: Tensor<5>) -> Vec<Tensor<5>> {
-        let _workspace = kernels::workspace();
         let mut logits = Vec::with_capacity(self.decoder.seg_layers.len());
         self.climb(self.encode(x), |index, features| {
             logits.push(self.decoder.seg_layers[index].forward(features.clone(), [1; 3]));

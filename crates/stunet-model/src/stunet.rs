@@ -6,7 +6,6 @@ use crate::{Decoder, Encoder, Initialisation, ModelError, StuNetConfig, StuNetSi
 use burn::module::{Content, Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 use std::ops::Range;
-use stunet_kernels as kernels;
 
 /// STU-Net: a six-stage residual U-Net with a segmentation head at every decoder stage.
 ///
@@ -98,7 +97,6 @@ impl StuNet {
     /// or the bottleneck would be a single voxel.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         self.assert_input(&x);
-        let _workspace = kernels::workspace();
         self.decoder.forward(self.encoder.forward(x))
     }
 
@@ -115,7 +113,6 @@ impl StuNet {
     /// As [`forward`](Self::forward).
     pub fn forward_by_planes(&self, x: Tensor<5>, take: &mut dyn FnMut(Range<usize>, Tensor<5>)) {
         self.assert_input(&x);
-        let _workspace = kernels::workspace();
         let features = self.decoder.finest(self.encoder.forward(x));
         let [batch, _, depth, height, width] = features.dims();
         let head = self.decoder.heads.last().expect("a decoder has heads");
@@ -137,7 +134,6 @@ impl StuNet {
     /// As [`forward`](Self::forward).
     pub fn forward_deep(&self, x: Tensor<5>) -> Vec<Tensor<5>> {
         self.assert_input(&x);
-        let _workspace = kernels::workspace();
         self.decoder.forward_deep(self.encoder.forward(x))
     }
 

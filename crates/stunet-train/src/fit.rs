@@ -19,7 +19,6 @@ use std::time::Instant;
 use stunet_data::augment::Augmentation;
 use stunet_data::loader::{Loader, LoaderConfig, TrainingBatch};
 use stunet_data::sample::TrainingCases;
-use stunet_model::workspace;
 use validate::{Validation, validate};
 
 /// Turns the seed of the training patches into that of the validation patches.
@@ -93,8 +92,6 @@ pub fn fit(
         folder.map_or(Ok(()), FoldFolder::remove_latest)?;
         return Ok(state);
     }
-    // Tensors of one step are made of the memory of those of the step before.
-    let _workspace = workspace();
     let mut recorder = Recorder::open(folder, &state, config)?;
     let next = state.progress.next_batch;
     let mut training = Loader::start(cases.training.clone(), config.training.clone(), next);
@@ -135,6 +132,8 @@ pub fn fit(
         stop = on_event(FitEvent::Epoch(&record)).is_break();
     }
     recorder.finish(&state, on_event)?;
+    // What follows has other uses for memory.
+    stunet_model::release_memory();
     Ok(state)
 }
 

@@ -50,8 +50,7 @@ pub(super) fn measure(
         let go_on = &mut |_, _| ControlFlow::Continue(());
         Some(slide(&[network], volume.view(), &once, &mut Nowhere, go_on).ok()?.windows_secs)
     };
-    // Kept from the first to the second.
-    let _workspace = stunet_model::workspace();
+    // Memory is fresh in the first, and that of the first in the second.
     pass()?;
     Some(pass()? * whole.work / cost.work)
 }

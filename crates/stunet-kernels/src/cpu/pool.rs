@@ -1,9 +1,10 @@
 //! Large buffers, kept from one operator to the next.
 //!
 //! A fresh large allocation costs a page fault for every 4 KB and the clearing of the page: a third
-//! of a forward pass. While a [`KeptPages`] lives, the pages of dropped buffers wait for the buffers
-//! made next, whatever the size of either; with the last workspace they go back to the system.
+//! of a forward pass. The pages of dropped buffers wait for the buffers made next, whatever the size of
+//! either; where none is made for a while, they go back to the system.
 
+mod idle;
 #[cfg_attr(target_os = "linux", path = "pool/linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "pool/portable.rs")]
 mod pages;
@@ -17,47 +18,32 @@ pub(crate) const LARGE: usize = 1 << 18;
 /// Bytes that pages are counted in.
 const CHUNK: usize = 2 << 20;
 
-/// Keeps the memory of large tensors for those that follow, as long as it lives.
-///
-/// Without one every tensor is mapped and unmapped by itself. With what waits, no more is held than
-/// was in use at one time.
-#[derive(Debug)]
-pub struct KeptPages(());
-
-impl KeptPages {
-    /// Begins to keep memory, if no other workspace has.
-    pub(crate) fn new() -> Self {
-        state().workspaces += 1;
-        Self(())
-    }
-}
-
-impl Drop for KeptPages {
-    fn drop(&mut self) {
-        let mut state = state();
-        state.workspaces -= 1;
-        let mut unused = Vec::new();
-        if state.workspaces == 0 {
-            state.most = state.used;
-            unused = std::mem::take(&mut state.waiting);
-        }
-        // Unmapping takes a while: not under the lock.
-        drop(state);
-        drop(unused);
-    }
-}
-
 struct State {
-    workspaces: usize,
     /// The one that waits longest first.
     waiting: Vec<Pages>,
-    /// Chunks in use, and the most there were since the first workspace.
+    /// Chunks in use, and the most there were since nothing waited.
     used: usize,
     most: usize,
+    /// Buffers that were made and dropped: whether it stands still tells idle times.
+    moves: u64,
+    /// Whether a thread looks for idle times.
+    watched: bool,
 }
 
 static STATE: Mutex<State> =
-    Mutex::new(State { workspaces: 0, waiting: Vec::new(), used: 0, most: 0 });
+    Mutex::new(State { waiting: Vec::new(), used: 0, most: 0, moves: 0, watched: false });
+
+/// Gives the pages back that wait.
+pub(crate) fn release_memory() {
+    let unused = state().give_back();
+    // Unmapping takes a while: not under the lock.
+    drop(unused);
+}
+
+/// Bytes that wait.
+pub(crate) fn kept_memory() -> u64 {
+    (state().num_waiting() * CHUNK) as u64
+}
 
 fn state() -> MutexGuard<'static, State> {
     // Nothing under the lock leaves the state half changed.
@@ -67,14 +53,25 @@ fn state() -> MutexGuard<'static, State> {
 impl State {
     /// Pages of `chunks`, taken from those that wait as far as they would be too many.
     fn take(&mut self, chunks: usize) -> Pages {
+        self.moves += 1;
         self.used += chunks;
         self.most = self.most.max(self.used);
         if let Some(index) = self.waiting.iter().rposition(|pages| pages.chunks() == chunks) {
             return self.waiting.remove(index);
         }
-        let waiting: usize = self.waiting.iter().map(Pages::chunks).sum();
-        let too_many = (self.used + waiting).saturating_sub(self.most);
+        let too_many = (self.used + self.num_waiting()).saturating_sub(self.most);
         Pages::gather(chunks, too_many, &mut self.waiting)
+    }
+
+    /// Chunks that wait.
+    fn num_waiting(&self) -> usize {
+        self.waiting.iter().map(Pages::chunks).sum()
+    }
+
+    /// All that waits, to be dropped outside of the lock.
+    fn give_back(&mut self) -> Vec<Pages> {
+        self.most = self.used;
+        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -111,11 +108,13 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         let Some(pages) = self.pages.take() else { return };
         let mut state = state();
+        state.moves += 1;
         state.used -= pages.chunks();
-        if state.workspaces > 0 {
+        state.watched = state.watched || idle::watch();
+        if state.watched {
             state.waiting.push(pages);
         } else {
-            // Not under the lock.
+            // Nobody would give it back. Not under the lock.
             drop(state);
             drop(pages);
         }
@@ -129,7 +128,7 @@ mod tests {
     /// The pool is everybody's: a test beside this one that takes or gives a buffer in between disturbs
     /// it, and it is tried again. A fault would be there every time.
     #[test]
-    fn buffers_come_back_while_a_workspace_lives() {
+    fn buffers_come_back() {
         const TRIES: u32 = 500;
         let tried = (0..TRIES).map(|_| come_and_go()).find(|tried| {
             let disturbed = tried.is_err();
@@ -145,7 +144,6 @@ mod tests {
         let holds = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         let all = |mapping: &Mapping, value: f32| mapping.values().iter().all(|v| *v == value);
         let len = 3 * CHUNK / 4 + 4321;
-        let workspace = KeptPages::new();
         let mut first = Mapping::new(len);
         first.values_mut().fill(7.0);
         let address = first.values().as_ptr();
@@ -158,8 +156,9 @@ mod tests {
         holds(third.values().as_ptr() != address, "a buffer has one owner")?;
         holds(all(&third, 0.0), "fresh memory is zero")?;
         drop((second, third));
-        drop(workspace);
-        holds(all(&Mapping::new(LARGE * 16), 0.0), "none waits without a workspace")
+        holds(kept_memory() > 0, "dropped memory waits")?;
+        release_memory();
+        holds(all(&Mapping::new(LARGE * 16), 0.0), "none waits after it was given back")
     }
 
     #[cfg(target_os = "linux")]
