@@ -32,6 +32,7 @@ mod autodiff;
 mod concat_channels;
 mod conv3d;
 mod conv_transpose3d;
+mod copied;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
@@ -65,6 +66,7 @@ mod upsampled;
 pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured, prepared};
+pub use copied::copied;
 #[cfg(feature = "gpu")]
 pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls};
 pub use in_use::{InUse, in_use};

@@ -3,12 +3,20 @@
 use super::memory::Output;
 use rayon::prelude::*;
 
+/// Values that are copied at a time.
+const BLOCK: usize = 1 << 16;
+
 /// Every voxel of `x`, volumes of `size`, `factor` times along each axis.
 pub(crate) fn upsample(x: &[f32], size: [usize; 3], factor: [usize; 3]) -> Output {
     let [_, rows, columns] = size;
     let [fz, fy, fx] = factor;
     let (volume, row) = (size.iter().product::<usize>(), columns * fx);
     let mut output = Output::new(x.len() * fz * fy * fx);
+    if factor == [1; 3] {
+        let to = output.values_mut().par_chunks_mut(BLOCK);
+        to.zip(x.par_chunks(BLOCK)).for_each(|(to, from)| to.copy_from_slice(from));
+        return output;
+    }
     let volumes = output.values_mut().par_chunks_mut(volume * fz * fy * fx);
     volumes.zip(x.par_chunks(volume)).for_each(|(to, x)| {
         for (to, x) in to.chunks_mut(fz * rows * fy * row).zip(x.chunks(rows * columns)) {

@@ -39,8 +39,8 @@ pub(super) fn scale(
     let labels = labels.as_slice::<i32>().expect("converted above");
     assert_labels(labels, classes, setting.config.ignore_label);
 
-    // Copies where autodiff holds the same buffer, as it does in training.
-    let mut data = logits.into_data().convert_dtype(DType::F32);
+    // Autodiff holds the same buffer.
+    let mut data = stunet_model::copied(logits).into_data().convert_dtype(DType::F32);
     let values = data.as_mut_slice::<f32>().expect("converted above");
     let mut values = ArrayViewMut3::from_shape([n, classes, voxels], values)
         .expect("as many values as the shape says");
