@@ -103,6 +103,15 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
         }
     }
 
+    fn stunet_with_gradient(x: Tracked<B, C>, gradient: Tracked<B, C>) -> Tracked<B, C> {
+        let ((x, node), (gradient, _)) = (x.into_parts(), gradient.into_parts());
+        let value = B::float_zeros(Shape::from([1]), &x.device(), x.dtype().into());
+        match WithGradientBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(gradient, value),
+            OpsKind::UnTracked(prepared) => prepared.finish(value),
+        }
+    }
+
     fn stunet_interleave(x: Tracked<B, C>, factor: [usize; 3]) -> Tracked<B, C> {
         let (x, node) = x.into_parts();
         let output = B::interleave(x, factor);
@@ -296,6 +305,20 @@ impl<B: Kernels> Backward<B, 1> for UpsampleBackward {
         let gradient = grads.consume::<B>(&ops.node);
         if let [Some(node)] = &ops.parents {
             grads.register::<B>(node.id, B::upsample_gradient(gradient, ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct WithGradientBackward;
+
+impl<B: Kernels> Backward<B, 1> for WithGradientBackward {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<FloatTensor<B>, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let above = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = &ops.parents {
+            grads.register::<B>(node.id, B::scaled(ops.state, above));
         }
     }
 }

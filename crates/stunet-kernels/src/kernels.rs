@@ -3,8 +3,8 @@
 //! Tensors are `[N, C, Z, Y, X]`, whatever their order in memory. How they are put together to a
 //! differentiable operator is written once, in `autodiff.rs`.
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Shape, TensorMetadata};
 use std::fmt::Debug;
 
 /// A norm's parameters and what follows it.
@@ -131,6 +131,13 @@ pub(crate) trait Kernels: Backend {
 
     /// Its gradient: sums over what each voxel became.
     fn upsample_gradient(gradient: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;
+
+    /// A gradient times a single value, which is 1 nearly always.
+    fn scaled(gradient: FloatTensor<Self>, by: FloatTensor<Self>) -> FloatTensor<Self> {
+        let shape = gradient.shape();
+        let by = Self::float_reshape(by, Shape::from(vec![1; shape.num_dims()]));
+        Self::float_mul(gradient, Self::float_expand(by, shape))
+    }
 
     /// As many channels as a block has voxels become one channel of blocks.
     fn interleave(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;

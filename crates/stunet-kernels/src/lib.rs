@@ -62,6 +62,7 @@ mod sgd;
 mod steps;
 mod upsample_nearest;
 mod upsampled;
+mod with_gradient;
 
 pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
@@ -78,6 +79,7 @@ pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use upsampled::Upsampled;
+pub use with_gradient::with_gradient;
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {

@@ -2,7 +2,7 @@
 
 use crate::kernels::{Kernels, NormParameters};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, ExtensionType, backend_extension};
+use burn::backend::{Backend, ExtensionType, Shape, TensorMetadata, backend_extension};
 
 /// One tensor, or two that are concatenated along the channels.
 #[derive(ExtensionType)]
@@ -117,6 +117,10 @@ pub(crate) trait Operators: Backend {
 
     /// As many channels as a block has voxels become one channel of blocks.
     fn stunet_interleave(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;
+
+    /// A zero whose gradient with respect to the first is the second.
+    fn stunet_with_gradient(x: FloatTensor<Self>, gradient: FloatTensor<Self>)
+    -> FloatTensor<Self>;
 }
 
 /// Without gradients an operator is its forward pass.
@@ -188,5 +192,9 @@ impl<B: Kernels> Operators for B {
 
     fn stunet_interleave(x: FloatTensor<B>, factor: [usize; 3]) -> FloatTensor<B> {
         B::interleave(x, factor)
+    }
+
+    fn stunet_with_gradient(x: FloatTensor<B>, _: FloatTensor<B>) -> FloatTensor<B> {
+        B::float_zeros(Shape::from([1]), &x.device(), x.dtype().into())
     }
 }

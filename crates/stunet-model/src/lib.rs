@@ -42,4 +42,6 @@ pub use error::ModelError;
 pub use init::Initialisation;
 pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
-pub use stunet_kernels::{InUse, SgdStep, copied, in_use, kept_memory, release_memory, sgd_step};
+pub use stunet_kernels::{
+    InUse, SgdStep, copied, in_use, kept_memory, release_memory, sgd_step, with_gradient,
+};

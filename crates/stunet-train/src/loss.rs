@@ -19,7 +19,6 @@ mod device;
 mod dice;
 mod exponential;
 mod host;
-pub(crate) mod inject;
 mod regions;
 
 pub use crate::error::LossError;
@@ -264,7 +263,7 @@ impl Loss {
                 value.push(ScaleLoss { weight, dice, cross_entropy });
                 gradient.expect("a gradient was asked for")
             };
-            let term = inject::with_gradient(logits, gradient);
+            let term = stunet_model::with_gradient(logits, gradient);
             surrogate = Some(match surrogate {
                 Some(sum) => sum + term,
                 None => term,
@@ -317,7 +316,8 @@ impl Loss {
     }
 }
 
-/// Beside the logits themselves: their softmax, which becomes the gradient, and its delivery.
+/// Beside the logits themselves: their softmax, which becomes the gradient, and, where the library has no
+/// operators of its own, its delivery.
 const LOGIT_COPIES: f64 = 2.0;
 
 impl Objective for Loss {

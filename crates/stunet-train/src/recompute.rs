@@ -7,7 +7,6 @@
 //! pass: about a third more time.
 
 use crate::error::Result;
-use crate::loss::inject;
 use crate::objective::{self, Objective};
 use crate::optimiser::{IntoParameterGradients, ParameterGradients};
 use crate::precision::Precision;
@@ -139,7 +138,7 @@ impl Pass<'_> {
     ) -> [Tensor<5>; N] {
         let leaves = inputs.map(|x| self.leaf(x));
         let output = forward(leaves.clone());
-        let mut grads = inject::with_gradient(output, slope).backward();
+        let mut grads = stunet_model::with_gradient(output, slope).backward();
         let slopes = leaves.map(|leaf| leaf.grad_remove(&mut grads).expect("a tracked input"));
         self.collect(grads);
         slopes

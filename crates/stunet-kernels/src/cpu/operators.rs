@@ -126,6 +126,15 @@ impl Kernels for Flex {
         finish(found, [n, c, size[0], size[1], size[2]])
     }
 
+    fn scaled(gradient: FlexTensor, by: FlexTensor) -> FlexTensor {
+        let factor = values(&by.to_contiguous())[0];
+        if factor == 1.0 {
+            return gradient;
+        }
+        let gradient = gradient.to_contiguous();
+        finish(upsample::scaled(values(&gradient), factor), gradient.shape())
+    }
+
     fn interleave(x: FlexTensor, factor: [usize; 3]) -> FlexTensor {
         let x = x.to_contiguous();
         let [n, c, z, y, w] = dims(&x);

@@ -34,6 +34,14 @@ pub(crate) fn upsample(x: &[f32], size: [usize; 3], factor: [usize; 3]) -> Outpu
     output
 }
 
+/// All values times a factor.
+pub(crate) fn scaled(x: &[f32], factor: f32) -> Output {
+    let mut output = Output::new(x.len());
+    let blocks = output.values_mut().par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK));
+    blocks.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, x)| *to = x * factor));
+    output
+}
+
 /// The gradient: sums over what each voxel became.
 pub(crate) fn gradient(gradient: &[f32], size: [usize; 3], factor: [usize; 3]) -> Output {
     let [_, rows, columns] = size;

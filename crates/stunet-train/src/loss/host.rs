@@ -1,9 +1,7 @@
 //! Softmax, Dice and cross-entropy over slices: one pass for the sums, one for the gradient.
 //!
 //! The logits are copied once, as autodiff holds the same buffer; the copy becomes the softmax, and
-//! then, in place, the gradient. A second tensor of the logits' size arises after this module, when
-//! the backward of `inject` delivers the gradient: the peak is twice the logits beyond them. Work
-//! is cut into blocks of voxels that fit a core's cache with all their classes, always the same
+//! then, in place, the gradient, which the backward pass takes as it is. Work is cut into blocks of voxels that fit a core's cache with all their classes, always the same
 //! blocks, and their sums are added in order: results do not depend on the number of threads.
 
 use super::dice::{DiceSums, dice};
