@@ -50,12 +50,13 @@ pub fn num_parameters(config: &StuNetConfig) -> u64 {
     config.parameter_specs().iter().map(|s| s.shape.iter().product::<usize>() as u64).sum()
 }
 
-/// Planes of a window whose logits are computed at a time: what fits into 128 MiB, but at least one.
+/// Planes of a window whose logits are computed at a time: what fits into 32 MiB, but at least one. Pieces
+/// of 128 MiB took a tenth of a prediction for pages that the system clears.
 ///
 /// # Shapes
 /// `plane` is `[y, x]` in voxels.
 pub fn planes_per_piece(num_classes: usize, plane: [usize; 2]) -> usize {
-    const PIECE_BYTES: usize = 128 << 20;
+    const PIECE_BYTES: usize = 32 << 20;
     let bytes = num_classes * plane[0] * plane[1] * size_of::<f32>();
     (PIECE_BYTES / bytes.max(1)).max(1)
 }

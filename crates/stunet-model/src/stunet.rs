@@ -104,7 +104,7 @@ impl StuNet {
     ///
     /// `take` receives a range of planes and their logits. Of all classes only
     /// [`cost::planes_per_piece`](crate::cost::planes_per_piece) planes are held at a time, which
-    /// for a published network is an eighth of [`forward`](Self::forward)'s output.
+    /// for a published network is a thirtieth of [`forward`](Self::forward)'s output.
     ///
     /// # Shapes
     /// `[N, Cin, Z, Y, X]` gives pieces `[N, classes, planes, Y, X]`.
