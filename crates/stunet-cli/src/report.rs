@@ -19,6 +19,9 @@ use crate::failure;
 use crate::finish::Finished;
 use crate::output;
 
+/// What a report of `predict` says it is.
+pub const PREDICT_REPORT: &str = "stunet-predict-report";
+
 /// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -32,12 +35,26 @@ pub struct Report {
     pub device: Option<String>,
     /// The model.
     pub model: Option<ModelReport>,
+    /// Which part of the cases this is, where they were divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartReport>,
     /// What all cases took; none when all were there before.
     pub summary: Option<Summary>,
     /// Skipped ones first, then those of another making, then in the order of their names.
     pub cases: Vec<CaseReport>,
     /// Files of the input folder that belong to no case.
     pub passed_over: Vec<PassedOverReport>,
+}
+
+/// A part of the cases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartReport {
+    /// From 0.
+    pub id: usize,
+    /// How many parts there are.
+    pub of: usize,
+    /// Cases of all parts.
+    pub cases_of_all: usize,
 }
 
 /// A file that belongs to no case.
@@ -269,11 +286,12 @@ impl Report {
     /// An empty report.
     pub fn new() -> Self {
         Self {
-            format: "stunet-predict-report",
+            format: PREDICT_REPORT,
             version: 2,
             stunet: env!("CARGO_PKG_VERSION"),
             device: None,
             model: None,
+            part: None,
             summary: None,
             cases: Vec::new(),
             passed_over: Vec::new(),
