@@ -99,6 +99,12 @@ pub fn part(
                 "--num-parts: expected --part-id as well, or {SLURM_ID} or {KUBERNETES_INDEX}"
             ),
             None => told(0, of.unwrap_or(1)),
+            // Part of an array was submitted: which of all the parts it is, it does not say.
+            Some((_, Some(count))) if of.is_some_and(|of| of != count) => bail!(
+                "--num-parts: expected {count}, as {} say, or --part-id as well, found {}",
+                environment.used().join(", "),
+                of.unwrap_or_default()
+            ),
             Some((id, count)) => match of.or(count) {
                 Some(of) => Part { from: environment.used(), ..told(id, of) },
                 None => bail!(
@@ -144,6 +150,10 @@ mod tests {
         check((Some(5), None), &[(KUBERNETES_INDEX, "4")], Ok((4, 5)));
         check((None, None), &[(KUBERNETES_INDEX, "4"), (KUBERNETES_COUNT, "6")], Ok((4, 6)));
         check((None, None), &[(KUBERNETES_INDEX, "4")], Err("--num-parts"));
+        check((Some(10), None), &slurm, Ok((3, 10)));
+        let again = [(SLURM_ID, "3"), (SLURM_COUNT, "1"), (SLURM_FIRST, "3")];
+        check((Some(16), None), &again, Err("or --part-id as well, found 16"));
+        check((Some(16), Some(3)), &again, Ok((3, 16)));
         check((Some(2), None), &[], Err("--part-id"));
         check((Some(2), Some(2)), &[], Err("expected 0 to 1, found 2"));
         check((Some(0), Some(0)), &[], Err("at least 1"));

@@ -122,6 +122,8 @@ fn draw_head(frame: &mut Frame<'_>, board: &Board, area: Rect) {
     let gauge = LineGauge::default()
         .ratio(share)
         .label(format!(" {:>5.1} %", 100.0 * share))
+        .filled_symbol("━")
+        .unfilled_symbol("─")
         .filled_style(Color::Green)
         .unfilled_style(FAINT);
     frame.render_widget(gauge, second);
@@ -140,7 +142,7 @@ fn curves(
     let values = curves.iter().flat_map(|(_, _, points)| points.iter().map(|(_, value)| *value));
     let [low, high] = bounds.unwrap_or_else(|| range(values));
     let text = |value: f64| match high - low {
-        wide if wide < 0.02 => format!("{value:.1e}"),
+        wide if wide < 0.02 => format!("{value:.2e}"),
         _ => format!("{value:.2}"),
     };
     let datasets = curves.iter().map(|(name, colour, points)| {
@@ -191,13 +193,14 @@ fn draw_classes(frame: &mut Frame<'_>, board: &Board, area: Rect) {
     } else {
         " Classes ".to_owned()
     };
-    let names: Vec<String> = shown.iter().map(|index| board.class(*index)).collect();
+    let names = shown.iter().map(|index| output::shown(&board.class(*index)).into_owned());
+    let names: Vec<String> = names.collect();
     let width = usize::from(area.width.saturating_sub(2));
     let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let widest = widest.min(width.saturating_sub(14));
     let bar = width.saturating_sub(widest + 9);
     let line = |(name, index): (&String, &usize)| {
-        let name: String = output::shown(name).chars().take(widest).collect();
+        let name: String = name.chars().take(widest).collect();
         let score = scores[*index];
         let filled = (score.unwrap_or(0.0).clamp(0.0, 1.0) * bar as f64).round() as usize;
         Line::from(vec![

@@ -89,7 +89,6 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     let listeners = Listeners::new(args, &state, (&run, &fold), &devices)?;
     let state = train(listeners, state, &cases, &config, &fold)?;
-    watched::last_epoch(args, &state, settings.epochs)?;
     if !state.is_complete(&config) {
         let at = fold.path.join(LATEST);
         say(args, &format!("stopped; resume with --continue: {}", at.display()))?;
@@ -117,8 +116,13 @@ fn train(
             false => ControlFlow::Continue(()),
         }
     })?;
+    let was_live = listeners.is_live();
     drop(listeners);
     told?;
+    if let Some(record) = state.progress.history.last().filter(|_| was_live) {
+        // The screen is gone with its last picture.
+        output::line(&epoch_line(record, config.num_epochs))?;
+    }
     Ok(state)
 }
 

@@ -72,13 +72,15 @@ impl<'a> Listeners<'a> {
         Ok(())
     }
 
+    /// Whether a screen is shown.
     #[cfg(all(unix, feature = "watch"))]
-    fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         self.live.is_some()
     }
 
+    /// Whether a screen is shown.
     #[cfg(not(all(unix, feature = "watch")))]
-    fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         false
     }
 
@@ -120,14 +122,6 @@ impl<'a> Listeners<'a> {
         }
         self.plain = Some(plain);
         Ok(())
-    }
-}
-
-/// The last epoch of a training that was shown on a screen, which is gone with it.
-pub fn last_epoch(args: &TrainArgs, state: &TrainingState, epochs: usize) -> anyhow::Result<()> {
-    match state.progress.history.last().filter(|_| args.watching.watch) {
-        Some(record) => super::say(args, &super::progress::epoch_line(record, epochs)),
-        None => Ok(()),
     }
 }
 
