@@ -1,4 +1,8 @@
 //! What the screen of a training shows: filled by the training itself, or from the log of one in progress.
+#![cfg_attr(
+    not(all(unix, feature = "watch")),
+    allow(dead_code, reason = "without the screen, lines show less of it")
+)]
 
 #[cfg(all(unix, feature = "watch"))]
 pub mod draw;

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Stdout, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
 pub use stunet::data::error::size_text as bytes;
@@ -78,24 +78,28 @@ fn held<T>(change: impl FnOnce(&mut Option<Vec<String>>) -> T) -> T {
     change(&mut HELD.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+#[cfg(all(unix, feature = "watch"))]
 /// Keeps what [`complain`] is told from here on, as a screen is shown.
 pub fn hold() {
     held(|held| _ = held.get_or_insert_default());
 }
 
+#[cfg(all(unix, feature = "watch"))]
 /// Says what was kept since [`hold`], and keeps nothing more.
 pub fn release() {
     let kept = held(Option::take);
     kept.into_iter().flatten().for_each(|text| complain(&text));
 }
 
+#[cfg(all(unix, feature = "watch"))]
 /// The newest of what is kept, for the screen to show.
 pub fn newest_held() -> Option<String> {
     held(|held| held.as_ref()?.last().cloned())
 }
 
+#[cfg(all(unix, feature = "watch"))]
 /// Standard output for whoever shows a screen there; texts from outside go through [`shown`] first.
-pub fn handle() -> Stdout {
+pub fn handle() -> io::Stdout {
     io::stdout()
 }
 
@@ -178,6 +182,7 @@ mod tests {
         assert_eq!(escaped("a\nb\u{7}", |c| c == '\n'), "a\nb\\u0007");
     }
 
+    #[cfg(all(unix, feature = "watch"))]
     #[test]
     fn what_is_held_is_the_newest_until_it_is_released() {
         assert_eq!(newest_held(), None);

@@ -26,6 +26,9 @@ pub fn run(args: &MapLabelsArgs) -> anyhow::Result<()> {
     let cases = labelmaps(&args.labelmaps)?;
     let names = names(&args.names, folder_of(&args.labelmaps))?;
     let mapping = label_map(&args.label_map, names.as_ref())?;
+    if let (SideArg::Prediction, Some(names)) = (args.side, &names) {
+        check_published(args, &mapping, names)?;
+    }
     let is_file = !args.labelmaps.is_dir()
         && formats::written_ending(&args.output).is_some()
         && !args.output.is_dir();
@@ -91,6 +94,33 @@ fn check(
         }
         None => Ok(()),
     }
+}
+
+/// Published maps are for predictions with TotalSegmentator's labels; those of another model have other
+/// meanings under the same numbers.
+fn check_published(
+    args: &MapLabelsArgs,
+    mapping: &LabelMapping,
+    names: &LabelSet,
+) -> anyhow::Result<()> {
+    if Path::new(&args.label_map).is_file() {
+        return Ok(());
+    }
+    let expected = LabelSet::totalsegmentator();
+    for value in mapping.classes().iter().flat_map(|class| &class.prediction) {
+        let (right, found) = (expected.name_of(*value), names.name_of(*value));
+        if right != found {
+            bail!(
+                "--label-map {}: expected predictions with TotalSegmentator's labels, in which {value} is \
+                 {}, found {}; write a map for these labels, or name the reference's side: {}",
+                args.label_map,
+                right.unwrap_or("nothing"),
+                found.unwrap_or("nothing"),
+                args.labelmaps.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The labels that the map's names are those of, where the options or a `dataset.json` say them.

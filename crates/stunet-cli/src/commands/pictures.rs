@@ -150,7 +150,10 @@ impl Drawing<'_> {
             truth: None,
         };
         let scene = Scene::new(&scan, &labels, &self.names, &options)?;
-        let title = format!("{}: {}", case.name, size_text(&scan.geometry));
+        // Names of files may be those of patients: a picture has none in it.
+        let present =
+            scene.found().iter().filter(|label| label.voxels > 0 && label.value > 0).count();
+        let title = format!("{present} of {} labels", foreground(&self.names).count());
         let words = PreviewOptions { title: Some(title), banner: None };
         files::sweep([path]);
         write(path, &scene.preview(&words).to_png()?)?;

@@ -19,6 +19,7 @@ pub struct Listeners<'a> {
     events: Option<EventFile>,
     args: &'a TrainArgs,
     /// Where a bar that begins late begins.
+    #[cfg_attr(not(all(unix, feature = "watch")), allow(dead_code, reason = "no bar does"))]
     at: [usize; 4],
 }
 
