@@ -11,11 +11,10 @@ use stunet::data::{files, formats};
 use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
-use crate::parts::{self, Environment};
+use crate::parts::{self, Divided, Environment};
 use crate::pictures::truth_of;
 use crate::places::{self, Output};
 use crate::products::{Product, TABLE};
-use crate::report::PartReport;
 use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.
@@ -127,7 +126,7 @@ pub struct Workload {
     /// One line about the part, where a scheduler decided it.
     pub part: Option<String>,
     /// The part, where there are several.
-    pub divided: Option<PartReport>,
+    pub divided: Option<Divided>,
 }
 
 /// The jobs that the arguments mean; no output is an input or another job's output.
@@ -166,7 +165,7 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
     check_places(args, &all)?;
     let total = all.len();
     let jobs = part.take(all);
-    let divided = PartReport { id: part.id, of: part.of, cases_of_all: total };
+    let divided = Divided { id: part.id, of: part.of, cases_of_all: total };
     let divided = Some(divided).filter(|divided| divided.of > 1);
     let part = part.line(jobs.len(), total);
     Ok(Workload { jobs, passed_over, part, divided })

@@ -1,6 +1,7 @@
 //! Which part of the cases this process predicts: from the options, or from a scheduler's variables.
 
 use anyhow::{Context, bail, ensure};
+use serde::Serialize;
 
 /// A part of the sorted cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,17 @@ pub struct Part {
     pub of: usize,
     /// The scheduler's variables that say so, `NAME=VALUE`; none where the arguments do.
     pub from: Vec<String>,
+}
+
+/// A part, as reports tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Divided {
+    /// From 0.
+    pub id: usize,
+    /// How many parts there are.
+    pub of: usize,
+    /// Cases of all parts.
+    pub cases_of_all: usize,
 }
 
 impl Part {

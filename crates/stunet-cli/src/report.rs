@@ -18,6 +18,7 @@ use crate::commands::predict::region::RegionReport;
 use crate::failure;
 use crate::finish::Finished;
 use crate::output;
+use crate::parts::Divided;
 
 /// What a report of `predict` says it is.
 pub const PREDICT_REPORT: &str = "stunet-predict-report";
@@ -37,24 +38,13 @@ pub struct Report {
     pub model: Option<ModelReport>,
     /// Which part of the cases this is, where they were divided.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub part: Option<PartReport>,
+    pub part: Option<Divided>,
     /// What all cases took; none when all were there before.
     pub summary: Option<Summary>,
     /// Skipped ones first, then those of another making, then in the order of their names.
     pub cases: Vec<CaseReport>,
     /// Files of the input folder that belong to no case.
     pub passed_over: Vec<PassedOverReport>,
-}
-
-/// A part of the cases.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PartReport {
-    /// From 0.
-    pub id: usize,
-    /// How many parts there are.
-    pub of: usize,
-    /// Cases of all parts.
-    pub cases_of_all: usize,
 }
 
 /// A file that belongs to no case.

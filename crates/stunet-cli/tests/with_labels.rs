@@ -13,7 +13,7 @@ use serde_json::Value;
 use stunet::data::dataset::DatasetInfo;
 use stunet::data::geometry::Geometry;
 use stunet::data::image::Image;
-use stunet::data::labels::LabelMap;
+use stunet::data::labels::{LabelMap, LabelSet};
 use stunet::data::mapping::LabelMapping;
 use stunet::data::nifti;
 use stunet_phantom::{ScanOptions, scan};
@@ -348,7 +348,11 @@ fn labels_are_mapped_to_those_of_another_dataset() {
     let scene = Scene::new();
     let at = |name: &str| scene.path(name).to_str().unwrap().to_owned();
     // TotalSegmentator's spleen, liver, portal vein and a vertebra.
-    let values = [0_u16, 1, 5, 8, 30];
+    let model = LabelSet::totalsegmentator();
+    let value =
+        |name: &str| model.labels().iter().find(|label| label.name == name).unwrap().values[0];
+    let values = ["background", "spleen", "liver", "portal_vein_and_splenic_vein", "vertebrae_L1"];
+    let values = values.map(value);
     let map = LabelMap::new(
         Array3::from_shape_fn((5, 4, 3), |(z, _, _)| values[z]),
         Geometry::axis_aligned([5, 4, 3], [2.0, 1.0, 1.0]).unwrap(),
@@ -376,7 +380,9 @@ fn labels_are_mapped_to_those_of_another_dataset() {
     assert!(text.contains("CaretExtension") && text.contains("liver"), "names and colours follow");
     assert_one_line(&stunet(words), &["expected a file that is not there, or --overwrite"]);
     // The other side, a map of one's own, and a single file.
-    scene.file("own.labels", b"[reference]\nsolid = 1 + 5\n[prediction]\nsolid = none\n");
+    let own =
+        format!("[reference]\nsolid = {} + {}\n[prediction]\nsolid = none\n", values[1], values[2]);
+    scene.file("own.labels", own.as_bytes());
     let (one, out) = (at("predicted/a.nii"), at("one.nii.gz"));
     let own =
         ["map-labels", &one, "-o", &out, "--label-map", &at("own.labels"), "--side", "reference"];

@@ -72,10 +72,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     state.check(&config)?;
     say(args, &headline(settings, &state, &devices.names()))?;
-    for note in &dataset.notes {
-        say(args, &format!("note: {note}"))?;
-    }
-    for line in needed.into_iter().chain(note) {
+    let notes = dataset.notes.iter().map(|note| format!("note: {note}"));
+    for line in notes.chain(needed).chain(note) {
         say(args, &line)?;
     }
     drop(loading);
