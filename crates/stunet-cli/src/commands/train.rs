@@ -114,6 +114,8 @@ fn train(
             false => ControlFlow::Continue(()),
         }
     })?;
+    // Of a run that was complete before, only the past is told.
+    listeners.begin_events()?;
     let was_live = listeners.is_live();
     drop(listeners);
     told?;

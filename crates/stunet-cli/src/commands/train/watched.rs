@@ -16,11 +16,19 @@ pub struct Listeners<'a> {
     plain: Option<TrainingProgress>,
     #[cfg(all(unix, feature = "watch"))]
     live: Option<live::Live<'a>>,
-    events: Option<EventFile>,
+    events: Option<Events>,
     args: &'a TrainArgs,
     /// Where a bar that begins late begins.
     #[cfg_attr(not(all(unix, feature = "watch")), allow(dead_code, reason = "no bar does"))]
     at: [usize; 4],
+}
+
+/// Events for TensorBoard.
+enum Events {
+    /// A file that is not begun.
+    ToCome { folder: PathBuf, names: Vec<String>, done: Vec<EpochRecord> },
+    /// One to which epochs are added.
+    Open(EventFile),
 }
 
 impl<'a> Listeners<'a> {
@@ -32,13 +40,15 @@ impl<'a> Listeners<'a> {
         devices: &'a stunet::device::Devices,
     ) -> anyhow::Result<Self> {
         let done = &state.progress.history;
-        let events = match event_folder(args, fold) {
-            Some(folder) => Some(EventFile::begin(&folder, &class_names(run), done)?),
-            None => None,
-        };
-        if let Some(events) = &events {
-            super::say(args, &format!("TensorBoard: {}", events.path().display()))?;
+        let folder = event_folder(args, fold);
+        if let Some(folder) = &folder {
+            super::say(args, &format!("TensorBoard: {}", folder.display()))?;
         }
+        let events = folder.map(|folder| Events::ToCome {
+            folder,
+            names: class_names(run),
+            done: done.clone(),
+        });
         let mut listeners = Self {
             plain: None,
             #[cfg(all(unix, feature = "watch"))]
@@ -89,6 +99,7 @@ impl<'a> Listeners<'a> {
     pub fn on_event(&mut self, event: &FitEvent<'_>) -> anyhow::Result<()> {
         match event {
             FitEvent::Started { epoch, iteration, num_epochs, num_iterations } => {
+                self.begin_events()?;
                 self.at = [*epoch, *iteration, *num_epochs, *num_iterations];
             }
             FitEvent::Step(step) => self.at[..2].copy_from_slice(&[step.epoch, step.iteration]),
@@ -107,9 +118,18 @@ impl<'a> Listeners<'a> {
 
     fn epoch(&mut self, record: &EpochRecord) -> anyhow::Result<()> {
         match &mut self.events {
-            Some(events) => Ok(events.epoch(record)?),
-            None => Ok(()),
+            Some(Events::Open(events)) => Ok(events.epoch(record)?),
+            _ => Ok(()),
         }
+    }
+
+    /// Begins the event file, which tells what is done already. Not before the training has begun: a run
+    /// that another process does is refused then.
+    pub fn begin_events(&mut self) -> anyhow::Result<()> {
+        if let Some(Events::ToCome { folder, names, done }) = &self.events {
+            self.events = Some(Events::Open(EventFile::begin(folder, names, done)?));
+        }
+        Ok(())
     }
 
     /// Goes on line by line after somebody has left the screen, or the terminal is gone.
