@@ -149,6 +149,15 @@ pub struct Chosen {
     pub device: Device,
 }
 
+impl Chosen {
+    /// Bytes that this program has reserved on the device; none on a processor.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> Option<u64> {
+        let usage = if self.backend.is_gpu() { self.device.memory_pool_usage() } else { None };
+        usage.map(|usage| usage.bytes_reserved)
+    }
+}
+
 /// One backend as seen by `stunet devices`.
 #[derive(Clone, Debug)]
 pub struct BackendStatus {

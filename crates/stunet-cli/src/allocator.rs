@@ -29,6 +29,7 @@ fn checked(block: *mut u8, size: usize) -> *mut u8 {
 
 #[cold]
 fn out_of_memory() -> ! {
+    crate::screen::restore();
     #[cfg(unix)]
     {
         // Nothing here may allocate; a standard error that is gone changes nothing.

@@ -19,11 +19,13 @@ mod predict;
 #[cfg(test)]
 mod reference;
 mod region;
+mod report;
 mod shell;
 mod spellings;
 mod train;
 mod trainers;
 mod values;
+mod watching;
 mod workflow;
 
 pub use demo::{DemoArgs, PhantomArgs};
@@ -31,18 +33,20 @@ pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use finish::{CleanArgs, FinishArgs};
 pub use formats::FormatArg;
 pub use hub::{DownloadArgs, ModelsArgs};
-pub use labelmaps::{CleanUpArgs, NamesArgs, StatisticsArgs};
+pub use labelmaps::{CleanUpArgs, MapLabelsArgs, NamesArgs, SideArg, StatisticsArgs};
 pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
 pub use nnunet::NnunetArgs;
-pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
+pub use pictures::{PictureArgs, PicturesArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
+pub use report::{MergeArgs, ReportCommand};
 pub use shell::{CompletionsArgs, ManArgs};
 #[cfg(feature = "demo")]
 pub use spellings::spell_out;
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
 pub use values::Size;
+pub use watching::WatchArgs;
 pub use workflow::{
     AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
 };
@@ -89,12 +93,18 @@ pub enum LowCommand {
     /// Import a dataset of the Decathlon (MSD) or of nnU-Net 1
     #[command(after_help = plan::IMPORT_HELP)]
     Import(ImportArgs),
+    /// Draw the training cases of a dataset with their labels
+    #[command(after_help = pictures::PICTURES_HELP)]
+    Pictures(PicturesArgs),
     /// Check a raw dataset and plan its preprocessing and training
     #[command(after_help = plan::PLAN_HELP)]
     Plan(PlanArgs),
     /// Train a network from scratch or from pre-trained weights
     #[command(after_help = train::TRAIN_HELP)]
     Train(Box<TrainArgs>),
+    /// Show a training that another process does, or has done
+    #[command(after_help = watching::WATCH_HELP)]
+    Watch(WatchArgs),
     /// Export a trained network as a model folder or for nnU-Net 1 or 2
     Export(ExportArgs),
     /// Preprocess the cases of a planned dataset for training
@@ -115,6 +125,12 @@ pub enum LowCommand {
     /// Clean up labelmaps: remove small parts, fill holes
     #[command(after_help = labelmaps::CLEAN_HELP)]
     Clean(CleanUpArgs),
+    /// Renumber labelmaps to the labels of another dataset
+    #[command(after_help = labelmaps::MAP_LABELS_HELP)]
+    MapLabels(MapLabelsArgs),
+    /// Work with the reports of several parts
+    #[command(subcommand)]
+    Report(ReportCommand),
     /// Gather and score the validation predictions of all folds
     #[command(after_help = workflow::ACCUMULATE_HELP)]
     Accumulate(AccumulateArgs),
@@ -159,6 +175,7 @@ impl LowCommand {
             Self::Train(args) => args.pretrained.iter_mut().collect(),
             Self::Statistics(args) => args.names.model.iter_mut().collect(),
             Self::Clean(args) => args.names.model.iter_mut().collect(),
+            Self::MapLabels(args) => args.names.model.iter_mut().collect(),
             _ => Vec::new(),
         }
     }
@@ -261,6 +278,12 @@ mod tests {
         check("stunet train D 3d_fullres 0 --stem-divide", false);
         check("stunet train D 3d_fullres 0 --patch 32 32", false);
         check("stunet train D 3d_fullres", false);
+        check("stunet train D 3d_fullres 0 --watch --tensorboard", true);
+        check("stunet train --tensorboard=runs D 3d_fullres 0", true);
+        check("stunet train --tensorboard D 3d_fullres 0", true);
+        check("stunet train D 3d_fullres 0 --watch --json", false);
+        check("stunet watch results/fold_0 --once", true);
+        check("stunet watch", false);
         check("stunet export fold_0 model.pth", true);
         check("stunet export results model.zip --folds 0 1", true);
         check("stunet import Task09_Spleen --number 9", true);
@@ -296,6 +319,13 @@ mod tests {
         check("stunet statistics -i a", false);
         check("stunet clean a -o b --largest-component --min-volume 1ml 3 --labels liver", true);
         check("stunet clean a", false);
+        check("stunet map-labels a -o b --label-map btcv --side reference", true);
+        check("stunet map-labels a -o b", false);
+        check("stunet pictures D -o out -np 4 --channel 1 --window -160,240 --report r.html", true);
+        check("stunet pictures D", false);
+        check("stunet report merge a.json b.json -o c.json", true);
+        check("stunet report merge -o c.json", false);
+        check("stunet report", false);
         check("stunet completions zsh", true);
         check("stunet nnunet --print nnUNetv2_predict -i a -o b --anything", true);
         check("stunet nnunet", false);

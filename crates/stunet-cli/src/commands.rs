@@ -17,12 +17,16 @@ pub mod install;
 pub mod labelmaps;
 pub mod labels;
 pub mod man;
+pub mod map_labels;
 pub mod models;
 #[cfg(feature = "demo")]
 pub mod phantom;
+pub mod pictures;
 pub mod plan;
 pub mod postprocess;
 pub mod predict;
 pub mod preprocess;
 pub mod preview;
+pub mod report;
 pub mod train;
+pub mod watch;

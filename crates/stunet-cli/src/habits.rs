@@ -12,7 +12,8 @@ use crate::nnunet;
 use crate::output;
 
 /// nnU-Net's options for words: `-d 501 -c 3d_fullres -f 0` for `501 3d_fullres 0`.
-const WORDS: [(&str, &[&str]); 4] = [
+const WORDS: [(&str, &[&str]); 5] = [
+    ("pictures", &["-d"]),
     ("plan", &["-d"]),
     ("preprocess", &["-d", "-c"]),
     ("train", &["-d", "-c", "-f"]),
@@ -151,6 +152,10 @@ pub fn resolved(command: LowCommand) -> anyhow::Result<LowCommand> {
         LowCommand::Plan(mut args) => {
             args.dataset = homes.dataset(&args.dataset, &[Home::Raw])?;
             LowCommand::Plan(args)
+        }
+        LowCommand::Pictures(mut args) => {
+            args.dataset = homes.dataset(&args.dataset, &[Home::Raw])?;
+            LowCommand::Pictures(args)
         }
         LowCommand::Preprocess(mut args) => {
             args.dataset = homes.dataset(&args.dataset, &[Home::Preprocessed, Home::Raw])?;

@@ -1,6 +1,6 @@
 //! Ctrl-C and SIGTERM: the first one stops after the current unit of work, the second ends the program.
 
-use crate::output;
+use crate::{output, screen};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +25,7 @@ pub fn watch(quiet: bool, unit: &'static str) -> anyhow::Result<()> {
     }
     ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::SeqCst) || AT_ONCE.load(Ordering::SeqCst) {
+            screen::restore();
             std::process::exit(i32::from(INTERRUPTED));
         }
         if let Some((false, unit)) = watched(|watched| *watched) {

@@ -11,7 +11,7 @@ use stunet::data::{files, formats};
 use stunet::infer::Record;
 
 use crate::args::{ModeArg, PredictArgs};
-use crate::parts::{self, Environment};
+use crate::parts::{self, Divided, Environment};
 use crate::pictures::truth_of;
 use crate::places::{self, Output};
 use crate::products::{Product, TABLE};
@@ -128,6 +128,8 @@ pub struct Workload {
     pub passed_over: Vec<PassedOver>,
     /// One line about the part, where a scheduler decided it.
     pub part: Option<String>,
+    /// The part, where there are several.
+    pub divided: Option<Divided>,
 }
 
 /// The jobs that the arguments mean; no output is an input or another job's output.
@@ -168,9 +170,11 @@ pub fn jobs(args: &PredictArgs, environment: &Environment) -> anyhow::Result<Wor
     check_places(args, &all)?;
     let total = all.len();
     let jobs = part.take(all);
+    let divided = Divided { id: part.id, of: part.of, cases_of_all: total };
+    let divided = Some(divided).filter(|divided| divided.of > 1);
     let part = part.line(jobs.len(), total);
     let alone = is_one || is_file(&args.output, args);
-    Ok(Workload { jobs, alone, passed_over, part })
+    Ok(Workload { jobs, alone, passed_over, part, divided })
 }
 
 /// No output may be a scan, a file of the model or another output.

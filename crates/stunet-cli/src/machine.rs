@@ -107,6 +107,36 @@ pub fn own_memory() -> Option<(u64, u64)> {
     Some((entry(&status, "VmRSS:")?, entry(&status, "VmHWM:")?))
 }
 
+/// The same of another process.
+pub fn memory_of(process: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some((entry(&status, "VmRSS:")?, entry(&status, "VmHWM:")?))
+}
+
+/// The process of this machine that holds the lock of a file, as far as the system says so.
+#[cfg(unix)]
+pub fn holder_of(file: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = fs::metadata(file).ok()?.ino();
+    holder(&fs::read_to_string("/proc/locks").ok()?, inode)
+}
+
+#[cfg(not(unix))]
+pub fn holder_of(_: &Path) -> Option<u32> {
+    None
+}
+
+/// Who holds an inode's lock, by Linux's `/proc/locks`: its devices are not those that `stat` tells of some
+/// file systems.
+fn holder(locks: &str, inode: u64) -> Option<u32> {
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", process, place, ..] = words[..] else { return None };
+        (place.rsplit(':').next()?.parse() == Ok(inode)).then(|| process.parse().ok())?
+    };
+    locks.lines().find_map(of)
+}
+
 /// An entry of `/proc/self/status` or `/proc/meminfo`, in bytes.
 fn entry(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -134,6 +164,28 @@ mod tests {
                       Max address space         268435456            unlimited            bytes\n";
         assert_eq!(address_limit(limits), Some(256 << 20));
         assert_eq!(address_limit("Max address space  unlimited  unlimited  bytes\n"), None);
+    }
+
+    #[test]
+    fn who_holds_a_lock() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 fe:00:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 12 fe:00:78 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 14 fe:00:77 0 EOF\n";
+        assert_eq!(holder(locks, 77), Some(14));
+        assert_eq!(holder(locks, 79), None);
+        assert_eq!(holder("", 77), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_holds_a_lock() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(holder_of(file.path()), None);
+        file.as_file().lock().unwrap();
+        assert_eq!(holder_of(file.path()), Some(std::process::id()));
+        let (held, most) = memory_of(std::process::id()).unwrap();
+        assert!(held > 0 && most >= held);
     }
 
     #[test]

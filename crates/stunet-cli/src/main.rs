@@ -7,6 +7,7 @@
 
 mod allocator;
 mod args;
+mod board;
 mod commands;
 mod demo_model;
 mod described;
@@ -30,6 +31,7 @@ mod products;
 mod progress;
 mod report;
 mod scans;
+mod screen;
 
 use std::process::ExitCode;
 
@@ -78,8 +80,10 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
         LowCommand::Import(args) => commands::import::run(&args),
+        LowCommand::Pictures(args) => commands::pictures::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),
         LowCommand::Train(args) => commands::train::run(&args),
+        LowCommand::Watch(args) => commands::watch::run(&args),
         LowCommand::Export(args) => commands::export::run(&args),
         LowCommand::Preprocess(args) => commands::preprocess::run(&args),
         LowCommand::Evaluate(args) => commands::evaluate::run(&args),
@@ -87,6 +91,8 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Postprocess(args) => commands::postprocess::run(&args),
         LowCommand::Statistics(args) => commands::labelmaps::run_statistics(&args),
         LowCommand::Clean(args) => commands::labelmaps::run_clean(&args),
+        LowCommand::MapLabels(args) => commands::map_labels::run(&args),
+        LowCommand::Report(command) => commands::report::run(&command),
         LowCommand::Accumulate(args) => commands::accumulate::run(&args),
         LowCommand::FindBest(args) => commands::find_best::run(&args),
         LowCommand::Download(args) => commands::download::run(&args),

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
@@ -88,10 +88,47 @@ pub fn cells(cells: &[&str]) -> anyhow::Result<()> {
     print(&cells.join("\t"))
 }
 
-/// Says something on standard error, as one line after the program's name.
+/// What was said while a screen is shown; none while there is no screen.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+fn held<T>(change: impl FnOnce(&mut Option<Vec<String>>) -> T) -> T {
+    change(&mut HELD.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(all(unix, feature = "watch"))]
+/// Keeps what [`complain`] is told from here on, as a screen is shown.
+pub fn hold() {
+    held(|held| _ = held.get_or_insert_default());
+}
+
+#[cfg(all(unix, feature = "watch"))]
+/// Says what was kept since [`hold`], and keeps nothing more.
+pub fn release() {
+    let kept = held(Option::take);
+    kept.into_iter().flatten().for_each(|text| complain(&text));
+}
+
+#[cfg(all(unix, feature = "watch"))]
+/// The newest of what is kept, for the screen to show.
+pub fn newest_held() -> Option<String> {
+    held(|held| held.as_ref()?.last().cloned())
+}
+
+#[cfg(all(unix, feature = "watch"))]
+/// Standard output for whoever shows a screen there; texts from outside go through [`shown`] first.
+pub fn handle() -> io::Stdout {
+    io::stdout()
+}
+
+/// Says something on standard error, as one line after the program's name; while a screen is shown, when
+/// it has gone.
 ///
 /// Where that cannot be written (closed, full), nobody can be told, and nothing else happens.
 pub fn complain(text: &str) {
+    let is_held = held(|held| held.as_mut().map(|held| held.push(text.to_owned())).is_some());
+    if is_held {
+        return;
+    }
     let _ = BARS.suspend(|| writeln!(io::stderr(), "stunet: {}", shown(text)));
 }
 
@@ -161,6 +198,18 @@ mod tests {
         check("a\u{1b}[2Jb", "a\\u001b[2Jb");
         check("a\nb\r\u{7f}\u{9b}\u{202e}", "a\\nb\\u000d\\u007f\\u009b\\u202e");
         assert_eq!(escaped("a\nb\u{7}", |c| c == '\n'), "a\nb\\u0007");
+    }
+
+    #[cfg(all(unix, feature = "watch"))]
+    #[test]
+    fn what_is_held_is_the_newest_until_it_is_released() {
+        assert_eq!(newest_held(), None);
+        hold();
+        complain("first");
+        complain("second");
+        assert_eq!(newest_held().as_deref(), Some("second"));
+        release();
+        assert_eq!(newest_held(), None);
     }
 
     #[test]

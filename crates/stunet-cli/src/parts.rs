@@ -1,6 +1,7 @@
 //! Which part of the cases this process predicts: from the options, or from a scheduler's variables.
 
 use anyhow::{Context, bail, ensure};
+use serde::Serialize;
 
 /// A part of the sorted cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,17 @@ pub struct Part {
     pub of: usize,
     /// The scheduler's variables that say so, `NAME=VALUE`; none where the arguments do.
     pub from: Vec<String>,
+}
+
+/// A part, as reports tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Divided {
+    /// From 0.
+    pub id: usize,
+    /// How many parts there are.
+    pub of: usize,
+    /// Cases of all parts.
+    pub cases_of_all: usize,
 }
 
 impl Part {
@@ -99,6 +111,12 @@ pub fn part(
                 "--num-parts: expected --part-id as well, or {SLURM_ID} or {KUBERNETES_INDEX}"
             ),
             None => told(0, of.unwrap_or(1)),
+            // Part of an array was submitted: which of all the parts it is, it does not say.
+            Some((_, Some(count))) if of.is_some_and(|of| of != count) => bail!(
+                "--num-parts: expected {count}, as {} say, or --part-id as well, found {}",
+                environment.used().join(", "),
+                of.unwrap_or_default()
+            ),
             Some((id, count)) => match of.or(count) {
                 Some(of) => Part { from: environment.used(), ..told(id, of) },
                 None => bail!(
@@ -144,6 +162,10 @@ mod tests {
         check((Some(5), None), &[(KUBERNETES_INDEX, "4")], Ok((4, 5)));
         check((None, None), &[(KUBERNETES_INDEX, "4"), (KUBERNETES_COUNT, "6")], Ok((4, 6)));
         check((None, None), &[(KUBERNETES_INDEX, "4")], Err("--num-parts"));
+        check((Some(10), None), &slurm, Ok((3, 10)));
+        let again = [(SLURM_ID, "3"), (SLURM_COUNT, "1"), (SLURM_FIRST, "3")];
+        check((Some(16), None), &again, Err("or --part-id as well, found 16"));
+        check((Some(16), Some(3)), &again, Ok((3, 16)));
         check((Some(2), None), &[], Err("--part-id"));
         check((Some(2), Some(2)), &[], Err("expected 0 to 1, found 2"));
         check((Some(0), Some(0)), &[], Err("at least 1"));

@@ -18,6 +18,10 @@ use crate::commands::predict::region::RegionReport;
 use crate::failure;
 use crate::finish::Finished;
 use crate::output;
+use crate::parts::Divided;
+
+/// What a report of `predict` says it is.
+pub const PREDICT_REPORT: &str = "stunet-predict-report";
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -32,6 +36,9 @@ pub struct Report {
     pub device: Option<String>,
     /// The model.
     pub model: Option<ModelReport>,
+    /// Which part of the cases this is, where they were divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Divided>,
     /// What all cases took; none when all were there before.
     pub summary: Option<Summary>,
     /// Skipped ones first, then those of another making, then in the order of their names.
@@ -269,11 +276,12 @@ impl Report {
     /// An empty report.
     pub fn new() -> Self {
         Self {
-            format: "stunet-predict-report",
+            format: PREDICT_REPORT,
             version: 2,
             stunet: env!("CARGO_PKG_VERSION"),
             device: None,
             model: None,
+            part: None,
             summary: None,
             cases: Vec::new(),
             passed_over: Vec::new(),

@@ -179,3 +179,36 @@ fn phantoms_are_a_dataset_to_plan() {
     assert_one_line(&run(&bad), &["found \"lever\""]);
     assert!(!other.exists());
 }
+
+#[cfg(feature = "demo")]
+#[test]
+fn every_training_case_of_a_dataset_is_drawn() {
+    let scene = Scene::new();
+    let folder = scene.path("nnUNet_raw/Dataset501_Phantoms");
+    let dataset = folder.to_str().unwrap();
+    succeeded(&run(&["phantom", dataset, "--cases", "3", "--spacing", "12mm", "-q"]));
+    let at = |name: &str| scene.path(name).to_str().unwrap().to_owned();
+    let (out, page) = (at("drawn"), at("drawn.html"));
+    let words = ["pictures", dataset, "-o", &out, "--report", &page];
+    let told = succeeded(&run(&words));
+    assert!(told.starts_with("3 pictures: "), "{told}");
+    for case in 1..=3 {
+        assert!(is_png(&scene.path(&format!("drawn/phantom_000{case}.png"))));
+    }
+    let html = fs::read_to_string(scene.path("drawn.html")).unwrap();
+    assert!(html.contains("Training cases of Dataset501_Phantoms"), "{html}");
+    assert!(html.contains("gallbladder") && html.contains("14 of 14"), "{html}");
+    // What is there is not replaced without a word.
+    assert_one_line(&run(&words), &["expected a picture that is not there, or --overwrite"]);
+    // A case that is broken does not stop the others.
+    fs::write(folder.join("labelsTr/phantom_0002.nii.gz"), b"no NIfTI").unwrap();
+    let output = run(&[&words[..], &["--overwrite"]].concat());
+    let (stdout, stderr) = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stdout.starts_with("2 pictures: "), "{stdout}");
+    assert!(stderr.contains("phantom_0002: ") && stderr.lines().count() == 1, "{stderr}");
+    assert_one_line(&run(&[&words[..4], &["--channel", "1"]].concat()), &["expected 0 to 0"]);
+    let onto =
+        ["pictures", dataset, "-o", &out, "--overwrite", "--report", &at("drawn/phantom_0001.png")];
+    assert_one_line(&run(&onto), &["would be written to one file"]);
+}

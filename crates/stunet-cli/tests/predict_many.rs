@@ -137,6 +137,51 @@ fn a_scheduler_divides_a_folder() {
 }
 
 #[test]
+fn reports_of_parts_become_one() {
+    let scene = Scene::new();
+    let input = cases(&scene, 5, 99);
+    let at = |name: &str| scene.path(name).to_str().unwrap().to_owned();
+    for id in ["0", "1", "2"] {
+        let report = at(&format!("part_{id}.json"));
+        let more = ["--num-parts", "3", "--part-id", id, "--json", &report, "--quiet"];
+        assert!(stunet(arguments(&input, &scene.path("out"), &more)).status.success());
+    }
+    let merge = |parts: &[&str]| {
+        let mut words = vec!["report".to_owned(), "merge".to_owned()];
+        words.extend(parts.iter().map(|part| at(part)));
+        words.extend(["-o".to_owned(), at("all.json")]);
+        stunet(words)
+    };
+    let done = merge(&["part_2.json", "part_0.json", "part_1.json"]);
+    let (stdout, stderr) = said(&done);
+    assert!(done.status.success() && stderr.is_empty(), "{stderr}");
+    assert!(
+        stdout.starts_with("5 cases of 3 reports: 5 predicted, 0 predicted before"),
+        "{stdout}"
+    );
+    let read = || -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(scene.path("all.json")).unwrap()).unwrap()
+    };
+    let all = read();
+    let names: Vec<_> = all["cases"].as_array().unwrap().iter().map(|case| &case["name"]).collect();
+    assert_eq!(names, ["c000", "c001", "c002", "c003", "c004"]);
+    assert_eq!(all["summary"]["predicted"], 5);
+    // It is a report like any other, and can be merged itself.
+    let again = merge(&["part_0.json"]);
+    let (_, stderr) = said(&again);
+    assert_eq!(again.status.code(), Some(1));
+    let expected = "stunet: 2 of 3 parts have no report: --part-id 1, 2\n\
+                    stunet: 3 of 5 cases are in no report\n";
+    assert_eq!(stderr, expected);
+    assert_eq!(read()["merged"]["missing_parts"], serde_json::json!([1, 2]));
+    let twice = merge(&["part_0.json", "part_1.json", "part_2.json", "part_1.json"]);
+    assert!(said(&twice).1.contains("c001 is in two reports: predicted in"), "{:?}", said(&twice));
+    scene.file("other.json", b"{}");
+    common::assert_one_line(&merge(&["other.json"]), &["found neither", "other.json"]);
+    common::assert_one_line(&merge(&["all.json"]), &["would overwrite the input"]);
+}
+
+#[test]
 fn memory_that_is_bounded_is_kept_or_refused_in_one_line() {
     let scene = Scene::new();
     let input = scene.volume("ct.nii");

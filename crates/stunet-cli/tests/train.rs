@@ -509,3 +509,33 @@ fn a_validation_case_that_is_not_in_the_raw_dataset_is_named() {
     assert!(!output.status.success() && err.contains(&missing), "{err}");
     assert!(!fold(&results).join("validation").exists(), "a mean over some of the cases");
 }
+
+#[test]
+fn a_training_is_watched_without_a_terminal() {
+    let scene = dataset();
+    let results = scene.path("watched");
+    let runs = scene.path("runs");
+    let events = format!("--tensorboard={}", runs.display());
+    let output = run(&mut train(&scene, &results, &[&TINY[..], &["--watch", &events]].concat()));
+    let (stdout, stderr) = said(&output);
+    assert!(stderr.starts_with("stunet: --watch: standard output is no terminal"), "{stderr}");
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("epoch ")).count(), 8, "{stdout}");
+    assert!(!stdout.contains('\u{1b}'));
+    // One file of events, in the folder of its fold.
+    let home = fold(&runs);
+    let files: Vec<_> = fs::read_dir(&home).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(files.len() == 1 && files[0].to_string_lossy().contains("tfevents"), "{files:?}");
+    let bytes = fs::read(&files[0]).unwrap();
+    let tag = b"pseudo_dice/moving_average";
+    let epochs = bytes.windows(tag.len()).filter(|found| found == tag).count();
+    assert_eq!(epochs, 8);
+    // The log of a run that has ended, by its folder and by that of all folds.
+    for folder in [fold(&results), fold(&results).parent().unwrap().to_owned()] {
+        let output = run(Command::new(STUNET).arg("watch").arg(folder));
+        let (stdout, _) = said(&output);
+        assert_eq!(stdout.lines().filter(|line| line.starts_with("epoch ")).count(), 8, "{stdout}");
+        assert!(stdout.ends_with("8 of 8 epochs, finished\n"), "{stdout}");
+    }
+    let output = Command::new(STUNET).arg("watch").arg(scene.path("none")).output().unwrap();
+    common::assert_one_line(&output, &["expected the folder of a fold", "none"]);
+}

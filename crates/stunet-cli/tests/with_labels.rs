@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use common::{Scene, assert_one_line, said, stunet};
 use ndarray::{Array3, Axis, Zip};
 use serde_json::Value;
+use stunet::data::dataset::DatasetInfo;
 use stunet::data::geometry::Geometry;
 use stunet::data::image::Image;
-use stunet::data::labels::LabelMap;
+use stunet::data::labels::{LabelMap, LabelSet};
+use stunet::data::mapping::LabelMapping;
 use stunet::data::nifti;
 use stunet_phantom::{ScanOptions, scan};
 use stunet_testing::nifti_bytes::NiftiBytes;
@@ -339,4 +341,59 @@ fn labelmaps_that_exist_are_measured() {
     assert!(table.contains("\na,1,organ,125,"), "{table}");
     let (_, stderr) = said(&whole);
     assert!(stderr.contains("a: warning: at the border of the image"), "{stderr}");
+}
+
+#[test]
+fn labels_are_mapped_to_those_of_another_dataset() {
+    let scene = Scene::new();
+    let at = |name: &str| scene.path(name).to_str().unwrap().to_owned();
+    // TotalSegmentator's spleen, liver, portal vein and a vertebra.
+    let model = LabelSet::totalsegmentator();
+    let value =
+        |name: &str| model.labels().iter().find(|label| label.name == name).unwrap().values[0];
+    let values = ["background", "spleen", "liver", "portal_vein_and_splenic_vein", "vertebrae_L1"];
+    let values = values.map(value);
+    let map = LabelMap::new(
+        Array3::from_shape_fn((5, 4, 3), |(z, _, _)| values[z]),
+        Geometry::axis_aligned([5, 4, 3], [2.0, 1.0, 1.0]).unwrap(),
+    );
+    let map = map.unwrap();
+    fs::create_dir(scene.path("predicted")).unwrap();
+    for name in ["a.nii", "b.nii"] {
+        nifti::write_labelmap(&scene.path(&format!("predicted/{name}")), &map, 104).unwrap();
+    }
+    let words = ["map-labels", &at("predicted"), "-o", &at("mapped"), "--label-map", "btcv"];
+    let (told, _) = said(&stunet(words));
+    assert!(told.starts_with("2 labelmap(s): ") && told.contains("\n6\tliver"), "{told}");
+    let expected = LabelMapping::published("btcv").unwrap();
+    let mut renumbered = map.clone();
+    expected.renumber_prediction(&mut renumbered);
+    for name in ["a.nii", "b.nii"] {
+        let found = labels(&scene.path(&format!("mapped/{name}")));
+        assert_eq!((&found.data, &found.geometry), (&renumbered.data, &map.geometry));
+    }
+    assert_eq!((count(&renumbered, 1), count(&renumbered, 6)), (12, 12), "spleen and liver");
+    let dataset = DatasetInfo::load(&scene.path("mapped/dataset.json")).unwrap();
+    assert_eq!(dataset.labels, expected.label_set());
+    let bytes = fs::read(scene.path("mapped/a.nii")).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("CaretExtension") && text.contains("liver"), "names and colours follow");
+    assert_one_line(&stunet(words), &["expected a file that is not there, or --overwrite"]);
+    // The other side, a map of one's own, and a single file.
+    let own =
+        format!("[reference]\nsolid = {} + {}\n[prediction]\nsolid = none\n", values[1], values[2]);
+    scene.file("own.labels", own.as_bytes());
+    let (one, out) = (at("predicted/a.nii"), at("one.nii.gz"));
+    let own =
+        ["map-labels", &one, "-o", &out, "--label-map", &at("own.labels"), "--side", "reference"];
+    assert!(stunet(own).status.success());
+    assert_eq!(count(&labels(&scene.path("one.nii.gz")), 1), 24);
+    assert!(!scene.path("dataset.json").exists());
+    // Another model's numbers mean something else.
+    let model = demo_model();
+    let wrong = [&words[..], &["--overwrite", "-m", model.to_str().unwrap()]].concat();
+    assert_one_line(
+        &stunet(wrong),
+        &["--label-map btcv: expected predictions with TotalSegmentator's labels"],
+    );
 }

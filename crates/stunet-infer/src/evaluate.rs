@@ -25,6 +25,7 @@ mod csv;
 mod difference;
 mod html;
 mod json;
+mod merge;
 mod metric;
 mod pairs;
 mod plot;

@@ -69,6 +69,30 @@ impl EpochRecord {
             "val_secs": self.val_secs,
         })
     }
+
+    /// Reads what [`EpochRecord::to_json`] wrote, such as a line of the log; none where an entry is
+    /// missing or no number.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let number = |name: &str| value.get(name)?.as_f64();
+        let count = |name: &str| usize::try_from(value.get(name)?.as_u64()?).ok();
+        // A number that JSON cannot hold was written as null.
+        let maybe = |name: &str| Some(value.get(name)?.as_f64());
+        let classes = value.get("dice_per_class")?.as_array()?;
+        Some(Self {
+            epoch: count("epoch")?,
+            lr: number("lr")?,
+            train_loss: maybe("train_loss")?.unwrap_or(f64::NAN),
+            val_loss: maybe("val_loss")?,
+            dice_per_class: classes.iter().map(Value::as_f64).collect(),
+            pseudo_dice: maybe("pseudo_dice")?,
+            ema_pseudo_dice: maybe("ema_pseudo_dice")?,
+            grad_norm: maybe("grad_norm")?.unwrap_or(f64::NAN),
+            skipped_steps: count("skipped_steps")?,
+            train_secs: number("train_secs")?,
+            wait_secs: number("wait_secs")?,
+            val_secs: number("val_secs")?,
+        })
+    }
 }
 
 /// What an epoch's validation found.
@@ -178,6 +202,29 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_the_log_is_read_as_it_was() {
+        let record = EpochRecord {
+            epoch: 3,
+            lr: 0.1 + 0.2,
+            train_loss: -0.7,
+            val_loss: None,
+            dice_per_class: vec![Some(1.0 / 3.0), None],
+            pseudo_dice: Some(0.5),
+            ema_pseudo_dice: Some(0.25),
+            grad_norm: 1.5,
+            skipped_steps: 2,
+            train_secs: 4.0,
+            wait_secs: 0.5,
+            val_secs: 1.0,
+        };
+        let line = record.to_json().to_string();
+        let mut value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(EpochRecord::from_json(&value), Some(record));
+        value.as_object_mut().unwrap().remove("lr");
+        assert_eq!(EpochRecord::from_json(&value), None);
+    }
 
     #[test]
     fn the_average_begins_with_the_first_epoch() {

@@ -75,6 +75,7 @@ pub mod pseudo_dice;
 pub mod recompute;
 pub mod schedule;
 mod step;
+pub mod tensorboard;
 pub mod transfer;
 
 pub use batch::DeviceBatch;

@@ -1,10 +1,11 @@
 //! The log of a run: JSON lines, one per epoch or event.
 
 use crate::error::{Result, TrainError};
+use crate::history::EpochRecord;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Name of the log in a fold's folder.
@@ -59,6 +60,66 @@ impl Log {
     }
 }
 
+/// A line of a log.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum LogLine {
+    /// A run begins, or goes on: with which epoch and iteration, out of how many.
+    Begun {
+        /// Epochs that are done.
+        epoch: usize,
+        /// Iterations of the next one that are done.
+        iteration: usize,
+        /// Epochs of the whole run.
+        num_epochs: usize,
+        /// Iterations of one epoch.
+        num_iterations: usize,
+    },
+    /// An epoch is complete.
+    Epoch(EpochRecord),
+    /// The run was stopped, and can go on.
+    Stopped,
+    /// The run is complete.
+    Finished,
+}
+
+impl LogLine {
+    fn parse(line: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(line).ok()?;
+        let count = |name: &str| usize::try_from(value.get(name)?.as_u64()?).ok();
+        match value.get("event")?.as_str()? {
+            "started" | "continued" => Some(Self::Begun {
+                epoch: count("epoch")?,
+                iteration: count("iteration")?,
+                num_epochs: count("num_epochs")?,
+                num_iterations: count("num_iterations")?,
+            }),
+            "epoch" => EpochRecord::from_json(&value).map(Self::Epoch),
+            "stopped" => Some(Self::Stopped),
+            "finished" => Some(Self::Finished),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the complete lines of a log from the byte `from` on, also while a run writes it. Returns them
+/// with the byte after the last; lines that say nothing known are passed over.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_lines(path: &Path, from: u64) -> Result<(Vec<LogLine>, u64)> {
+    let io = |e| TrainError::io("read", path, e);
+    let mut file = File::open(path).map_err(io)?;
+    // A log that became shorter is another one.
+    let from = if file.metadata().map_err(io)?.len() < from { 0 } else { from };
+    file.seek(SeekFrom::Start(from)).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    Ok((text.lines().filter_map(LogLine::parse).collect(), from + whole as u64))
+}
+
 /// Where the last complete line ends.
 fn end_of_last_line(file: &mut File) -> std::io::Result<u64> {
     file.seek(SeekFrom::Start(0))?;
@@ -100,5 +161,26 @@ mod tests {
         let line =
             |epoch: usize| serde_json::json!({ "event": "epoch", "epoch": epoch, "lr": 0.01 });
         assert_eq!(lines, [line(0), line(1)]);
+    }
+    #[test]
+    fn lines_are_read_while_they_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOG_FILE);
+        let mut log = Log::open(&path).unwrap();
+        let begin = serde_json::json!({
+            "epoch": 0, "iteration": 0, "num_epochs": 9, "num_iterations": 5,
+        });
+        log.write("started", &begin).unwrap();
+        let (lines, at) = read_lines(&path, 0).unwrap();
+        let begun = LogLine::Begun { epoch: 0, iteration: 0, num_epochs: 9, num_iterations: 5 };
+        assert_eq!(lines, [begun]);
+        log.write("something new", &begin).unwrap();
+        log.write("finished", &serde_json::json!({ "epoch": 9 })).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(br#"{"event":"stop"#).unwrap();
+        let (lines, end) = read_lines(&path, at).unwrap();
+        assert_eq!(lines, [LogLine::Finished]);
+        assert_eq!(read_lines(&path, end).unwrap(), (Vec::new(), end));
+        assert_eq!(read_lines(&path, 1 << 20).unwrap().0.len(), 2);
     }
 }

@@ -6,8 +6,20 @@ use clap::Command;
 
 /// The commands of each purpose, in the order in which a project meets them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Predict", &["predict", "preview", "ensemble", "postprocess", "clean", "statistics"]),
-    ("Train", &["import", "plan", "preprocess", "train", "export"]),
+    (
+        "Predict",
+        &[
+            "predict",
+            "preview",
+            "ensemble",
+            "postprocess",
+            "clean",
+            "map-labels",
+            "statistics",
+            "report",
+        ],
+    ),
+    ("Train", &["import", "pictures", "plan", "preprocess", "train", "watch", "export"]),
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
     (
         "Models and devices",

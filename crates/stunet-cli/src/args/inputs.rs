@@ -6,6 +6,7 @@ use anyhow::ensure;
 use stunet::data::DataError;
 
 use super::LowCommand;
+use super::report::ReportCommand;
 use super::workflow::PostprocessCommand;
 
 /// What a command reads: the option that names it, none for what every run names.
@@ -30,6 +31,10 @@ impl LowCommand {
                 [plain(&args.labelmaps)].into_iter().chain(images).collect()
             }
             Self::Clean(args) => vec![plain(&args.labelmaps)],
+            Self::MapLabels(args) => vec![plain(&args.labelmaps)],
+            Self::Pictures(args) => vec![plain(&args.dataset)],
+            Self::Watch(args) => vec![plain(&args.run)],
+            Self::Report(ReportCommand::Merge(args)) => args.reports.iter().map(plain).collect(),
             Self::Install(args) => vec![plain(&args.archive)],
             Self::Import(args) => vec![plain(&args.dataset)],
             Self::Plan(args) => vec![plain(&args.dataset)],

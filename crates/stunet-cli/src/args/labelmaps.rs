@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::finish::CleanArgs;
 use super::headers::ForgiveArgs;
@@ -24,6 +24,16 @@ background. What nnU-Net's cross-validation has decided is applied by `stunet po
 Examples:
   stunet clean labels.nii.gz -o cleaned.nii.gz --largest-component --fill-holes
   stunet clean predicted -o cleaned --min-volume 0.2ml spleen --dataset-json dataset.json";
+
+pub(super) const MAP_LABELS_HELP: &str = "\
+MAP is a file as `stunet evaluate --label-map` reads it, or the name of a published map, such as btcv. The first
+name of its section [reference] becomes label 1, the second 2, and so on; what no line names becomes
+background. A folder also receives dataset.json with the new names.
+
+Examples:
+  stunet map-labels predicted -o predicted_btcv --label-map btcv
+  stunet map-labels labelsTs -o references_btcv --label-map btcv --side reference
+  stunet map-labels labels.nii.gz -o mapped.nii.gz --label-map my_map.labels -m base_ep4k.model";
 
 const NAMES: &str = "Names of labels";
 
@@ -96,4 +106,44 @@ pub struct CleanUpArgs {
     /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `stunet map-labels`.
+#[derive(Debug, Args)]
+pub struct MapLabelsArgs {
+    /// A labelmap, or a folder of labelmaps
+    #[arg(value_name = "LABELMAPS")]
+    pub labelmaps: PathBuf,
+
+    /// The labelmap to write, or the folder for the labelmaps
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+
+    /// How labels correspond: a file, or the name of a published map, such as btcv
+    #[arg(long, value_name = "MAP")]
+    pub label_map: String,
+
+    /// Which side of the map the labelmaps are on
+    #[arg(long, value_enum, value_name = "SIDE", default_value_t = SideArg::Prediction)]
+    pub side: SideArg,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
+
+    /// Replace existing files
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// The sides of a label map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SideArg {
+    /// Predictions, with the labels of the model
+    Prediction,
+    /// References, with the labels of their dataset
+    Reference,
 }

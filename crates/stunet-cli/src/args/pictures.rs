@@ -14,6 +14,15 @@ Examples:
   stunet preview -i mr_0000.nii.gz mr_0001.nii.gz -l labels.nii.gz -o preview.png --channel 1
   stunet preview -i ct.nii.gz -l predicted.nii.gz --truth labels.nii.gz -o preview.png";
 
+/// Examples, below the options.
+pub(super) const PICTURES_HELP: &str = "\
+Every training case becomes CASE.png: three planes and a projection with the labels of labelsTr over the
+image, and without, so that wrong sides, shifted or swapped labels are seen before a training is begun.
+
+Examples:
+  stunet pictures nnUNet_raw/Dataset501_Liver -o pictures
+  stunet pictures nnUNet_raw/Dataset501_Liver -o pictures_again --report pictures_again.html --window -160,240";
+
 /// What pictures show beside the labels.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ViewArgs {
@@ -87,6 +96,46 @@ pub struct PreviewArgs {
     pub quiet: bool,
 }
 
+/// `stunet pictures`.
+#[derive(Debug, Args)]
+pub struct PicturesArgs {
+    /// Folder of the raw dataset, or its name or number
+    #[arg(value_name = "DATASET")]
+    pub dataset: PathBuf,
+
+    /// Folder for the pictures
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+
+    /// Also write a page of all cases: pictures, volumes
+    #[arg(long, value_name = "REPORT.html")]
+    pub report: Option<PathBuf>,
+
+    /// Intensities that are black and white: two numbers such as -160,240 (Hounsfield units in CT), or
+    /// `ct` for soft tissue, or `percentiles` [default: `ct` for CT, else `percentiles`]
+    #[arg(long, value_name = "WINDOW", value_parser = window, allow_hyphen_values = true)]
+    pub window: Option<WindowArg>,
+
+    /// Channel that is shown, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub channel: u16,
+
+    #[command(flatten)]
+    pub forgive: super::headers::ForgiveArgs,
+
+    /// Number of cases at the same time [default: one per processor]
+    #[arg(short, long, alias = "np", value_name = "N", value_parser = super::values::at_least_one)]
+    pub num_threads: Option<usize>,
+
+    /// Replace existing pictures
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Print errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 /// A window of intensities, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowArg {
@@ -101,11 +150,18 @@ pub enum WindowArg {
 impl ViewArgs {
     /// The window that the options mean.
     pub fn window(&self) -> GreyWindow {
-        match self.window {
+        WindowArg::shown(self.window)
+    }
+}
+
+impl WindowArg {
+    /// The window that an option means; without one, that of the image.
+    pub fn shown(given: Option<Self>) -> GreyWindow {
+        match given {
             None => GreyWindow::Auto,
-            Some(WindowArg::Ct) => GreyWindow::Ct,
-            Some(WindowArg::Percentiles) => GreyWindow::Percentiles,
-            Some(WindowArg::Range(ends)) => {
+            Some(Self::Ct) => GreyWindow::Ct,
+            Some(Self::Percentiles) => GreyWindow::Percentiles,
+            Some(Self::Range(ends)) => {
                 GreyWindow::Range(ends.map(|thousandths| thousandths as f32 / 1000.0))
             }
         }

@@ -83,6 +83,8 @@ fn not_run(example: &str) -> Option<&'static str> {
         ("stunet man", "writes to the folders of your shell"),
         ("stunet import", "needs a download of the Medical Segmentation Decathlon"),
         ("stunet train", "trains for 1000 epochs"),
+        ("stunet map-labels", "needs labelmaps with the labels of the map"),
+        ("stunet report", "needs the reports of several parts"),
         ("dicom_folder", "needs an export from a scanner or an archive"),
         ("stunet find-best", "needs the validation of five folds"),
     ];

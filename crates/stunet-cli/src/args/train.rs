@@ -8,6 +8,7 @@ use stunet::data::reference::{FileFormat, Reference};
 
 use super::trainers::Trainer;
 use super::values::{Size, byte_count, devices_help, share};
+use super::watching::WatchingArgs;
 
 /// Examples, below the options.
 pub(super) const TRAIN_HELP: &str = "\
@@ -187,6 +188,9 @@ pub struct TrainArgs {
     /// Number of threads that extract and augment patches [default: one per core]
     #[arg(help_heading = DEVICE, long, value_name = "N")]
     pub threads: Option<usize>,
+
+    #[command(flatten)]
+    pub watching: WatchingArgs,
 
     /// Print one JSON object per epoch instead of text
     #[arg(long)]

@@ -118,7 +118,7 @@ fn rules(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Class
 
 fn classes(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Class, String>)> {
     if let Some(name) = &args.label_map {
-        let mapping = label_map(args, name)?;
+        let mapping = label_map(name, prediction_labels(args)?.as_ref())?;
         let names = mapping.scored().into_iter().map(|(name, class)| (class, name)).collect();
         if let Some(note) = mapping.note().filter(|_| !args.quiet) {
             output::line(&format!("note: {note}"))?;
@@ -148,7 +148,7 @@ fn classes(args: &EvaluateArgs) -> anyhow::Result<(EvaluationRules, BTreeMap<Cla
 }
 
 /// A published map, or one in a file, which may use the names of the model's labels.
-fn label_map(args: &EvaluateArgs, name: &str) -> anyhow::Result<LabelMapping> {
+pub fn label_map(name: &str, labels: Option<&LabelSet>) -> anyhow::Result<LabelMapping> {
     let path = Path::new(name);
     if !path.is_file() && path.components().count() == 1 {
         return LabelMapping::published(name).with_context(|| {
@@ -156,11 +156,15 @@ fn label_map(args: &EvaluateArgs, name: &str) -> anyhow::Result<LabelMapping> {
             format!("--label-map: expected a file or one of {names}, found {name:?}")
         });
     }
+    LabelMapping::load(path, labels).context("--label-map")
+}
+
+/// The labels of the model, where the options or the folder of predictions say them.
+fn prediction_labels(args: &EvaluateArgs) -> anyhow::Result<Option<LabelSet>> {
     let beside = args.prediction.join("dataset.json");
     let dataset = args.dataset_json.clone().or_else(|| beside.is_file().then_some(beside));
-    let labels: Option<LabelSet> =
-        dataset.map(|path| DatasetInfo::load(&path)).transpose()?.map(|dataset| dataset.labels);
-    LabelMapping::load(path, labels.as_ref()).context("--label-map")
+    let dataset = dataset.map(|path| DatasetInfo::load(&path)).transpose()?;
+    Ok(dataset.map(|dataset| dataset.labels))
 }
 
 /// The file that was named, or one that lies where nnU-Net puts it.

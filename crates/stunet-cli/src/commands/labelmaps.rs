@@ -55,7 +55,7 @@ impl Names {
 }
 
 /// The labelmaps that are named, by their cases.
-fn labelmaps(given: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+pub fn labelmaps(given: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     if given.is_dir() {
         let found = list_labelmaps(given)?.files;
         ensure!(!found.is_empty(), "expected labelmaps, found none: {}", given.display());
@@ -69,7 +69,8 @@ fn labelmaps(given: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     Ok(vec![(name.to_owned(), given.to_owned())])
 }
 
-fn folder_of(given: &Path) -> &Path {
+/// The folder of a labelmap, or of several.
+pub fn folder_of(given: &Path) -> &Path {
     if given.is_dir() { given } else { given.parent().unwrap_or(Path::new("")) }
 }
 

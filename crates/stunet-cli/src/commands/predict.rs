@@ -58,7 +58,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     if let Some(part) = found.part.as_ref().filter(|_| !args.quiet) {
         output::line(part)?;
     }
-    let jobs = found.jobs;
+    let (jobs, divided) = (found.jobs, found.divided);
     crate::pictures::check(&args.pictures, jobs.len())?;
     for report in args.json.iter().chain(&args.pictures.report) {
         check_writable(report)?;
@@ -69,6 +69,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     }
     let mut report = Report::new();
     report.passed_over = report::passed_over(&found.passed_over);
+    report.part = divided;
     // Opened even where every output is there: only the model tells whether they are its own.
     let args = &choice::variants(args);
     let session = choice::session(args, &chosen, (&jobs, found.alone))?;

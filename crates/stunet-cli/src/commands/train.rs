@@ -9,8 +9,11 @@ mod run;
 mod settings;
 mod start;
 mod validation;
+mod watched;
 
+pub use progress::epoch_line;
 pub use run::Run;
+pub use watched::title_of;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -29,8 +32,8 @@ use crate::interrupt;
 use crate::output;
 use crate::places::{self, MODEL_FOLDER, Output};
 use dataset::Dataset;
-use progress::TrainingProgress;
 use settings::Settings;
+use watched::Listeners;
 
 /// Trains, validates on whole volumes, and leaves a model folder.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
@@ -69,10 +72,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     state.check(&config)?;
     say(args, &headline(settings, &state, &devices.names()))?;
-    for note in &dataset.notes {
-        say(args, &format!("note: {note}"))?;
-    }
-    for line in needed.into_iter().chain(note) {
+    let notes = dataset.notes.iter().map(|note| format!("note: {note}"));
+    for line in notes.chain(needed).chain(note) {
         say(args, &line)?;
     }
     drop(loading);
@@ -84,7 +85,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         training: Arc::new(dataset.store.subset(&settings.training_cases)?),
         validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
     };
-    let state = train(args, state, &cases, &config, &fold)?;
+    let listeners = Listeners::new(args, &state, (&run, &fold), &devices)?;
+    let state = train(listeners, state, &cases, &config, &fold)?;
     if !state.is_complete(&config) {
         let at = fold.path.join(LATEST);
         say(args, &format!("stopped; resume with --continue: {}", at.display()))?;
@@ -96,25 +98,31 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
 
 /// Trains, and says how it goes, to the end or until somebody interrupts.
 fn train(
-    args: &TrainArgs,
+    mut listeners: Listeners<'_>,
     state: TrainingState,
     cases: &FitCases,
     config: &FitConfig,
     fold: &FoldFolder,
 ) -> anyhow::Result<TrainingState> {
-    let mut progress = TrainingProgress::new(args.json, args.quiet);
     let mut told = Ok(());
     let state = fit(state, cases, config, Some(fold), &mut |event| {
         if told.is_ok() {
-            told = progress.on_event(&event);
+            told = listeners.on_event(&event);
         }
         match interrupt::asked() || told.is_err() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     })?;
-    drop(progress);
+    // Of a run that was complete before, only the past is told.
+    listeners.begin_events()?;
+    let was_live = listeners.is_live();
+    drop(listeners);
     told?;
+    if let Some(record) = state.progress.history.last().filter(|_| was_live) {
+        // The screen is gone with its last picture.
+        output::line(&epoch_line(record, config.num_epochs))?;
+    }
     Ok(state)
 }
 

@@ -33,6 +33,7 @@ pub fn rewrite(command: &Command, line: Line, homes: &Homes) -> anyhow::Result<T
         Which::Accumulate => accumulate(line, homes),
         Which::Export => export(line, homes),
         Which::Import => import(line, homes),
+        Which::Pictures => pictures(line),
         Which::Instead(what) => bail!("{what}"),
     }
 }
@@ -235,6 +236,14 @@ fn find_best(mut line: Line) -> anyhow::Result<Translation> {
             line.notes.push(note);
         }
     }
+    Ok(done(vec![all], line))
+}
+
+fn pictures(line: Line) -> anyhow::Result<Translation> {
+    let mut all = owned(&["pictures", line.needed(Role::Dataset, "the dataset: -d")?]);
+    all.extend(line.words.iter().cloned());
+    // nnU-Net draws again what is there.
+    all.push("--overwrite".to_owned());
     Ok(done(vec![all], line))
 }
 

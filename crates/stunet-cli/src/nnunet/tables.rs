@@ -63,6 +63,7 @@ pub enum Which {
     Accumulate,
     Export,
     Import,
+    Pictures,
     /// Options only: this program's words.
     As(&'static [&'static str]),
     /// What this program has instead.
@@ -336,6 +337,17 @@ const APPLY: &[Flag] = &[
     (&["-plans_json", "-dataset_json"], One, Nothing("it is not needed here")),
 ];
 
+const RAW_ONLY: &str = "the raw dataset is drawn, as with --use_raw";
+const OVERLAYS: &[Flag] = &[
+    (&["-d"], One, Is(Role::Dataset)),
+    (&["-o"], One, Same("--output")),
+    (&["-np"], One, Same("--num-threads")),
+    (&["-channel_idx"], One, Same("--channel")),
+    (&["--use_raw"], No, Nothing(RAW_ONLY)),
+    (&["-p", "-c"], One, Nothing(RAW_ONLY)),
+    (&["-overlay_intensity"], One, Nothing("images are drawn with the labels, and without them")),
+];
+
 const TRAIN_WORDS: &[Role] = &[Role::Dataset, Role::Configuration, Role::Fold];
 const TRAIN_WORDS_1: &[Role] = &[Role::Configuration, Role::Trainer, Role::Task, Role::Fold];
 const ONE: &[Role] = &[Role::First];
@@ -392,11 +404,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(2, "convert_MSD_dataset", Which::Import, &[], IMPORT),
     command(2, "convert_old_nnUNet_dataset", Which::Import, TWO, &[]),
-    instead(
-        2,
-        "plot_overlay_pngs",
-        "`stunet preview -i IMAGE -l LABELS -o PICTURE.png` for each case",
-    ),
+    command(2, "plot_overlay_pngs", Which::Pictures, &[], OVERLAYS),
     command(1, "plan_and_preprocess", Which::PlanAndPreprocess, &[], PLAN),
     command(1, "train", Which::Train, TRAIN_WORDS_1, TRAIN_1),
     command(1, "predict", Which::Predict, &[], PREDICT_1),

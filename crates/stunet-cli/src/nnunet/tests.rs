@@ -180,6 +180,11 @@ fn after_training() {
         0,
     );
     check("nnUNet_ensemble -f a b -o out --npz", "ensemble --input a b --output out --save-npz", 0);
+    check(
+        "nnUNetv2_plot_overlay_pngs -d 501 -o out -np 4 -channel_idx 1 --use_raw -overlay_intensity 0.4",
+        "pictures 501 --output out --num-threads 4 --channel 1 --overwrite",
+        2,
+    );
 }
 
 #[test]
@@ -206,7 +211,7 @@ fn refusals() {
     check("nnUNetv2_plan_and_preprocess -d 1 -c 2d", "expected 3d_fullres or 3d_lowres");
     check("nnUNetv2_export_model_to_zip -d 501 -o a.zip -c 2d 3d_fullres", "one configuration");
     check("nnUNetv2_install_pretrained_model_from_zip", "expected two folders, or a file");
-    check("nnUNetv2_plot_overlay_pngs -d 1 -o a", "stunet preview");
+    check("nnUNetv2_plot_overlay_pngs -o a", "expected the dataset: -d");
     check("A=1", "expected a command line of nnU-Net");
 }
 

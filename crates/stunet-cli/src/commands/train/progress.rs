@@ -70,25 +70,25 @@ impl TrainingProgress {
         }
         let line = match self.json {
             true => record.to_json().to_string(),
-            false => self.line(record),
+            false => epoch_line(record, self.num_epochs),
         };
         output::line(&line)
     }
+}
 
-    fn line(&self, record: &EpochRecord) -> String {
-        let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
-        format!(
-            "epoch {}/{}  lr {:.2e}  loss {:.4}  validation {}  Dice {} (average {})  {:.1} s",
-            record.epoch + 1,
-            self.num_epochs,
-            record.lr,
-            record.train_loss,
-            number(record.val_loss),
-            number(record.pseudo_dice),
-            number(record.ema_pseudo_dice),
-            record.train_secs + record.val_secs,
-        )
-    }
+/// An epoch in one line.
+pub fn epoch_line(record: &EpochRecord, num_epochs: usize) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
+    format!(
+        "epoch {}/{num_epochs}  lr {:.2e}  loss {:.4}  validation {}  Dice {} (average {})  {:.1} s",
+        record.epoch + 1,
+        record.lr,
+        record.train_loss,
+        number(record.val_loss),
+        number(record.pseudo_dice),
+        number(record.ema_pseudo_dice),
+        record.train_secs + record.val_secs,
+    )
 }
 
 impl Drop for TrainingProgress {
