@@ -536,6 +536,7 @@ fn a_training_is_watched_without_a_terminal() {
         assert_eq!(stdout.lines().filter(|line| line.starts_with("epoch ")).count(), 8, "{stdout}");
         assert!(stdout.ends_with("8 of 8 epochs, finished\n"), "{stdout}");
     }
+    fs::create_dir(scene.path("none")).unwrap();
     let output = Command::new(STUNET).arg("watch").arg(scene.path("none")).output().unwrap();
     common::assert_one_line(&output, &["expected the folder of a fold", "none"]);
 }
