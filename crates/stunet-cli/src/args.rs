@@ -22,6 +22,7 @@ mod shell;
 mod spellings;
 mod train;
 mod trainers;
+mod tuning;
 mod values;
 mod workflow;
 
@@ -40,6 +41,7 @@ pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabil
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
+pub use tuning::{HeadsArg, LossArg, OptimizerArg, PartFactor, ScheduleArg, StemArg};
 pub use values::Size;
 pub use workflow::{
     AccumulateArgs, ApplyArgs, DetermineArgs, EnsembleArgs, FindBestArgs, PostprocessCommand,
