@@ -297,8 +297,8 @@ fn a_run_becomes_longer() {
     let straight = scene.path("straight");
     run(&mut train(&scene, &straight, &begin));
     let out = run(&mut train(&scene, &straight, &longer));
-    let told = "5 epochs instead of 2, as if planned for them from the start: the learning rate was 5.36e-03 in \
-                epoch 2, is 6.31e-03 in epoch 3 and 2.35e-03 in the last";
+    let told = "5 epochs instead of 2, as if planned for them from the start: the learning rate was 5.36e-3 in \
+                epoch 2, is 6.31e-3 in epoch 3 and 2.35e-3 in the last";
     assert!(out.contains(told), "{out}");
     assert!(out.contains("kept of the shorter run: model_epoch_2"), "{out}");
     let first = [0.01, poly(0.01, 1.0, 2.0)];
@@ -344,7 +344,7 @@ fn a_run_becomes_longer() {
     run(&mut train(&scene, &anew, &begin));
     let out = run(&mut train(&scene, &anew, &["--continue", "--epochs", "4", "--lr", "0.002"]));
     assert!(
-        out.contains("4 epochs instead of 2, with a new schedule: the learning rate was 5.36e-03"),
+        out.contains("4 epochs instead of 2, with a new schedule: the learning rate was 5.36e-3"),
         "{out}"
     );
     let rest = [0.0, 1.0].map(|epoch| poly(0.002, epoch, 2.0));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use stunet::data::reference::{FileFormat, Reference};
 
 use super::trainers::Trainer;
-use super::tuning::{LearningArgs, TransferArgs};
+use super::tuning::{LearningArgs, TransferArgs, WEIGHTS};
 use super::values::{Size, byte_count, devices_help, share};
 
 /// Examples, below the options.
@@ -23,7 +23,6 @@ batch size and strides are read from the plans when the run starts. If spacing, 
 labels of the plans have changed, run `stunet preprocess` again first.";
 
 const NETWORK: &str = "Network";
-const WEIGHTS: &str = "Pre-trained weights";
 const TRAINING: &str = "Training";
 const DEVICE: &str = "Device and memory";
 const FILES: &str = "Files and validation";

@@ -7,16 +7,20 @@ use stunet::train::parts::{Parts, SYNTAX};
 
 use super::values::{above_zero, at_least_one};
 
+// A heading of a whole struct would go on over the options behind it.
+pub(super) const WEIGHTS: &str = "Pre-trained weights";
+const LEARNING: &str = "Loss and learning rate";
+
 /// What becomes of pre-trained weights.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Pre-trained weights")]
 pub struct TransferArgs {
     /// How the first convolutions begin if the weights are for other input channels [default: repeat]
-    #[arg(long, value_enum, value_name = "HOW", requires = "pretrained")]
+    #[arg(help_heading = WEIGHTS, long, value_enum, value_name = "HOW", requires = "pretrained")]
     pub stem: Option<StemArg>,
 
     /// Which segmentation heads are taken over [default: new]
     #[arg(
+        help_heading = WEIGHTS,
         long,
         value_enum,
         value_name = "WHICH",
@@ -27,51 +31,50 @@ pub struct TransferArgs {
 
     /// Parts of the network that are not trained, with commas between them: encoder, stage0 to stage5,
     /// stage0..3, decoder, decoder0 to decoder4, heads; 0 is the finest resolution
-    #[arg(long, value_name = "PARTS", requires = "pretrained", value_parser = parts)]
+    #[arg(help_heading = WEIGHTS, long, value_name = "PARTS", requires = "pretrained", value_parser = parts)]
     pub freeze: Option<Parts>,
 
     /// Low-rank adaptation (LoRA): train factors of this rank beside the 3×3×3 convolutions, with heads
     /// and norms, and leave all other weights as they are
-    #[arg(long, value_name = "RANK", requires = "pretrained", value_parser = at_least_one)]
+    #[arg(help_heading = WEIGHTS, long, value_name = "RANK", requires = "pretrained", value_parser = at_least_one)]
     pub lora: Option<usize>,
 
     /// Multiply the product of the factors by ALPHA / RANK [default: RANK]
-    #[arg(long, value_name = "ALPHA", requires = "lora", value_parser = above_zero)]
+    #[arg(help_heading = WEIGHTS, long, value_name = "ALPHA", requires = "lora", value_parser = above_zero)]
     pub lora_alpha: Option<f64>,
 }
 
 /// Variants of the recipe.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Loss and learning rate")]
 pub struct LearningArgs {
     /// Loss, by nnU-Net's trainers [default: dice-ce]
-    #[arg(long, value_enum, value_name = "LOSS")]
+    #[arg(help_heading = LEARNING, long, value_enum, value_name = "LOSS")]
     pub loss: Option<LossArg>,
 
     /// Optimiser [default: sgd]
-    #[arg(long, visible_alias = "optimiser", value_enum, value_name = "OPTIMIZER")]
+    #[arg(help_heading = LEARNING, long, visible_alias = "optimiser", value_enum, value_name = "OPTIMIZER")]
     pub optimizer: Option<OptimizerArg>,
 
     /// Weight decay [default: 0.00003]
-    #[arg(long, value_name = "DECAY", value_parser = not_negative)]
+    #[arg(help_heading = LEARNING, long, value_name = "DECAY", value_parser = not_negative)]
     pub weight_decay: Option<f64>,
 
     /// How the learning rate falls [default: poly]
-    #[arg(long, value_enum, value_name = "SCHEDULE")]
+    #[arg(help_heading = LEARNING, long, value_enum, value_name = "SCHEDULE")]
     pub schedule: Option<ScheduleArg>,
 
     /// Epochs over which the learning rate first rises to --lr
-    #[arg(long, value_name = "EPOCHS", value_parser = at_least_one)]
+    #[arg(help_heading = LEARNING, long, value_name = "EPOCHS", value_parser = at_least_one)]
     pub warmup: Option<usize>,
 
     /// Learning rate of each stage compared to the next one towards the output, such as 0.8: the heads
     /// have --lr, the image's stage the eleventh power of it
-    #[arg(long, value_name = "FACTOR", value_parser = above_zero)]
+    #[arg(help_heading = LEARNING, long, value_name = "FACTOR", value_parser = above_zero)]
     pub layer_decay: Option<f64>,
 
     /// Factors of the learning rate by part, such as encoder=0.1 or stage0..2=0.01,heads=10; parts as for
     /// --freeze
-    #[arg(long, value_name = "PART=FACTOR", value_delimiter = ',', value_parser = factor)]
+    #[arg(help_heading = LEARNING, long, value_name = "PART=FACTOR", value_delimiter = ',', value_parser = factor)]
     pub lr_factor: Vec<PartFactor>,
 }
 
