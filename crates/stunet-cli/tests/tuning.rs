@@ -165,9 +165,8 @@ fn frozen_parts_and_low_rank_factors_go_on() {
         // Longer, with the settings of the checkpoint alone.
         let out = run(&mut train(&scene, &results, &["--continue", "--epochs", "3"]));
         assert!(out.contains(what), "{out}");
-        let other =
+        let mut other =
             train(&scene, &results, &["--continue", "--pretrained", text, "--freeze", "decoder"]);
-        let mut other = other;
         refused(&other.output().unwrap(), "--freeze: expected ");
         let (weights, momentum) =
             (tensors(&results, Group::Weights), tensors(&results, Group::Momentum));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use stunet::train::checkpoint::{FINAL, LATEST};
 use stunet::train::schedule::Position;
 use stunet::train::{FitConfig, FoldFolder, TrainingState};
@@ -35,8 +35,9 @@ pub fn longer(
     let planned = settings.epochs;
     let lr = settings.learning.restart.map_or(settings.lr, |restart| restart.lr);
     let Some(epochs) = args.epochs.filter(|epochs| *epochs != planned) else {
-        same("--lr", args.lr.as_ref(), Some(&lr))
-            .context("with a larger --epochs, --lr begins the learning rate anew")?;
+        same("--lr", args.lr.as_ref(), Some(&lr)).map_err(|refused| {
+            anyhow!("{refused} (with a larger --epochs it begins the learning rate anew)")
+        })?;
         return Ok(None);
     };
     ensure!(
