@@ -10,6 +10,8 @@ mod operators;
 #[cfg(feature = "gpu")]
 #[path = "backends/traffic.rs"]
 mod traffic;
+#[path = "backends/training.rs"]
+mod training;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndarray::Array4;
@@ -182,6 +184,24 @@ fn check_backward(backend: Backend) -> Result<(), Absent> {
     Ok(())
 }
 
+fn check_training(backend: Backend) -> Result<(), Absent> {
+    let device = device_under_test(backend)?;
+    let processor = device::parse("cpu").unwrap();
+    let expected = training::losses(&processor);
+    for ((name, value, gradient), (_, expected, slope)) in
+        training::losses(&device).iter().zip(&expected)
+    {
+        assert!(
+            (value - expected).abs() <= BOUND * expected.abs(),
+            "{backend} {name}: {value} {expected}"
+        );
+        assert_close(&format!("{backend} {name}"), gradient, slope, BOUND, BOUND);
+    }
+    let (found, expected) = (training::adapted(&device), training::adapted(&processor));
+    assert_close(&format!("{backend}, adapted"), &found, &expected, BOUND, BOUND);
+    Ok(())
+}
+
 fn check_gradients(
     backend: Backend,
     found: &BTreeMap<String, Vec<f32>>,
@@ -256,6 +276,7 @@ fn main() -> ExitCode {
         add(&mut tests, &format!("{backend}_forward"), backend, check_forward);
         add(&mut tests, &format!("{backend}_windows"), backend, check_windows);
         add(&mut tests, &format!("{backend}_backward"), backend, check_backward);
+        add(&mut tests, &format!("{backend}_training"), backend, check_training);
         for (name, check) in OPERATORS {
             add_operator(&mut tests, name, backend, *check);
         }

@@ -24,6 +24,7 @@ mod shell;
 mod spellings;
 mod train;
 mod trainers;
+mod tuning;
 mod values;
 mod watching;
 mod workflow;
@@ -45,6 +46,7 @@ pub use shell::{CompletionsArgs, ManArgs};
 pub use spellings::spell_out;
 pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
+pub use tuning::{HeadsArg, LossArg, OptimizerArg, PartFactor, ScheduleArg, StemArg};
 pub use values::Size;
 pub use watching::WatchArgs;
 pub use workflow::{

@@ -412,7 +412,7 @@ fn a_run_is_neither_overwritten_nor_continued_with_other_settings() {
     };
     check(&TINY, "go on with --continue, or remove it");
     check(&["--continue", "--lr", "0.5"], "--lr: expected 0.01, as the run was started with");
-    check(&["--continue", "--epochs", "9"], "--epochs: expected 8");
+    check(&["--continue", "--epochs", "7"], "--epochs: expected 8 or more");
     // A checkpoint with one byte changed.
     let file = fold(&results).join(FINAL);
     let mut bytes = fs::read(&file).unwrap();

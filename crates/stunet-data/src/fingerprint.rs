@@ -61,6 +61,16 @@ pub struct Fingerprint {
     pub foreground: Option<Vec<ForegroundIntensity>>,
 }
 
+/// What voxels of the ignore label are to the intensities of the foreground.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IgnoredVoxels {
+    /// Foreground like any other label: so nnU-Net measures, though nobody knows what they show.
+    #[default]
+    Foreground,
+    /// Neither foreground nor anything else.
+    LeftOut,
+}
+
 /// What is measured of one case.
 struct CaseMeasures {
     shape: [usize; 3],
@@ -84,19 +94,38 @@ impl Fingerprint {
     /// `DatasetAnalyzer.py`: every tenth voxel of the foreground, if a channel is named CT or ct.
     ///
     /// # Deviations
-    /// Version 1's statistics of single cases (`local_props`), which nothing reads, are left out.
+    /// Version 1's statistics of single cases (`local_props`), which nothing reads, are left out. Voxels
+    /// of an ignore label count as foreground in the reference, and so here: [`IgnoredVoxels::LeftOut`]
+    /// leaves them out.
     pub fn measure(
         dataset: &RawDataset,
         reference: Reference,
         on_case: &(dyn Fn(&str) + Sync),
     ) -> Result<Self> {
+        Self::measure_of(dataset, reference, IgnoredVoxels::Foreground, on_case)
+    }
+
+    /// As [`measure`](Self::measure), with a choice of what the voxels of an ignore label are.
+    ///
+    /// # Errors
+    /// As [`measure`](Self::measure).
+    pub fn measure_of(
+        dataset: &RawDataset,
+        reference: Reference,
+        ignored: IgnoredVoxels,
+        on_case: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self> {
         let cases = dataset.cases();
         let info = dataset.info();
+        let voxels = match ignored {
+            IgnoredVoxels::Foreground => Foreground { ignored: None },
+            IgnoredVoxels::LeftOut => Foreground { ignored: info.labels.ignore() },
+        };
         let sampling = Sampling::new(info, cases.len(), reference);
         let measured: Vec<_> = cases
             .par_iter()
             .map(|case| {
-                let measured = sampling.measure(case, info);
+                let measured = sampling.measure(case, info, voxels);
                 on_case(&case.name);
                 measured
             })
@@ -153,6 +182,7 @@ impl Sampling {
         self,
         case: &TrainingCaseFiles,
         info: &DatasetInfo,
+        foreground: Foreground,
     ) -> Result<CaseMeasures, Vec<Problem>> {
         let (image, labels) = case.read(info)?;
         let problem = |error| vec![Problem { case: case.name.clone(), error }];
@@ -164,18 +194,24 @@ impl Sampling {
             shape,
             spacing_mm: image.geometry.spacing_mm(),
             relative_size: cropped as f64 / labels.data.len() as f64,
-            draws: self.draws(&image, &labels, bounds),
+            draws: self.draws(&image, &labels, bounds, foreground),
         })
     }
 
     /// Foreground outside the crop does not count.
-    fn draws(self, image: &Image, labels: &LabelMap, bounds: crop::BoundingBox) -> Vec<Draws> {
+    fn draws(
+        self,
+        image: &Image,
+        labels: &LabelMap,
+        bounds: crop::BoundingBox,
+        foreground: Foreground,
+    ) -> Vec<Draws> {
         let mut random = RandomState::new(SEED);
         let [z, y, x] = bounds.map(|[from, to]| ndarray::Slice::from(from..to));
         let region = ndarray::s![z, y, x];
         let labels = labels.data.slice(region);
         let channels = image.data.axis_iter(Axis(0)).map(|channel| {
-            let voxels = in_foreground(channel.slice(region), labels);
+            let voxels = foreground.of(channel.slice(region), labels);
             match self {
                 Self::None => Draws::Kept(Vec::new()),
                 Self::Stride => Draws::Kept(voxels.step_by(STRIDE).collect()),
@@ -186,12 +222,23 @@ impl Sampling {
     }
 }
 
-fn in_foreground<'a>(
-    channel: ArrayView3<'a, f32>,
-    labels: ArrayView3<'a, u16>,
-) -> impl Iterator<Item = f32> {
-    let pairs = channel.into_iter().zip(labels);
-    pairs.filter(|(_, label)| **label > 0).map(|(value, _)| *value)
+/// Which voxels are foreground.
+#[derive(Clone, Copy, Debug)]
+struct Foreground {
+    /// A label that is none.
+    ignored: Option<u16>,
+}
+
+impl Foreground {
+    fn of<'a>(
+        self,
+        channel: ArrayView3<'a, f32>,
+        labels: ArrayView3<'a, u16>,
+    ) -> impl Iterator<Item = f32> {
+        let pairs = channel.into_iter().zip(labels);
+        let counts = move |label: u16| label > 0 && Some(label) != self.ignored;
+        pairs.filter(move |(_, label)| counts(**label)).map(|(value, _)| *value)
+    }
 }
 
 /// The statistics of every channel over all cases.
@@ -310,6 +357,46 @@ mod tests {
         let folder = dataset("MR", |_, i| i < 20);
         let error = measure(&folder, Reference::NnUNetV28).unwrap_err();
         assert!(error.to_string().contains("no foreground"), "{error}");
+    }
+
+    /// The second half of the foreground is ignored.
+    #[test]
+    fn ignored_voxels_count_unless_they_are_left_out() {
+        let folder = dataset("CT", |_, i| i >= 20);
+        let file = folder.path().join("dataset.json");
+        let json = std::fs::read_to_string(&file).unwrap();
+        let mut json: Value = serde_json::from_str(&json).unwrap();
+        json["labels"]["ignore"] = 2.into();
+        std::fs::write(&file, json.to_string()).unwrap();
+        for case in 0..2 {
+            let mut labels = NiftiBytes::ramp([5, 4, 3 + case as i16]);
+            let label = |(i, v): (usize, &mut f32)| {
+                *v = if i < 20 {
+                    0.0
+                } else if i < 40 {
+                    1.0
+                } else {
+                    2.0
+                };
+            };
+            labels.values.iter_mut().enumerate().for_each(label);
+            std::fs::write(folder.path().join(format!("labelsTr/c{case}.nii")), labels.bytes())
+                .unwrap();
+        }
+        let dataset = RawDataset::open(folder.path()).unwrap();
+        for reference in [Reference::NnUNetV28, Reference::NnUNetV1] {
+            let range = |ignored| {
+                let found = Fingerprint::measure_of(&dataset, reference, ignored, &|_| {});
+                let found = found.unwrap().foreground.unwrap()[0];
+                (found.min, found.max)
+            };
+            let all = range(IgnoredVoxels::Foreground);
+            let plain = Fingerprint::measure(&dataset, reference, &|_| {}).unwrap();
+            let plain = plain.foreground.unwrap()[0];
+            assert_eq!((plain.min, plain.max), all, "the reference's by default");
+            let known = range(IgnoredVoxels::LeftOut);
+            assert!(known.0 == all.0 && known.1 < all.1 - 50.0, "{known:?} {all:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! * [`StuNetSize`] and [`StuNetConfig`]: the family as one table, checked once,
 //! * [`ResidualBlock`], [`Encoder`], [`Decoder`], [`StuNet`]: the network,
 //! * [`ParameterSource`]: where parameters come from; initialisation and import are both sources,
+//! * [`low_rank`]: small factors that are trained beside weights that stay as they are,
 //! * [`weights`]: checkpoints of nnU-Net read and written, our own model folder,
 //! * [`cost`]: parameters, multiply-adds and activation memory per stage.
 //!
@@ -27,6 +28,7 @@ mod decoder;
 mod encoder;
 mod error;
 mod init;
+pub mod low_rank;
 mod parameter;
 pub mod plain_unet;
 mod stunet;
@@ -40,6 +42,7 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::ModelError;
 pub use init::Initialisation;
+pub use low_rank::{LowRank, LowRankConfig};
 pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
 pub use stunet_kernels::{

@@ -90,7 +90,7 @@ pub enum ParameterRef<'a> {
 }
 
 impl<'a> ParameterRef<'a> {
-    fn of<const D: usize>(parameter: &'a Param<Tensor<D>>) -> Self {
+    pub(crate) fn of<const D: usize>(parameter: &'a Param<Tensor<D>>) -> Self {
         let any: &dyn Any = parameter;
         match (any.downcast_ref(), any.downcast_ref()) {
             (Some(vector), _) => Self::Vector(vector),
@@ -233,6 +233,32 @@ impl Specs {
     }
 }
 
+/// Where a pass is inside of what Burn keeps beside a parameter (see [`low_rank`](crate::low_rank)):
+/// the names from there on.
+pub(crate) struct InAdapter(Vec<String>);
+
+impl InAdapter {
+    pub(crate) fn enter(at: Option<Self>, name: &str, container: &str) -> Option<Self> {
+        match at {
+            Some(Self(mut path)) => {
+                path.push(name.to_owned());
+                Some(Self(path))
+            }
+            None => (container == "Reparameterization").then(|| Self(vec![name.to_owned()])),
+        }
+    }
+
+    pub(crate) fn exit(at: Option<Self>) -> Option<Self> {
+        let Self(mut path) = at?;
+        path.pop();
+        (!path.is_empty()).then_some(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.0.join(".")
+    }
+}
+
 /// Where a pass over a module is, and the parameter of the list that must come next.
 struct Walk<'a> {
     path: Vec<String>,
@@ -356,26 +382,33 @@ pub(crate) fn visit<M: Module>(
     specs: &[ParameterSpec],
     visit: &mut dyn FnMut(&ParameterSpec, ParameterRef<'_>),
 ) {
-    let mut pass = Visit { walk: Walk::new(None, specs), visit };
+    let mut pass = Visit { walk: Walk::new(None, specs), adapter: None, visit };
     module.visit(&mut pass);
     pass.walk.finish();
 }
 
 struct Visit<'a> {
     walk: Walk<'a>,
+    /// What lies beside a parameter is none of the list.
+    adapter: Option<InAdapter>,
     visit: &'a mut dyn FnMut(&ParameterSpec, ParameterRef<'_>),
 }
 
 impl ModuleVisitor for Visit<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.adapter = InAdapter::enter(self.adapter.take(), name, container);
         self.walk.path.push(name.to_owned());
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.adapter = InAdapter::exit(self.adapter.take());
         self.walk.path.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        if self.adapter.is_some() {
+            return;
+        }
         let spec = self.walk.next();
         let shape = parameter.lazy_shape().to_vec();
         match shape == spec.shape {

@@ -137,7 +137,8 @@ impl StuNet {
         self.decoder.forward_deep(self.encoder.forward(x))
     }
 
-    /// Calls `visit` with every parameter, in the order of [`StuNetConfig::parameter_specs`].
+    /// Calls `visit` with every parameter, in the order of [`StuNetConfig::parameter_specs`]; low-rank
+    /// factors are visited by [`for_each_factor`](Self::for_each_factor).
     pub fn for_each_parameter(&self, visitor: &mut dyn FnMut(&ParameterSpec, ParameterRef<'_>)) {
         visit(self, &self.config().parameter_specs(), visitor);
     }

@@ -46,7 +46,7 @@ pub use tensor::{Dtype, StorageRef, TensorRef};
 
 use crate::parameter::checked;
 use crate::{ModelError, ParameterRef, ParameterSource, ParameterSpec, StuNet};
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use std::collections::HashMap;
 
@@ -63,10 +63,11 @@ enum Shared {
 }
 
 impl StuNet {
-    /// This network's parameters as a source.
+    /// This network's parameters as a source; low-rank factors are added to their weights.
     pub fn source(&self) -> NetworkSource {
         let mut all = HashMap::new();
-        self.for_each_parameter(&mut |spec, parameter| {
+        let merged = if self.is_adapted() { self.clone().materialize() } else { self.clone() };
+        merged.for_each_parameter(&mut |spec, parameter| {
             let shared = match parameter {
                 ParameterRef::Vector(parameter) => Shared::Vector(parameter.clone()),
                 ParameterRef::Kernel(parameter) => Shared::Kernel(parameter.clone()),

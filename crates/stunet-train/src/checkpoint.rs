@@ -2,7 +2,7 @@
 //!
 //! The file is in the safetensors format: the network's parameters under `weights/`, SGD's momentum
 //! under `momentum/` or another optimiser's state under `optimiser/`, averaged weights, if any, under
-//! `ema/`, each by its path in the network (`encoder.stages.0.0.conv1.weight`; in files of version 1 by
+//! `ema/`, low-rank factors under `low_rank/`, each by its path in the network (`encoder.stages.0.0.conv1.weight`; in files of version 1 by
 //! a shorter [name](stunet_model::weights::names)). The header's metadata holds the rest as JSON:
 //! configuration, [`Progress`], the settings of whoever trains, and a checksum of all of it. A
 //! checkpoint appears whole or not at all, so a run killed at any moment finds the previous one.
@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use stunet_model::weights::{LoadReport, atomic, names, safetensors_file};
 use stunet_model::{
-    Encoder, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNetConfig,
+    Encoder, LowRankConfig, ModelError, NetworkPart, ParameterSource, ParameterSpec, StuNetConfig,
 };
 
 /// Written every few epochs and on interruption; what a run continues from.
@@ -55,8 +55,10 @@ pub enum Group {
     Momentum,
     /// The state of any other optimiser.
     Optimiser,
-    /// Moving average of the parameters.
+    /// Moving average of the parameters; of the weights with the product of their low-rank factors.
     Ema,
+    /// Low-rank factors beside weights.
+    LowRank,
 }
 
 impl Group {
@@ -66,6 +68,7 @@ impl Group {
             Self::Momentum => "momentum",
             Self::Optimiser => "optimiser",
             Self::Ema => "ema",
+            Self::LowRank => "low_rank",
         }
     }
 }
@@ -107,6 +110,12 @@ pub struct State {
     /// The optimiser's numbers that are no tensors, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub optimiser: BTreeMap<String, Scalar>,
+    /// Names of the parameters that stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<String>,
+    /// Rank and scale of the low-rank factors, where there are such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_rank: Option<LowRankConfig>,
     /// The parts of the run that a caller may replace; earlier versions did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
@@ -323,7 +332,7 @@ impl TrainingCheckpoint {
     /// When the group lacks a parameter, or the file cannot be read.
     pub fn load_encoder(&self, group: Group, device: &Device) -> Result<(Encoder, LoadReport)> {
         let config = &self.state.config;
-        let encoder = Encoder::from_source(config, &mut self.source(group), device)?;
+        let encoder = Encoder::from_source(config, &mut self.merged(group), device)?;
         let specs = config.parameter_specs().into_iter();
         let (applied, left_out) =
             specs.partition::<Vec<_>, _>(|spec| spec.part == NetworkPart::Encoder);

@@ -62,7 +62,7 @@ pub fn model_folder(
     provenance.insert("trainer".into(), about.trainer.as_str().into());
     provenance.insert("fold".into(), about.fold.as_str().into());
     provenance.insert("epoch".into(), state.progress.epoch.into());
-    let mut source = checkpoint.source(weights(checkpoint, averaged));
+    let mut source = checkpoint.merged(weights(checkpoint, averaged));
     folder::save(out, &state.config, &mut source, precision, provenance)?;
     plans_and_labels(about, out)
 }
@@ -188,7 +188,7 @@ fn with_contents(
     averaged: bool,
     write: impl FnOnce(Contents<'_>) -> Result<(), ModelError>,
 ) -> Result<()> {
-    let mut parameters = checkpoint.source(weights(checkpoint, averaged));
+    let mut parameters = checkpoint.merged(weights(checkpoint, averaged));
     // A parameter that never had a gradient has no momentum; zeros go on as none would.
     let mut momentum = |spec: &ParameterSpec| match checkpoint.shape(Group::Momentum, &spec.name) {
         Some(_) => checkpoint.source(Group::Momentum).parameter(spec),

@@ -7,7 +7,8 @@
 //! * [`objective`], [`loss`], [`schedule`], [`optimiser`], [`precision`], [`recompute`]: what one update
 //!   is made of; loss, schedule and optimiser can be replaced by one's own,
 //! * [`distributed`]: that update on several devices at once, [`memory`]: what it will hold,
-//! * [`transfer`]: pre-trained weights, and a report of what was carried over,
+//! * [`transfer`]: pre-trained weights, and a report of what was carried over; [`parts`], [`rates`],
+//!   [`LowRankOptions`]: what of them is trained, and how fast,
 //! * [`checkpoint`]: a run on disk, [`export`]: its weights for others,
 //! * [`pseudo_dice`], [`log`], [`progress_png`]: how it is going.
 //!
@@ -69,13 +70,16 @@ pub mod loss;
 pub mod memory;
 pub mod objective;
 pub mod optimiser;
+pub mod parts;
 pub mod precision;
 pub mod progress_png;
 pub mod pseudo_dice;
+pub mod rates;
 pub mod recompute;
 pub mod schedule;
 mod step;
 pub mod tensorboard;
+mod trained;
 pub mod transfer;
 
 pub use batch::DeviceBatch;
@@ -85,3 +89,5 @@ pub use events::{FitEvent, TrainingStep};
 pub use fit::{FitCases, FitConfig, FoldFolder, StateOptions, TrainingState, fit};
 pub use history::{EpochRecord, Progress, Running};
 pub use identity::Identity;
+pub use stunet_model::LowRankConfig;
+pub use trained::LowRankOptions;

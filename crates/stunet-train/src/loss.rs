@@ -5,7 +5,7 @@
 //! the loss with respect to the logits is written by hand and computed in class chunks on plain
 //! tensors; autodiff sees one cheap operation per scale, whose backward delivers that gradient.
 //!
-//! * [`LossConfig`]: which of nnU-Net's losses, checked once by [`Loss::new`],
+//! * [`LossConfig`]: which of nnU-Net's losses ([`LossTerms`]), checked once by [`Loss::new`],
 //! * [`Loss::backward`]: value and gradients; [`Loss::value`]: the value alone; to
 //!   [`fit`](crate::fit()) it is an [`Objective`] like any other,
 //! * [`deep_supervision`]: the weights of the scales and their target pyramid.
@@ -20,9 +20,12 @@ mod dice;
 mod exponential;
 mod host;
 mod regions;
+mod terms;
+mod top_k;
 
 pub use crate::error::LossError;
 pub use stunet_data::reference::DiceDenominator;
+pub use terms::LossTerms;
 
 use crate::error::Result;
 use crate::host::is_host;
@@ -56,6 +59,8 @@ pub enum LossRoute {
 /// Which loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossConfig {
+    /// What is added up: Dice and cross-entropy, or one of the variants of nnU-Net's trainers.
+    pub terms: LossTerms,
     /// How the divisor of each Dice stays above 0: `Added` in nnU-Net 1, `Bounded` in 2.
     pub denominator: DiceDenominator,
     /// True: one Dice per class over the whole batch; false: one per class and sample.
@@ -91,6 +96,7 @@ impl LossConfig {
     pub fn of(reference: Reference, batch_dice: bool) -> Self {
         let conventions = &reference.conventions().training;
         Self {
+            terms: LossTerms::default(),
             denominator: conventions.dice,
             batch_dice,
             ignore_label: None,
@@ -114,7 +120,12 @@ impl LossConfig {
         if !self.smooth.is_finite() || self.smooth < 0.0 {
             return fail("smooth", "a finite number, not negative", self.smooth.to_string());
         }
+        self.terms.validate()?;
         if let Some(regions) = &self.regions {
+            if !self.terms.has_regions() {
+                let expected = "Dice, alone or with cross-entropy, where there are regions";
+                return fail("terms", expected, self.terms.describe());
+            }
             if self.denominator == DiceDenominator::Added {
                 let found = "that of nnU-Net 1".to_owned();
                 return fail("regions", "the Dice of nnU-Net 2 for regions", found);
@@ -134,7 +145,8 @@ pub struct ScaleLoss {
     pub weight: f64,
     /// Minus the mean soft Dice.
     pub dice: f64,
-    /// Mean cross-entropy over the voxels that are not ignored; 0 when all are.
+    /// Mean cross-entropy over the voxels that are not ignored, or over the largest; 0 when all are
+    /// ignored, and where it is no part of the loss.
     pub cross_entropy: f64,
 }
 
@@ -164,7 +176,8 @@ impl LossValue {
 ///
 /// # Source
 /// nnU-Net 1.7.1 `DC_and_CE_loss` and `MultipleOutputLoss2`; nnU-Net 2.2 `DC_and_CE_loss`,
-/// `DC_and_BCE_loss` over `MemoryEfficientSoftDiceLoss`, and `DeepSupervisionWrapper`.
+/// `DC_and_BCE_loss` over `MemoryEfficientSoftDiceLoss`, and `DeepSupervisionWrapper`; its variants as
+/// [`LossTerms`] says.
 ///
 /// # Deviations
 /// Sums over voxels are exact to f32 at any size (the reference's are f32 sums of whatever order the
@@ -303,6 +316,9 @@ impl Loss {
         if self.config.regions.is_some() {
             return regions::scale(&setting, logits, target);
         }
+        if self.config.terms.top_k().is_some() {
+            return top_k::scale(&setting, logits, target);
+        }
         let on_host = match self.config.evaluation {
             LossRoute::Automatic => is_host(&logits.device()) && logits.dtype() != DType::F64,
             LossRoute::Host => true,
@@ -356,7 +372,8 @@ impl Objective for Loss {
     }
 
     fn copies_of_logits(&self) -> f64 {
-        LOGIT_COPIES
+        // The gradient of the largest terms is made beside that of the Dice.
+        LOGIT_COPIES + if self.config.terms.top_k().is_some() { 1.0 } else { 0.0 }
     }
 
     fn check(&self) -> Result<()> {

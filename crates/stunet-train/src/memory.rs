@@ -13,8 +13,10 @@
 use crate::fit::{FitConfig, StateOptions};
 use crate::host::is_host;
 use crate::precision::Precision;
+use crate::trained::{self, Share};
 use serde::Serialize;
-use stunet_model::{NUM_STAGES, StuNetConfig, cost};
+use std::collections::BTreeMap;
+use stunet_model::{NUM_STAGES, NetworkPart, ParameterSpec, StuNetConfig, cost};
 
 /// Bytes of a value in single precision.
 const F32: f64 = 4.0;
@@ -100,9 +102,10 @@ struct Sizes {
 
 impl Sizes {
     fn of(network: &StuNetConfig, config: &FitConfig, options: &StateOptions) -> Self {
-        let parameters = cost::num_parameters(network) as f64 * F32;
-        let average = if options.ema.is_some() { 1.0 } else { 0.0 };
-        let kept = 1.0 + options.optimiser.copies_of_weights() + average;
+        let learnt = Learnt::of(network, options);
+        let parameters = cost::num_parameters(network) as f64 * F32 + learnt.factors;
+        let average = if options.ema.is_some() { parameters } else { 0.0 };
+        let kept = parameters + options.optimiser.copies_of_weights() * learnt.bytes() + average;
         let gradients = if config.accumulate > 1 { 2.0 } else { 1.0 };
         let cast = match options.precision {
             Precision::F32 => 0.0,
@@ -123,12 +126,82 @@ impl Sizes {
                 + in_hands.min(batches * batch) * (3.0 * image + 2.0 * F32 * patch_voxels)
         };
         Self {
-            weights: parameters * (kept + gradients + cast),
-            saved: parameters * kept,
-            activations: batch * pyramid.activations(network, config, options),
+            weights: kept + gradients * learnt.bytes() + cast * parameters + learnt.sums,
+            saved: kept,
+            activations: batch * pyramid.activations(network, config, options, &learnt),
             waiting: ahead(&config.training) + ahead(&config.validation),
             uploaded: batch * (image + pyramid.labels() * F32),
         }
+    }
+}
+
+/// What of a network is trained, in bytes of single precision.
+struct Learnt {
+    /// Parameters that are trained as a whole.
+    whole: f64,
+    /// Low-rank factors.
+    factors: f64,
+    /// Weights with the product of their factors added, as the backward pass holds them, and one
+    /// such gradient on its way.
+    sums: f64,
+    /// The finest stage of the encoder that is trained; what is finer keeps no activations.
+    encoder: Option<usize>,
+    /// The coarsest of the decoder, by its resolution.
+    decoder: Option<usize>,
+}
+
+impl Learnt {
+    fn of(network: &StuNetConfig, options: &StateOptions) -> Self {
+        let low_rank = options.low_rank.as_ref();
+        let mut learnt = Self { whole: 0.0, factors: 0.0, sums: 0.0, encoder: None, decoder: None };
+        let (mut stages, mut largest) = (BTreeMap::<_, f64>::new(), 0.0f64);
+        let bytes =
+            |spec: &ParameterSpec| spec.shape.iter().map(|&n| n as f64).product::<f64>() * F32;
+        for spec in network.parameter_specs() {
+            match trained::share(&spec, &options.frozen, low_rank) {
+                Share::Nothing => continue,
+                Share::All => learnt.whole += bytes(&spec),
+                Share::Factors => {
+                    let config = &low_rank.expect("factors are asked for").factors;
+                    learnt.factors += config.factor_specs(&spec).iter().map(bytes).sum::<f64>();
+                    *stages.entry((spec.part == NetworkPart::Encoder, spec.stage)).or_default() +=
+                        bytes(&spec);
+                    largest = largest.max(bytes(&spec));
+                }
+            }
+            let stage = Some(spec.stage);
+            match spec.part {
+                NetworkPart::Encoder => {
+                    learnt.encoder = [learnt.encoder, stage].into_iter().flatten().min()
+                }
+                NetworkPart::Upsampling | NetworkPart::Decoder => {
+                    learnt.decoder = learnt.decoder.max(stage);
+                }
+                NetworkPart::Head => {}
+            }
+        }
+        let width = if options.precision == Precision::F32 { 1.0 } else { 0.5 };
+        let held = match options.checkpoint_activations {
+            false => stages.values().sum::<f64>(),
+            true => stages.values().copied().fold(0.0, f64::max),
+        };
+        learnt.sums = width * held + 2.0 * largest;
+        learnt
+    }
+
+    /// All that has gradients and a memory of the optimiser.
+    fn bytes(&self) -> f64 {
+        self.whole + self.factors
+    }
+
+    /// Whether the backward pass goes through a stage of the encoder.
+    fn reaches_encoder(&self, stage: usize) -> bool {
+        self.encoder.is_some_and(|finest| stage >= finest)
+    }
+
+    /// The same of the decoder, by its resolution.
+    fn reaches_decoder(&self, stage: usize) -> bool {
+        self.encoder.is_some() || self.decoder.is_some_and(|coarsest| stage <= coarsest)
     }
 }
 
@@ -151,12 +224,21 @@ impl Volumes {
         network: &StuNetConfig,
         config: &FitConfig,
         options: &StateOptions,
+        learnt: &Learnt,
     ) -> f64 {
         let volume = |stage: usize| network.width[stage] as f64 * self.0[stage];
         // A block keeps the outputs of its convolutions and of its norms; a stage of the decoder the
         // upsampled features besides.
-        let encoder = |stage: usize| 4.0 * network.depth[stage] as f64 * volume(stage);
-        let decoder = |stage: usize| encoder(stage) + volume(stage);
+        let blocks = |stage: usize| 4.0 * network.depth[stage] as f64 * volume(stage);
+        // What the backward pass does not go through keeps its output alone, for the decoder.
+        let encoder = |stage: usize| match learnt.reaches_encoder(stage) {
+            true => blocks(stage),
+            false => volume(stage),
+        };
+        let decoder = |stage: usize| match learnt.reaches_decoder(stage) {
+            true => blocks(stage) + volume(stage),
+            false => volume(stage),
+        };
         let stages = || 0..NUM_STAGES;
         let fine = || 0..NUM_STAGES - 1;
         let logits = network.num_classes as f64 * self.labels();
@@ -282,6 +364,34 @@ mod tests {
             recomputed.options.checkpoint_activations = true;
             recomputed.measured(peak);
         }
+    }
+
+    /// What is frozen keeps neither activations nor gradients, and of low-rank adaptation only the
+    /// factors have momentum.
+    #[test]
+    fn what_is_not_trained_takes_less() {
+        let plan = |change: &dyn Fn(&mut StateOptions)| {
+            let mut run = run(size(StuNetSize::Large, 2), 64, 2);
+            change(&mut run.options);
+            run.plan()
+        };
+        let full = plan(&|_| ());
+        let stages = plan(&|options| options.frozen = "stage0..1".parse().unwrap());
+        let encoder = plan(&|options| options.frozen = crate::parts::Parts::encoder());
+        let heads = plan(&|options| options.frozen = "encoder,decoder".parse().unwrap());
+        let order = [full, stages, encoder, heads];
+        assert!(order.is_sorted_by(|a, b| a.activation_bytes > b.activation_bytes), "{order:?}");
+        assert!(order.is_sorted_by(|a, b| a.weights_bytes > b.weights_bytes), "{order:?}");
+        let low_rank = plan(&|options| options.low_rank = Some(crate::LowRankOptions::new(8)));
+        assert_eq!(low_rank.activation_bytes, full.activation_bytes);
+        // Weight and sum, and the copy for a checkpoint, instead of five weights.
+        let share = low_rank.weights_bytes as f64 / full.weights_bytes as f64;
+        assert!((0.6..0.75).contains(&share), "{share}");
+        let recomputed = plan(&|options| {
+            options.low_rank = Some(crate::LowRankOptions::new(8));
+            options.checkpoint_activations = true;
+        });
+        assert!(recomputed.weights_bytes < low_rank.weights_bytes);
     }
 
     #[test]

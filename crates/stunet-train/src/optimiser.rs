@@ -4,7 +4,8 @@
 //! * [`OptimiserConfig`]: which optimiser, as [`StateOptions`](crate::StateOptions) takes it;
 //!   [`Optimiser`]: one that is running,
 //! * [`Sgd`]: nnU-Net's, one step at a time, its momentum by parameter name,
-//! * [`BurnOptimiser`]: one of Burn's, or one that implements Burn's trait,
+//! * [`BurnOptimiser`]: one of Burn's, or one that implements Burn's trait; [`AdamSettings`]: Adam and
+//!   AdamW as nnU-Net's trainers have them,
 //! * [`ParameterGradients`]: the gradients of a network in the order of its parameters; they add up
 //!   over micro-batches and over devices,
 //! * [`LossScaler`]: the moving factor that keeps half-precision gradients in range,
@@ -12,22 +13,25 @@
 //!
 //! Parameters stay f32 whatever the [`Precision`](crate::precision::Precision) of the computation.
 
+mod adam;
 mod burn_optimiser;
 mod ema;
 mod gradients;
 mod scaler;
 mod update;
 
+pub use adam::AdamSettings;
 pub use burn_optimiser::BurnOptimiser;
 pub use ema::Ema;
 pub use gradients::{IntoParameterGradients, ParameterGradients};
 pub use scaler::LossScaler;
 
 use crate::checkpoint::{Group, Scalar};
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use stunet_model::{ModelError, ParameterSpec, StuNet, StuNetConfig};
 
 /// Which optimiser a run has. [`SgdConfig`] and [`BurnOptimiser`] are such.
@@ -38,6 +42,11 @@ pub trait OptimiserConfig: fmt::Debug + Send + Sync {
 
     /// An optimiser at rest; every device of a run has one of its own.
     fn init(&self, network: &StuNetConfig) -> Box<dyn Optimiser>;
+
+    /// The same for a network that may have low-rank factors, which follow its parameters.
+    fn init_for(&self, network: &StuNet) -> Box<dyn Optimiser> {
+        self.init(&network.config())
+    }
 
     /// How many tensors of the size of the weights it keeps, for the estimate of
     /// [`memory::plan`](crate::memory::plan).
@@ -59,6 +68,17 @@ pub trait Optimiser: fmt::Debug + Send {
         lr: f64,
         unscale: f64,
     ) -> (StuNet, StepReport);
+
+    /// Takes what the learning rate of every parameter is multiplied by, in the order of the gradients.
+    ///
+    /// # Errors
+    /// For an optimiser that has one rate for all, as it is by default.
+    fn set_rate_factors(&mut self, factors: Vec<f64>) -> Result<()> {
+        let _ = factors;
+        let expected =
+            "an optimiser that has one per parameter, such as SgdConfig or BurnOptimiser";
+        Err(TrainError::setting("learning rates by layer", expected, "one rate for all"))
+    }
 
     /// Where its tensors are kept in a checkpoint: [`Group::Momentum`] is for what nnU-Net reads.
     fn group(&self) -> Group {
@@ -119,6 +139,10 @@ impl OptimiserConfig for SgdConfig {
         Box::new(Sgd::new(*self, network))
     }
 
+    fn init_for(&self, network: &StuNet) -> Box<dyn Optimiser> {
+        Box::new(Sgd::with_specs(*self, trained_specs(network)))
+    }
+
     fn copies_of_weights(&self) -> f64 {
         1.0
     }
@@ -133,6 +157,11 @@ impl Optimiser for Sgd {
         unscale: f64,
     ) -> (StuNet, StepReport) {
         self.step_unscaled(network, gradients, lr, unscale)
+    }
+
+    fn set_rate_factors(&mut self, factors: Vec<f64>) -> Result<()> {
+        self.factors = Some(factors.into());
+        Ok(())
     }
 
     fn group(&self) -> Group {
@@ -151,7 +180,7 @@ impl Optimiser for Sgd {
 
     fn at_rest(&self) -> Box<dyn Optimiser> {
         let velocities = vec![None; self.specs.len()];
-        Box::new(Self { config: self.config, specs: self.specs.clone(), velocities })
+        Box::new(Self { velocities, ..self.clone() })
     }
 }
 
@@ -179,6 +208,8 @@ pub struct StepReport {
 pub struct Sgd {
     config: SgdConfig,
     specs: Vec<ParameterSpec>,
+    /// Of the learning rate; none where all are 1.
+    factors: Option<Arc<[f64]>>,
     /// Velocities, flat, in the order of the parameters; none before the first gradient.
     velocities: Vec<Option<Tensor<1>>>,
 }
@@ -186,9 +217,12 @@ pub struct Sgd {
 impl Sgd {
     /// An optimiser at rest.
     pub fn new(config: SgdConfig, network: &StuNetConfig) -> Self {
-        let specs = network.parameter_specs();
+        Self::with_specs(config, network.parameter_specs())
+    }
+
+    fn with_specs(config: SgdConfig, specs: Vec<ParameterSpec>) -> Self {
         let velocities = vec![None; specs.len()];
-        Self { config, specs, velocities }
+        Self { config, specs, factors: None, velocities }
     }
 
     /// How it moves.
@@ -242,7 +276,8 @@ impl Sgd {
         let clip = clip_factor(self.config.max_norm, grad_norm);
         let step =
             update::UpdateFactors { config: self.config, gradient_factor: clip * unscale, lr };
-        let mut rule = update::SgdRule { velocities: &mut self.velocities, step: &step };
+        let factors = self.factors.as_deref();
+        let mut rule = update::SgdRule { velocities: &mut self.velocities, step: &step, factors };
         let network = update::apply(network, gradients, &mut rule);
         (network, StepReport { grad_norm, skipped: false })
     }
@@ -290,6 +325,18 @@ impl Sgd {
         self.velocities = restored;
         Ok(())
     }
+}
+
+/// The parameters of a network, then its low-rank factors: the order of [`ParameterGradients`].
+pub(crate) fn trained_specs(network: &StuNet) -> Vec<ParameterSpec> {
+    let mut specs = network.config().parameter_specs();
+    specs.extend(network.factor_specs());
+    specs
+}
+
+/// The learning rate of a parameter.
+fn rate_of(lr: f64, factors: Option<&[f64]>, index: usize) -> f64 {
+    factors.map_or(lr, |factors| lr * factors[index])
 }
 
 /// What the gradients are multiplied by so that their norm is at most `max_norm`.

@@ -56,7 +56,7 @@ impl Precision {
             return network;
         }
         let specs = network.config().parameter_specs();
-        network.map(&mut Cast { dtype: self.dtype(), specs: specs.iter() })
+        network.map(&mut Cast { dtype: self.dtype(), specs: specs.iter(), beside: 0 })
     }
 }
 
@@ -65,10 +65,24 @@ struct Cast<'a> {
     dtype: DType,
     /// Of the parameters that Burn has not visited yet: it visits them in the order of the list.
     specs: std::slice::Iter<'a, ParameterSpec>,
+    /// Modules that the pass is in of those beside a parameter: low-rank factors stay f32, and their
+    /// product is cast where it is added.
+    beside: usize,
 }
 
 impl ModuleMapper for Cast<'_> {
+    fn enter_module(&mut self, _name: &str, container: &str) {
+        self.beside += usize::from(self.beside > 0 || container == "Reparameterization");
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.beside = self.beside.saturating_sub(1);
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.beside > 0 {
+            return param;
+        }
         let spec = self.specs.next().expect("the list has every parameter of the network");
         match spec.kind {
             ParameterKind::NormWeight | ParameterKind::NormBias => param,

@@ -10,9 +10,10 @@ use crate::error::Result;
 use crate::objective::{self, Objective};
 use crate::optimiser::{IntoParameterGradients, ParameterGradients};
 use crate::precision::Precision;
+use crate::trained::trains;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use stunet_model::StuNet;
+use stunet_model::{ResidualBlock, StuNet};
 
 /// The loss and its gradients times `scale`, as for the outputs of `network.forward_deep(input)` in that
 /// precision, holding the activations of one stage at a time.
@@ -41,6 +42,7 @@ pub fn backward(
     };
     let mut kept = Kept::forward(&working.valid(), input.clone());
 
+    let learns = Learns::of(network);
     let (value, mut slopes) = pass.heads(&kept.climbed, loss, targets, scale)?;
     let stages = kept.climbed.len();
     let mut encoder_slopes = vec![None; stages + 1];
@@ -48,6 +50,9 @@ pub fn backward(
         // Not needed again: the stage's output is computed anew.
         kept.climbed.truncate(index);
         let Some(slope) = slopes[index].take() else { continue };
+        if !learns.decoder(index) {
+            continue;
+        }
         let below = match index {
             0 => kept.features[stages].clone(),
             _ => kept.climbed[index - 1].clone(),
@@ -65,6 +70,9 @@ pub fn backward(
     for stage in (0..=stages).rev() {
         kept.features.truncate(stage);
         let Some(slope) = encoder_slopes[stage].take() else { continue };
+        if !learns.encoder(stage) {
+            continue;
+        }
         let forward = |[x]: [Tensor<5>; 1]| working.encoder.forward_stage(stage, x);
         if let Some(below) = kept.features.last().cloned() {
             let [of_below] = pass.stage([below], slope, forward);
@@ -74,6 +82,37 @@ pub fn backward(
         }
     }
     Ok((value, pass.gradients.expect("the heads have gradients")))
+}
+
+/// Which stages have something that is trained, in themselves or in what their inputs come from:
+/// only these are run a second time.
+struct Learns {
+    /// The finest stage of the encoder that is trained.
+    encoder: Option<usize>,
+    /// The coarsest stage of the decoder that is trained.
+    decoder: Option<usize>,
+}
+
+impl Learns {
+    fn of(network: &StuNet) -> Self {
+        let (encoder, decoder) = (&network.encoder, &network.decoder);
+        let stage = |blocks: &Vec<ResidualBlock>| blocks.iter().any(trains);
+        let up =
+            |index: &usize| trains(&decoder.upsample[*index]) || stage(&decoder.stages[*index]);
+        Self {
+            encoder: encoder.stages.iter().position(stage),
+            decoder: (0..decoder.stages.len()).find(up),
+        }
+    }
+
+    fn encoder(&self, stage: usize) -> bool {
+        self.encoder.is_some_and(|finest| stage >= finest)
+    }
+
+    /// Every stage of the decoder has features of the encoder beside it.
+    fn decoder(&self, index: usize) -> bool {
+        self.encoder.is_some() || self.decoder.is_some_and(|coarsest| index >= coarsest)
+    }
 }
 
 /// What the forward pass keeps.

@@ -1,8 +1,12 @@
 //! Pre-trained weights: what is carried over, what is not, and why.
 
 mod labels;
+mod stem;
+mod table;
 
-pub use labels::{check_labels, labels_of};
+pub use labels::{check_labels, heads_by_name, labels_of};
+pub use stem::StemAdaptation;
+pub use table::{TransferRow, TransferTable};
 
 use crate::checkpoint::{Group, TrainingCheckpoint, is_training_checkpoint};
 use crate::error::{Result, TrainError};
@@ -17,7 +21,7 @@ use stunet_model::{
 };
 
 /// How weights are carried over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferOptions {
     /// An upsampling that does not fit is initialised, as STU-Net's fine-tuning script for nnU-Net 1
     /// does; else every parameter except the heads' must fit, as in that for nnU-Net 2. The encoder's and
@@ -26,8 +30,14 @@ pub struct TransferOptions {
     /// Carry the segmentation heads over as well: for the same labels in the same order, which
     /// [`check_labels`] holds against those of the file. The reference does not.
     pub keep_heads: bool,
-    /// Divide the repeated stem by the number of input channels, so that equal channels give what
-    /// the one channel gave. The reference does not.
+    /// For every output of the network the output of the file whose head it begins with, or none for a
+    /// new one: [`heads_by_name`] finds them for labels of other order and number. The reference
+    /// has no such thing.
+    pub head_rows: Option<Vec<Option<usize>>>,
+    /// What becomes of the stem where the file has other input channels.
+    pub stem: StemAdaptation,
+    /// Divide the adapted stem by the number of channels that take the place of one, so that equal
+    /// channels give what they gave. The reference does not.
     pub divide_stem: bool,
     /// How parameters that are not carried over begin.
     pub initialisation: Initialisation,
@@ -40,6 +50,8 @@ impl Default for TransferOptions {
         Self {
             without_upsampling: true,
             keep_heads: false,
+            head_rows: None,
+            stem: StemAdaptation::default(),
             divide_stem: false,
             initialisation: Initialisation::NnUNetV1,
             seed: 0,
@@ -52,12 +64,20 @@ impl Default for TransferOptions {
 pub struct TransferReport {
     /// Copied as they are.
     pub copied: Vec<String>,
-    /// The stem's, repeated for every input channel.
+    /// The stem's, made of those for other input channels.
     pub repeated: Vec<String>,
-    /// By how many channels the repeated ones were divided; 1 for not.
-    pub divided_by: usize,
+    /// Input channels of the file and of the network.
+    pub channels: [usize; 2],
+    /// How the stem was adapted, where it was.
+    pub stem: Option<StemAdaptation>,
+    /// Whether the adapted stem was divided.
+    pub divided: bool,
     /// The heads' that were initialised: all of them, or none where they were kept.
     pub heads: Vec<String>,
+    /// The heads' of which some outputs were carried over, and the others initialised.
+    pub heads_by_name: Vec<String>,
+    /// Outputs that were carried over by name, and all there are.
+    pub outputs: [usize; 2],
     /// Others that do not fit and were initialised.
     pub initialised: Vec<String>,
     /// Tensors of the file that the network has no place for.
@@ -66,18 +86,19 @@ pub struct TransferReport {
 
 impl fmt::Display for TransferReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} parameters carried over", self.copied.len() + self.repeated.len())?;
-        if !self.repeated.is_empty() {
-            let divided = match self.divided_by {
-                1 => String::new(),
-                n => format!(" and divided by {n}"),
-            };
-            let count = self.repeated.len();
-            write!(f, " ({count} of the stem repeated for every channel{divided})")?;
+        let by_name = self.heads_by_name.len();
+        write!(f, "{} parameters carried over", self.copied.len() + self.repeated.len() + by_name)?;
+        if let Some(stem) = self.stem {
+            let (count, told) = (self.repeated.len(), stem.told(self.channels, self.divided));
+            write!(f, " ({count} of the stem {told})")?;
         }
-        match self.heads.len() {
-            0 => write!(f, ", the heads among them")?,
-            count => write!(f, ", {count} of the heads initialised")?,
+        match (self.heads.len(), by_name) {
+            (0, 0) => write!(f, ", the heads among them")?,
+            (0, _) => {
+                let [taken, all] = self.outputs;
+                write!(f, ", the heads by name for {taken} of {all} outputs")?;
+            }
+            (count, _) => write!(f, ", {count} of the heads initialised")?,
         }
         let rest =
             [(&self.initialised, "others initialised"), (&self.unused, "of the file unused")];
@@ -93,9 +114,11 @@ impl fmt::Display for TransferReport {
 /// A network of configuration `config` that begins with the weights of `file`: an nnU-Net
 /// checkpoint (v1 or v2), a checkpoint of a training run, or a model folder.
 ///
-/// Segmentation heads are carried over only with [`TransferOptions::keep_heads`]: other labels mean
-/// other heads, and equal numbers of classes do not mean equal classes. If the file has one input channel and the network several,
-/// the stem's two convolutions are repeated for each.
+/// Segmentation heads are carried over only with [`TransferOptions::keep_heads`], or output by output
+/// with [`TransferOptions::head_rows`]: other labels mean other heads, and equal numbers of classes do not
+/// mean equal classes. If the file has other input channels than the network, the stem's two convolutions
+/// are adapted ([`StemAdaptation`]). Spacing, patch size and strides need no adaptation: no weight's shape
+/// depends on them.
 ///
 /// # Errors
 /// When the file cannot be read, or does not fit by the rules chosen.
@@ -114,9 +137,11 @@ pub fn transfer(
 ) -> Result<(StuNet, TransferReport)> {
     let mut pretrained = Pretrained::open(file, device)?;
     let plan = plan(&pretrained, config, options)?;
-    let mut report = TransferReport { divided_by: 1, ..TransferReport::default() };
-    if options.divide_stem && plan.values().any(|fate| *fate == Fate::Repeat) {
-        report.divided_by = config.in_channels;
+    let mut report = TransferReport::default();
+    if let Some(channels) = plan.values().find_map(|fate| fate.channels()) {
+        report.channels = [channels, config.in_channels];
+        report.stem = Some(options.stem);
+        report.divided = options.divide_stem && options.stem.divides();
     }
     let mut initial = options.initialisation.source(options.seed);
     let mut source = |spec: &ParameterSpec| -> Result<TensorData, ModelError> {
@@ -129,13 +154,19 @@ pub fn transfer(
                 report.copied.push(name);
                 pretrained.read(spec)
             }
-            Fate::Repeat => {
+            Fate::Stem { channels } => {
                 report.repeated.push(name);
-                let narrow = ParameterSpec {
-                    shape: [&spec.shape[..1], &[1], &spec.shape[2..]].concat(),
-                    ..spec.clone()
-                };
-                repeat(pretrained.read(&narrow)?, spec, report.divided_by as f32)
+                let shape = [&spec.shape[..1], &[channels], &spec.shape[2..]].concat();
+                let file = pretrained.read(&ParameterSpec { shape, ..spec.clone() })?;
+                options.stem.adapt(&file, spec, channels, options.divide_stem)
+            }
+            Fate::Rows { outputs } => {
+                report.heads_by_name.push(name);
+                let rows = options.head_rows.as_deref().unwrap_or_default();
+                report.outputs = [rows.iter().flatten().count(), rows.len()];
+                let shape = [&[outputs], &spec.shape[1..]].concat();
+                let file = pretrained.read(&ParameterSpec { shape, ..spec.clone() })?;
+                Ok(with_rows(drawn, &file, rows))
             }
             Fate::Head => {
                 report.heads.push(name);
@@ -157,9 +188,22 @@ pub fn transfer(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Copy,
-    Repeat,
+    /// Made of a weight for so many channels.
+    Stem {
+        channels: usize,
+    },
+    /// Some outputs from a head of so many.
+    Rows {
+        outputs: usize,
+    },
     Head,
     Initialise,
+}
+
+impl Fate {
+    fn channels(self) -> Option<usize> {
+        if let Self::Stem { channels } = self { Some(channels) } else { None }
+    }
 }
 
 /// Decides for every parameter before any is read.
@@ -172,9 +216,17 @@ fn plan(
     for spec in config.parameter_specs() {
         let found = pretrained.shapes.get(&spec.name);
         let fate = match found {
+            Some(shape)
+                if spec.part == NetworkPart::Head && options.takes_rows(shape, &spec.shape) =>
+            {
+                Fate::Rows { outputs: shape[0] }
+            }
             _ if spec.part == NetworkPart::Head && !options.keep_heads => Fate::Head,
             Some(shape) if *shape == spec.shape => Fate::Copy,
-            Some(shape) if spec.sees_image && repeats(shape, &spec.shape) => Fate::Repeat,
+            Some(_) if spec.sees_image && options.stem == StemAdaptation::New => Fate::Initialise,
+            Some(shape) if spec.sees_image && other_channels(shape, &spec.shape) => {
+                Fate::Stem { channels: shape[1] }
+            }
             _ if options.without_upsampling && spec.part == NetworkPart::Upsampling => {
                 Fate::Initialise
             }
@@ -192,29 +244,35 @@ fn plan(
     Ok(plan)
 }
 
-/// One input channel there, several here, all else equal.
-fn repeats(found: &[usize], expected: &[usize]) -> bool {
-    let [out, 1, rest @ ..] = found else { return false };
-    *out == expected[0] && *rest == expected[2..]
+impl TransferOptions {
+    /// Whether outputs of a head of the file are carried over one by one.
+    fn takes_rows(&self, found: &[usize], expected: &[usize]) -> bool {
+        let Some(rows) = &self.head_rows else { return false };
+        let inside = |row: &usize| found.first().is_some_and(|outputs| row < outputs);
+        rows.len() == expected[0]
+            && rows.iter().flatten().all(inside)
+            && found[1..] == expected[1..]
+    }
 }
 
-fn repeat(
-    data: TensorData,
-    spec: &ParameterSpec,
-    divisor: f32,
-) -> std::result::Result<TensorData, ModelError> {
-    let [out, channels, kernel @ ..] = &spec.shape[..] else {
-        unreachable!("a convolution's weight has five axes")
-    };
-    let size: usize = kernel.iter().product();
-    let values: Vec<f32> = data.iter::<f32>().collect();
-    let mut repeated = Vec::with_capacity(out * channels * size);
-    for filter in values.chunks(size) {
-        for _ in 0..*channels {
-            repeated.extend(filter.iter().map(|v| v / divisor));
+/// Other input channels, all else equal.
+fn other_channels(found: &[usize], expected: &[usize]) -> bool {
+    let [out, channels, rest @ ..] = found else { return false };
+    *channels > 0 && *out == expected[0] && *rest == expected[2..]
+}
+
+/// Some rows of a drawn weight or bias replaced by rows of a file's.
+fn with_rows(drawn: TensorData, file: &TensorData, rows: &[Option<usize>]) -> TensorData {
+    let shape = drawn.shape().to_vec();
+    let size = shape[1..].iter().product::<usize>();
+    let mut values: Vec<f32> = drawn.iter::<f32>().collect();
+    let file: Vec<f32> = file.iter::<f32>().collect();
+    for (values, row) in values.chunks_exact_mut(size).zip(rows) {
+        if let Some(row) = row {
+            values.copy_from_slice(&file[row * size..(row + 1) * size]);
         }
     }
-    Ok(TensorData::new(repeated, spec.shape.clone()))
+    TensorData::new(values, shape)
 }
 
 /// A file with weights: shapes by our names, and how to read them.
@@ -260,7 +318,7 @@ impl Pretrained {
             Weights::NnUNet(checkpoint) => {
                 Ok(TensorData::new(checkpoint.read(&spec.name)?, spec.shape.clone()))
             }
-            Weights::Training(checkpoint) => checkpoint.source(Group::Weights).parameter(spec),
+            Weights::Training(checkpoint) => checkpoint.merged(Group::Weights).parameter(spec),
             Weights::Folder(network) => network.source().parameter(spec),
         }
     }

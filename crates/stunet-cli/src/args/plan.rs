@@ -59,8 +59,12 @@ pub struct PlanArgs {
     pub plans_name: String,
 
     /// Use this dataset_fingerprint.json (nnU-Net 2) instead of reading the volumes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "leave_out_ignored")]
     pub fingerprint: Option<PathBuf>,
+
+    /// Leave voxels of the ignore label out of the intensities of the foreground; nnU-Net counts them
+    #[arg(long)]
+    pub leave_out_ignored: bool,
 
     /// Print JSON instead of text
     #[arg(long)]

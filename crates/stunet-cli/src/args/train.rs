@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use stunet::data::reference::{FileFormat, Reference};
 
 use super::trainers::Trainer;
+use super::tuning::{LearningArgs, TransferArgs, WEIGHTS};
 use super::values::{Size, byte_count, devices_help, share};
 use super::watching::WatchingArgs;
 
@@ -16,13 +17,13 @@ Examples:
   stunet train nnUNet_preprocessed/Dataset001_Liver 3d_fullres 0 --size B
   stunet train nnUNet_preprocessed/Dataset001_Liver 3d_fullres all --pretrained base_ep4k.model
   stunet train nnUNet_preprocessed/Dataset001_Liver 3d_fullres 0 --size B --continue
+  stunet train nnUNet_preprocessed/Dataset001_Liver 3d_fullres 0 --pretrained huge_ep4k.model --lora 16
 
 The files of a run are written to nnUNet_results/DATASET/TRAINER__PLANS__CONFIG/fold_FOLD. Patch size,
 batch size and strides are read from the plans when the run starts. If spacing, normalisation, axes or
 labels of the plans have changed, run `stunet preprocess` again first.";
 
 const NETWORK: &str = "Network";
-const WEIGHTS: &str = "Pre-trained weights";
 const TRAINING: &str = "Training";
 const DEVICE: &str = "Device and memory";
 const FILES: &str = "Files and validation";
@@ -69,13 +70,19 @@ pub struct TrainArgs {
     #[arg(help_heading = WEIGHTS, long, requires = "pretrained")]
     pub keep_heads: bool,
 
-    /// If the weights of the first convolutions are repeated for several input channels, divide them
-    /// by the number of channels
+    /// If the weights of the first convolutions are repeated or averaged for several input channels,
+    /// divide them by the number of channels
     #[arg(help_heading = WEIGHTS, long, requires = "pretrained")]
     pub stem_divide: bool,
 
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+
+    #[command(flatten)]
+    pub learning: LearningArgs,
+
     /// Number of epochs [default: 1000; the published weights ep2k and ep4k were trained for 2000 and
-    /// 4000]
+    /// 4000]. With --continue a larger number than the run was planned for makes it longer
     #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub epochs: Option<usize>,
 
@@ -87,7 +94,7 @@ pub struct TrainArgs {
     #[arg(help_heading = TRAINING, long, value_name = "N")]
     pub val_iterations: Option<usize>,
 
-    /// Initial learning rate [default: 0.01, or 0.001 with --pretrained]
+    /// Initial learning rate [default: 0.01, or 0.001 with --pretrained; 0.0003 with Adam and AdamW]
     #[arg(help_heading = TRAINING, long)]
     pub lr: Option<f64>,
 
@@ -135,7 +142,9 @@ pub struct TrainArgs {
     #[arg(help_heading = DEVICE, long)]
     pub checkpoint_activations: bool,
 
-    /// Resume from the newest checkpoint, with the settings stored in it
+    /// Resume from the newest checkpoint, with the settings stored in it. --epochs makes the run longer:
+    /// the learning rate becomes that of a run planned for as many epochs from the start, or with --lr
+    /// begins anew there and falls to the new end
     #[arg(long = "continue")]
     pub go_on: bool,
 
@@ -213,6 +222,11 @@ impl TrainArgs {
             self.epochs = self.epochs.or(trainer.epochs);
             self.no_mirroring |= trainer.no_mirroring;
             self.no_augmentation |= trainer.no_augmentation;
+            let learning = &mut self.learning;
+            learning.loss = learning.loss.or(trainer.loss);
+            learning.optimizer = learning.optimizer.or(trainer.optimizer);
+            learning.schedule = learning.schedule.or(trainer.schedule);
+            learning.warmup = learning.warmup.or(trainer.warmup);
         }
         self
     }

@@ -11,7 +11,7 @@ use stunet::data::DataError;
 use stunet::data::compare::differences;
 use stunet::data::dataset::RawDataset;
 use stunet::data::files;
-use stunet::data::fingerprint::Fingerprint;
+use stunet::data::fingerprint::{Fingerprint, IgnoredVoxels};
 use stunet::data::nifti::Reader;
 use stunet::data::planner::{self, PlanOptions, PlanSummary, Planned};
 use stunet::data::plans::TrainedOrientation;
@@ -103,7 +103,8 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     };
     let replaced = writer.replaced(reference)?;
     let files = writer.write(reference)?;
-    let notes = planned.notes().iter().cloned().chain(folds.note).chain(replaced).collect();
+    let notes = planned.notes().iter().cloned().chain(folds.note).chain(replaced);
+    let notes = notes.chain(ignored_note(args, &dataset)).collect();
     let report = Report {
         dataset: dataset.name(),
         cases: dataset.cases().len(),
@@ -119,6 +120,25 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         (true, _) => output::json(&report),
         (_, true) => Ok(()),
         _ => print(&report),
+    }
+}
+
+/// What voxels of the ignore label were to the intensities, where there is such a label.
+fn ignored_note(args: &PlanArgs, dataset: &RawDataset) -> Option<String> {
+    let label = dataset.info().labels.ignore();
+    match (label, args.leave_out_ignored, &args.fingerprint) {
+        (None, false, _) | (Some(_), false, Some(_)) => None,
+        (None, true, _) => {
+            Some("--leave-out-ignored changes nothing: the dataset has no ignore label".to_owned())
+        }
+        (Some(label), true, _) => Some(format!(
+            "voxels of the ignore label {label} are left out of the intensities of the foreground, in which \
+             nnU-Net counts them"
+        )),
+        (Some(label), false, None) => Some(format!(
+            "voxels of the ignore label {label} count in the intensities of the foreground, as in nnU-Net; \
+             --leave-out-ignored leaves them out"
+        )),
     }
 }
 
@@ -201,7 +221,11 @@ fn measure(
         progress.count(done.fetch_add(1, Ordering::Relaxed) + 1, total, "cases");
     };
     let pool = machine::pool(None, machine::cases_at_a_time(dataset_needs(dataset))?)?;
-    let measured = pool.install(|| Fingerprint::measure(dataset, reference, &on_case));
+    let ignored = match args.leave_out_ignored {
+        true => IgnoredVoxels::LeftOut,
+        false => IgnoredVoxels::Foreground,
+    };
+    let measured = pool.install(|| Fingerprint::measure_of(dataset, reference, ignored, &on_case));
     drop(progress);
     match measured {
         Err(DataError::BadCases(problems)) => {

@@ -1,6 +1,8 @@
 //! `stunet train`: from preprocessed cases to a model.
 
 mod dataset;
+mod learning;
+mod longer;
 mod memory;
 mod pretrained;
 mod progress;
@@ -43,49 +45,48 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let dataset = Dataset::open(args)?;
     let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
 
-    let (run, checkpoint) = start::open(args, &dataset, &fold)?;
-    let beside = results::check(&fold, &run)?;
-    fold.run = serde_json::to_value(&run)?;
-    let Run { settings, about, .. } = &run;
+    let opened = start::open(args, &dataset, &fold)?;
+    let (run, longer) = (&opened.run, opened.longer);
+    let beside = results::check(&fold, run)?;
+    fold.run = serde_json::to_value(run)?;
+    let Run { settings, about, .. } = run;
     if !args.no_validation {
         validation::check(args, settings, about, &fold)?;
     }
     let config = settings.fit_config(args, &dataset)?;
     config.check()?;
     let options = settings.state_options(&devices);
-    let done = checkpoint.as_ref().is_some_and(|c| c.state().progress.epoch >= settings.epochs);
+    let done = opened.epochs_done();
     ensure!(
-        !args.val || done,
-        "--val: expected a finished fold, found one of {} epochs in which {} are done; train it to its \
+        !args.val || done >= settings.epochs,
+        "--val: expected a finished fold, found one of {} epochs in which {done} are done; train it to its \
          end with --continue: {}",
         settings.epochs,
-        checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state().progress.epoch),
         fold.path.display()
     );
-    let needed = match done {
+    let needed = match done >= settings.epochs {
         true => None,
         false => Some(memory::check(args, settings, &config, &options)?),
     };
-    let (state, note) = match &checkpoint {
-        Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
-        None => start::fresh(args, &run, &options)?,
-    };
-    state.check(&config)?;
+    let (state, lines) = start::state(args, &opened, &config, &options)?;
     say(args, &headline(settings, &state, &devices.names()))?;
     let notes = dataset.notes.iter().map(|note| format!("note: {note}"));
-    for line in notes.chain(needed).chain(note) {
+    for line in notes.chain(needed).chain(lines) {
         say(args, &line)?;
     }
     drop(loading);
     check_places(args, &dataset, &fold)?;
     dataset.save_splits()?;
+    if let Some(kept) = longer.map(|longer| longer.put_away(&fold)).transpose()?.flatten() {
+        say(args, &kept)?;
+    }
     results::describe(&fold, settings, &beside)?;
 
     let cases = FitCases {
         training: Arc::new(dataset.store.subset(&settings.training_cases)?),
         validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
     };
-    let listeners = Listeners::new(args, &state, (&run, &fold), &devices)?;
+    let listeners = Listeners::new(args, &state, (run, &fold), &devices)?;
     let state = train(listeners, state, &cases, &config, &fold)?;
     if !state.is_complete(&config) {
         let at = fold.path.join(LATEST);

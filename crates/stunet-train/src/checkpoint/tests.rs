@@ -22,6 +22,8 @@ fn state() -> State {
         progress,
         loss_scale: None,
         optimiser: BTreeMap::new(),
+        frozen: Vec::new(),
+        low_rank: None,
         identity: None,
         run: serde_json::json!({ "seed": 12345 }),
     }

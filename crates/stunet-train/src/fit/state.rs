@@ -10,16 +10,19 @@ use crate::identity::Identity;
 use crate::objective::{self, Objective};
 use crate::optimiser::{
     Ema, IntoParameterGradients, LossScaler, Optimiser, OptimiserConfig, OptimiserState,
-    ParameterGradients, SgdConfig, StepReport,
+    ParameterGradients, SgdConfig, StepReport, trained_specs,
 };
+use crate::parts::Parts;
 use crate::precision::Precision;
+use crate::rates::LayerRates;
 use crate::recompute;
+use crate::trained::{self, LowRankOptions};
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use serde_json::Value;
 use std::sync::Arc;
 use stunet_data::loader::TrainingBatch;
-use stunet_model::{StuNet, StuNetConfig};
+use stunet_model::{LowRankConfig, StuNet, StuNetConfig};
 
 /// How a state computes: what it is, not where it stands.
 #[derive(Clone, Debug)]
@@ -38,6 +41,12 @@ pub struct StateOptions {
     pub precision: Precision,
     /// Keep the output of each stage alone and compute its activations twice.
     pub checkpoint_activations: bool,
+    /// Parts that stay as they are when a run begins. A run that goes on has those that it began with.
+    pub frozen: Parts,
+    /// Learning rates by layer.
+    pub rates: LayerRates,
+    /// Low-rank adaptation of the network that a run begins with. A run that goes on has its own.
+    pub low_rank: Option<LowRankOptions>,
 }
 
 impl StateOptions {
@@ -51,6 +60,9 @@ impl StateOptions {
             ema: None,
             precision: Precision::F32,
             checkpoint_activations: false,
+            frozen: Parts::none(),
+            rates: LayerRates::default(),
+            low_rank: None,
         }
     }
 
@@ -58,6 +70,15 @@ impl StateOptions {
     #[must_use]
     pub fn with_optimiser(self, optimiser: impl OptimiserConfig + 'static) -> Self {
         Self { optimiser: Arc::new(optimiser), ..self }
+    }
+
+    /// The optimiser and its learning rates in one line.
+    fn describe_optimiser(&self) -> String {
+        let optimiser = self.optimiser.describe();
+        match self.rates.describe() {
+            None => optimiser,
+            Some(rates) => format!("{optimiser}; {rates}"),
+        }
     }
 
     /// The device on which gradients are kept: where a network to be trained has to be made.
@@ -73,6 +94,8 @@ impl StateOptions {
 pub struct TrainingState {
     replicas: DataParallel,
     ema: Option<Ema>,
+    /// Of the factors beside the weights, where there are such.
+    low_rank: Option<LowRankConfig>,
     scaler: Option<LossScaler>,
     /// Where the run stands.
     pub progress: Progress,
@@ -83,24 +106,48 @@ pub struct TrainingState {
 
 impl TrainingState {
     /// A run that begins with a network, which has to be on
-    /// [`StateOptions::training_device`].
+    /// [`StateOptions::training_device`]. Parameters that Burn's `freeze` has frozen stay so, in the
+    /// run's checkpoints too.
     ///
     /// # Panics
-    /// When the system starts no thread per device.
+    /// When the system starts no thread per device, or the options cannot be used: where they come from
+    /// outside, [`try_new`](Self::try_new) tells.
     pub fn new(network: StuNet, options: &StateOptions) -> Self {
-        let optimiser = options.optimiser.init(&network.config());
-        Self::with(network, optimiser, options).expect("an optimiser without state fits")
+        match Self::try_new(network, options) {
+            Ok(state) => state,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// As [`new`](Self::new), for options from outside.
+    ///
+    /// # Errors
+    /// When everything is frozen, a factor of the learning rate or a rank is out of range, or the
+    /// optimiser has one rate for all and several are asked for.
+    pub fn try_new(network: StuNet, options: &StateOptions) -> Result<Self> {
+        let network = trained::begin(network, &options.frozen, options.low_rank.as_ref())?;
+        let optimiser = options.optimiser.init_for(&network);
+        let low_rank = options.low_rank.as_ref().map(|low_rank| low_rank.factors);
+        Self::with(network, low_rank, optimiser, options)
     }
 
     fn with(
         network: StuNet,
-        optimiser: Box<dyn Optimiser>,
+        low_rank: Option<LowRankConfig>,
+        mut optimiser: Box<dyn Optimiser>,
         options: &StateOptions,
     ) -> Result<Self> {
+        options.rates.check()?;
+        if !options.rates.is_uniform() {
+            let factors =
+                trained_specs(&network).iter().map(|spec| options.rates.of(spec)).collect();
+            optimiser.set_rate_factors(factors)?;
+        }
         let scaled = options.precision.needs_loss_scaling();
         let StateOptions { others, averaging, .. } = options;
         Ok(Self {
-            ema: options.ema.map(|decay| Ema::new(decay, &network)),
+            ema: options.ema.map(|decay| Ema::new(decay, &network.clone().materialize())),
+            low_rank,
             scaler: scaled.then(LossScaler::default),
             progress: Progress::default(),
             options: options.clone(),
@@ -119,21 +166,25 @@ impl TrainingState {
         options: &StateOptions,
     ) -> Result<Self> {
         let device = options.training_device();
-        let State { config, progress, loss_scale, optimiser: scalars, identity, .. } =
+        let State { config, progress, loss_scale, optimiser: scalars, low_rank, identity, .. } =
             checkpoint.state();
-        let optimiser = options.optimiser.describe();
+        let optimiser = options.describe_optimiser();
         if let Some(identity) = identity {
             identity.check(&Identity { optimiser, ..identity.clone() })?;
         }
         let network = |group| StuNet::from_source(config, &mut checkpoint.source(group), &device);
-        let mut optimiser = options.optimiser.init(config);
+        let trained = trained::go_on(network(Group::Weights)?, checkpoint)?;
+        let mut optimiser = options.optimiser.init_for(&trained);
         let tensors = checkpoint.read_all(optimiser.group())?;
         optimiser.restore(OptimiserState { tensors, scalars: scalars.clone() }, &device)?;
-        let mut state = Self::with(network(Group::Weights)?, optimiser, options)?;
+        let mut state = Self::with(trained, *low_rank, optimiser, options)?;
         if let Some(decay) = options.ema {
             // An average that begins now where the run had none.
-            let group = if checkpoint.has(Group::Ema) { Group::Ema } else { Group::Weights };
-            state.ema = Some(Ema::new(decay, &network(group)?));
+            let average = match checkpoint.has(Group::Ema) {
+                true => network(Group::Ema)?,
+                false => state.network().clone().materialize(),
+            };
+            state.ema = Some(Ema::new(decay, &average));
         }
         if let (Some(scaler), Some(LossScale { factor, num_good_steps })) =
             (&mut state.scaler, loss_scale)
@@ -159,7 +210,7 @@ impl TrainingState {
     pub(super) fn adopt(&mut self, config: &FitConfig) -> Result<()> {
         let identity = Identity {
             objective: config.objective.describe(),
-            optimiser: self.options.optimiser.describe(),
+            optimiser: self.options.describe_optimiser(),
             schedule: config.schedule.describe(),
             augmentation: config.training.augmentation.describe(),
         };
@@ -175,9 +226,14 @@ impl TrainingState {
         self.progress.epoch >= config.num_epochs
     }
 
-    /// The network as it stands, on the training device.
+    /// The network as it stands, on the training device, with its low-rank factors where it has some.
     pub fn network(&self) -> &StuNet {
         self.replicas.network()
+    }
+
+    /// Number of values that are trained, those of low-rank factors among them: all but what is frozen.
+    pub fn num_trained(&self) -> usize {
+        trained::count(self.network())
     }
 
     /// The network's configuration.
@@ -189,7 +245,7 @@ impl TrainingState {
     pub fn network_for_inference(&self) -> StuNet {
         match &self.ema {
             Some(ema) => ema.network().clone(),
-            None => self.network().valid(),
+            None => self.network().valid().materialize(),
         }
     }
 
@@ -248,7 +304,10 @@ impl TrainingState {
         if let Some(ema) = &mut self.ema
             && !report.skipped
         {
-            ema.update(self.replicas.network());
+            match self.low_rank {
+                None => ema.update(self.replicas.network()),
+                Some(_) => ema.update(&self.replicas.network().clone().materialize()),
+            }
         }
         report
     }
@@ -262,6 +321,9 @@ impl TrainingState {
         if let Some(ema) = &self.ema {
             groups.push((Group::Ema, parameters(ema.network())));
         }
+        if self.low_rank.is_some() {
+            groups.push((Group::LowRank, trained::factors(self.network())));
+        }
         let loss_scale = self.scaler.map(|scaler| LossScale {
             factor: scaler.factor(),
             num_good_steps: scaler.num_good_steps(),
@@ -271,6 +333,8 @@ impl TrainingState {
             progress: self.progress.clone(),
             loss_scale,
             optimiser: scalars,
+            frozen: trained::frozen(self.network()),
+            low_rank: self.low_rank,
             identity: self.identity.clone(),
             run,
         };

@@ -12,6 +12,8 @@ use stunet_model::{Initialisation, StuNetConfig};
 
 /// Loss, optimiser, schedule and augmentation of one's own.
 mod own;
+/// Frozen parts, rates by layer, low-rank factors.
+mod trained;
 
 const SHAPE: [usize; 3] = [12, 20, 24];
 const PATCH: [usize; 3] = [8, 16, 16];

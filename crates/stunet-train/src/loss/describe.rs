@@ -7,6 +7,7 @@ impl LossConfig {
     /// is compared when a run goes on, and so must not change.
     pub(super) fn describe(&self) -> String {
         let Self {
+            terms,
             denominator,
             batch_dice,
             ignore_label,
@@ -26,8 +27,9 @@ impl LossConfig {
             ZeroWeight::ZeroGradient => "with gradient 0",
         };
         let mut text = format!(
-            "Dice and cross-entropy of nnU-Net {version}, Dice {dice}, smooth {smooth:?}, scales \
-             {weights:?}, scales of weight 0 {heads}"
+            "{} of nnU-Net {version}, Dice {dice}, smooth {smooth:?}, scales {weights:?}, scales of \
+             weight 0 {heads}",
+            terms.describe()
         );
         if let Some(label) = ignore_label {
             text += &format!(", ignoring label {label}");
@@ -42,6 +44,7 @@ impl LossConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::LossTerms;
 
     /// Old checkpoints hold these texts.
     #[test]
@@ -57,6 +60,11 @@ mod tests {
             regions: Some(vec![vec![1, 2], vec![2]]),
             ..LossConfig::v2(true)
         };
+        let top = LossTerms::TopK { percent: 10.0, label_smoothing: 0.1 };
+        let top = LossConfig { weights: vec![1.0], terms: top, ..LossConfig::v1(true) }.describe();
+        assert!(top.starts_with(
+            "Largest 10.0 % of the cross-entropies, label smoothing 0.1, of nnU-Net 1, "
+        ));
         assert_eq!(
             regions.describe(),
             "Dice and cross-entropy of nnU-Net 2, Dice of the batch, smooth 1e-5, scales [1.0], scales \

@@ -12,12 +12,12 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 const NUM_CHUNKS: usize = 16;
 
 /// One scale's tensors, flattened to `[N, C, V]`, and what every sweep needs.
-struct Sweep {
-    logits: Tensor<3>,
+pub(super) struct Sweep {
+    pub logits: Tensor<3>,
     /// `[N, 1, V]`; 0 where ignored.
-    labels: Tensor<3, Int>,
+    pub labels: Tensor<3, Int>,
     /// `[N, 1, V]`; none where nothing is ignored.
-    valid: Option<Tensor<3>>,
+    pub valid: Option<Tensor<3>>,
     /// `[N, 1, V]`: the largest logit.
     largest: Tensor<3>,
     /// `[N, 1, V]`: sum of `exp(logit - largest)`.
@@ -26,7 +26,7 @@ struct Sweep {
     inverse: Tensor<3>,
     size: [usize; 3],
     /// f32, or f64 where the logits are.
-    dtype: DType,
+    pub dtype: DType,
 }
 
 /// # Panics
@@ -43,7 +43,7 @@ pub(super) fn scale(
 
     let (sums, cross_entropy, valid) = sweep.sums();
     let term = dice(setting.config, &sums, classes, 1);
-    let per_voxel = if valid == 0.0 { 0.0 } else { 1.0 / valid };
+    let per_voxel = setting.config.terms.cross_entropy_weight(valid);
     let gradient = setting.gradient_factor.map(|factor| {
         let slopes = |v: &[f64]| sweep.upload(v.iter().map(|v| v * factor).collect(), [n, classes]);
         let gradient = sweep.gradient(
@@ -58,7 +58,7 @@ pub(super) fn scale(
 }
 
 impl Sweep {
-    fn new(logits: Tensor<5>, target: Tensor<4, Int>, ignore: Option<i32>) -> Self {
+    pub fn new(logits: Tensor<5>, target: Tensor<4, Int>, ignore: Option<i32>) -> Self {
         let [n, classes, z, y, x] = logits.dims();
         let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         let logits: Tensor<3> = logits.reshape([n, classes, z * y * x]);
@@ -94,7 +94,7 @@ impl Sweep {
     }
 
     /// The softmax of a few classes, 0 where ignored.
-    fn softmax(&self, start: usize, len: usize) -> Tensor<3> {
+    pub fn softmax(&self, start: usize, len: usize) -> Tensor<3> {
         let chunk = self.logits.clone().narrow(1, start, len);
         let chunk = if chunk.dtype() == self.dtype { chunk } else { chunk.cast(self.dtype) };
         (chunk - self.largest.clone()).exp() * self.inverse.clone()
@@ -112,7 +112,7 @@ impl Sweep {
     }
 
     /// Where the label is one of a few classes, `[N, len, V]`.
-    fn is_label(&self, start: usize, len: usize) -> Tensor<3, Bool> {
+    pub fn is_label(&self, start: usize, len: usize) -> Tensor<3, Bool> {
         let device = self.labels.device();
         let classes = Tensor::<1, Int>::arange(start as i64..(start + len) as i64, &device);
         let classes = classes.cast(self.labels.dtype()).reshape([1, len, 1]);
@@ -122,7 +122,7 @@ impl Sweep {
     }
 
     /// The Dice's sums, the summed cross-entropy and the number of voxels not ignored.
-    fn sums(&self) -> (DiceSums, f64, f64) {
+    pub fn sums(&self) -> (DiceSums, f64, f64) {
         let [n, classes, voxels] = self.logits.dims();
         let (mut overlap, mut predicted, mut labelled) = (vec![], vec![], vec![]);
         let true_softmax = self.true_softmax();
@@ -138,12 +138,7 @@ impl Sweep {
             let p = true_softmax.clone().expand([n, len, voxels]);
             overlap.push(self.sum_space(p.mask_fill(is_label.bool_not(), 0.0)));
         }
-        let loss = self.total.clone().log() + (self.largest.clone() - self.true_logit());
-        let loss = match &self.valid {
-            // Not a product: an ignored voxel's loss may be infinite.
-            Some(valid) => loss.mask_fill(valid.clone().equal_elem(0.0), 0.0),
-            None => loss,
-        };
+        let loss = self.cross_entropies();
         let valid = match &self.valid {
             Some(valid) => self.sum_space(valid.clone()),
             None => self.upload(vec![voxels as f64; n], [n, 1]),
@@ -154,6 +149,35 @@ impl Sweep {
         unpack(all.into_data(), n, classes)
     }
 
+    /// The cross-entropy of every voxel, `[N, 1, V]`, 0 where ignored.
+    pub fn cross_entropies(&self) -> Tensor<3> {
+        self.unless_ignored(self.total.clone().log() + (self.largest.clone() - self.true_logit()))
+    }
+
+    /// What [`cross_entropies`](Self::cross_entropies) would be with every class as the label, as a
+    /// mean over the classes.
+    pub fn mean_over_labels(&self) -> Tensor<3> {
+        let classes = self.logits.dims()[1];
+        let sum = chunks(classes)
+            .map(|(start, len)| {
+                let chunk = self.logits.clone().narrow(1, start, len);
+                let chunk =
+                    if chunk.dtype() == self.dtype { chunk } else { chunk.cast(self.dtype) };
+                (self.largest.clone() - chunk).sum_dim(1)
+            })
+            .reduce(|a, b| a + b)
+            .expect("at least one class");
+        self.unless_ignored(self.total.clone().log() + sum / classes as f64)
+    }
+
+    /// Not a product: an ignored voxel's loss may be infinite.
+    fn unless_ignored(&self, loss: Tensor<3>) -> Tensor<3> {
+        match &self.valid {
+            Some(valid) => loss.mask_fill(valid.clone().equal_elem(0.0), 0.0),
+            None => loss,
+        }
+    }
+
     /// Sums over voxels axis by axis: in f32 one flat sum over a volume drifts.
     fn sum_space(&self, t: Tensor<3>) -> Tensor<2> {
         let [n, c, _] = t.dims();
@@ -161,18 +185,18 @@ impl Sweep {
         t.reshape([n, c, z, y, x]).sum_dim(4).sum_dim(3).sum_dim(2).reshape([n, c])
     }
 
-    fn upload(&self, values: Vec<f64>, shape: [usize; 2]) -> Tensor<2> {
+    pub fn upload(&self, values: Vec<f64>, shape: [usize; 2]) -> Tensor<2> {
         let data = TensorData::new(values, shape).convert_dtype(self.dtype);
         Tensor::from_data(data, (&self.device(), self.dtype))
     }
 
-    fn device(&self) -> Device {
+    pub fn device(&self) -> Device {
         self.logits.device()
     }
 
     /// The gradient with respect to the logits, `[N, C, V]`:
     /// `p_c (g_c - sum_k g_k p_k) + w (p_c - y_c)`, where `g_c = predicted_c + overlap_c y_c`.
-    fn gradient(
+    pub fn gradient(
         &self,
         overlap_slope: Tensor<2>,
         predicted_slope: Tensor<2>,
@@ -221,7 +245,7 @@ impl Sweep {
 }
 
 /// First class and number of classes of each chunk.
-fn chunks(classes: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn chunks(classes: usize) -> impl Iterator<Item = (usize, usize)> {
     let len = classes.div_ceil(NUM_CHUNKS);
     (0..classes).step_by(len).map(move |start| (start, len.min(classes - start)))
 }

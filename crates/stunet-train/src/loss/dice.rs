@@ -31,6 +31,10 @@ pub(super) struct DiceTerm {
 /// Minus the mean Dice of the classes from `first` on: `first` is 1 where the background is left
 /// out, 0 with regions.
 pub(super) fn dice(config: &LossConfig, sums: &DiceSums, classes: usize, first: usize) -> DiceTerm {
+    if !config.terms.has_dice() {
+        let none = vec![0.0; sums.overlap.len()];
+        return DiceTerm { loss: 0.0, overlap_slope: none.clone(), predicted_slope: none };
+    }
     let samples = sums.overlap.len() / classes;
     let groups = if config.batch_dice { 1 } else { samples };
     let per_group = samples / groups;

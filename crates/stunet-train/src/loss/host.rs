@@ -54,7 +54,7 @@ pub(super) fn scale(
         valid += sample.valid;
     }
     let term = dice(setting.config, &sums, classes, 1);
-    let per_voxel = if valid == 0 { 0.0 } else { 1.0 / valid as f64 };
+    let per_voxel = setting.config.terms.cross_entropy_weight(valid as f64);
 
     if let Some(factor) = setting.gradient_factor {
         for (index, (sample, labels)) in

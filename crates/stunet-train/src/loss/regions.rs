@@ -36,6 +36,7 @@ pub(super) fn scale(
     let term = dice(config, &sums, channels, 0);
     let valid: f64 = (0..n).map(|i| all[i * width + width - 1]).sum();
     let per_value = match config.ignore_label {
+        _ if !config.terms.has_cross_entropy() => 0.0,
         None => 1.0 / (n * channels * z * y * x) as f64,
         Some(_) => 1.0 / valid.max(1e-8),
     };

@@ -3,12 +3,14 @@
 use super::update::{self, Rule};
 use super::{
     Optimiser, OptimiserConfig, OptimiserState, ParameterGradients, StepReport, clip_factor,
+    rate_of, trained_specs,
 };
 use crate::checkpoint::Scalar;
 use crate::error::{Result, TrainError};
 use burn::tensor::{Device, Tensor};
 use burn_optim::{DynOptimizer, DynState, Optimizer, StateSink, StateSource};
 use std::fmt;
+use std::sync::Arc;
 use stunet_model::{ParameterSpec, StuNet, StuNetConfig};
 
 /// One of Burn's optimisers, with nnU-Net's clipping of the gradients by their global norm.
@@ -72,6 +74,10 @@ impl<O: Optimizer> OptimiserConfig for BurnOptimiser<O> {
         Box::new(Running::new(self.clone(), network.parameter_specs()))
     }
 
+    fn init_for(&self, network: &StuNet) -> Box<dyn Optimiser> {
+        Box::new(Running::new(self.clone(), trained_specs(network)))
+    }
+
     fn copies_of_weights(&self) -> f64 {
         self.copies_of_weights
     }
@@ -81,13 +87,15 @@ impl<O: Optimizer> OptimiserConfig for BurnOptimiser<O> {
 struct Running<O> {
     config: BurnOptimiser<O>,
     specs: Vec<ParameterSpec>,
+    /// Of the learning rate; none where all are 1.
+    factors: Option<Arc<[f64]>>,
     states: Vec<Option<DynState>>,
 }
 
 impl<O: Optimizer> Running<O> {
     fn new(config: BurnOptimiser<O>, specs: Vec<ParameterSpec>) -> Self {
         let states = specs.iter().map(|_| None).collect();
-        Self { config, specs, states }
+        Self { config, specs, factors: None, states }
     }
 }
 
@@ -112,9 +120,15 @@ impl<O: Optimizer> Optimiser for Running<O> {
         }
         let factor = clip_factor(self.config.max_norm, grad_norm) * unscale;
         let optimizer = &self.config.optimizer;
-        let mut rule = BurnRule { optimizer, states: &mut self.states, factor, lr };
+        let (states, rates) = (&mut self.states, self.factors.as_deref());
+        let mut rule = BurnRule { optimizer, states, factor, lr, rates };
         let network = update::apply(network, gradients, &mut rule);
         (network, StepReport { grad_norm, skipped: false })
+    }
+
+    fn set_rate_factors(&mut self, factors: Vec<f64>) -> Result<()> {
+        self.factors = Some(factors.into());
+        Ok(())
     }
 
     fn state(&self) -> OptimiserState {
@@ -156,7 +170,8 @@ impl<O: Optimizer> Optimiser for Running<O> {
     }
 
     fn at_rest(&self) -> Box<dyn Optimiser> {
-        Box::new(Self::new(self.config.clone(), self.specs.clone()))
+        let factors = self.factors.clone();
+        Box::new(Self { factors, ..Self::new(self.config.clone(), self.specs.clone()) })
     }
 }
 
@@ -166,6 +181,8 @@ struct BurnRule<'a, O> {
     states: &'a mut [Option<DynState>],
     factor: f64,
     lr: f64,
+    /// Factors of the learning rate, by parameter.
+    rates: Option<&'a [f64]>,
 }
 
 impl<O: Optimizer> Rule for BurnRule<'_, O> {
@@ -177,8 +194,9 @@ impl<O: Optimizer> Rule for BurnRule<'_, O> {
     ) -> Tensor<D> {
         let gradient = gradient.cast(parameter.dtype()) * self.factor;
         let gradient = gradient.reshape(parameter.dims());
+        let lr = rate_of(self.lr, self.rates, index);
         let state = self.states[index].take().map(DynState::downcast::<O::State<D>>);
-        let (parameter, state) = self.optimizer.step(self.lr, parameter, gradient, state);
+        let (parameter, state) = self.optimizer.step(lr, parameter, gradient, state);
         self.states[index] = state.map(|state| DynState::create(state, D));
         parameter
     }

@@ -3,14 +3,14 @@
 use crate::host::is_host;
 use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use rayon::prelude::*;
-use stunet_model::{ParameterRef, StuNet};
+use stunet_model::{ParameterRef, ParameterSpec, StuNet};
 
 /// Values summed by one task: always the same cuts, so that sums do not depend on the threads.
 const BLOCK: usize = 1 << 14;
 
 /// One gradient per parameter, in the order of
-/// [`StuNetConfig::parameter_specs`](stunet_model::StuNetConfig::parameter_specs); none where no
-/// loss reaches the parameter.
+/// [`StuNetConfig::parameter_specs`](stunet_model::StuNetConfig::parameter_specs), then one per low-rank
+/// factor ([`StuNet::factor_specs`]); none where no loss reaches the parameter, or it is frozen.
 #[derive(Clone, Debug)]
 pub struct ParameterGradients {
     /// Flat and without autodiff, each with the first axis of its parameter's shape.
@@ -54,9 +54,17 @@ impl ParameterGradients {
         mut gradient: impl FnMut(ParameterRef<'_>) -> Option<Tensor<1>>,
     ) -> Self {
         let mut gradients = Vec::new();
-        network.for_each_parameter(&mut |spec, parameter| {
+        let mut take = |spec: &ParameterSpec, parameter: ParameterRef<'_>| {
             gradients.push(gradient(parameter).map(|g| (g, spec.shape[0])));
-        });
+        };
+        network.for_each_parameter(&mut take);
+        network.for_each_factor(&mut take);
+        Self { gradients }
+    }
+
+    /// Gradients as they are listed, each with the first axis of its parameter's shape.
+    #[cfg(test)]
+    pub(super) fn from_list(gradients: Vec<Option<(Tensor<1>, usize)>>) -> Self {
         Self { gradients }
     }
 

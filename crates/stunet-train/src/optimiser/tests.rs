@@ -230,3 +230,89 @@ fn the_average_follows_the_weights() {
         }
     });
 }
+
+/// Twenty steps of nnU-Net 2.8.1's trainers, recorded by scripts/reference/record_variants.py: the first
+/// weight and bias of the network have gradients, the others none.
+#[test]
+fn steps_as_nnunets_trainers() {
+    use stunet_testing::prng::uniform;
+    let recorded = include_str!("../../../../tests/data/variants/optimisers.json");
+    let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
+    let seed = recorded["seed"].as_u64().unwrap();
+    let check = |name: &str, optimiser: &dyn OptimiserConfig, bound: f64| {
+        let device = Device::flex().autodiff();
+        let mut index = 20;
+        let mut source = |spec: &ParameterSpec| {
+            let count = spec.shape.iter().product();
+            index += 1;
+            Ok(TensorData::new(uniform(seed, index - 1, count), spec.shape.clone()))
+        };
+        let mut network = StuNet::from_source(&config(), &mut source, &device).unwrap();
+        let before = parameters(&network);
+        let mut running = optimiser.init(&config());
+        for step in 0..20 {
+            let scale = if step % 4 == 0 { 0.5 } else { 0.125 };
+            let of = |index: u64, len: usize| {
+                let values = uniform(seed, 100 + 2 * step + index, len);
+                let values: Vec<f32> = values.into_iter().map(|v| scale * v).collect();
+                Some((Tensor::<1>::from_data(TensorData::new(values, [len]), &Device::flex()), 2))
+            };
+            let mut gradients = vec![None; before.len()];
+            gradients[..2].clone_from_slice(&[of(0, 54), of(1, 2)]);
+            let gradients = ParameterGradients::from_list(gradients);
+            let lr = crate::schedule::poly_lr(0.01, step as usize, 20);
+            network = running.step(network, gradients, lr, 1.0).0;
+        }
+        let after = parameters(&network);
+        assert!(after[2..] == before[2..], "{name}: without a gradient nothing moves");
+        for (index, found) in after[..2].iter().enumerate() {
+            let expected =
+                recorded[name][index].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
+            let moved = found.iter().zip(&before[index]).map(|(a, b)| f64::from((a - b).abs()));
+            let moved = moved.fold(0.0, f64::max);
+            assert!(moved > 0.01, "{name}");
+            for (found, expected) in found.iter().zip(expected) {
+                let off = (f64::from(*found) - expected).abs();
+                assert!(off <= bound * moved, "{name}: {found} {expected}, {:e}", off / moved);
+            }
+        }
+    };
+    check("sgd", &SgdConfig::default(), 2e-6);
+    check("adamw-amsgrad", &AdamSettings::nnunet_adam(), 1e-4);
+    check("adam", &AdamSettings::vanilla(), 1e-4);
+}
+
+/// A factor of the rate is a factor of the step, whatever the optimiser.
+#[test]
+fn rates_by_layer() {
+    use crate::rates::LayerRates;
+    let rates = LayerRates { decay: 0.5, factors: vec![("heads".parse().unwrap(), 3.0)] };
+    let check = |optimiser: &dyn OptimiserConfig| {
+        let device = Device::flex().autodiff();
+        let start = network(&device);
+        let specs = config().parameter_specs();
+        let factors: Vec<f64> = specs.iter().map(|spec| rates.of(spec)).collect();
+        let moved = |with: bool| {
+            let mut running = optimiser.init(&config());
+            if with {
+                running.set_rate_factors(factors.clone()).unwrap();
+            }
+            // Replicas have the same.
+            let mut running = running.at_rest();
+            let gradients = gradients(&start, 1, 1.0);
+            let after = parameters(&running.step(start.clone(), gradients, 1e-3, 1.0).0);
+            let pairs = parameters(&start).into_iter().zip(after);
+            pairs.map(|(a, b)| f64::from(b[0] - a[0])).collect::<Vec<_>>()
+        };
+        let (plain, scaled) = (moved(false), moved(true));
+        assert!(plain.iter().filter(|v| v.abs() > 1e-7).count() > 20, "{plain:?}");
+        for ((spec, factor), (plain, scaled)) in
+            specs.iter().zip(&factors).zip(plain.iter().zip(&scaled))
+        {
+            let off = (scaled - plain * factor).abs();
+            assert!(off <= 2e-7 + 1e-3 * plain.abs() * factor, "{}: {plain} {scaled}", spec.name);
+        }
+    };
+    check(&SgdConfig { momentum: 0.5, ..SgdConfig::default() });
+    check(&AdamSettings { weight_decay: 0.0, ..AdamSettings::nnunet_adam() });
+}

@@ -1,12 +1,12 @@
 //! One step of every parameter; SGD as a fused pass over slices on the host, with operators elsewhere.
 
-use super::{ParameterGradients, SgdConfig};
+use super::{ParameterGradients, SgdConfig, rate_of};
 use crate::host::is_host;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 use std::collections::HashMap;
-use stunet_model::{ParameterRef, SgdStep, StuNet, sgd_step};
+use stunet_model::{ParameterRef, ParameterSpec, SgdStep, StuNet, sgd_step};
 
 /// Values updated by one task.
 const BLOCK: usize = 1 << 14;
@@ -38,7 +38,7 @@ pub(super) fn apply(
 ) -> StuNet {
     let mut work = HashMap::new();
     let mut gradients = gradients.into_tensors().enumerate();
-    network.for_each_parameter(&mut |_, parameter| {
+    let mut meet = |_: &ParameterSpec, parameter: ParameterRef<'_>| {
         let id = match parameter {
             ParameterRef::Vector(p) => p.id,
             ParameterRef::Kernel(p) => p.id,
@@ -47,7 +47,9 @@ pub(super) fn apply(
         if let Some(gradient) = gradient {
             work.insert(id, (index, gradient));
         }
-    });
+    };
+    network.for_each_parameter(&mut meet);
+    network.for_each_factor(&mut meet);
     network.map(&mut Mapper { work, rule })
 }
 
@@ -75,6 +77,8 @@ impl<R: Rule> ModuleMapper for Mapper<'_, R> {
 pub(super) struct SgdRule<'a> {
     pub velocities: &'a mut [Option<Tensor<1>>],
     pub step: &'a UpdateFactors,
+    /// Of the learning rate, by parameter.
+    pub factors: Option<&'a [f64]>,
 }
 
 impl Rule for SgdRule<'_> {
@@ -88,10 +92,11 @@ impl Rule for SgdRule<'_> {
         let shape = parameter.dims();
         let value: Tensor<1> = parameter.flatten(0, D as isize - 1);
         let on_host = is_host(&value.device()) && value.dtype() == DType::F32;
+        let step = UpdateFactors { lr: rate_of(self.step.lr, self.factors, index), ..*self.step };
         let (value, velocity) = if on_host {
-            on_host_slices(value, gradient, velocity, self.step)
+            on_host_slices(value, gradient, velocity, &step)
         } else {
-            with_operators(value, gradient, velocity, self.step)
+            with_operators(value, gradient, velocity, &step)
         };
         self.velocities[index] = Some(velocity);
         value.reshape(shape)

@@ -46,6 +46,31 @@ pub fn check_labels(file: &Path, expected: &LabelSet) -> Result<()> {
     }
 }
 
+/// For every output of a network for these labels the output of the file with the same name, or none
+/// where it has no such: for [`TransferOptions::head_rows`](super::TransferOptions::head_rows).
+///
+/// # Errors
+/// When the file cannot be read or does not name its labels, or one of both has regions and the other
+/// labels, whose heads mean something else.
+pub fn heads_by_name(file: &Path, expected: &LabelSet) -> Result<Vec<Option<usize>>> {
+    let heads = Heads::of(file)?;
+    let Some(found) = &heads.labels else {
+        let found = format!("{} outputs whose labels are not known", heads.num_outputs);
+        let expected =
+            "heads with names, from a labels.json, a dataset.json or the run's own settings";
+        return Err(TrainError::checkpoint(file, expected, found));
+    };
+    if found.has_regions() != expected.has_regions() {
+        let kind = if expected.has_regions() { "regions" } else { "labels" };
+        return Err(TrainError::checkpoint(file, format!("heads of {kind}"), listed(found)));
+    }
+    let [theirs, ours] = [found, expected].map(|labels| {
+        // The background is no region.
+        names(labels).split_off(usize::from(labels.has_regions()))
+    });
+    Ok(ours.iter().map(|name| theirs.iter().position(|other| other == name)).collect())
+}
+
 /// What a file says of its heads.
 struct Heads {
     num_outputs: usize,

@@ -47,6 +47,8 @@ fn files(folder: &Path, network: &StuNet) -> Vec<PathBuf> {
         progress: Default::default(),
         loss_scale: None,
         optimiser: Default::default(),
+        frozen: Vec::new(),
+        low_rank: None,
         identity: None,
         run: Default::default(),
     };
@@ -121,7 +123,7 @@ fn equal_channels_are_copied() {
     let options = TransferOptions { divide_stem: true, ..TransferOptions::default() };
     let (_, report) = transfer(file, &config(2, 3), &options, &Device::flex()).unwrap();
     assert!(report.repeated.is_empty());
-    assert_eq!(report.divided_by, 1);
+    assert!(!report.divided && report.stem.is_none());
 }
 
 #[test]
@@ -159,6 +161,8 @@ fn the_two_rules_differ_in_the_upsamplings() {
         progress: Default::default(),
         loss_scale: None,
         optimiser: Default::default(),
+        frozen: Vec::new(),
+        low_rank: None,
         identity: None,
         run: Default::default(),
     };
@@ -238,4 +242,70 @@ fn heads_are_kept_for_the_same_labels_only() {
         let turned = labels(&["background", "tumour", "liver"]);
         assert!(check(file, &turned).is_err(), "the order is that of the outputs");
     }
+}
+
+/// Two channels of the file for three of the network, and back.
+#[test]
+fn the_stem_is_adapted_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(2, 3));
+    let file = &files(folder.path(), &source)[2];
+    let narrow = values(&source);
+    let name = "encoder.stages.0.0.skip.weight";
+    let check = |to: usize,
+                 stem: StemAdaptation,
+                 expected: &dyn Fn(&[f32]) -> Vec<f32>,
+                 words: &str| {
+        let options = TransferOptions { stem, ..TransferOptions::default() };
+        let (network, report) = transfer(file, &config(to, 3), &options, &Device::flex()).unwrap();
+        let wide = values(&network);
+        for (found, file) in wide[name].chunks(to).zip(narrow[name].chunks(2)) {
+            assert_eq!(found, expected(file), "{stem:?} {to}");
+        }
+        let table = report.table(&network.config()).to_string();
+        assert!(table.contains(words), "{table}");
+        assert!(
+            wide["encoder.stages.1.0.conv1.weight"] == narrow["encoder.stages.1.0.conv1.weight"]
+        );
+    };
+    use StemAdaptation::{Average, First, Repeat};
+    check(3, Repeat, &|v| vec![v[0], v[1], v[0]], "for 2 channels repeated for 3");
+    check(3, First, &|v| vec![v[0], v[1], 0.0], "for the first 2 of 3 channels, 0 for the others");
+    check(1, First, &|v| vec![v[0]], "for the first 1 of 2 channels");
+    check(1, Average, &|v| vec![(v[0] + v[1]) / 2.0], "for 2 channels averaged for 1");
+    let options = TransferOptions { stem: StemAdaptation::New, ..TransferOptions::default() };
+    let (network, report) = transfer(file, &config(1, 3), &options, &Device::flex()).unwrap();
+    assert_eq!(report.initialised.len(), 2, "{report}");
+    assert_ne!(values(&network)[name][0], narrow[name][0]);
+}
+
+/// Labels in another order, one of them new and one gone.
+#[test]
+fn heads_are_taken_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = network(&config(1, 3));
+    let all = files(folder.path(), &source);
+    let labels = |names: &[&str]| LabelSet::from_names(names.iter().copied()).unwrap();
+    let wanted = labels(&["background", "tumour", "kidney", "liver"]);
+    let error = heads_by_name(&all[2], &wanted).unwrap_err().to_string();
+    assert!(error.contains("3 outputs whose labels are not known"), "{error}");
+    labels(&["background", "liver", "tumour"]).save(&all[2].join("labels.json")).unwrap();
+    let rows = heads_by_name(&all[2], &wanted).unwrap();
+    assert_eq!(rows, [Some(0), Some(2), None, Some(1)]);
+    let options = TransferOptions { head_rows: Some(rows), ..TransferOptions::default() };
+    let (found, report) = transfer(&all[2], &config(1, 4), &options, &Device::flex()).unwrap();
+    let [found, file] = [&found, &source].map(values);
+    for (name, width) in [("decoder.heads.4.weight", 2), ("decoder.heads.0.bias", 1)] {
+        let [found, file] =
+            [&found[name], &file[name]].map(|v| v.chunks(width).collect::<Vec<_>>());
+        assert_eq!([found[0], found[1], found[3]], [file[0], file[2], file[1]], "{name}");
+        assert!(!file.contains(&found[2]), "{name}");
+    }
+    assert!(report.to_string().contains("the heads by name for 3 of 4 outputs"), "{report}");
+    let table = report.table(&config(1, 4));
+    assert_eq!(table.rows.iter().map(|row| row.new).sum::<usize>(), 0);
+    assert!(
+        table.to_string().contains("by name, 3 of 4 outputs\nleft out of the file: nothing"),
+        "{table}"
+    );
 }

@@ -66,6 +66,25 @@ pub fn orientation_note(path: &Path, dataset: &Plans) -> Option<String> {
     })
 }
 
+/// Lines on what the weights were trained with and the run is not, of what no weight depends on. None
+/// where nothing lies beside the weights that says so.
+pub fn plan_lines(file: &Path, dataset: &Plans) -> Vec<String> {
+    let Ok(device) = stunet::device::parse("cpu") else { return Vec::new() };
+    let Ok(weights) = Model::describe(file, &OpenOptions::new(&device)) else { return Vec::new() };
+    let theirs = &weights.plans;
+    let by = |numbers: [String; 3]| numbers.join(" x ");
+    let entries = [
+        ("spacing", [theirs, dataset].map(|p| by(p.spacing_mm.map(|mm| mm.to_string())) + " mm")),
+        ("patch", [theirs, dataset].map(|p| by(p.patch_size.map(|n| n.to_string())) + " voxels")),
+    ];
+    let differ = entries.into_iter().filter(|(_, [theirs, ours])| theirs != ours);
+    differ
+        .map(|(what, [theirs, ours])| {
+            format!("{what}: {theirs} of the weights, {ours} here; no weight's shape depends on it")
+        })
+        .collect()
+}
+
 /// Shape of a network in a file, for whoever does not name a size.
 pub fn shape_of(file: &Path, strides: [[usize; 3]; 5]) -> anyhow::Result<StuNetConfig> {
     let file = &weights_of(file)?;

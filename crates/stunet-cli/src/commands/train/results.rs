@@ -24,7 +24,8 @@ use super::validation;
 const SETTINGS: &str = "debug.json";
 const PLANS: &str = "plans.json";
 const DATASET: &str = "dataset.json";
-const MODEL: &str = "model";
+/// The model folder in that of a fold.
+pub const MODEL: &str = "model";
 
 /// A new run needs a folder that no other run, of this program or of nnU-Net, has filled.
 pub fn check_new(fold: &FoldFolder) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use stunet::data::augment::{Augmentation, AugmentationStep};
 use stunet::data::loader::LoaderConfig;
 use stunet::data::plans::{Plans, Reference};
@@ -13,8 +14,9 @@ use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
 
 use super::dataset::Dataset;
+use super::learning::Learning;
 use super::pretrained::shape_of;
-use crate::args::{PrecisionArg, RecipeArg, TrainArgs};
+use crate::args::{HeadsArg, PrecisionArg, RecipeArg, TrainArgs};
 
 /// Everything that decides a run's numbers; kept in its checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct Settings {
     /// Name of the trainer, where it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trainer: Option<String>,
+    /// Variants of the recipe.
+    #[serde(default, skip_serializing_if = "Learning::is_plain")]
+    pub learning: Learning,
     pub accumulate: usize,
     #[serde(with = "exact::option")]
     pub ema: Option<f64>,
@@ -69,6 +74,7 @@ impl Settings {
         let recipe = args.recipe.unwrap_or(RecipeArg::of(plans.reference));
         let conventions = &recipe.reference(plans.reference).conventions().training;
         let pretrained = args.pretrained.as_deref();
+        let learning = Learning::new(args);
         let settings = Self {
             dataset: dataset.name.clone(),
             configuration: args.configuration.clone(),
@@ -76,12 +82,12 @@ impl Settings {
             network: network(args, dataset)?,
             pretrained: pretrained
                 .map(|p| p.file_name().unwrap_or_default().to_string_lossy().into_owned()),
-            keep_heads: args.keep_heads,
+            keep_heads: args.keep_heads || learning.heads == Some(HeadsArg::Keep),
             stem_divide: args.stem_divide,
             epochs: args.epochs.unwrap_or(1000),
             iterations: args.iterations.unwrap_or(250),
             val_iterations: args.val_iterations.unwrap_or(conventions.num_val_iterations),
-            lr: args.lr.unwrap_or(if pretrained.is_some() { 1e-3 } else { 1e-2 }),
+            lr: args.lr.unwrap_or(learning.default_lr(pretrained.is_some())),
             batch_size: args.batch_size.unwrap_or(plans.batch_size),
             patch: patch(args)?.unwrap_or(plans.patch_size),
             recipe,
@@ -89,6 +95,7 @@ impl Settings {
             no_mirroring: args.no_mirroring,
             foreground: args.foreground,
             trainer: args.trainer.as_ref().map(|trainer| trainer.name.clone()),
+            learning,
             accumulate: args.accumulate.unwrap_or(1),
             ema: args.ema,
             seed: args.seed.unwrap_or(12345),
@@ -103,14 +110,13 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Settings of a resumed run; options must not contradict them.
+    /// Settings of a resumed run; options must not contradict them, but for those that make it longer.
     pub fn of_run(recorded: Self, args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
         let r = &recorded;
         same("--pretrained", name_of(args), r.pretrained.as_ref())?;
-        same("--epochs", args.epochs.as_ref(), Some(&r.epochs))?;
+        same_learning(&Learning::new(args), &r.learning)?;
         same("--iterations", args.iterations.as_ref(), Some(&r.iterations))?;
         same("--val-iterations", args.val_iterations.as_ref(), Some(&r.val_iterations))?;
-        same("--lr", args.lr.as_ref(), Some(&r.lr))?;
         same("--batch-size", args.batch_size.as_ref(), Some(&r.batch_size))?;
         same("--patch", patch(args)?.as_ref(), Some(&r.patch))?;
         same("--recipe", args.recipe.as_ref(), Some(&r.recipe))?;
@@ -196,14 +202,15 @@ impl Settings {
         });
         let ignore_label = labels.ignore().map(i32::from);
         let stock = LossConfig::of(reference, self.batch_dice);
-        let loss = LossConfig { regions, ignore_label, ..stock };
+        let loss = self.learning.loss(LossConfig { regions, ignore_label, ..stock });
+        let config = FitConfig::new(self.epochs, loader, Loss::new(loss)?);
         Ok(FitConfig {
             num_iterations: self.iterations,
             num_val_iterations: self.val_iterations,
             initial_lr: self.lr,
             accumulate: self.accumulate,
             save_every: args.save_every,
-            ..FitConfig::new(self.epochs, loader, Loss::new(loss)?)
+            ..config.with_schedule(self.learning.schedule())
         })
     }
 
@@ -222,6 +229,10 @@ impl Settings {
                 PrecisionArg::F16 => Precision::F16,
             },
             checkpoint_activations: self.checkpoint_activations,
+            optimiser: self.learning.optimiser(),
+            frozen: self.learning.freeze.clone().unwrap_or_default(),
+            rates: self.learning.rates(),
+            low_rank: self.learning.low_rank(self.seed),
             ..StateOptions::new(&devices.first().device)
         }
     }
@@ -230,6 +241,13 @@ impl Settings {
         self.network.validate()?;
         self.network.validate_patch(self.patch)?;
         ensure!(self.batch_size > 0, "batch size: expected at least 1, found 0");
+        if let Some(warmup) = self.learning.warmup {
+            let epochs = self.epochs;
+            ensure!(
+                warmup < epochs,
+                "--warmup: expected fewer than the {epochs} epochs of the run, found {warmup}"
+            );
+        }
         if let Some(decay) = self.ema {
             ensure!((0.0..1.0).contains(&decay), "--ema: expected 0 to below 1, found {decay}");
         }
@@ -284,8 +302,36 @@ fn name_of(args: &TrainArgs) -> Option<String> {
     Some(file.to_string_lossy().into_owned())
 }
 
+/// The same for the variants of the recipe.
+fn same_learning(typed: &Learning, recorded: &Learning) -> anyhow::Result<()> {
+    let (t, r) = (typed, recorded);
+    // As they are typed, not as the program calls them.
+    let [t, r] = [t, r].map(|learning| serde_json::to_value(learning).unwrap_or_default());
+    let names = [
+        ("--loss", "loss"),
+        ("--optimizer", "optimizer"),
+        ("--weight-decay", "weight_decay"),
+        ("--schedule", "schedule"),
+        ("--warmup", "warmup"),
+        ("--layer-decay", "layer_decay"),
+        ("--lr-factor", "lr_factors"),
+        ("--freeze", "freeze"),
+        ("--lora", "lora"),
+        ("--lora-alpha", "lora_alpha"),
+        ("--stem", "stem"),
+        ("--heads", "heads"),
+    ];
+    let told = |of: &Value, key: &str| {
+        let value = of.get(key)?;
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    names
+        .into_iter()
+        .try_for_each(|(option, key)| same(option, told(&t, key), told(&r, key).as_ref()))
+}
+
 /// What was typed, if anything was, has to be what the run was started with.
-fn same<T>(
+pub(super) fn same<T>(
     what: &str,
     typed: Option<impl std::borrow::Borrow<T>>,
     recorded: Option<&T>,

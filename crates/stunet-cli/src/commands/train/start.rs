@@ -1,24 +1,30 @@
 //! The start of a run: from initial weights, from pre-trained weights, or from its own checkpoint.
 
 use anyhow::bail;
-use stunet::model::Initialisation;
+use stunet::data::labels::LabelSet;
+use stunet::model::cost::num_parameters;
+use stunet::model::{Initialisation, ParameterSpec};
 use stunet::train::checkpoint::TrainingCheckpoint;
-use stunet::train::transfer::{TransferOptions, check_labels, transfer};
-use stunet::train::{FoldFolder, StateOptions, TrainingState};
+use stunet::train::transfer::{
+    TransferOptions, TransferReport, check_labels, heads_by_name, transfer,
+};
+use stunet::train::{FitConfig, FoldFolder, StateOptions, TrainingState};
 
 use super::dataset::Dataset;
-use super::pretrained::weights_of;
+use super::learning::Learning;
+use super::longer::{Longer, longer};
+use super::pretrained::{plan_lines, weights_of};
 use super::results;
 use super::run::Run;
 use super::settings::Settings;
-use crate::args::TrainArgs;
+use crate::args::{HeadsArg, TrainArgs};
 
-/// A state at the beginning of a run, and what was carried over.
-pub fn fresh(
+/// A state at the beginning of a run, and what was carried over, line by line.
+fn fresh(
     args: &TrainArgs,
     Run { settings, about, .. }: &Run,
     options: &StateOptions,
-) -> anyhow::Result<(TrainingState, Option<String>)> {
+) -> anyhow::Result<(TrainingState, Vec<String>)> {
     let labels = &about.labels;
     let conventions = &settings.reference(&about.plans).conventions().training;
     let initialisation = match conventions.he_initialisation {
@@ -29,43 +35,111 @@ pub fn fresh(
         let config = &settings.network;
         let network =
             config.init_seeded(initialisation, settings.seed, &options.training_device())?;
-        return Ok((TrainingState::new(network, options), None));
+        return Ok((TrainingState::try_new(network, options)?, Vec::new()));
     };
+    let (file, learning) = (weights_of(file)?, &settings.learning);
+    let by_name = learning.heads == Some(HeadsArg::ByName);
     let how = TransferOptions {
         without_upsampling: conventions.transfer_without_upsampling,
         keep_heads: settings.keep_heads,
+        head_rows: by_name.then(|| heads_by_name(&file, labels)).transpose()?,
+        stem: learning.stem(),
         divide_stem: settings.stem_divide,
         initialisation,
         seed: settings.seed,
     };
-    let (file, device) = (weights_of(file)?, options.training_device());
     if how.keep_heads {
         check_labels(&file, labels)?;
     }
+    let device = options.training_device();
     let (network, report) = transfer(&file, &settings.network, &how, &device)?;
-    Ok((TrainingState::new(network, options), Some(report.to_string())))
+    let mut lines = vec![report.to_string()];
+    lines.extend(report.table(&settings.network).to_string().lines().map(str::to_owned));
+    lines.extend(how.head_rows.as_ref().map(|rows| heads_line(labels, rows)));
+    lines.extend(plan_lines(&file, &about.plans));
+    let options = whole(options, &report, settings)?;
+    Ok((TrainingState::try_new(network, &options)?, lines))
+}
+
+/// What was not carried over is trained as a whole: a random weight is none to stay at.
+fn whole(
+    options: &StateOptions,
+    report: &TransferReport,
+    settings: &Settings,
+) -> anyhow::Result<StateOptions> {
+    let mut options = options.clone();
+    if let Some(low_rank) = &mut options.low_rank {
+        low_rank.whole.extend(report.initialised.iter().cloned());
+    }
+    let random: Vec<_> = report.initialised.iter().chain(&report.heads).collect();
+    let specs = settings.network.parameter_specs();
+    let frozen =
+        |spec: &&ParameterSpec| options.frozen.contains(spec) && random.contains(&&spec.name);
+    if let Some(spec) = specs.iter().find(frozen) {
+        bail!(
+            "--freeze {}: expected parts that the pre-trained weights give, found {}, which begins with \
+             random values",
+            options.frozen,
+            spec.name
+        );
+    }
+    Ok(options)
+}
+
+/// Which labels have heads of the weights, and which have new ones.
+fn heads_line(labels: &LabelSet, rows: &[Option<usize>]) -> String {
+    let outputs = &labels.labels()[usize::from(labels.has_regions())..];
+    let names = |taken: bool| -> String {
+        let of = outputs.iter().zip(rows).filter(|(_, row)| row.is_some() == taken);
+        let names: Vec<_> = of.map(|(label, _)| label.name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    format!("heads taken: {}; new: {}", names(true), names(false))
+}
+
+/// How many parameters are trained, where that is not all.
+fn trained_line(state: &TrainingState, learning: &Learning) -> Option<String> {
+    let (trained, all) = (state.num_trained(), num_parameters(&state.config()));
+    let what = match (learning.lora, &learning.freeze) {
+        (None, None) => return None,
+        (None, Some(parts)) => format!("frozen: {parts}"),
+        (Some(rank), parts) => {
+            let alpha = learning.lora_alpha.unwrap_or(rank as f64);
+            let frozen = parts.as_ref().map_or_else(String::new, |p| format!("; frozen: {p}"));
+            format!("low-rank factors of rank {rank}, alpha {alpha}, heads and norms{frozen}")
+        }
+    };
+    Some(format!("trained: {trained} parameters beside a network of {all} ({what})"))
+}
+
+/// What a command means.
+pub struct Opened {
+    /// The run, with settings for its new end where it becomes longer.
+    pub run: Run,
+    /// What it goes on from.
+    pub checkpoint: Option<TrainingCheckpoint>,
+    /// How it becomes longer.
+    pub longer: Option<Longer>,
+}
+
+impl Opened {
+    /// Epochs that lie behind the run.
+    pub fn epochs_done(&self) -> usize {
+        self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state().progress.epoch)
+    }
 }
 
 /// The run: a new one, or that of the folder with the checkpoint to go on from.
-pub fn open(
-    args: &TrainArgs,
-    dataset: &Dataset,
-    folder: &FoldFolder,
-) -> anyhow::Result<(Run, Option<TrainingCheckpoint>)> {
+pub fn open(args: &TrainArgs, dataset: &Dataset, folder: &FoldFolder) -> anyhow::Result<Opened> {
     if args.go_on {
-        let (run, checkpoint) = recorded(args, dataset, folder)?;
-        return Ok((run, Some(checkpoint)));
+        return recorded(args, dataset, folder);
     }
     results::check_new(folder)?;
-    Ok((Run::new(args, dataset)?, None))
+    Ok(Opened { run: Run::new(args, dataset)?, checkpoint: None, longer: None })
 }
 
 /// The run in a folder, which goes on.
-fn recorded(
-    args: &TrainArgs,
-    dataset: &Dataset,
-    folder: &FoldFolder,
-) -> anyhow::Result<(Run, TrainingCheckpoint)> {
+fn recorded(args: &TrainArgs, dataset: &Dataset, folder: &FoldFolder) -> anyhow::Result<Opened> {
     let Some(file) = folder.newest_checkpoint() else {
         bail!(
             "--continue: expected a checkpoint to go on from, found none: {}",
@@ -75,6 +149,31 @@ fn recorded(
     let checkpoint = TrainingCheckpoint::open(&file)?;
     let run = Run::of(&checkpoint)?;
     run.check_plans(dataset, &file)?;
-    let settings = Settings::of_run(run.settings, args, dataset)?;
-    Ok((Run { settings, ..run }, checkpoint))
+    let mut settings = Settings::of_run(run.settings, args, dataset)?;
+    let progress = &checkpoint.state().progress;
+    let longer = longer(&mut settings, args, (progress.epoch, progress.iteration))?;
+    Ok(Opened { run: Run { settings, ..run }, checkpoint: Some(checkpoint), longer })
+}
+
+/// The state that a run begins or goes on with, and what is to be said of it.
+pub fn state(
+    args: &TrainArgs,
+    Opened { run, checkpoint, longer }: &Opened,
+    config: &FitConfig,
+    options: &StateOptions,
+) -> anyhow::Result<(TrainingState, Vec<String>)> {
+    let (mut state, mut lines) = match checkpoint {
+        Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, options)?, Vec::new()),
+        None => fresh(args, run, options)?,
+    };
+    lines.extend(trained_line(&state, &run.settings.learning));
+    if let Some(longer) = longer {
+        lines.push(longer.told(config, &state));
+        if longer.is_anew() {
+            // The schedule is another from here on, and so is the run.
+            state.forget_identity();
+        }
+    }
+    state.check(config)?;
+    Ok((state, lines))
 }
