@@ -114,7 +114,8 @@ impl<O: Optimizer> Optimiser for Running<O> {
         unscale: f64,
     ) -> (StuNet, StepReport) {
         assert_eq!(gradients.len(), self.specs.len(), "as many gradients as parameters");
-        let grad_norm = gradients.norm() * unscale;
+        let (gradients, norm) = gradients.with_norm();
+        let grad_norm = norm * unscale;
         if !grad_norm.is_finite() {
             return (network, StepReport { grad_norm, skipped: true });
         }

@@ -113,6 +113,23 @@ impl ParameterGradients {
         squares.sqrt()
     }
 
+    /// The same of gradients that are given away and come back: on the host nothing is copied.
+    pub(super) fn with_norm(self) -> (Self, f64) {
+        let on_host = self.gradients.iter().flatten().all(|(g, _)| is_host(&g.device()));
+        if !on_host {
+            let norm = self.norm();
+            return (self, norm);
+        }
+        let mut squares = 0.0;
+        let gradients = self.map(|gradient| {
+            let (device, dtype) = (gradient.device(), gradient.dtype());
+            let data = gradient.into_data();
+            squares += host_squares(&data);
+            Tensor::from_data(data, (&device, dtype))
+        });
+        (gradients, squares.sqrt())
+    }
+
     pub(super) fn into_tensors(self) -> impl Iterator<Item = Option<Tensor<1>>> {
         self.gradients.into_iter().map(|g| g.map(|(g, _)| g))
     }
