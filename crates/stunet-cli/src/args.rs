@@ -38,7 +38,7 @@ pub use pictures::{PictureArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use shell::{CompletionsArgs, ManArgs};
-pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
+pub use train::{CasesArg, ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
 pub use values::Size;
 pub use workflow::{

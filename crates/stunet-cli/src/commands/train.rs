@@ -1,5 +1,6 @@
 //! `stunet train`: from preprocessed cases to a model.
 
+mod cases;
 mod dataset;
 mod memory;
 mod pretrained;
@@ -14,12 +15,12 @@ pub use run::Run;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::ensure;
 use stunet::device;
 use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::ModelDescription;
+use stunet::train::nnunet_run;
 use stunet::train::{FitCases, FitConfig, FoldFolder, TrainingState, fit};
 
 use crate::args::TrainArgs;
@@ -40,7 +41,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let dataset = Dataset::open(args)?;
     let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
 
-    let (run, checkpoint) = start::open(args, &dataset, &fold)?;
+    let (run, begin) = start::open(args, &dataset, &fold)?;
     let beside = results::check(&fold, &run)?;
     fold.run = serde_json::to_value(&run)?;
     let Run { settings, about, .. } = &run;
@@ -50,23 +51,15 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let config = settings.fit_config(args, &dataset)?;
     config.check()?;
     let options = settings.state_options(&devices);
-    let done = checkpoint.as_ref().is_some_and(|c| c.state().progress.epoch >= settings.epochs);
-    ensure!(
-        !args.val || done,
-        "--val: expected a finished fold, found one of {} epochs in which {} are done; train it to its \
-         end with --continue: {}",
-        settings.epochs,
-        checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state().progress.epoch),
-        fold.path.display()
-    );
+    let done = begin.is_complete(settings);
+    check_finished(args, settings, done, (begin.epoch(), &fold))?;
     let needed = match done {
         true => None,
         false => Some(memory::check(args, settings, &config, &options)?),
     };
-    let (state, note) = match &checkpoint {
-        Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, &options)?, None),
-        None => start::fresh(args, &run, &options)?,
-    };
+    let (state, note) = begin.state(args, &run, &options)?;
+    let is_nnunets = matches!(begin, start::Beginning::NnUNet(_));
+    drop(begin);
     state.check(&config)?;
     say(args, &headline(settings, &state, &devices.names()))?;
     for note in &dataset.notes {
@@ -77,13 +70,18 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     drop(loading);
     check_places(args, &dataset, &fold)?;
+    dataset.cases.make_ready(|line| say(args, line))?;
     dataset.save_splits()?;
     results::describe(&fold, settings, &beside)?;
 
     let cases = FitCases {
-        training: Arc::new(dataset.store.subset(&settings.training_cases)?),
-        validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
+        training: dataset.cases.subset(&settings.training_cases)?,
+        validation: Some(dataset.cases.subset(&settings.validation_cases)?),
     };
+    if done && is_nnunets {
+        // Nothing is left to train, and what is there under this name may be an earlier one.
+        state.save(&fold.path.join(FINAL), &fold.run)?;
+    }
     let state = train(args, state, &cases, &config, &fold)?;
     if !state.is_complete(&config) {
         let at = fold.path.join(LATEST);
@@ -92,6 +90,23 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     drop(state);
     finish(args, settings, about, &fold)
+}
+
+/// `--val` is for folds that are trained to their end.
+fn check_finished(
+    args: &TrainArgs,
+    settings: &Settings,
+    done: bool,
+    (epoch, fold): (usize, &FoldFolder),
+) -> anyhow::Result<()> {
+    ensure!(
+        !args.val || done,
+        "--val: expected a finished fold, found one of {} epochs in which {epoch} are done; train it to its \
+         end with --continue: {}",
+        settings.epochs,
+        fold.path.display()
+    );
+    Ok(())
 }
 
 /// Trains, and says how it goes, to the end or until somebody interrupts.
@@ -176,15 +191,18 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
         let mut found: Vec<PathBuf> = entries
             .filter(|entry| entry.file_name().to_string_lossy().ends_with(&ending))
             .map(|entry| entry.path().join(&fold))
-            .filter(|path| FoldFolder::at(path).newest_checkpoint().is_some())
+            .filter(|path| {
+                FoldFolder::at(path).newest_checkpoint().is_some()
+                    || nnunet_run::newest_checkpoint(path).is_some()
+            })
             .collect();
         found.sort();
         match &found[..] {
             [only] => return Ok(only.clone()),
             [] => {}
             [first, ..] => anyhow::bail!(
-                "--continue: expected one run, found {} (say --size, --width or --pretrained), \
-                 such as {}",
+                "--continue: expected one run, found {} (say --trainer, --size, --width or \
+                 --pretrained), such as {}",
                 found.len(),
                 first.display()
             ),
