@@ -1,6 +1,7 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
+mod beside;
 pub mod budget;
 pub mod extras;
 mod objects;
@@ -37,7 +38,7 @@ use crate::args::PredictArgs;
 use crate::failure::{self, Interrupted, Told};
 use crate::finish::Finish;
 use crate::interrupt;
-use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
+use crate::jobs::{Job, check_writable, jobs, remove_leftovers, writes_beside};
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
@@ -78,6 +79,11 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     // Opened even where every output is there: only the model tells whether they are its own.
     let session = Session::open(args, &chosen, &mut report)?;
     session.check_places(&jobs)?;
+    if writes_beside(args, &jobs) {
+        for line in beside::write(args, &jobs, &session.model)? {
+            session.say(&format!("note: {line}"));
+        }
+    }
     let outcome = predict_all(&session, jobs, &mut report);
     // What was done before an interruption is told as well.
     if let Some(path) = &args.json
