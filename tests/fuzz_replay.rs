@@ -94,6 +94,7 @@ macro_rules! replay {
 
 replay! {
     nifti nifti_gz nifti_pair volume dicom plans dataset labels label_map splits fingerprint trace recipe store
+    array_file
     pickle pickle_plans torch_pickle torch_zip torch_legacy checkpoint folder describe
 }
 

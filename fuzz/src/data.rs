@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use stunet_data::array_file::ArrayFile;
 use stunet_data::dataset::{DatasetInfo, RawDataset};
 use stunet_data::dicom;
 use stunet_data::files::parse_json;
@@ -16,7 +17,6 @@ use stunet_data::nifti;
 use stunet_data::planner::{PlanOptions, plan};
 use stunet_data::plans::{Plans, Reference};
 use stunet_data::preprocess::{RestoreOrder, Trace, memory_bytes, preprocess};
-use stunet_data::sample::TrainingCase;
 use stunet_data::splits::{Fold, Splits};
 use stunet_data::store::{Store, StoreRecipe};
 
@@ -336,6 +336,30 @@ pub fn recipe(input: &[u8]) -> bool {
     black_box((recipe.digest().len(), recipe.cases().len()));
     use_plans(recipe.plans(), input);
     use_labels(recipe.labels());
+    true
+}
+
+/// An array of nnU-Net's preprocessed cases: NumPy's or Blosc2's.
+pub fn array_file(input: &[u8]) -> bool {
+    let ending = if input.starts_with(b"\x93NUMPY") { "npy" } else { "b2nd" };
+    let path = scratch("array_file").join(format!("a.{ending}"));
+    std::fs::write(&path, input).expect("a scratch file is written");
+    let Ok(file) = ArrayFile::open(&path) else { return false };
+    let shape = file.shape();
+    let first = shape.map(|length| length / 2);
+    let size = std::array::from_fn(|axis| (shape[axis] - first[axis]).min(8));
+    let Ok(part) = file.read::<f32>(first, size) else { return false };
+    assert_eq!(part.shape(), size);
+    if shape.iter().map(|n| *n as f64).product::<f64>() < 1e4
+        && let Ok(whole) = file.read::<f32>([0; 4], shape)
+    {
+        let [c, z, y, x] = std::array::from_fn(|a| first[a]..first[a] + size[a]);
+        let same = ndarray::Zip::from(whole.slice(ndarray::s![c, z, y, x]))
+            .and(&part)
+            .all(|a, b| a.to_bits() == b.to_bits());
+        assert!(same, "a part differs from the whole");
+        black_box(file.read::<i16>([0; 4], shape).is_ok());
+    }
     true
 }
 

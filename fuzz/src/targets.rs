@@ -28,7 +28,7 @@ const fn target(
 }
 
 /// All of them.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     target("nifti", data::nifti, mutate::nifti),
     // Deflate packs up to 1032 bytes into one, and a voxel of one byte takes up to six while it is
     // widened.
@@ -46,6 +46,7 @@ pub const TARGETS: [Target; 22] = [
     target("trace", data::trace, mutate::json_texts),
     target("recipe", data::recipe, mutate::json_texts),
     Target { slow: true, ..target("store", data::store, mutate::safetensors) },
+    Target { slow: true, ..target("array_file", data::array_file, mutate::bytes) },
     target("pickle", model::pickle, |data, rng| pickles::mutate(data, rng, false)),
     target("pickle_plans", model::pickle_plans, model::mutate_pickle_plans),
     target("torch_pickle", model::torch_pickle, |data, rng| pickles::mutate(data, rng, true)),

@@ -44,7 +44,7 @@ pub use report::{MergeArgs, ReportCommand};
 pub use shell::{CompletionsArgs, ManArgs};
 #[cfg(feature = "demo")]
 pub use spellings::spell_out;
-pub use train::{ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
+pub use train::{CasesArg, ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
 pub use tuning::{HeadsArg, LossArg, OptimizerArg, PartFactor, ScheduleArg, StemArg};
 pub use values::Size;

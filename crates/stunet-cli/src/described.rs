@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use stunet::data::dataset::DatasetInfo;
 use stunet::data::files;
+use stunet::data::geometry::Leniency;
+use stunet::data::labels::LabelSet;
 use stunet::data::nifti::Reader;
 use stunet::infer::evaluate::EvaluationRules;
 
@@ -50,6 +52,19 @@ impl Described {
         };
         files.extend(plans.map(|plans| (PLANS, plans)));
         Ok(Self { dataset, reader, files })
+    }
+
+    /// What the predictions of nnU-Net 1 have, which come without `dataset.json`: so many outputs, in
+    /// NIfTI.
+    pub fn numbered(outputs: usize) -> anyhow::Result<Self> {
+        let dataset = DatasetInfo {
+            labels: LabelSet::numbered(outputs)?,
+            channel_names: vec!["image".to_owned()],
+            file_ending: ".nii.gz".to_owned(),
+            reader: Reader::default(),
+            leniency: Leniency::default(),
+        };
+        Ok(Self { dataset, reader: Reader::default(), files: Vec::new() })
     }
 
     /// Labels or regions, scored as nnU-Net does it.

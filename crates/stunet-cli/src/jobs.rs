@@ -14,7 +14,7 @@ use crate::args::{ModeArg, PredictArgs};
 use crate::parts::{self, Divided, Environment};
 use crate::pictures::truth_of;
 use crate::places::{self, Output};
-use crate::products::{Product, TABLE};
+use crate::products::{BESIDE, Product, TABLE};
 use crate::scans::{self, DicomCase, Origin};
 
 /// Endings that promise a file of another format, not a folder.
@@ -190,8 +190,22 @@ fn check_places(args: &PredictArgs, jobs: &[Job]) -> anyhow::Result<()> {
     let page = args.pictures.report.iter().map(|path| Output::new("--report", path));
     let table = (args.finish.statistics && jobs.len() > 1)
         .then(|| Output::new("--statistics: the table of all cases", args.output.join(TABLE)));
+    let beside = writes_beside(args, jobs).then_some(&*args.output);
+    let beside = beside.into_iter().flat_map(|folder| {
+        Output::in_folder("--output: nnU-Net's files beside labelmaps (--no-plans)", folder, BESIDE)
+    });
     let outputs = jobs.iter().flat_map(|job| job.outputs(args)).chain(json).chain(page);
-    places::check(inputs.chain(truth), outputs.chain(table))
+    places::check(inputs.chain(truth), outputs.chain(table).chain(beside))
+}
+
+/// Whether nnU-Net's files are written beside the labelmaps: where a folder of cases becomes a folder of
+/// labelmaps.
+pub fn writes_beside(args: &PredictArgs, jobs: &[Job]) -> bool {
+    !args.no_plans
+        && args.input.len() == 1
+        && args.input[0].is_dir()
+        && jobs.iter().all(|job| job.origin == Origin::Files)
+        && Product::wanted(args).contains(&Product::Labelmap)
 }
 
 /// Removes what a killed run of the same cases left in their folder under temporary names.

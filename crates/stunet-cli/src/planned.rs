@@ -9,6 +9,7 @@ use stunet::data::dataset::DatasetInfo;
 use stunet::data::files;
 use stunet::data::plans::{Configuration, Plans};
 use stunet::data::store::Place;
+use stunet::model::weights::pickle;
 
 /// Names of plans that are looked for, and where `stunet plan` writes them.
 const PLANS: [&str; 2] = ["nnUNetPlans", "nnUNetPlansv2.1_plans_3D"];
@@ -47,8 +48,18 @@ pub fn expected(wanted: Option<&str>) -> String {
     format!("expected {}.json, found none", wanted.unwrap_or(PLANS[0]))
 }
 
+/// Their file: JSON, or nnU-Net 1's pickle.
 fn plans_file(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.json"))
+    let files = ["json", "pkl"].map(|ending| folder.join(format!("{name}.{ending}")));
+    files.iter().find(|file| file.is_file()).unwrap_or(&files[0]).clone()
+}
+
+/// The content of a file of plans; a pickle is read without executing anything.
+fn read_plans(file: &Path) -> anyhow::Result<Value> {
+    Ok(match file.extension().is_some_and(|ending| ending == "pkl") {
+        true => pickle::read_file(file)?.to_json(),
+        false => files::read_json(file)?,
+    })
 }
 
 impl PlannedConfiguration {
@@ -60,7 +71,7 @@ impl PlannedConfiguration {
         dataset: impl FnOnce() -> anyhow::Result<Value>,
     ) -> anyhow::Result<Self> {
         let file = plans_file(folder, name);
-        let json: Value = files::read_json(&file)?;
+        let json = read_plans(&file)?;
         let at = |e: stunet::data::DataError| e.at(&file);
         let (plans, resolved) = if json.get("configurations").is_some() {
             let resolved = Configuration::of(&json, configuration).map_err(at)?;
@@ -100,6 +111,22 @@ impl PlannedConfiguration {
         Ok(Place::new(&self.folder, &identifier))
     }
 
+    /// Where nnU-Net keeps the cases that it prepared itself.
+    pub fn nnunet_cases(&self) -> anyhow::Result<PathBuf> {
+        let stages = self.json.get("plans_per_stage").and_then(Value::as_object);
+        let identifier = self.json.get("data_identifier").and_then(Value::as_str);
+        let (Some(stages), Some(identifier)) = (stages, identifier) else {
+            return Ok(self.place()?.nnunet);
+        };
+        files::plain_name("plans", "data_identifier", identifier).map_err(|e| e.at(&self.file))?;
+        // As nnU-Net 1's trainer: the first of two stages is that of low resolution.
+        let stage = match self.plans.configuration.as_str() {
+            "3d_lowres" => 0,
+            _ => stages.len().saturating_sub(1),
+        };
+        Ok(self.folder.join(format!("{identifier}_stage{stage}")))
+    }
+
     /// Whether the dice loss counts over the batch.
     pub fn batch_dice(&self) -> anyhow::Result<bool> {
         if let Some(configuration) = &self.configuration {
@@ -133,7 +160,7 @@ impl PlannedConfiguration {
 
     /// Name of the plans' file.
     pub fn file_name(&self) -> String {
-        format!("{}.json", self.name)
+        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 

@@ -15,6 +15,10 @@ use crate::commands::predict::settings::{format_of, measure_of};
 /// Name of the table of the measurements of all cases in a folder.
 pub const TABLE: &str = "statistics.csv";
 
+/// What nnU-Net writes beside the labelmaps of a folder of cases: what labels mean, the plans, and what was
+/// asked for.
+pub const BESIDE: [&str; 3] = ["dataset.json", "plans.json", "predict_from_raw_data_args.json"];
+
 /// One kind of output of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {

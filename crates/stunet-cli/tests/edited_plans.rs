@@ -412,7 +412,10 @@ fn nothing_is_put_among_nnunets_cases() {
         scene.file(nnunet.join(name).to_str().unwrap(), b"");
     }
     fs::remove_dir_all(store(&scene)).unwrap();
-    let words = ["expected cases prepared by stunet", "stunet preprocess ", "_stunet"];
+    let words = ["expected preprocessed cases", "stunet preprocess ", "_stunet"];
+    refused(&scene, &words, || train(&scene, &["--cases", "stunet"]));
+    // nnU-Net has not prepared all that the folds name.
+    let words = ["splits: cases: expected at least 5", "found 1"];
     refused(&scene, &words, || train(&scene, &[]));
     let copied = prepared(&scene).join("gt_segmentations/a.nii");
     let raw = scene.path(&format!("nnUNet_raw/{DATASET}/labelsTr/a.nii"));

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use common::{STUNET, Scene, said, stunet};
 use serde_json::{Value, json};
-use stunet::data::sample::TrainingCase;
 use stunet::data::store::Store;
 use stunet_testing::nifti_bytes::NiftiBytes;
 

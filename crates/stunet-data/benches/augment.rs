@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Instant;
 use stunet_data::augment::{Augmentation, AugmentationParams, Crop, NoiseParams, SpatialParams};
 use stunet_data::loader::{LoaderConfig, batch};
-use stunet_data::sample::{MemoryCase, TrainingCase};
+use stunet_data::sample::MemoryCase;
 
 const SHAPE: [usize; 3] = [240, 230, 250];
 const STRIDES: [[usize; 3]; 5] = [[2, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 1, 2]];

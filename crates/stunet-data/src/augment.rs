@@ -256,7 +256,17 @@ impl Augmentation {
         params
     }
 
-    /// Carries out what was drawn. Only the part of the crop that is needed is read.
+    /// What [`apply`](Self::apply) reads of a crop for these parameters: its first voxel, in voxels of the
+    /// crop, and its size.
+    pub fn reach(&self, params: &AugmentationParams) -> ([usize; 3], [usize; 3]) {
+        let (crop, patch) = (self.crop_size, self.patch_size);
+        match params.spatial.is_identity() {
+            true => (crop::middle(crop, patch), patch),
+            false => spatial::reach(&self.transforms.spatial, &params.spatial, crop, patch),
+        }
+    }
+
+    /// Carries out what was drawn. Only the part of the crop that is [needed](Self::reach) is read.
     ///
     /// # Panics
     /// When the parameters were drawn for another number of channels.

@@ -29,6 +29,7 @@
 //! Results never depend on the number of threads.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+pub mod array_file;
 pub mod augment;
 pub mod cleanup;
 pub mod compare;

@@ -9,7 +9,7 @@ pub use queue::Loader;
 
 use crate::augment::{Augmentation, Crop, deep_supervision_scales, target_pyramid};
 use crate::error::{DataError, Result};
-use crate::sample::{PatchSampler, TrainingCases, check_shapes, is_forced};
+use crate::sample::{CasePart, PatchSampler, TrainingCase, TrainingCases, check_shapes, is_forced};
 use chacha20::ChaCha8Rng;
 use ndarray::{Array3, Array4};
 use rand::{RngExt, SeedableRng};
@@ -103,23 +103,60 @@ fn patch(cases: &dyn TrainingCases, config: &LoaderConfig, index: u64) -> Result
     let number = rng.random_range(0..cases.len());
     let in_case = |case: String| move |e: DataError| e.in_case(case);
     let case = cases.open(number).map_err(in_case(cases.name(number)))?;
-    let (image, labels) = (case.image(), case.labels());
-    check_shapes(image, labels).map_err(in_case(case.name().to_owned()))?;
 
     let augmentation = &config.augmentation;
     let sampler = PatchSampler::new(augmentation.crop_size(), augmentation.patch_size());
     let sample = (index % config.batch_size as u64) as usize;
     let forced = is_forced(sample, config.batch_size, config.oversample_foreground);
-    let (_, z, y, x) = image.dim();
-    let placement = sampler.sample([z, y, x], case.locations(), forced, &mut rng);
-    let params = augmentation.sample(image.dim().0, &mut rng);
-    let patch = augmentation.apply(&params, &Crop { image, labels, lower: placement.lower });
+    let [num_channels, z, y, x] = case.shape();
+    let locations = case.locations().map_err(in_case(case.name().to_owned()))?;
+    let placement = sampler.sample([z, y, x], locations, forced, &mut rng);
+    let params = augmentation.sample(num_channels, &mut rng);
+    let part = part_of(&*case, augmentation.reach(&params), placement.lower)
+        .map_err(in_case(case.name().to_owned()))?;
+    let crop = Crop {
+        image: part.image.view(),
+        labels: part.labels.view(),
+        lower: std::array::from_fn(|axis| placement.lower[axis] - part.first[axis] as isize),
+    };
+    let patch = augmentation.apply(&params, &crop);
     Ok(TrainingPatch {
         case: case.name().to_owned(),
         index,
         image: patch.image,
         targets: target_pyramid(patch.labels, &config.target_scales),
     })
+}
+
+/// What of a case lies in the box that is read of a crop; `lower` is where the crop begins.
+fn part_of(
+    case: &dyn TrainingCase,
+    (first, size): ([usize; 3], [usize; 3]),
+    lower: [isize; 3],
+) -> Result<CasePart<'_>> {
+    let [num_channels, shape @ ..] = case.shape();
+    // Ends of the box that lies within the case; a voxel at least, which nobody looks at.
+    let inside: [[usize; 2]; 3] = std::array::from_fn(|axis| {
+        let last = shape[axis].saturating_sub(1) as isize;
+        let from = (lower[axis] + first[axis] as isize).clamp(0, last);
+        let to = lower[axis] + (first[axis] + size[axis]) as isize;
+        [from as usize, to.clamp(from + 1, last + 1) as usize]
+    });
+    let part = case.part(inside.map(|[from, _]| from), inside.map(|[from, to]| to - from))?;
+    check_shapes(part.image.view(), part.labels.view())?;
+    let given = part.image.shape();
+    let holds = |axis: usize| {
+        let [from, to] = inside[axis];
+        part.first[axis] <= from && to <= part.first[axis] + given[axis + 1]
+    };
+    match given[0] == num_channels && (0..3).all(holds) {
+        true => Ok(part),
+        false => Err(DataError::Mismatch {
+            what: "part of a case",
+            expected: format!("{num_channels} channels of {inside:?}"),
+            found: format!("shape {given:?} from {:?} on", part.first),
+        }),
+    }
 }
 
 #[cfg(test)]

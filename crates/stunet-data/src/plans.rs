@@ -15,6 +15,7 @@ use crate::error::{DataError, Result, invalid};
 use crate::files;
 use crate::geometry::Orientation;
 use crate::nifti::Reader;
+use crate::preprocess::resample::Resampling;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -109,6 +110,8 @@ pub struct Plans {
     pub mirror_axes: Vec<usize>,
     /// Resample the coarse axis apart: decided by the spacing unless forced.
     pub force_separate_z: Option<bool>,
+    /// Whose functions resample.
+    pub resampling: Resampling,
     /// Samples per training batch.
     pub batch_size: usize,
     /// Number of the network's outputs, where the source says so.
@@ -144,6 +147,7 @@ impl Plans {
             }],
             mirror_axes: vec![0, 1, 2],
             force_separate_z: None,
+            resampling: Resampling::default(),
             batch_size: 2,
             num_outputs: Some(105),
             notes: Vec::new(),
@@ -454,6 +458,9 @@ struct RawPlans {
     mirror_axes: Vec<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     force_separate_z: Option<bool>,
+    /// Left out where it is the usual one.
+    #[serde(default, skip_serializing_if = "is_usual_resampling")]
+    resampling: Resampling,
     #[serde(default = "default_batch_size")]
     batch_size: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -468,6 +475,10 @@ fn default_batch_size() -> usize {
 
 fn is_usual(reader: &Reader) -> bool {
     *reader == Reader::default()
+}
+
+fn is_usual_resampling(resampling: &Resampling) -> bool {
+    *resampling == Resampling::default()
 }
 
 impl TryFrom<RawPlans> for Plans {
@@ -488,6 +499,7 @@ impl TryFrom<RawPlans> for Plans {
             channels: raw.channels,
             mirror_axes: raw.mirror_axes,
             force_separate_z: raw.force_separate_z,
+            resampling: raw.resampling,
             batch_size: raw.batch_size,
             num_outputs: raw.num_outputs,
             notes: raw.notes,
@@ -513,6 +525,7 @@ impl From<Plans> for RawPlans {
             channels: p.channels,
             mirror_axes: p.mirror_axes,
             force_separate_z: p.force_separate_z,
+            resampling: p.resampling,
             batch_size: p.batch_size,
             num_outputs: p.num_outputs,
             notes: p.notes,
@@ -666,6 +679,29 @@ mod tests {
         assert_eq!(Plans { reference: Reference::NnUNetV28, ..flat }, nested);
     }
 
+    /// As nnU-Net's planners with PyTorch's resampling write it.
+    #[test]
+    fn resampling_by_pytorch() {
+        let mut child = json!({
+            "inherits_from": "base",
+            "pool_op_kernel_sizes": [[1, 1, 1], [2, 2, 2]]
+        });
+        for what in ["data", "seg", "probabilities"] {
+            child[format!("resampling_fn_{what}")] = json!("resample_torch_fornnunet");
+            child[format!("resampling_fn_{what}_kwargs")] = json!({
+                "is_seg": what == "seg", "force_separate_z": false,
+                "memefficient_seg_resampling": false
+            });
+        }
+        let plans = Plans::from_v2_json(&v2(child), &dataset(), "3d_fullres").unwrap();
+        assert_eq!((plans.resampling, plans.force_separate_z), (Resampling::Torch, Some(false)));
+        let written = serde_json::to_value(&plans).unwrap();
+        assert_eq!(written["resampling"], "resample_torch_fornnunet");
+        assert_eq!(serde_json::from_value::<Plans>(written).unwrap(), plans);
+        let usual = serde_json::to_value(Plans::totalsegmentator()).unwrap();
+        assert!(usual.get("resampling").is_none(), "files of before stay what they are");
+    }
+
     #[test]
     fn bad_v2_plans_are_refused_by_key() {
         let check = |edit: Value, expected: &str| {
@@ -699,6 +735,27 @@ mod tests {
             "separate_z_anisotropy_threshold 3",
         );
         check(data(json!({"force_separate_z": "yes"})), "true, false or null");
+        let functions = |of: [&str; 3]| {
+            let [data, seg, probabilities] = of;
+            json!({
+                "resampling_fn_data": data, "resampling_fn_seg": seg,
+                "resampling_fn_probabilities": probabilities,
+            })
+        };
+        let (usual, torch) = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet");
+        check(
+            functions(["no_resampling_hack", usual, usual]),
+            "or resample_torch_fornnunet, found",
+        );
+        check(
+            functions([torch, usual, torch]),
+            "resampling_fn_seg: expected resample_torch_fornnunet",
+        );
+        let mut edit = functions([torch; 3]);
+        edit["resampling_fn_seg_kwargs"] = json!({"memefficient_seg_resampling": true});
+        check(edit.clone(), "memefficient_seg_resampling false");
+        edit["resampling_fn_seg_kwargs"] = json!({"mode": "nearest"});
+        check(edit, "mode \"linear\"");
         check(
             json!({
                 "resampling_fn_data_kwargs": {"order": 3, "force_separate_z": true},

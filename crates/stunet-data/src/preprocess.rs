@@ -22,7 +22,9 @@ use crate::plans::{Normalization, Plans};
 use crate::reference::PreprocessingOrder;
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, Axis};
 use preprocessor::OwnNormalisations;
-use resample::{Order, Voxel, resize_labels, resize_mapped, resize_separately};
+use resample::{
+    Resampling, Voxel, resize_labels, resize_labels_as_torch, resize_mapped, resize_separately,
+};
 
 /// What the network sees.
 ///
@@ -164,7 +166,8 @@ fn resample_then_normalize<T: Voxel<Resized = f32>>(
         let clean = |v: &T| if v.partial_cmp(v).is_none() { T::default() } else { *v };
         let cleaned = cleaned.then(|| channel.map(clean));
         let channel = cleaned.as_ref().map_or(channel, |c| c.view());
-        let mut resized = resize_separately(channel, shape, Order::Cubic, separate);
+        let mut resized =
+            resize_separately(channel, shape, plans.resampling.image_order(), separate);
         let inside = inside.as_ref().map(|a| a.view());
         normalize(&mut resized, inside, index, (plans, own));
         resized
@@ -182,16 +185,17 @@ fn normalize_then_resample<T: Voxel<Resized = f32>>(
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
     let inside = inside(labels.as_ref(), plans);
     let conventions = &plans.reference.conventions().preprocessing;
+    let order = plans.resampling.image_order();
     let channels = data.axis_iter(Axis(0)).zip(&plans.channels).enumerate();
     let channels = channels.map(|(index, (channel, plan))| {
         if let Some(map) = normalize::PointMap::of(channel, plan, conventions) {
             let map = move |v: T| f64::from(map.apply(v.to_f64() as f32));
-            return resize_mapped(channel, shape, Order::Cubic, separate, map);
+            return resize_mapped(channel, shape, order, separate, map);
         }
         let mut channel = resample::owned(channel.map(|v| v.to_f64() as f32).view());
         let inside = inside.as_ref().map(|a| a.view());
         normalize(&mut channel, inside, index, (plans, own));
-        resize_separately(channel.view(), shape, Order::Cubic, separate)
+        resize_separately(channel.view(), shape, order, separate)
     });
     let image = stack(channels.collect());
     (image, resized_labels(labels, plans, trace))
@@ -205,7 +209,10 @@ fn resized_labels(
 ) -> Option<Array3<i16>> {
     let rule = plans.reference.conventions().preprocessing.label_rule;
     let (shape, separate) = (trace.network_shape(), trace.separate_axis());
-    labels.map(|labels| resize_labels(labels.view(), shape, rule, separate))
+    labels.map(|labels| match plans.resampling {
+        Resampling::ScikitImage => resize_labels(labels.view(), shape, rule, separate),
+        Resampling::Torch => resize_labels_as_torch(labels.view(), shape, separate),
+    })
 }
 
 /// By the plan's scheme, or the caller's own.

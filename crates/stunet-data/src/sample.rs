@@ -2,7 +2,8 @@
 //!
 //! A [`TrainingCase`] is a preprocessed volume with its labels and with the voxels of every class
 //! that were drawn once, when it was preprocessed ([`class_locations`]). [`PatchSampler`] draws the
-//! corner of a patch; the patch is read later, so that only its voxels are touched.
+//! corner of a patch; the [part](TrainingCase::part) that the patch is made of is read later, so that a
+//! case need not fit into memory.
 
 mod lazy;
 mod locations;
@@ -13,18 +14,46 @@ pub use locations::{ANNOTATED, ClassLocations, class_locations};
 pub use sampler::{CropPosition, PatchSampler, is_forced};
 
 use crate::error::{DataError, Result};
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, CowArray, Ix3, Ix4};
 
 /// A preprocessed volume to cut patches from.
+///
+/// Images are normalised and in the network's frame; labels lie on the same grid and are -1 outside the
+/// nonzero region, an ignore label included.
 pub trait TrainingCase: Send + Sync {
     /// What errors and logs call it.
     fn name(&self) -> &str;
-    /// Normalised, in the network's frame, `[C, Z, Y, X]`.
-    fn image(&self) -> ArrayView4<'_, f32>;
-    /// On the same grid; -1 outside the nonzero region, an ignore label included.
-    fn labels(&self) -> ArrayView3<'_, i16>;
+    /// Shape of the image, `[C, Z, Y, X]`.
+    fn shape(&self) -> [usize; 4];
+    /// Image and labels of a box within the case, of `size` voxels from `first` on; what is at hand may be
+    /// more than was asked for.
+    ///
+    /// # Errors
+    /// When the voxels cannot be read.
+    fn part(&self, first: [usize; 3], size: [usize; 3]) -> Result<CasePart<'_>>;
     /// Voxels drawn of every class.
-    fn locations(&self) -> &ClassLocations;
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn locations(&self) -> Result<&ClassLocations>;
+}
+
+/// A part of a case, or all of it.
+#[derive(Clone, Debug)]
+pub struct CasePart<'a> {
+    /// `[C, z, y, x]`.
+    pub image: CowArray<'a, f32, Ix4>,
+    /// `[z, y, x]`.
+    pub labels: CowArray<'a, i16, Ix3>,
+    /// Its first voxel, in voxels of the case.
+    pub first: [usize; 3],
+}
+
+impl<'a> CasePart<'a> {
+    /// A whole case that is in memory.
+    pub fn whole(image: ArrayView4<'a, f32>, labels: ArrayView3<'a, i16>) -> Self {
+        Self { image: image.into(), labels: labels.into(), first: [0; 3] }
+    }
 }
 
 /// The cases of a training or a validation set.
@@ -72,6 +101,21 @@ impl MemoryCase {
         self.locations = locations;
         self
     }
+
+    /// Normalised, in the network's frame, `[C, Z, Y, X]`.
+    pub fn image(&self) -> ArrayView4<'_, f32> {
+        self.image.view()
+    }
+
+    /// On the same grid.
+    pub fn labels(&self) -> ArrayView3<'_, i16> {
+        self.labels.view()
+    }
+
+    /// Voxels drawn of every class.
+    pub fn locations(&self) -> &ClassLocations {
+        &self.locations
+    }
 }
 
 impl TrainingCase for MemoryCase {
@@ -79,34 +123,34 @@ impl TrainingCase for MemoryCase {
         &self.name
     }
 
-    fn image(&self) -> ArrayView4<'_, f32> {
-        self.image.view()
+    fn shape(&self) -> [usize; 4] {
+        self.image.dim().into()
     }
 
-    fn labels(&self) -> ArrayView3<'_, i16> {
-        self.labels.view()
+    fn part(&self, _: [usize; 3], _: [usize; 3]) -> Result<CasePart<'_>> {
+        Ok(CasePart::whole(self.image(), self.labels()))
     }
 
-    fn locations(&self) -> &ClassLocations {
-        &self.locations
+    fn locations(&self) -> Result<&ClassLocations> {
+        Ok(&self.locations)
     }
 }
 
 impl TrainingCase for &MemoryCase {
     fn name(&self) -> &str {
-        (*self).name()
+        &self.name
     }
 
-    fn image(&self) -> ArrayView4<'_, f32> {
-        (*self).image()
+    fn shape(&self) -> [usize; 4] {
+        (**self).shape()
     }
 
-    fn labels(&self) -> ArrayView3<'_, i16> {
-        (*self).labels()
+    fn part(&self, first: [usize; 3], size: [usize; 3]) -> Result<CasePart<'_>> {
+        (**self).part(first, size)
     }
 
-    fn locations(&self) -> &ClassLocations {
-        (*self).locations()
+    fn locations(&self) -> Result<&ClassLocations> {
+        Ok(&self.locations)
     }
 }
 

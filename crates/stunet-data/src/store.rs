@@ -13,7 +13,6 @@
 //! that a patch touches are read.
 //!
 //! ```no_run
-//! use stunet_data::sample::TrainingCase;
 //! use stunet_data::store::Store;
 //! let store = Store::open("nnUNet_preprocessed/Dataset001_Liver/nnUNetPlans_3d_fullres_stunet".as_ref())?;
 //! let case = store.find("liver_007")?;
@@ -38,7 +37,7 @@ pub use recipe::{StoreRecipe, digest};
 
 use crate::error::{DataError, Result};
 use crate::preprocess::Trace;
-use crate::sample::{ClassLocations, TrainingCase, TrainingCases};
+use crate::sample::{CasePart, ClassLocations, TrainingCase, TrainingCases};
 use file::Layout;
 use memmap2::Mmap;
 use ndarray::{ArrayView3, ArrayView4};
@@ -272,23 +271,43 @@ impl StoredCase {
     pub fn stamp(&self) -> &Stamp {
         &self.layout.stamp
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.layout.name
+    }
+
+    /// Normalised, in the network's frame, `[C, Z, Y, X]`.
+    pub fn image(&self) -> ArrayView4<'_, f32> {
+        self.layout.image(&self.map)
+    }
+
+    /// On the same grid; -1 outside the nonzero region.
+    pub fn labels(&self) -> ArrayView3<'_, i16> {
+        self.layout.labels(&self.map)
+    }
+
+    /// Voxels drawn of every class.
+    pub fn locations(&self) -> &ClassLocations {
+        self.locations.get_or_init(|| self.layout.locations(&self.map))
+    }
 }
 
 impl TrainingCase for StoredCase {
     fn name(&self) -> &str {
-        &self.layout.name
+        self.name()
     }
 
-    fn image(&self) -> ArrayView4<'_, f32> {
-        self.layout.image(&self.map)
+    fn shape(&self) -> [usize; 4] {
+        self.image().dim().into()
     }
 
-    fn labels(&self) -> ArrayView3<'_, i16> {
-        self.layout.labels(&self.map)
+    fn part(&self, _: [usize; 3], _: [usize; 3]) -> Result<CasePart<'_>> {
+        Ok(CasePart::whole(self.image(), self.labels()))
     }
 
-    fn locations(&self) -> &ClassLocations {
-        self.locations.get_or_init(|| self.layout.locations(&self.map))
+    fn locations(&self) -> Result<&ClassLocations> {
+        Ok(self.locations())
     }
 }
 

@@ -1,21 +1,27 @@
 //! Ensembles: the mean of the probabilities that several models stored, and the labels it decides on.
 //!
-//! Read are nnU-Net 2's `.npz` (array `probabilities`, class after class) and the `.zarr.zip` of
-//! `stunet predict`; memory does not grow with the number of classes. All members of a case have the
-//! same form.
+//! Read are nnU-Net 2's `.npz` (array `probabilities`, class after class), nnU-Net 1's (array `softmax` of
+//! the cropped image, with the `.pkl` beside it) and the `.zarr.zip` of `stunet predict`; memory does not
+//! grow with the number of classes. All members of a case have the same form.
 
 mod npy;
 mod npz;
 mod properties;
+mod v1;
 mod zarr;
 
 pub use properties::geometry_of_properties;
+pub use v1::outputs_of_v1;
 
 use crate::InferError;
 use crate::probabilities::ProbabilityFormat;
 use ndarray::Array3;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use stunet_data::files;
 use stunet_data::labels::LabelSet;
+use zip::ZipArchive;
 
 /// Averages the probabilities of one case over its members, in their order, and decides each voxel:
 /// the class with the largest mean, the first of equal ones; of regions, every one above a half, painted
@@ -30,7 +36,8 @@ use stunet_data::labels::LabelSet;
 ///
 /// # Source
 /// nnU-Net 2.8.1, `ensemble.py`: `average_probabilities`, `merge_files`; sums are in single precision,
-/// one member after the other, as there.
+/// one member after the other, as there. nnU-Net 1.7.1, `ensemble_predictions.py`: `merge`; the mean of
+/// values in half precision is rounded to half precision, as NumPy does.
 pub fn ensemble(
     members: &[PathBuf],
     labels: &LabelSet,
@@ -64,22 +71,23 @@ pub fn format_of(path: &Path) -> Option<ProbabilityFormat> {
 
 /// Decides voxels from probabilities that come class after class.
 pub(crate) struct Vote<'a> {
-    labels: &'a LabelSet,
+    /// Of regions: the labels that they are painted with, in this order.
+    regions: Option<&'a [u16]>,
     /// Largest probability so far; empty for regions, each of which is decided on its own.
     best: Vec<f32>,
     decided: Vec<u16>,
 }
 
 impl<'a> Vote<'a> {
-    fn new(labels: &'a LabelSet, num_voxels: usize) -> Self {
-        let best = if labels.has_regions() { 0 } else { num_voxels };
-        Self { labels, best: vec![f32::NEG_INFINITY; best], decided: vec![0; num_voxels] }
+    fn new(regions: Option<&'a [u16]>, num_voxels: usize) -> Self {
+        let best = if regions.is_some() { 0 } else { num_voxels };
+        Self { regions, best: vec![f32::NEG_INFINITY; best], decided: vec![0; num_voxels] }
     }
 
     /// Takes probabilities of an output for the voxels from `first` on.
     fn take(&mut self, output: usize, first: usize, probabilities: &[f32]) {
         let decided = &mut self.decided[first..][..probabilities.len()];
-        if let Some(order) = self.labels.region_order() {
+        if let Some(order) = self.regions {
             for (label, probability) in decided.iter_mut().zip(probabilities) {
                 if *probability > 0.5 {
                     *label = order[output];
@@ -103,6 +111,12 @@ fn add(sum: &mut [f32], values: &[f64], is_first: bool) {
     for (sum, value) in sum.iter_mut().zip(values) {
         *sum = if is_first { *value as f32 } else { (f64::from(*sum) + value) as f32 };
     }
+}
+
+/// An archive of NumPy.
+fn open_archive(path: &Path) -> Result<ZipArchive<BufReader<File>>, InferError> {
+    ZipArchive::new(BufReader::new(files::open(path)?))
+        .map_err(|e| differs(path, "a zip archive", e.to_string()))
 }
 
 fn differs(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> InferError {

@@ -22,7 +22,7 @@ use stunet_data::geometry::{Geometry, Turn};
 use stunet_data::image::{Image, RawImage};
 use stunet_data::labels::{CompactLabelMap, LabelVoxels};
 use stunet_data::plans::{Accumulation, Plans, Reference, SeenOrientation};
-use stunet_data::preprocess::resample::AxisTaps;
+use stunet_data::preprocess::resample::{AxisTaps, Resampling};
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
 use stunet_data::reference::ProbabilityExtent;
 
@@ -499,7 +499,9 @@ impl Job<'_> {
         taps: [AxisTaps; 3],
         options: &PredictOptions,
     ) -> Result<Finished, InferError> {
-        let half = self.settings.effective_accumulation() == Accumulation::F16;
+        // PyTorch's function gives single precision, whatever it is given.
+        let half = self.settings.effective_accumulation() == Accumulation::F16
+            && self.model.plans().resampling == Resampling::ScikitImage;
         let num_classes = self.model.labels().num_outputs();
         let placement = self.trace.placement();
         let shape = self.trace.output_shape();

@@ -15,6 +15,7 @@ use std::path::Path;
 use stunet_data::labels::LabelSet;
 use stunet_data::nifti::Reader;
 use stunet_data::plans::{Accumulation, Normalization, Plans};
+use stunet_data::preprocess::resample::Resampling;
 use stunet_model::weights::folder::{self, Provenance, StoredPrecision};
 use stunet_model::weights::writer::{self, Contents, SgdRecord, V1Metadata, V2Metadata};
 use stunet_model::{ModelError, ParameterSource, ParameterSpec};
@@ -97,6 +98,17 @@ pub fn nnunet_v1(
             expected: "a model whose images are read by SimpleITKIO, the one reader of version 1"
                 .to_owned(),
             found: reader.name().to_owned(),
+        });
+    }
+    let resampling = about.plans.resampling;
+    if resampling != Resampling::default() {
+        return Err(TrainError::Setting {
+            what: "export for nnU-Net 1",
+            expected: format!(
+                "a model whose images are resampled by {}, the one function of version 1",
+                Resampling::default().name()
+            ),
+            found: resampling.name().to_owned(),
         });
     }
     if let Some(own) = about.plans.channels.iter().find(|c| c.scheme == Normalization::Own) {

@@ -10,6 +10,7 @@
 //! * [`transfer`]: pre-trained weights, and a report of what was carried over; [`parts`], [`rates`],
 //!   [`LowRankOptions`]: what of them is trained, and how fast,
 //! * [`checkpoint`]: a run on disk, [`export`]: its weights for others,
+//! * [`nnunet_cases`], [`nnunet_run`]: cases that nnU-Net preprocessed, a run that it began,
 //! * [`pseudo_dice`], [`log`], [`progress_png`]: how it is going.
 //!
 //! Batches come from [`stunet_data::loader`]; every one is a function of the seed and its number,
@@ -68,6 +69,8 @@ mod identity;
 pub mod log;
 pub mod loss;
 pub mod memory;
+pub mod nnunet_cases;
+pub mod nnunet_run;
 pub mod objective;
 pub mod optimiser;
 pub mod parts;

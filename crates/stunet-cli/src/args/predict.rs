@@ -99,6 +99,12 @@ pub struct PredictArgs {
     #[arg(help_heading = MORE, long, value_enum, value_name = "MEASURE", num_args = 0..=1, default_missing_value = "margin")]
     pub confidence: Option<ConfidenceArg>,
 
+    /// Leave out dataset.json, plans.json and predict_from_raw_data_args.json, which are written beside
+    /// the labelmaps of a folder of cases as nnU-Net does, for its commands and `stunet evaluate`,
+    /// `ensemble` and `postprocess`
+    #[arg(help_heading = MORE, long)]
+    pub no_plans: bool,
+
     #[command(flatten)]
     pub pictures: PictureArgs,
 

@@ -31,8 +31,8 @@ const FILES: &str = "Files and validation";
 /// `stunet train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The folder that `stunet plan` and `stunet preprocess` made for the dataset; or the dataset's name
-    /// or number, looked for in the folder of the variable nnUNet_preprocessed
+    /// The folder that `stunet plan` and `stunet preprocess`, or nnU-Net, made for the dataset; or the
+    /// dataset's name or number, looked for in the folder of the variable nnUNet_preprocessed
     #[arg(value_name = "DATASET")]
     pub dataset: PathBuf,
 
@@ -142,15 +142,20 @@ pub struct TrainArgs {
     #[arg(help_heading = DEVICE, long)]
     pub checkpoint_activations: bool,
 
-    /// Resume from the newest checkpoint, with the settings stored in it. --epochs makes the run longer:
-    /// the learning rate becomes that of a run planned for as many epochs from the start, or with --lr
-    /// begins anew there and falls to the new end
+    /// Resume from the newest checkpoint, with the settings stored in it; also from nnU-Net's own, with the
+    /// settings of this command line. --epochs makes the run longer: the learning rate becomes that of a
+    /// run planned for as many epochs from the start, or with --lr begins anew there and falls to the new
+    /// end
     #[arg(long = "continue")]
     pub go_on: bool,
 
     /// Number of epochs between two checkpoints
     #[arg(help_heading = FILES, long, value_name = "N", default_value_t = 1)]
     pub save_every: usize,
+
+    /// Which preprocessed cases are read [default: those of stunet, else nnU-Net's]
+    #[arg(help_heading = FILES, long, value_enum, value_name = "KIND")]
+    pub cases: Option<CasesArg>,
 
     /// Folder for results [default: nnUNet_results beside nnUNet_preprocessed]
     #[arg(help_heading = FILES, short, long, value_name = "RESULTS")]
@@ -294,6 +299,15 @@ impl RecipeArg {
             (Self::V2, Self::V2) => plans,
         }
     }
+}
+
+/// Who preprocessed the cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CasesArg {
+    /// `stunet preprocess`
+    Stunet,
+    /// nnU-Net: `.b2nd` files, or `.npz` of its earlier versions
+    Nnunet,
 }
 
 /// Precision of the network in training.

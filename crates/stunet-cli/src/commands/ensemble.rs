@@ -10,11 +10,11 @@ use stunet::data::dataset::{list_labelmaps, stem};
 use stunet::data::geometry::Geometry;
 use stunet::data::labels::LabelMap;
 use stunet::data::nifti::{self, in_file};
-use stunet::infer::ensemble::{ensemble, format_of, geometry_of_properties};
+use stunet::infer::ensemble::{ensemble, format_of, geometry_of_properties, outputs_of_v1};
 use stunet::infer::probabilities::ProbabilityFormat;
 
 use crate::args::EnsembleArgs;
-use crate::described::{Described, copy, make_folder};
+use crate::described::{DATASET, Described, copy, make_folder};
 use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::machine;
@@ -35,7 +35,7 @@ pub struct Ensembled {
 
 /// Averages every case.
 pub fn run(args: &EnsembleArgs) -> anyhow::Result<()> {
-    let described = Described::of(&args.input[0], args.dataset_json.as_ref(), args.plans.as_ref())?;
+    let described = described(args)?;
     let folders: Vec<BTreeMap<String, PathBuf>> =
         args.input.iter().map(|folder| members_of(folder)).collect::<Result<_, _>>()?;
     let cases = cases(&args.input, &folders, &args.output, &described.dataset.file_ending)?;
@@ -52,6 +52,21 @@ pub fn run(args: &EnsembleArgs) -> anyhow::Result<()> {
         true => Ok(()),
         false => output::line(&format!("{} cases: {}", cases.len(), args.output.display())),
     }
+}
+
+/// What the labels mean. nnU-Net 1 writes no `dataset.json` beside its predictions: without one its labels
+/// have numbers.
+fn described(args: &EnsembleArgs) -> anyhow::Result<Described> {
+    let folder = &args.input[0];
+    if args.dataset_json.is_none() && !folder.join(DATASET).is_file() {
+        let members = members_of(folder).unwrap_or_default();
+        let first = members.into_values().next();
+        let first = first.filter(|file| format_of(file) == Some(ProbabilityFormat::Npz));
+        if let Some(outputs) = first.map(|file| outputs_of_v1(&file)).transpose()?.flatten() {
+            return Described::numbered(outputs);
+        }
+    }
+    Described::of(folder, args.dataset_json.as_ref(), args.plans.as_ref())
 }
 
 /// Files of probabilities in a folder, by case: `.npz` if there are any, else `.zarr.zip`.

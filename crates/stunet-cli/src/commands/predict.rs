@@ -1,6 +1,7 @@
 //! `stunet predict`: from files to labelmaps.
 
 mod already;
+mod beside;
 pub mod budget;
 mod choice;
 mod completion;
@@ -34,7 +35,7 @@ use crate::args::PredictArgs;
 use crate::failure::{Interrupted, Told};
 use crate::finish::Finish;
 use crate::interrupt;
-use crate::jobs::{Job, check_writable, jobs, remove_leftovers};
+use crate::jobs::{Job, check_writable, jobs, remove_leftovers, writes_beside};
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
@@ -71,13 +72,19 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     report.passed_over = report::passed_over(&found.passed_over);
     report.part = divided;
     // Opened even where every output is there: only the model tells whether they are its own.
-    let args = &choice::variants(args);
-    let session = choice::session(args, &chosen, (&jobs, found.alone))?;
+    let variants = choice::variants(args);
+    let session = choice::session(&variants, &chosen, (&jobs, found.alone))?;
     session.introduce(&mut report);
     session.check_places(&jobs)?;
+    let args = session.args;
+    if writes_beside(args, &jobs) {
+        for line in beside::write(args, &jobs, &session.model)? {
+            session.say(&format!("note: {line}"));
+        }
+    }
     let outcome = predict_all(&session, jobs, &mut report);
     // What was done before an interruption is told as well.
-    if let Some(path) = &session.args.json
+    if let Some(path) = &args.json
         && (outcome.is_ok() || !report.cases.is_empty())
     {
         report.write(path)?;

@@ -1,5 +1,6 @@
 //! `stunet train`: from preprocessed cases to a model.
 
+mod cases;
 mod dataset;
 mod learning;
 mod longer;
@@ -19,12 +20,12 @@ pub use watched::title_of;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::ensure;
 use stunet::device;
 use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::ModelDescription;
+use stunet::train::nnunet_run;
 use stunet::train::{FitCases, FitConfig, FoldFolder, TrainingState, fit};
 
 use crate::args::TrainArgs;
@@ -56,15 +57,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let config = settings.fit_config(args, &dataset)?;
     config.check()?;
     let options = settings.state_options(&devices);
-    let done = opened.epochs_done();
-    ensure!(
-        !args.val || done >= settings.epochs,
-        "--val: expected a finished fold, found one of {} epochs in which {done} are done; train it to its \
-         end with --continue: {}",
-        settings.epochs,
-        fold.path.display()
-    );
-    let needed = match done >= settings.epochs {
+    let done = opened.begin.is_complete(settings);
+    check_finished(args, settings, done, (opened.begin.epoch(), &fold))?;
+    let needed = match done {
         true => None,
         false => Some(memory::check(args, settings, &config, &options)?),
     };
@@ -76,6 +71,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     drop(loading);
     check_places(args, &dataset, &fold)?;
+    dataset.cases.make_ready(|line| say(args, line))?;
     dataset.save_splits()?;
     if let Some(kept) = longer.map(|longer| longer.put_away(&fold)).transpose()?.flatten() {
         say(args, &kept)?;
@@ -83,9 +79,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     results::describe(&fold, settings, &beside)?;
 
     let cases = FitCases {
-        training: Arc::new(dataset.store.subset(&settings.training_cases)?),
-        validation: Some(Arc::new(dataset.store.subset(&settings.validation_cases)?)),
+        training: dataset.cases.subset(&settings.training_cases)?,
+        validation: Some(dataset.cases.subset(&settings.validation_cases)?),
     };
+    if done && opened.begin.is_nnunets() {
+        // Nothing is left to train, and what is there under this name may be an earlier one.
+        state.save(&fold.path.join(FINAL), &fold.run)?;
+    }
     let listeners = Listeners::new(args, &state, (run, &fold), &devices)?;
     let state = train(listeners, state, &cases, &config, &fold)?;
     if !state.is_complete(&config) {
@@ -95,6 +95,23 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     drop(state);
     finish(args, settings, about, &fold)
+}
+
+/// `--val` is for folds that are trained to their end.
+fn check_finished(
+    args: &TrainArgs,
+    settings: &Settings,
+    done: bool,
+    (epoch, fold): (usize, &FoldFolder),
+) -> anyhow::Result<()> {
+    ensure!(
+        !args.val || done,
+        "--val: expected a finished fold, found one of {} epochs in which {epoch} are done; train it to its \
+         end with --continue: {}",
+        settings.epochs,
+        fold.path.display()
+    );
+    Ok(())
 }
 
 /// Trains, and says how it goes, to the end or until somebody interrupts.
@@ -185,15 +202,18 @@ fn fold_folder(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<PathBuf> {
         let mut found: Vec<PathBuf> = entries
             .filter(|entry| entry.file_name().to_string_lossy().ends_with(&ending))
             .map(|entry| entry.path().join(&fold))
-            .filter(|path| FoldFolder::at(path).newest_checkpoint().is_some())
+            .filter(|path| {
+                FoldFolder::at(path).newest_checkpoint().is_some()
+                    || nnunet_run::newest_checkpoint(path).is_some()
+            })
             .collect();
         found.sort();
         match &found[..] {
             [only] => return Ok(only.clone()),
             [] => {}
             [first, ..] => anyhow::bail!(
-                "--continue: expected one run, found {} (say --size, --width or --pretrained), \
-                 such as {}",
+                "--continue: expected one run, found {} (say --trainer, --size, --width or \
+                 --pretrained), such as {}",
                 found.len(),
                 first.display()
             ),

@@ -125,15 +125,16 @@ pub fn assert_one_line(output: &Output, words: &[&str]) {
     }
 }
 
-/// The arguments of a prediction without mirroring on the processor; random networks have no anatomy
-/// that could be checked.
+/// The arguments of a prediction without mirroring on the processor, without nnU-Net's files beside the
+/// labelmaps; random networks have no anatomy that could be checked.
 pub fn predict_arguments(input: &Path, output: &Path, model: &Path) -> Vec<String> {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let mut arguments = vec!["predict".to_owned()];
     for (flag, path) in [("-i", input), ("-o", output), ("-m", model)] {
         arguments.extend([flag.to_owned(), text(path)]);
     }
-    arguments.extend(["--device", "cpu", "--disable-tta", "--no-checks"].map(str::to_owned));
+    let usual = ["--device", "cpu", "--disable-tta", "--no-checks", "--no-plans"];
+    arguments.extend(usual.map(str::to_owned));
     arguments
 }
 

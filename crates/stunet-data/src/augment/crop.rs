@@ -11,11 +11,11 @@ pub(super) const OUTSIDE: i16 = -1;
 /// A crop of a case that is read when, and as far as, it is needed.
 #[derive(Clone, Copy, Debug)]
 pub struct Crop<'a> {
-    /// Image of the whole case, `[C, Z, Y, X]`.
+    /// Image of the whole case, `[C, Z, Y, X]`, or of the part of it that is needed.
     pub image: ArrayView4<'a, f32>,
-    /// Labels of the whole case, `[Z, Y, X]`.
+    /// Labels of the same voxels, `[Z, Y, X]`.
     pub labels: ArrayView3<'a, i16>,
-    /// First voxel of the crop, in voxels of the case; may lie outside.
+    /// First voxel of the crop, in voxels of the image; may lie outside.
     pub lower: [isize; 3],
 }
 
@@ -42,7 +42,7 @@ impl Crop<'_> {
         crop_size: [usize; 3],
         size: [usize; 3],
     ) -> (Array4<f32>, Array3<i16>) {
-        let first: [usize; 3] = std::array::from_fn(|axis| (crop_size[axis] - size[axis]) / 2);
+        let first = middle(crop_size, size);
         let [z, y, x] = size;
         let mut image = Array4::zeros([self.image.shape()[0], z, y, x]);
         for (channel, output) in image.outer_iter_mut().enumerate() {
@@ -56,6 +56,11 @@ impl Crop<'_> {
     fn in_case(&self, first: [usize; 3]) -> [isize; 3] {
         std::array::from_fn(|axis| self.lower[axis] + first[axis] as isize)
     }
+}
+
+/// Where the middle of a crop begins.
+pub(super) fn middle(crop_size: [usize; 3], size: [usize; 3]) -> [usize; 3] {
+    std::array::from_fn(|axis| (crop_size[axis] - size[axis]) / 2)
 }
 
 /// Copies what lies within both; `lower` is where the output begins in the input.

@@ -170,6 +170,21 @@ pub fn transform(
     (image, labels)
 }
 
+/// What [`transform`] reads of a crop: its first voxel, and its size.
+pub(super) fn reach(
+    spatial: &Spatial,
+    params: &SpatialParams,
+    crop_size: [usize; 3],
+    patch_size: [usize; 3],
+) -> ([usize; 3], [usize; 3]) {
+    // Labels are read with the least margin.
+    let margin = match spatial.flavour.order {
+        Order::Cubic => image::CUBIC_MARGIN,
+        Order::Linear | Order::Nearest => image::LINEAR_MARGIN,
+    };
+    Positions::new(spatial, params, crop_size, patch_size).reachable(margin)
+}
+
 type Matrix = [[f64; 3]; 3];
 
 /// Rotation about axis 0, then 1, then 2, for row vectors: `v . R0 . R1 . R2`.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::nifti::Reader;
+use crate::preprocess::resample::Resampling;
 use serde_json::Value;
 
 pub(super) fn import(value: &Value) -> Result<Plans> {
@@ -42,6 +43,7 @@ pub(super) fn import(value: &Value) -> Result<Plans> {
         channels: channels(&plans)?,
         mirror_axes: vec![0, 1, 2],
         force_separate_z: None,
+        resampling: Resampling::default(),
         batch_size: stage.get("batch_size")?.parse("a count")?,
         // The plan leaves background out.
         num_outputs: num_classes.map(|n| n.saturating_add(1)),

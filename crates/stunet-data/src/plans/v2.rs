@@ -36,6 +36,7 @@ pub(super) fn import(
     checks::check(&root, &config)?;
     let (strides, reference) = strides(&config)?;
     let notes = checks::notes(plans, resolved.entries());
+    let resampling = checks::resampling(&config)?;
     Ok(Plans {
         reference,
         accumulation: Accumulation::F16,
@@ -48,7 +49,8 @@ pub(super) fn import(
         strides,
         channels: channels(&root, &config, dataset, own)?,
         mirror_axes: vec![0, 1, 2],
-        force_separate_z: checks::force_separate_z(&config)?,
+        force_separate_z: checks::force_separate_z(&config, resampling)?,
+        resampling,
         batch_size: config.get("batch_size")?.parse("a count")?,
         num_outputs: Some(LabelSet::from_dataset_json(dataset)?.num_outputs()),
         notes,

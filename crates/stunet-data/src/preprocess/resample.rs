@@ -17,14 +17,17 @@
 mod labels;
 mod separable;
 mod taps;
+mod torch;
 
 pub use labels::{LabelRule, resize_labels};
 pub use taps::AxisTaps;
+pub use torch::resize_labels_as_torch;
 
 use crate::simd::{Work, wide};
 use ndarray::{Array3, ArrayView3, Axis};
 use rayon::prelude::*;
 use separable::resize_axes;
+use serde::{Deserialize, Serialize};
 
 /// Degree of the interpolating spline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +38,37 @@ pub enum Order {
     Linear,
     /// Cubic B-spline.
     Cubic,
+}
+
+/// Whose functions resample images, labels and probabilities: nnU-Net's `resampling_fn_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Resampling {
+    /// `resample_data_or_seg_to_shape`, the usual one: cubic for images, linear for labels and
+    /// probabilities, by scikit-image.
+    #[default]
+    #[serde(rename = "resample_data_or_seg_to_shape")]
+    ScikitImage,
+    /// `resample_torch_fornnunet`: linear, by PyTorch in single precision.
+    #[serde(rename = "resample_torch_fornnunet")]
+    Torch,
+}
+
+impl Resampling {
+    /// nnU-Net's name of the function.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ScikitImage => "resample_data_or_seg_to_shape",
+            Self::Torch => "resample_torch_fornnunet",
+        }
+    }
+
+    /// How intensities are interpolated.
+    pub fn image_order(self) -> Order {
+        match self {
+            Self::ScikitImage => Order::Cubic,
+            Self::Torch => Order::Linear,
+        }
+    }
 }
 
 /// A voxel type that is computed in double precision.

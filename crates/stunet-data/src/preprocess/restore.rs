@@ -2,7 +2,7 @@
 
 use super::crop::BoundingBox;
 use super::part::Part;
-use super::resample::{AxisTaps, LabelRule, resize_labels};
+use super::resample::{AxisTaps, LabelRule, Resampling, resize_labels};
 use crate::error::{DataError, Result, invalid};
 use crate::geometry::{Geometry, Turn};
 use crate::labels::LabelMap;
@@ -38,6 +38,9 @@ pub struct Trace {
     network_spacing_mm: [f64; 3],
     reference: Reference,
     force_separate_z: Option<bool>,
+    /// Left out where it is the usual one.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    resampling: Resampling,
     #[serde(skip)]
     pub(super) part: Option<Part>,
 }
@@ -52,6 +55,12 @@ struct RawTrace {
     network_spacing_mm: [f64; 3],
     reference: Reference,
     force_separate_z: Option<bool>,
+    #[serde(default)]
+    resampling: Resampling,
+}
+
+fn is_usual(resampling: &Resampling) -> bool {
+    *resampling == Resampling::default()
 }
 
 impl TryFrom<RawTrace> for Trace {
@@ -83,7 +92,7 @@ impl TryFrom<RawTrace> for Trace {
             raw.geometry,
             raw.bounds,
             (raw.transpose_forward, raw.network_spacing_mm),
-            (raw.reference, raw.force_separate_z),
+            (raw.reference, raw.force_separate_z, raw.resampling),
         )?;
         if made.network_shape != raw.network_shape {
             let expected = format!("{:?}, as box and spacings say", made.network_shape);
@@ -143,7 +152,7 @@ impl Trace {
             geometry.clone(),
             bounds,
             (plans.transpose_forward, plans.spacing_mm),
-            (plans.reference, plans.force_separate_z),
+            (plans.reference, plans.force_separate_z, plans.resampling),
         )
     }
 
@@ -152,7 +161,7 @@ impl Trace {
         geometry: Geometry,
         bounds: BoundingBox,
         (transpose_forward, network_spacing_mm): ([usize; 3], [f64; 3]),
-        (reference, force_separate_z): (Reference, Option<bool>),
+        (reference, force_separate_z, resampling): (Reference, Option<bool>, Resampling),
     ) -> Result<Self> {
         let spacing = transposed(geometry.spacing_mm(), transpose_forward);
         let cropped = transposed(bounds.map(|[from, to]| to - from), transpose_forward);
@@ -172,6 +181,7 @@ impl Trace {
             network_spacing_mm,
             reference,
             force_separate_z,
+            resampling,
             part: None,
         })
     }
@@ -182,6 +192,7 @@ impl Trace {
             && self.network_spacing_mm == plans.spacing_mm
             && self.reference == plans.reference
             && self.force_separate_z == plans.force_separate_z
+            && self.resampling == plans.resampling
     }
 
     /// Grid of the file, as the reader turned it.

@@ -1,9 +1,9 @@
 //! Cases that are made when they are needed, from wherever they are.
 
-use super::{ClassLocations, TrainingCase, TrainingCases, check_shapes, locations};
+use super::{CasePart, ClassLocations, TrainingCase, TrainingCases, check_shapes, locations};
 use crate::error::Result;
 use crate::labels::LabelSet;
-use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
+use ndarray::{Array3, Array4};
 use std::sync::OnceLock;
 
 /// Cases that a function makes when they are opened, such as from a database or an archive.
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 ///     let labels = Array3::from_elem([4, 4, 4], index as i16);
 ///     Ok((Array4::zeros([1, 4, 4, 4]), labels))
 /// });
-/// assert_eq!(cases.open(1)?.locations().present().collect::<Vec<_>>(), [1]);
+/// assert_eq!(cases.open(1)?.locations()?.present().collect::<Vec<_>>(), [1]);
 /// # Ok::<(), stunet_data::DataError>(())
 /// ```
 pub struct LazyCases<F> {
@@ -83,16 +83,16 @@ impl TrainingCase for LazyCase<'_> {
         self.name
     }
 
-    fn image(&self) -> ArrayView4<'_, f32> {
-        self.image.view()
+    fn shape(&self) -> [usize; 4] {
+        self.image.dim().into()
     }
 
-    fn labels(&self) -> ArrayView3<'_, i16> {
-        self.labels.view()
+    fn part(&self, _: [usize; 3], _: [usize; 3]) -> Result<CasePart<'_>> {
+        Ok(CasePart::whole(self.image.view(), self.labels.view()))
     }
 
-    fn locations(&self) -> &ClassLocations {
-        self.locations
+    fn locations(&self) -> Result<&ClassLocations> {
+        Ok(self.locations)
     }
 }
 
@@ -118,12 +118,14 @@ mod tests {
         let expected = MemoryCase::new("b", image, labels).unwrap();
         for _ in 0..2 {
             let case = cases.open(1).unwrap();
-            assert_eq!((case.name(), case.image()), ("b", expected.image()));
-            assert_eq!(case.labels(), expected.labels());
-            assert_eq!(case.locations(), expected.locations());
+            let part = case.part([0; 3], [6, 7, 8]).unwrap();
+            assert_eq!((case.name(), part.image.view()), ("b", expected.image()));
+            assert_eq!((part.labels.view(), part.first), (expected.labels(), [0; 3]));
+            assert_eq!(case.locations().unwrap(), expected.locations());
         }
         assert_eq!((loads.load(Ordering::Relaxed), cases.len()), (2, 2));
-        let addresses = [0, 1].map(|_| std::ptr::from_ref(cases.open(0).unwrap().locations()));
+        let addresses =
+            [0, 1].map(|_| std::ptr::from_ref(cases.open(0).unwrap().locations().unwrap()));
         assert_eq!(addresses[0], addresses[1], "drawn once");
     }
 

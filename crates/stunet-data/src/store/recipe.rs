@@ -6,6 +6,7 @@ use crate::files;
 use crate::labels::LabelSet;
 use crate::nifti::Reader;
 use crate::plans::Plans;
+use crate::preprocess::resample::Resampling;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -129,6 +130,9 @@ fn parts(plans: &Plans, labels: &LabelSet) -> serde_json::Value {
     if plans.reader != Reader::default() {
         parts["reader"] = serde_json::json!(plans.reader);
     }
+    if plans.resampling != Resampling::default() {
+        parts["resampling"] = serde_json::json!(plans.resampling);
+    }
     parts
 }
 
@@ -181,6 +185,7 @@ mod tests {
         check(&|p| p.reference = Reference::NnUNetV28, true);
         check(&|p| p.transpose_forward = [1, 0, 2], true);
         check(&|p| p.force_separate_z = Some(true), true);
+        check(&|p| p.resampling = Resampling::Torch, true);
         check(&|p| p.channels[0].use_mask = true, true);
         check(&|p| p.reader = Reader::NibabelReorient, true);
         check(&|p| p.channels[0].scheme = Normalization::None, true);

@@ -1,17 +1,19 @@
 //! Members in nnU-Net's `.npz`: read side by side, class after class.
 
 use super::npy::{self, Header};
-use super::{Vote, add, differs};
+use super::v1;
+use super::{Vote, add, differs, open_archive};
 use crate::InferError;
+use half::f16;
 use ndarray::Array3;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use stunet_data::array_file::Number;
 use stunet_data::files;
 use stunet_data::labels::LabelSet;
 use stunet_model::weights::muted::Muted;
 use tempfile::NamedTempFile;
-use zip::ZipArchive;
 use zip::write::SimpleFileOptions;
 
 /// The array of nnU-Net 2.
@@ -24,14 +26,63 @@ pub(super) fn ensemble(
     labels: &LabelSet,
     merged: Option<&Path>,
 ) -> Result<Array3<u16>, InferError> {
-    let mut archives = members.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut archives =
+        members.iter().map(|path| open_archive(path)).collect::<Result<Vec<_>, _>>()?;
+    let is_v1 = archives[0].index_for_name(v1::ARRAY).is_some();
+    let array = if is_v1 { v1::ARRAY } else { ARRAY };
     let mut arrays = Vec::new();
     for (archive, path) in archives.iter_mut().zip(members) {
-        arrays.push(archive.by_name(ARRAY).map_err(|_| {
-            let expected = "an archive with probabilities.npy, as nnU-Net 2 writes it";
+        arrays.push(archive.by_name(array).map_err(|_| {
+            let expected = match is_v1 {
+                true => "an archive with softmax.npy, as the first member has (nnU-Net 1)",
+                false => "an archive with probabilities.npy, as nnU-Net 2 writes it",
+            };
             differs(path, expected, "none")
         })?);
     }
+    let headers = headers(&mut arrays, members)?;
+    let shape = headers[0].shape;
+    let cropped = is_v1.then(|| v1::properties(&members[0], shape)).transpose()?;
+    let own_order = cropped.as_ref().and_then(|cropped| cropped.regions.as_deref());
+    let outputs = own_order.map_or(labels.num_outputs(), <[u16]>::len);
+    if shape[0] != outputs {
+        let expected = format!("{outputs} outputs, as the labels are");
+        return Err(differs(&members[0], expected, shape[0].to_string()));
+    }
+    if let Some(path) = merged.filter(|_| is_v1) {
+        return Err(differs(path, "members of nnU-Net 2, to store their mean", "nnU-Net 1's"));
+    }
+    let mut out = merged.map(|path| Merged::create(path, shape)).transpose()?;
+    let num_voxels: usize = shape[1..].iter().product();
+    let mut vote = Vote::new(own_order.or(labels.region_order()), num_voxels);
+    // NumPy's mean of values in half precision is one itself.
+    let half = is_v1 && headers.iter().all(|header| header.number == Number::Half);
+    let mut side_by_side = SideBySide::new(arrays, headers, members);
+    for output in 0..shape[0] {
+        for first in (0..num_voxels).step_by(VOXELS) {
+            let mean = side_by_side.mean(VOXELS.min(num_voxels - first))?;
+            if half {
+                mean.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+            }
+            vote.take(output, first, mean);
+            if let Some(out) = &mut out {
+                out.put(mean)?;
+            }
+        }
+    }
+    if let Some(out) = out {
+        out.finish()?;
+    }
+    let [_, z, y, x] = shape;
+    let decided = Array3::from_shape_vec((z, y, x), vote.decided).expect("a label for each voxel");
+    Ok(match cropped {
+        Some(cropped) => cropped.placed(decided),
+        None => decided,
+    })
+}
+
+/// The headers of all arrays, which have one shape.
+fn headers(arrays: &mut [impl Read], members: &[PathBuf]) -> Result<Vec<Header>, InferError> {
     let mut headers: Vec<Header> = Vec::new();
     for (array, path) in arrays.iter_mut().zip(members) {
         let header = npy::header(array).map_err(at(path))?;
@@ -41,44 +92,41 @@ pub(super) fn ensemble(
         }
         headers.push(header);
     }
-    let shape = headers[0].shape;
-    if shape[0] != labels.num_outputs() {
-        let expected = format!("{} outputs, as dataset.json has them", labels.num_outputs());
-        return Err(differs(&members[0], expected, shape[0].to_string()));
-    }
-    let mut out = merged.map(|path| Merged::create(path, shape)).transpose()?;
-    let num_voxels: usize = shape[1..].iter().product();
-    let mut vote = Vote::new(labels, num_voxels);
-    let (mut sum, mut bytes, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for output in 0..shape[0] {
-        for first in (0..num_voxels).step_by(VOXELS) {
-            let count = VOXELS.min(num_voxels - first);
-            sum.resize(count, 0.0);
-            for (index, array) in arrays.iter_mut().enumerate() {
-                let number = headers[index].number;
-                bytes.resize(count * number.bytes(), 0);
-                array.read_exact(&mut bytes).map_err(at(&members[index]))?;
-                values.clear();
-                number.decode(&bytes, &mut values);
-                add(&mut sum, &values, index == 0);
-            }
-            sum.iter_mut().for_each(|sum| *sum /= members.len() as f32);
-            vote.take(output, first, &sum);
-            if let Some(out) = &mut out {
-                out.put(&sum)?;
-            }
-        }
-    }
-    if let Some(out) = out {
-        out.finish()?;
-    }
-    let [_, z, y, x] = shape;
-    Ok(Array3::from_shape_vec((z, y, x), vote.decided).expect("a label for each voxel"))
+    Ok(headers)
 }
 
-fn open(path: &Path) -> Result<ZipArchive<BufReader<File>>, InferError> {
-    ZipArchive::new(BufReader::new(files::open(path)?))
-        .map_err(|e| differs(path, "a zip archive", e.to_string()))
+/// Arrays that are read together.
+struct SideBySide<'a, R> {
+    arrays: Vec<R>,
+    headers: Vec<Header>,
+    members: &'a [PathBuf],
+    sum: Vec<f32>,
+    bytes: Vec<u8>,
+    values: Vec<f64>,
+}
+
+impl<'a, R: Read> SideBySide<'a, R> {
+    fn new(arrays: Vec<R>, headers: Vec<Header>, members: &'a [PathBuf]) -> Self {
+        let (sum, bytes, values) = Default::default();
+        Self { arrays, headers, members, sum, bytes, values }
+    }
+
+    /// The mean of the next `count` values of all.
+    fn mean(&mut self, count: usize) -> Result<&mut [f32], InferError> {
+        self.sum.resize(count, 0.0);
+        self.values.resize(count, 0.0);
+        for (index, array) in self.arrays.iter_mut().enumerate() {
+            let number = self.headers[index].number;
+            self.bytes.resize(count * number.bytes(), 0);
+            array.read_exact(&mut self.bytes).map_err(at(&self.members[index]))?;
+            let decoded = number.decode(&self.bytes, &mut self.values);
+            decoded.expect("every number is one in double precision");
+            add(&mut self.sum, &self.values, index == 0);
+        }
+        let count = self.arrays.len() as f32;
+        self.sum.iter_mut().for_each(|sum| *sum /= count);
+        Ok(&mut self.sum)
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> InferError {
@@ -102,7 +150,7 @@ impl Merged {
                 .compression_level(Some(1))
                 .large_file(true);
             zip.start_file(ARRAY, options)?;
-            zip.write_all(&npy::header_of(shape))?;
+            zip.write_all(&npy::header_of(&shape))?;
             Ok(Self { target: target.to_owned(), file, zip })
         };
         create().map_err(InferError::io("cannot write probabilities", target))

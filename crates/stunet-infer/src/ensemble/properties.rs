@@ -1,19 +1,30 @@
 //! The `.pkl` beside nnU-Net's probabilities: the grid of the image.
+//!
+//! nnU-Net 2 notes it as `sitk_stuff`, nnU-Net 1 as `itk_spacing` and so on.
 
 use super::differs;
 use crate::InferError;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use stunet_data::geometry::Geometry;
 use stunet_model::weights::pickle;
 
-/// The grid that nnU-Net's `SimpleITKIO` noted in the properties of a case, without executing anything.
+/// The grid that nnU-Net's `SimpleITKIO`, or nnU-Net 1, noted in the properties of a case, without executing
+/// anything.
 ///
 /// # Errors
 /// When the file cannot be read, or another of nnU-Net's readers wrote it.
 pub fn geometry_of_properties(path: &Path, shape: [usize; 3]) -> Result<Geometry, InferError> {
     let properties = pickle::read_file(path)?.to_json();
-    let grid = &properties["sitk_stuff"];
+    let is_v1 = properties["sitk_stuff"].is_null() && !properties["itk_spacing"].is_null();
+    let grid = match is_v1 {
+        true => &json!({
+            "spacing": properties["itk_spacing"],
+            "origin": properties["itk_origin"],
+            "direction": properties["itk_direction"],
+        }),
+        false => &properties["sitk_stuff"],
+    };
     let found = || grid.to_string().chars().take(120).collect::<String>();
     let wanted = "sitk_stuff with spacing, origin and direction of three axes (else a labelmap beside the \
                   probabilities)";

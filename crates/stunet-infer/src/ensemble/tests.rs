@@ -130,7 +130,7 @@ fn the_mean_is_stored() {
 fn the_first_of_equal_classes_and_numpys_nan() {
     let set = labels();
     let check = |probabilities: [f32; 3], label: u16| {
-        let mut vote = Vote::new(&set, 1);
+        let mut vote = Vote::new(set.region_order(), 1);
         for (output, probability) in probabilities.into_iter().enumerate() {
             vote.take(output, 0, &[probability]);
         }
@@ -172,12 +172,84 @@ fn what_is_refused() {
     refused(&[npz[0].clone(), turned_one], &labels(), &["shape [3, 3, 10, 5]", "turned.npz"]);
     std::fs::write(scene.path("text.npz"), "no archive").unwrap();
     refused(&[scene.path("text.npz")], &labels(), &["a zip archive", "text.npz"]);
-    let mut zip = zip::ZipWriter::new(std::fs::File::create(scene.path("v1.npz")).unwrap());
+    let mut zip = zip::ZipWriter::new(File::create(scene.path("v1.npz")).unwrap());
     zip.start_file("softmax.npy", zip::write::SimpleFileOptions::default()).unwrap();
     zip.write_all(b"x").unwrap();
     zip.finish().unwrap();
-    refused(&[scene.path("v1.npz")], &labels(), &["probabilities.npy", "v1.npz"]);
+    refused(&[scene.path("v1.npz")], &labels(), &["v1.npz"]);
     let whole = std::fs::read(&npz[0]).unwrap();
     std::fs::write(scene.path("cut.npz"), &whole[..whole.len() / 2]).unwrap();
     refused(&[scene.path("cut.npz")], &labels(), &["cut.npz"]);
+}
+
+/// nnU-Net 1's: half precision, a cropped image, and the properties of which the box is one.
+fn store_v1(path: &Path, values: &[f32], order: Option<&[i128]>) {
+    let [z, y, x] = SHAPE;
+    let header = format!(
+        "{{'descr': '<f2', 'fortran_order': False, 'shape': ({CLASSES}, {z}, {y}, {x}), }}\n"
+    );
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()));
+    let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+    zip.start_file("softmax.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(&bytes).unwrap();
+    zip.finish().unwrap();
+    use stunet_model::weights::pickle::{Value, write};
+    let ints = |values: &[i128]| Value::List(values.iter().map(|v| Value::Int(*v)).collect());
+    let floats = |values: &[f64]| Value::Tuple(values.iter().map(|v| Value::Float(*v)).collect());
+    let mut entries = vec![
+        ("crop_bbox", Value::List(vec![ints(&[2, 99]), ints(&[0, 99]), ints(&[1, 99])])),
+        ("original_size_of_raw_data", ints(&[6, 10, 7])),
+        ("itk_spacing", floats(&[0.5, 1.0, 3.0])),
+        ("itk_origin", floats(&[1.0, 2.0, 3.0])),
+        ("itk_direction", floats(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0])),
+    ];
+    entries.extend(order.map(|order| ("regions_class_order", ints(order))));
+    std::fs::write(path.with_extension("pkl"), write(&Value::dict(entries))).unwrap();
+}
+
+#[test]
+fn members_of_nnunet_1() {
+    let scene = Scene::new();
+    let members: Vec<PathBuf> = (0..2).map(|seed| scene.path(&format!("{seed}.npz"))).collect();
+    let values: Vec<Vec<f32>> = (0..2).map(member).collect();
+    let num_voxels: usize = SHAPE.iter().product();
+    for order in [None, Some(&[1, 2, 3][..])] {
+        for (path, values) in members.iter().zip(&values) {
+            store_v1(path, values, order);
+        }
+        assert_eq!(outputs_of_v1(&members[0]).unwrap(), Some(CLASSES));
+        let found = ensemble(&members, &labels(), None).unwrap();
+        assert_eq!(found.dim(), (6, 10, 7));
+        let mean = |c: usize, v: usize| {
+            let at = c * num_voxels + v;
+            half::f16::from_f32((values[0][at] + values[1][at]) / 2.0)
+        };
+        let decide = |v: usize| match order {
+            Some(_) => (0..CLASSES).rev().find(|c| mean(*c, v).to_f32() > 0.5).map_or(0, |c| c + 1),
+            None => (0..CLASSES).rev().max_by(|a, b| mean(*a, v).total_cmp(&mean(*b, v))).unwrap(),
+        };
+        let expected: Vec<u16> = (0..num_voxels).map(|v| decide(v) as u16).collect();
+        let inner = found.slice(ndarray::s![2..5, .., 1..6]).to_owned();
+        assert_eq!(inner.iter().copied().collect::<Vec<_>>(), expected);
+        assert_eq!(
+            found.iter().map(|l| u32::from(*l)).sum::<u32>(),
+            expected.iter().map(|l| u32::from(*l)).sum::<u32>()
+        );
+    }
+    let grid = geometry_of_properties(&scene.path("0.pkl"), [6, 10, 7]).unwrap();
+    assert_eq!((grid.spacing_mm(), grid.origin_mm()), ([3.0, 1.0, 0.5], [1.0, 2.0, 3.0]));
+    let refused = |members: &[PathBuf], merged: Option<&Path>, words: &[&str]| {
+        let message = ensemble(members, &labels(), merged).unwrap_err().to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    };
+    refused(&members, Some(&scene.path("m.npz")), &["members of nnU-Net 2", "m.npz"]);
+    let npz = scene.members(ProbabilityFormat::Npz, &plain());
+    refused(&[members[0].clone(), npz[0].clone()], None, &["softmax.npy", "member0.npz"]);
+    refused(&[npz[0].clone(), members[0].clone()], None, &["probabilities.npy", "0.npz"]);
+    assert_eq!(outputs_of_v1(&npz[0]).unwrap(), None);
+    std::fs::remove_file(scene.path("0.pkl")).unwrap();
+    refused(&members, None, &["0.pkl"]);
 }

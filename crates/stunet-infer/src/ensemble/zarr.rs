@@ -1,6 +1,5 @@
 //! Members in the `.zarr.zip` of `stunet predict`: read side by side, chunk after chunk.
 
-use super::npy::Number;
 use super::{Vote, add, differs};
 use crate::InferError;
 use crate::probabilities::Frame;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use stunet_data::array_file::Number;
 use stunet_data::files;
 use stunet_data::labels::LabelSet;
 use zip::ZipArchive;
@@ -60,7 +60,7 @@ pub(super) fn ensemble(members: &[PathBuf], labels: &LabelSet) -> Result<Array3<
                 add(&mut sum, &values, index == 0);
             }
             sum.iter_mut().for_each(|sum| *sum /= members.len() as f32);
-            let mut vote = Vote::new(labels, layout.rows * width);
+            let mut vote = Vote::new(labels.region_order(), layout.rows * width);
             for (output, probabilities) in sum.chunks_exact(layout.rows * width).enumerate() {
                 vote.take(output, 0, probabilities);
             }
@@ -89,7 +89,8 @@ impl Member {
             Ok(files::json_of(&text, path)?)
         };
         let (array, attributes) = (json(".zarray")?, json(".zattrs")?);
-        let number = array["dtype"].as_str().and_then(Number::of);
+        let number =
+            array["dtype"].as_str().and_then(Number::of).filter(|number| number.is_float());
         let layout = Layout::of(&array, &attributes);
         match number.zip(layout) {
             Some((number, layout)) => Ok(Self { path: path.to_owned(), archive, number, layout }),
@@ -112,8 +113,9 @@ impl Member {
         let mut bytes = vec![0; count * self.number.bytes()];
         let read = ZlibDecoder::new(entry).read_exact(&mut bytes);
         read.map_err(InferError::io("cannot read probabilities", path))?;
-        into.clear();
-        self.number.decode(&bytes, into);
+        into.resize(count, 0.0);
+        let decoded = self.number.decode(&bytes, into);
+        decoded.expect("every number is one in double precision");
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use crate::network::{Network, Outputs};
 use serde_json::{Value, json};
 use stunet_data::labels::LabelSet;
 use stunet_data::plans::{ChannelPlan, Normalization, Plans};
+use stunet_data::preprocess::resample::Resampling;
 use stunet_model::weights::Digest;
 
 /// Of the networks, whose weights have been summed up while they were loaded, and what is done around
@@ -44,13 +45,14 @@ fn of_plans(plans: &Plans) -> Value {
         channels,
         mirror_axes,
         force_separate_z,
+        resampling,
         batch_size: _,
         // The network says it.
         num_outputs: _,
         notes: _,
     } = plans;
     let channels: Vec<_> = channels.iter().map(of_channel).collect();
-    json!([
+    let mut entries = json!([
         reader,
         patch_size,
         spacing_mm,
@@ -59,7 +61,12 @@ fn of_plans(plans: &Plans) -> Value {
         channels,
         mirror_axes,
         force_separate_z
-    ])
+    ]);
+    // Named only where it is not the usual one: digests of models stay what they were.
+    if let (true, Some(list)) = (*resampling != Resampling::default(), entries.as_array_mut()) {
+        list.push(json!(resampling));
+    }
+    entries
 }
 
 fn of_channel(channel: &ChannelPlan) -> Value {

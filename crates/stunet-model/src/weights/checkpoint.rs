@@ -236,6 +236,63 @@ impl Checkpoint {
         }
     }
 
+    /// SGD's momentum buffers, by our parameter names; a parameter that never had a gradient has none.
+    ///
+    /// # Errors
+    /// When there is no state of an optimiser, it is of another optimiser, or its tensors are not of the
+    /// shapes of the parameters.
+    ///
+    /// # Source
+    /// `torch.optim.SGD.state_dict`: buffers by number, numbers in the order of the parameters, which is
+    /// that of the weights.
+    pub fn momentum(&self) -> Result<BTreeMap<String, Vec<f32>>, ModelError> {
+        let bad = |expected: &str, found: String| {
+            Err(ModelError::checkpoint(self.path(), expected, found))
+        };
+        let [weights, optimiser] = self.kind.tensor_keys().map(|key| self.file.root().get(key));
+        let names: Vec<Option<String>> = weights
+            .and_then(Value::as_dict)
+            .map(|dict| dict.iter_str().map(|(key, _)| own_name(key)).collect())
+            .unwrap_or_default();
+        let groups = optimiser.and_then(|o| o.get("param_groups"));
+        let (Some(state), Some(Value::List(groups))) =
+            (optimiser.and_then(|o| o.get("state")).and_then(Value::as_dict), groups)
+        else {
+            return bad("the state of an optimiser, to go on with", "none".to_owned());
+        };
+        let numbers: Vec<&Value> = groups
+            .iter()
+            .filter_map(|group| match group.get("params") {
+                Some(Value::List(numbers)) => Some(numbers),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if numbers.len() != names.len() {
+            let found = format!("{} of {}", numbers.len(), names.len());
+            return bad("an optimiser of all parameters", found);
+        }
+        let mut found = BTreeMap::new();
+        for (number, entry) in &state.entries {
+            let place = numbers.iter().position(|known| *known == number);
+            let Some(name) = place.and_then(|place| names[place].clone()) else {
+                return bad("momentum of parameters that there are", format!("{number:?}"));
+            };
+            let buffer = match entry.get("momentum_buffer") {
+                Some(Value::Tensor(buffer)) => buffer,
+                Some(Value::None) => continue,
+                _ => return bad("momentum of SGD", format!("another entry for {name}")),
+            };
+            let shape = self.tensors.get(&name).map(|weights| &weights.shape[..]);
+            if shape != Some(&buffer.shape[..]) {
+                let found = format!("{:?}", buffer.shape);
+                return bad(&format!("momentum of {name} of shape {shape:?}"), found);
+            }
+            found.insert(name, self.file.read_f32(buffer)?);
+        }
+        Ok(found)
+    }
+
     /// The configuration: channels, classes, width and depth are read off the shapes; strides leave
     /// no trace in a checkpoint and come from the plans.
     ///

@@ -39,7 +39,7 @@ mod tests;
 
 pub use encode::{write, write_with_functions};
 pub use error::{PickleError, PickleProblem};
-pub use value::{Array, Dict, Value};
+pub use value::{Array, Dict, Elements, Value};
 
 use super::source::Source;
 use crate::ModelError;
@@ -54,8 +54,9 @@ const MAX_NODES: usize = 1 << 24;
 const MAX_DERIVED: u64 = 1 << 28;
 /// Bytes that operations may copy for every byte of the pickle, and in any case.
 const DERIVED: (u64, u64) = (64, 1 << 24);
-/// Most values once sharing is spread out, whatever the pickle's length.
-const MAX_VALUES: u64 = 1 << 23;
+/// Most values once sharing is spread out, whatever the pickle's length. nnU-Net's properties of a case
+/// have 50,000 for every class and more.
+const MAX_VALUES: u64 = 1 << 24;
 /// Values for every byte of the pickle, and in any case. A byte can name one object at the most;
 /// plans and checkpoints share little.
 const VALUES: (u64, u64) = (4, 1 << 17);

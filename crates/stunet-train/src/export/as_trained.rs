@@ -26,6 +26,7 @@ pub(super) fn as_trained(
     let norms = |plans: &Plans| -> Vec<_> {
         plans.channels.iter().map(|channel| (channel.scheme, channel.use_mask)).collect()
     };
+    let resampled = |plans: &Plans| (plans.resampling, plans.force_separate_z);
     let statistics = |plans: &Plans| -> Vec<_> {
         plans.channels.iter().map(|channel| channel.intensity).collect()
     };
@@ -34,7 +35,7 @@ pub(super) fn as_trained(
         (same(&|p| p.batch_size == used.batch_size), &["batch_size"]),
         (same(&|p| p.spacing_mm == used.spacing_mm), &["spacing"]),
         (same(&|p| norms(p) == norms(used)), &["normalization_schemes", "use_mask_for_norm"]),
-        (same(&|p| p.force_separate_z == used.force_separate_z), &RESAMPLING),
+        (same(&|p| resampled(p) == resampled(used)), &RESAMPLING),
         (configuration.batch_dice().is_ok_and(|is| is == about.batch_dice), &["batch_dice"]),
     ];
     let shared: [(bool, &[&str]); 2] = [
@@ -58,8 +59,14 @@ pub(super) fn as_trained(
     plans
 }
 
-const RESAMPLING: [&str; 3] =
-    ["resampling_fn_data_kwargs", "resampling_fn_seg_kwargs", "resampling_fn_probabilities_kwargs"];
+const RESAMPLING: [&str; 6] = [
+    "resampling_fn_data",
+    "resampling_fn_seg",
+    "resampling_fn_probabilities",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg_kwargs",
+    "resampling_fn_probabilities_kwargs",
+];
 
 /// The network in the layout of version 2.2, its class aside.
 const FLAT: [&str; 7] = [

@@ -5,6 +5,7 @@ use super::as_trained::as_trained;
 use serde_json::{Map, Value, json};
 use stunet_data::dataset::in_version_2;
 use stunet_data::plans::{Intensity, Normalization, Plans, keys};
+use stunet_data::preprocess::resample::Resampling;
 use stunet_model::StuNetConfig;
 
 /// The content of a `.model.pkl`: `init`, `name` and `plans`. Keys that are integers in Python are
@@ -150,21 +151,27 @@ fn made_plans(about: &ModelDescription, config: &StuNetConfig) -> Value {
                 .collect::<Vec<_>>(),
             "pool_op_kernel_sizes": pools,
             "conv_kernel_sizes": vec![[3; 3]; pools.len()],
-            "resampling_fn_data": "resample_data_or_seg_to_shape",
-            "resampling_fn_seg": "resample_data_or_seg_to_shape",
-            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-            "resampling_fn_data_kwargs": kwargs(false, 3, plans.force_separate_z),
-            "resampling_fn_seg_kwargs": kwargs(true, 1, plans.force_separate_z),
-            "resampling_fn_probabilities_kwargs": kwargs(false, 1, plans.force_separate_z),
+            "resampling_fn_data": plans.resampling.name(),
+            "resampling_fn_seg": plans.resampling.name(),
+            "resampling_fn_probabilities": plans.resampling.name(),
+            "resampling_fn_data_kwargs": kwargs(false, 3, plans),
+            "resampling_fn_seg_kwargs": kwargs(true, 1, plans),
+            "resampling_fn_probabilities_kwargs": kwargs(false, 1, plans),
         }},
     });
     saying_axes(json, plans)
 }
 
-fn kwargs(is_seg: bool, order: usize, force_separate_z: Option<bool>) -> Value {
-    json!({
-        "is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": force_separate_z,
-    })
+fn kwargs(is_seg: bool, order: usize, plans: &Plans) -> Value {
+    let force = plans.force_separate_z;
+    match plans.resampling {
+        Resampling::ScikitImage => json!({
+            "is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": force,
+        }),
+        Resampling::Torch => json!({
+            "is_seg": is_seg, "force_separate_z": force, "memefficient_seg_resampling": false,
+        }),
+    }
 }
 
 /// nnU-Net 2's `dataset.json`: the one that was given, in version 2's form, else one with the same

@@ -196,6 +196,29 @@ impl TrainingState {
         Ok(state)
     }
 
+    /// A run that another program began: its weights, the memory of its optimiser, and where it stands.
+    pub(crate) fn taken_over(
+        network: StuNet,
+        memory: OptimiserState,
+        progress: Progress,
+        options: &StateOptions,
+    ) -> Result<Self> {
+        if options.low_rank.is_some() {
+            let expected = "none, as the run was begun with all weights";
+            return Err(TrainError::setting("low-rank factors", expected, "some"));
+        }
+        let network = trained::begin(network, &options.frozen, None)?;
+        let mut optimiser = options.optimiser.init_for(&network);
+        if optimiser.group() != Group::Momentum {
+            let found = options.optimiser.describe();
+            return Err(TrainError::setting("optimiser", "SGD, as the run was begun with", found));
+        }
+        optimiser.restore(memory, &options.training_device())?;
+        let mut state = Self::with(network, None, optimiser, options)?;
+        state.progress = progress;
+        Ok(state)
+    }
+
     /// Loss, optimiser, schedule and augmentation of the run, once it has begun.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()

@@ -2,19 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde_json::Value;
 use stunet::data::labels::LabelSet;
 use stunet::data::plans::Plans;
 use stunet::data::splits::{Fold, Split, Splits};
-use stunet::data::store::{STORE_FILE, Store, suffix};
+use stunet::model::weights::pickle;
 
+use super::cases::{PreparedCases, check_store};
 use super::pretrained::orientation_note;
 use crate::args::TrainArgs;
 use crate::planned::{self, PlannedConfiguration};
 
 /// The folds, in nnU-Net's file.
 const SPLITS: &str = "splits_final.json";
+/// The same of nnU-Net 1, read without executing anything.
+const SPLITS_V1: &str = "splits_final.pkl";
 
 /// A dataset that is planned and preprocessed.
 pub struct Dataset {
@@ -24,7 +27,7 @@ pub struct Dataset {
     /// prepared, nothing else.
     pub planned: PlannedConfiguration,
     /// All its cases.
-    pub store: Store,
+    pub cases: PreparedCases,
     /// The fold.
     pub fold: Fold,
     /// The fold's cases.
@@ -60,10 +63,13 @@ impl Dataset {
         let planned = PlannedConfiguration::read(folder, &plans_name, &args.configuration, needed)?;
         let batch_dice = planned.batch_dice()?;
         let nnunet_dataset = planned::dataset_json(folder)?;
-        let (store, mut notes) = open_store(&planned)?;
-        check_store(&planned, nnunet_dataset.as_ref(), &store)?;
+        let labels = labels_of(folder, nnunet_dataset.as_ref())?;
+        let (cases, mut notes) = PreparedCases::find(&planned, labels.as_ref(), args.cases)?;
+        if let PreparedCases::Own(store) = &cases {
+            check_store(&planned, labels.as_ref(), store)?;
+        }
         let fold: Fold = args.fold.parse()?;
-        let (split, new_splits) = split(folder, fold, &store, &mut notes)?;
+        let (split, new_splits) = split(folder, fold, cases.names(), &mut notes)?;
         notes.extend(planned.plans.notes.iter().cloned());
         notes.extend(planned.network_note().into_iter().chain(name_note(&planned)));
         let weights = args.pretrained.as_deref();
@@ -71,7 +77,7 @@ impl Dataset {
         Ok(Self {
             name,
             planned,
-            store,
+            cases,
             fold,
             split,
             new_splits,
@@ -83,12 +89,9 @@ impl Dataset {
 
     /// Every file of the dataset that is read.
     pub fn files(&self) -> Vec<PathBuf> {
-        let store = self.store.folder();
-        let home = store.parent().unwrap_or(store);
-        let plans = format!("{}.json", self.planned.name);
-        let cases = self.store.names().iter().map(|name| store.join(format!("{name}{}", suffix())));
-        let beside = ["dataset.json", SPLITS, &plans].map(|name| home.join(name));
-        beside.into_iter().chain([store.join(STORE_FILE)]).chain(cases).collect()
+        let beside = ["dataset.json", SPLITS].map(|name| self.planned.folder.join(name));
+        let described = beside.into_iter().chain([self.planned.file.clone()]);
+        described.chain(self.cases.files()).collect()
     }
 
     /// The plans as they are now.
@@ -98,7 +101,7 @@ impl Dataset {
 
     /// What label values mean.
     pub fn labels(&self) -> &LabelSet {
-        self.store.recipe().labels()
+        self.cases.labels()
     }
 
     /// Fixes the folds for all runs to come, as nnU-Net does, where nobody has.
@@ -119,85 +122,23 @@ impl Dataset {
     }
 }
 
-/// The cases, all of them, and what to say of where they are.
-fn open_store(planned: &PlannedConfiguration) -> anyhow::Result<(Store, Vec<String>)> {
-    let (place, command) = (planned.place()?, planned.preprocess_command());
-    let folder = place.find().with_context(|| {
-        // nnU-Net's own files may well be there: they are of another format.
-        let shown = place.own.display();
-        format!("expected cases prepared by stunet, found none; run {command} first: {shown}")
-    })?;
-    let notes = match folder == place.nnunet {
-        false => Vec::new(),
-        true => vec![format!(
-            "the cases lie in nnU-Net's own folder, which keeps nnU-Net from using it; {command} moves \
-             them out: {}",
-            folder.display()
-        )],
-    };
-    let store = Store::open(folder)?;
-    let unfinished = store.unfinished();
-    if let Some(first) = unfinished.first() {
-        bail!(
-            "expected all {} cases preprocessed, found {} missing, such as {first}; run {command} \
-             again: {}",
-            store.recipe().cases().len(),
-            unfinished.len(),
-            folder.display()
-        );
-    }
-    Ok((store, notes))
-}
-
-/// Where plans and `dataset.json` meet the cases: what the cases depend on has to be what it was
-/// when they were prepared.
-fn check_store(
-    planned: &PlannedConfiguration,
-    dataset: Option<&Value>,
-    store: &Store,
-) -> anyhow::Result<()> {
-    let (recipe, command) = (store.recipe(), planned.preprocess_command());
-    let description = store.folder().join(STORE_FILE);
-    let labels = match dataset {
-        Some(json) => {
-            let file = planned.folder.join("dataset.json");
-            &LabelSet::from_dataset_json(json).map_err(|e| e.at(&file))?
-        }
-        None => recipe.labels(),
-    };
-    let plans = recipe.differences(&planned.plans, recipe.labels())?;
-    let labels = recipe.differences(recipe.plans(), labels)?;
-    for (found, file) in [(plans, planned.file_name()), (labels, "dataset.json".to_owned())] {
-        ensure!(
-            found.is_empty(),
-            "{file} has changed since the cases were prepared: {}; run {command} to prepare them anew, \
-             or undo the change: {}",
-            found.told(&file, STORE_FILE),
-            description.display()
-        );
-    }
-    let outdated = store.outdated();
-    if let Some((case, error)) = outdated.first() {
-        bail!(
-            "expected all cases prepared by the same plans, found {} that are not or are damaged, such \
-             as {case}; run {command} again: {error}",
-            outdated.len()
-        );
-    }
-    Ok(())
+/// What `dataset.json` says that label values mean.
+fn labels_of(folder: &Path, dataset: Option<&Value>) -> anyhow::Result<Option<LabelSet>> {
+    let read =
+        |json| LabelSet::from_dataset_json(json).map_err(|e| e.at(&folder.join("dataset.json")));
+    Ok(dataset.map(read).transpose()?)
 }
 
 /// The fold's cases, and the splits where nobody has fixed them yet.
 fn split(
     folder: &Path,
     fold: Fold,
-    store: &Store,
+    names: &[String],
     notes: &mut Vec<String>,
 ) -> anyhow::Result<(Split, Option<Splits>)> {
-    let file = folder.join(SPLITS);
-    let names = store.recipe().cases();
+    let file = splits_file(folder);
     let (splits, new) = match (file.exists(), fold) {
-        (true, _) => (Splits::load(&file)?, false),
+        (true, _) => (load_splits(&file)?, false),
         (false, Fold::All) => (Splits::from_json(&Value::Array(Vec::new()))?, false),
         (false, Fold::Number(_)) => (Splits::five_fold(names)?, true),
     };
@@ -215,6 +156,20 @@ fn split(
         ));
     }
     Ok((split, new.then_some(splits)))
+}
+
+/// The folds of either version of nnU-Net.
+fn splits_file(folder: &Path) -> PathBuf {
+    let files = [SPLITS, SPLITS_V1].map(|name| folder.join(name));
+    files.iter().find(|file| file.exists()).unwrap_or(&files[0]).clone()
+}
+
+fn load_splits(file: &Path) -> anyhow::Result<Splits> {
+    if !file.ends_with(SPLITS_V1) {
+        return Ok(Splits::load(file)?);
+    }
+    let folds = pickle::read_file(file)?.to_json();
+    Ok(Splits::from_json(&folds).map_err(|e| e.at(file))?)
 }
 
 /// nnU-Net takes a random 80:20 split for a fold that the splits do not have, and says so in its

@@ -8,6 +8,7 @@ use stunet::data::compare::differences;
 use stunet::data::plans::Plans;
 use stunet::train::checkpoint::TrainingCheckpoint;
 use stunet::train::export::ModelDescription;
+use stunet::train::nnunet_run::NnUNetRun;
 
 use super::dataset::Dataset;
 use super::settings::Settings;
@@ -29,7 +30,19 @@ pub struct Run {
 impl Run {
     /// A new run.
     pub fn new(args: &TrainArgs, dataset: &Dataset) -> anyhow::Result<Self> {
-        let settings = Settings::new(args, dataset)?;
+        Self::with(Settings::new(args, dataset)?, dataset)
+    }
+
+    /// A run that nnU-Net began.
+    pub fn of_nnunet(
+        args: &TrainArgs,
+        dataset: &Dataset,
+        begun: &NnUNetRun,
+    ) -> anyhow::Result<Self> {
+        Self::with(Settings::of_nnunet(args, dataset, begun)?, dataset)
+    }
+
+    fn with(settings: Settings, dataset: &Dataset) -> anyhow::Result<Self> {
         let about = ModelDescription {
             plans: settings.plans(dataset)?,
             labels: dataset.labels().clone(),

@@ -10,13 +10,14 @@ use stunet::device::Devices;
 use stunet::model::{StuNetConfig, StuNetSize};
 use stunet::train::distributed::Averaging;
 use stunet::train::loss::{Loss, LossConfig};
+use stunet::train::nnunet_run::NnUNetRun;
 use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
 
 use super::dataset::Dataset;
 use super::learning::Learning;
 use super::pretrained::shape_of;
-use crate::args::{HeadsArg, PrecisionArg, RecipeArg, TrainArgs};
+use crate::args::{HeadsArg, PrecisionArg, RecipeArg, TrainArgs, Trainer};
 
 /// Everything that decides a run's numbers; kept in its checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,9 +103,61 @@ impl Settings {
             precision: args.precision.unwrap_or(PrecisionArg::F32),
             checkpoint_activations: args.checkpoint_activations,
             batch_dice: dataset.batch_dice,
-            prepared_by: dataset.store.recipe().digest().to_owned(),
+            prepared_by: dataset.cases.digest().to_owned(),
             training_cases: dataset.split.train.clone(),
             validation_cases: dataset.split.val.clone(),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Settings of a run that nnU-Net began: those of the command line, else those that the name of its
+    /// trainer says, else nnU-Net's; the network is that of the checkpoint.
+    pub fn of_nnunet(
+        args: &TrainArgs,
+        dataset: &Dataset,
+        begun: &NnUNetRun,
+    ) -> anyhow::Result<Self> {
+        let found = begun.config();
+        if args.size.is_some() || args.width.is_some() {
+            same("--size, --width or --depth", Some(&network(args, dataset)?), Some(found))?;
+        }
+        let (channels, outputs) = (dataset.plans().num_channels(), dataset.labels().num_outputs());
+        ensure!(
+            (found.in_channels, found.num_classes) == (channels, outputs),
+            "--continue: expected a network of {channels} channels and {outputs} outputs, as plans and \
+             labels have them, found one of {} and {}: {}",
+            found.in_channels,
+            found.num_classes,
+            begun.path().display()
+        );
+        let given = args.trainer.as_ref().map(|trainer| trainer.name.clone());
+        let name = given.or_else(|| begun.trainer().map(str::to_owned));
+        // A trainer of somebody's own says nothing.
+        let known: Trainer = name.as_deref().and_then(|name| name.parse().ok()).unwrap_or_default();
+        ensure!(
+            known.optimizer.is_none(),
+            "--continue: expected a run of SGD, whose momentum can be taken over, found one of {}: {}",
+            name.as_deref().unwrap_or_default(),
+            begun.path().display()
+        );
+        let settings = Self::new(args, dataset)?;
+        let typed = &settings.learning;
+        let learning = Learning {
+            loss: typed.loss.or(known.loss),
+            schedule: typed.schedule.or(known.schedule),
+            warmup: typed.warmup.or(known.warmup),
+            ..typed.clone()
+        };
+        let settings = Self {
+            network: found.clone(),
+            learning,
+            trainer: name,
+            epochs: args.epochs.or(known.epochs).unwrap_or(settings.epochs),
+            lr: args.lr.or(known.lr).unwrap_or(settings.lr),
+            no_mirroring: args.no_mirroring || known.no_mirroring,
+            augmentation: settings.augmentation && !known.no_augmentation,
+            ..settings
         };
         settings.check()?;
         Ok(settings)
@@ -141,7 +194,7 @@ impl Settings {
         same("configuration", Some(&args.configuration), Some(&r.configuration))?;
         same("fold", Some(&dataset.fold.to_string()), Some(&r.fold))?;
         same("batch_dice of the plans", Some(&dataset.batch_dice), Some(&r.batch_dice))?;
-        same("prepared cases", Some(dataset.store.recipe().digest()), Some(&r.prepared_by[..]))?;
+        same("prepared cases", Some(dataset.cases.digest()), Some(&r.prepared_by[..]))?;
         same("training cases", Some(&dataset.split.train), Some(&r.training_cases))?;
         same("validation cases", Some(&dataset.split.val), Some(&r.validation_cases))?;
         Ok(recorded)

@@ -1,10 +1,12 @@
-//! The start of a run: from initial weights, from pre-trained weights, or from its own checkpoint.
+//! The start of a run: from initial weights, from pre-trained weights, from its own checkpoint, or from one
+//! of nnU-Net's.
 
 use anyhow::bail;
 use stunet::data::labels::LabelSet;
 use stunet::model::cost::num_parameters;
 use stunet::model::{Initialisation, ParameterSpec};
 use stunet::train::checkpoint::TrainingCheckpoint;
+use stunet::train::nnunet_run::{self, NnUNetRun};
 use stunet::train::transfer::{
     TransferOptions, TransferReport, check_labels, heads_by_name, transfer,
 };
@@ -112,21 +114,81 @@ fn trained_line(state: &TrainingState, learning: &Learning) -> Option<String> {
     Some(format!("trained: {trained} parameters beside a network of {all} ({what})"))
 }
 
+/// What a run begins from.
+pub enum Beginning {
+    /// Initial or pre-trained weights.
+    New,
+    /// One of its own checkpoints.
+    Own(Box<TrainingCheckpoint>),
+    /// A checkpoint of nnU-Net's, which began the run or went on with it.
+    NnUNet(Box<NnUNetRun>),
+}
+
+impl Beginning {
+    /// Epochs that are complete.
+    pub fn epoch(&self) -> usize {
+        match self {
+            Self::New => 0,
+            Self::Own(checkpoint) => checkpoint.state().progress.epoch,
+            Self::NnUNet(run) => run.epoch(),
+        }
+    }
+
+    /// Whether nothing is left to train.
+    pub fn is_complete(&self, settings: &Settings) -> bool {
+        !matches!(self, Self::New) && self.epoch() >= settings.epochs
+    }
+
+    /// Whether nnU-Net has trained last.
+    pub fn is_nnunets(&self) -> bool {
+        matches!(self, Self::NnUNet(_))
+    }
+
+    /// Epochs that are complete, and iterations of the next.
+    fn position(&self) -> (usize, usize) {
+        match self {
+            Self::Own(checkpoint) => {
+                let progress = &checkpoint.state().progress;
+                (progress.epoch, progress.iteration)
+            }
+            Self::New | Self::NnUNet(_) => (self.epoch(), 0),
+        }
+    }
+
+    /// The state to train from, and what to say of it.
+    fn state(
+        &self,
+        args: &TrainArgs,
+        run: &Run,
+        options: &StateOptions,
+    ) -> anyhow::Result<(TrainingState, Vec<String>)> {
+        match self {
+            Self::New => fresh(args, run, options),
+            Self::Own(checkpoint) => {
+                Ok((TrainingState::from_checkpoint(checkpoint, options)?, Vec::new()))
+            }
+            Self::NnUNet(theirs) => {
+                let batches = run.settings.iterations * run.settings.accumulate;
+                let state = theirs.state(options, batches as u64)?;
+                let note = format!(
+                    "going on with nnU-Net's run after {} epochs, its weights, momentum and history: {}",
+                    theirs.epoch(),
+                    theirs.path().display()
+                );
+                Ok((state, vec![note]))
+            }
+        }
+    }
+}
+
 /// What a command means.
 pub struct Opened {
     /// The run, with settings for its new end where it becomes longer.
     pub run: Run,
     /// What it goes on from.
-    pub checkpoint: Option<TrainingCheckpoint>,
+    pub begin: Beginning,
     /// How it becomes longer.
     pub longer: Option<Longer>,
-}
-
-impl Opened {
-    /// Epochs that lie behind the run.
-    pub fn epochs_done(&self) -> usize {
-        self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state().progress.epoch)
-    }
 }
 
 /// The run: a new one, or that of the folder with the checkpoint to go on from.
@@ -135,37 +197,48 @@ pub fn open(args: &TrainArgs, dataset: &Dataset, folder: &FoldFolder) -> anyhow:
         return recorded(args, dataset, folder);
     }
     results::check_new(folder)?;
-    Ok(Opened { run: Run::new(args, dataset)?, checkpoint: None, longer: None })
+    Ok(Opened { run: Run::new(args, dataset)?, begin: Beginning::New, longer: None })
 }
 
-/// The run in a folder, which goes on.
+/// The run in a folder, which goes on: from our newest checkpoint or nnU-Net's, whichever is further.
 fn recorded(args: &TrainArgs, dataset: &Dataset, folder: &FoldFolder) -> anyhow::Result<Opened> {
+    let strides = dataset.plans().stunet_strides()?;
+    let theirs = nnunet_run::newest_checkpoint(&folder.path);
+    let theirs = theirs.map(|file| NnUNetRun::open(&file, strides));
     let Some(file) = folder.newest_checkpoint() else {
-        bail!(
-            "--continue: expected a checkpoint to go on from, found none: {}",
-            folder.path.display()
-        );
+        let Some(theirs) = theirs.transpose()? else {
+            bail!(
+                "--continue: expected a checkpoint to go on from, found none: {}",
+                folder.path.display()
+            );
+        };
+        let run = Run::of_nnunet(args, dataset, &theirs)?;
+        return Ok(Opened { run, begin: Beginning::NnUNet(Box::new(theirs)), longer: None });
     };
     let checkpoint = TrainingCheckpoint::open(&file)?;
     let run = Run::of(&checkpoint)?;
     run.check_plans(dataset, &file)?;
     let mut settings = Settings::of_run(run.settings, args, dataset)?;
-    let progress = &checkpoint.state().progress;
-    let longer = longer(&mut settings, args, (progress.epoch, progress.iteration))?;
-    Ok(Opened { run: Run { settings, ..run }, checkpoint: Some(checkpoint), longer })
+    // A file of nnU-Net's that is none of this run's network may be an export of another one.
+    let further = theirs.and_then(Result::ok).filter(|theirs| {
+        theirs.epoch() > checkpoint.state().progress.epoch && *theirs.config() == settings.network
+    });
+    let begin = match further {
+        Some(theirs) => Beginning::NnUNet(Box::new(theirs)),
+        None => Beginning::Own(Box::new(checkpoint)),
+    };
+    let longer = longer(&mut settings, args, begin.position())?;
+    Ok(Opened { run: Run { settings, ..run }, begin, longer })
 }
 
 /// The state that a run begins or goes on with, and what is to be said of it.
 pub fn state(
     args: &TrainArgs,
-    Opened { run, checkpoint, longer }: &Opened,
+    Opened { run, begin, longer }: &Opened,
     config: &FitConfig,
     options: &StateOptions,
 ) -> anyhow::Result<(TrainingState, Vec<String>)> {
-    let (mut state, mut lines) = match checkpoint {
-        Some(checkpoint) => (TrainingState::from_checkpoint(checkpoint, options)?, Vec::new()),
-        None => fresh(args, run, options)?,
-    };
+    let (mut state, mut lines) = begin.state(args, run, options)?;
     lines.extend(trained_line(&state, &run.settings.learning));
     if let Some(longer) = longer {
         lines.push(longer.told(config, &state));

@@ -8,6 +8,11 @@ use ndarray::{Array3, Array4, ArrayViewMut3, Axis, s};
 pub(super) const BEFORE: usize = 1;
 pub(super) const BEHIND: usize = 2;
 
+/// How far around the positions voxels are read: what the prefilter of the spline still feels.
+pub(super) const CUBIC_MARGIN: usize = HORIZON + 2;
+/// The same for linear interpolation, and for labels.
+pub(super) const LINEAR_MARGIN: usize = 1;
+
 /// Cubic; 0 beyond the centres of the crop's outermost voxels.
 pub(super) fn cubic(crop: &Crop<'_>, positions: &Positions, flat: bool) -> Array4<f32> {
     let first_axis = usize::from(flat);
@@ -15,10 +20,10 @@ pub(super) fn cubic(crop: &Crop<'_>, positions: &Positions, flat: bool) -> Array
         prefilter(&mut inner(padded), first_axis);
         mirror_edges(padded, first_axis);
     };
-    let (_, size) = positions.reachable(HORIZON + 2);
+    let (_, size) = positions.reachable(CUBIC_MARGIN);
     let filtered = size[first_axis..].iter().filter(|n| **n > 1).count();
     let gain = GAIN.powi(filtered as i32);
-    each_channel(crop, positions, HORIZON + 2, prepare, |source, row, output| {
+    each_channel(crop, positions, CUBIC_MARGIN, prepare, |source, row, output| {
         if flat {
             source.cubic_row::<1>(row, gain, output);
         } else {
@@ -29,7 +34,13 @@ pub(super) fn cubic(crop: &Crop<'_>, positions: &Positions, flat: bool) -> Array
 
 /// Linear; fades to 0 beyond the centres of the crop's outermost voxels.
 pub(super) fn linear(crop: &Crop<'_>, positions: &Positions) -> Array4<f32> {
-    each_channel(crop, positions, 1, |_| (), |source, row, output| source.linear_row(row, output))
+    each_channel(
+        crop,
+        positions,
+        LINEAR_MARGIN,
+        |_| (),
+        |source, row, output| source.linear_row(row, output),
+    )
 }
 
 /// The part of a channel that positions reach, with its neighbours.

@@ -1,6 +1,6 @@
 //! Labels at rotated and scaled positions: one pass, whatever the number of labels.
 
-use super::image::{BEFORE, BEHIND};
+use super::image::{BEFORE, BEHIND, LINEAR_MARGIN};
 use super::{Crop, LANES, LabelOrder, Positions, Row, Spatial};
 use crate::augment::crop::OUTSIDE;
 use crate::preprocess::resample::LabelRule;
@@ -12,7 +12,7 @@ use ndarray::{Array3, s};
 const NO_LABEL: i16 = 0;
 
 pub(super) fn transform(crop: &Crop<'_>, positions: &Positions, spatial: &Spatial) -> Array3<i16> {
-    let (first, size) = positions.reachable(1);
+    let (first, size) = positions.reachable(LINEAR_MARGIN);
     let padded_size = size.map(|n| n + BEFORE + BEHIND);
     let mut padded = Array3::from_elem(padded_size, OUTSIDE);
     let end = -(BEHIND as isize);

@@ -4,6 +4,7 @@ use super::super::keys::{self, KeyPlace};
 use super::super::{Entry, inverse};
 use crate::error::Result;
 use crate::nifti::Reader;
+use crate::preprocess::resample::Resampling;
 use serde_json::Value;
 
 /// nnU-Net's own resampling, preprocessing and label handling are reproduced; classes of other names
@@ -62,33 +63,67 @@ pub(super) fn notes(plans: &Value, config: &Value) -> Vec<String> {
     plans.into_iter().chain(keys::unknown(KeyPlace::Configuration, config)).collect()
 }
 
-/// The standard resampling is the only one reproduced; anything else is refused by name.
-///
-/// Returns whether the coarse axis is resampled apart: decided by the spacing if there is no word
-/// of it.
+/// What is resampled, and the order of the spline for it.
+const RESAMPLED: [(&str, u64); 3] = [("data", 3), ("seg", 1), ("probabilities", 1)];
+
+/// Which function resamples; anything but nnU-Net's two is refused by name, and so is one for images and
+/// another for labels.
+pub(super) fn resampling(config: &Entry<'_>) -> Result<Resampling> {
+    let mut found: Option<Resampling> = None;
+    for (what, _) in RESAMPLED {
+        let function = config.find(&format!("resampling_fn_{what}"));
+        let one = match &function {
+            Some(function) => [Resampling::ScikitImage, Resampling::Torch]
+                .into_iter()
+                .find(|known| function.value == known.name())
+                .ok_or_else(|| {
+                    function.bad("resample_data_or_seg_to_shape or resample_torch_fornnunet")
+                })?,
+            None => Resampling::ScikitImage,
+        };
+        match (found, function) {
+            (Some(earlier), Some(function)) if earlier != one => {
+                let expected = format!("{}, as for the data: one for all", earlier.name());
+                return Err(function.bad(&expected));
+            }
+            (Some(earlier), None) if earlier != one => {
+                let key = format!("resampling_fn_{what}");
+                return Err(config.bad(&format!("{key}, as for the data: one for all")));
+            }
+            _ => found = Some(one),
+        }
+    }
+    Ok(found.unwrap_or_default())
+}
+
+/// Whether the coarse axis is resampled apart: decided by the spacing if there is no word of it. Other
+/// arguments must be those that are reproduced here.
 ///
 /// # Source
-/// nnU-Net 2.8.1, `default_resampling.py`: `resample_data_or_seg_to_shape`, whose defaults apply to
-/// what the arguments leave out.
-pub(super) fn force_separate_z(config: &Entry<'_>) -> Result<Option<bool>> {
+/// nnU-Net 2.8.1, `default_resampling.py`: `resample_data_or_seg_to_shape`, and `resample_torch.py`:
+/// `resample_torch_fornnunet`, whose defaults apply to what the arguments leave out.
+pub(super) fn force_separate_z(config: &Entry<'_>, resampling: Resampling) -> Result<Option<bool>> {
     let mut forced: Option<Option<bool>> = None;
-    for (what, order) in [("data", 3), ("seg", 1), ("probabilities", 1)] {
-        if let Some(function) = config.find(&format!("resampling_fn_{what}"))
-            && function.value != "resample_data_or_seg_to_shape"
-        {
-            return Err(function.bad("resample_data_or_seg_to_shape"));
-        }
+    for (what, order) in RESAMPLED {
         let Some(arguments) = config.find(&format!("resampling_fn_{what}_kwargs")) else {
             continue;
         };
         let is_seg = what == "seg";
-        let fixed: [(&str, Value, Value); 4] = [
-            ("order", order.into(), 3.into()),
-            ("order_z", 0.into(), 0.into()),
-            // Nobody resamples labels as intensities on purpose.
+        // Nobody resamples labels as intensities on purpose.
+        let mut fixed: Vec<(&str, Value, Value)> = vec![
             ("is_seg", is_seg.into(), is_seg.into()),
             ("separate_z_anisotropy_threshold", 3.into(), 3.into()),
         ];
+        fixed.extend(match resampling {
+            Resampling::ScikitImage => {
+                vec![("order", order.into(), 3.into()), ("order_z", 0.into(), 0.into())]
+            }
+            Resampling::Torch => vec![
+                ("memefficient_seg_resampling", false.into(), false.into()),
+                ("mode", "linear".into(), "linear".into()),
+                ("aniso_axis_mode", "nearest-exact".into(), "nearest-exact".into()),
+            ],
+        });
         for (key, expected, default) in fixed {
             let found = arguments.find(key);
             let value = found.as_ref().map_or(&default, |found| found.value);
@@ -98,10 +133,10 @@ pub(super) fn force_separate_z(config: &Entry<'_>) -> Result<Option<bool>> {
                 return Err(at.bad(&expected));
             }
         }
-        let force = match arguments.value.get("force_separate_z") {
-            None => Some(false),
-            Some(Value::Null) => None,
-            Some(_) => Some(arguments.get("force_separate_z")?.parse("true, false or null")?),
+        let force = match (arguments.value.get("force_separate_z"), resampling) {
+            (None, Resampling::ScikitImage) => Some(false),
+            (None, Resampling::Torch) | (Some(Value::Null), _) => None,
+            (Some(_), _) => Some(arguments.get("force_separate_z")?.parse("true, false or null")?),
         };
         match forced {
             Some(earlier) if earlier != force => {

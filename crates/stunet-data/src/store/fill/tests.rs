@@ -5,7 +5,6 @@ use crate::image::Image;
 use crate::labels::{LabelMap, LabelSet};
 use crate::nifti;
 use crate::preprocess::preprocess_with_labels;
-use crate::sample::TrainingCase;
 use ndarray::{Array3, Array4};
 use std::path::PathBuf;
 use std::time::Duration;

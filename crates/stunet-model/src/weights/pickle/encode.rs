@@ -61,7 +61,7 @@ fn put(out: &mut Vec<u8>, value: &Value) {
             out.extend([0x85, b'R']);
         }
         Value::Dict(dict) => put_dict(out, dict),
-        Value::Array(array) => put_nested(out, &array.shape, &array.values),
+        Value::Array(array) => put_nested(out, &array.shape, &array.values.to_values()),
         Value::Tensor(tensor) => put_tensor(out, tensor),
     }
 }

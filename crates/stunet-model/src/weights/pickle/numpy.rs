@@ -1,7 +1,7 @@
 //! The little of `numpy` that plans and checkpoints contain.
 
 use super::error::{StepResult, unexpected};
-use super::value::{Array, Value};
+use super::value::{Array, Elements, Value};
 
 /// A `numpy` dtype: kind, bytes per element, byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +150,32 @@ impl Dtype {
                 format!("{} bytes for shape {shape:?}", bytes.len()),
             ));
         }
-        let stored = bytes
-            .chunks_exact(self.size)
-            .map(|b| self.scalar(b))
-            .collect::<StepResult<Vec<_>>>()?;
-        let values = if fortran && shape.len() > 1 { row_major(shape, &stored) } else { stored };
+        let elements = bytes.chunks_exact(self.size).map(|b| self.scalar(b));
+        let values = match self.kind {
+            Kind::Float => Elements::Floats(arranged(shape, fortran, elements, |v| match v {
+                Value::Float(v) => Some(v),
+                _ => None,
+            })?),
+            Kind::Int | Kind::UInt if !(self.kind == Kind::UInt && self.size == 8) => {
+                Elements::Ints(arranged(shape, fortran, elements, |v| v.as_i64())?)
+            }
+            _ => Elements::Values(arranged(shape, fortran, elements, Some)?),
+        };
         Ok(Array { shape: shape.to_vec(), values })
     }
+}
+
+/// Elements in row-major order; those that `kind` does not take are refused.
+fn arranged<T: Clone>(
+    shape: &[usize],
+    fortran: bool,
+    elements: impl Iterator<Item = StepResult<Value>>,
+    kind: impl Fn(Value) -> Option<T>,
+) -> StepResult<Vec<T>> {
+    let bad = || unexpected("elements of one kind in a numpy array", "others");
+    let stored =
+        elements.map(|element| kind(element?).ok_or_else(bad)).collect::<StepResult<Vec<T>>>()?;
+    Ok(if fortran && shape.len() > 1 { row_major(shape, &stored) } else { stored })
 }
 
 /// Number of elements; a product that overflows is refused.
@@ -178,7 +197,7 @@ pub(super) fn num_values(shape: &[usize]) -> usize {
     levels.fold(1, usize::saturating_add)
 }
 
-fn row_major(shape: &[usize], stored: &[Value]) -> Vec<Value> {
+fn row_major<T: Clone>(shape: &[usize], stored: &[T]) -> Vec<T> {
     let mut index = vec![0usize; shape.len()];
     let mut out = Vec::with_capacity(stored.len());
     for _ in 0..stored.len() {

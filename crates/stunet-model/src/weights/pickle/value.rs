@@ -66,10 +66,40 @@ pub struct Array {
     /// Length along every axis; empty for an array without axes.
     pub shape: Vec<usize>,
     /// The elements, row-major whatever the order in the file.
-    pub values: Vec<Value>,
+    pub values: Elements,
+}
+
+/// The elements of an array; numbers take no more room than in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elements {
+    /// Integers.
+    Ints(Vec<i64>),
+    /// Floats.
+    Floats(Vec<f64>),
+    /// Truth values, texts, bytes, and integers beyond 63 bits.
+    Values(Vec<Value>),
+}
+
+impl Elements {
+    /// Every element as a value.
+    pub fn to_values(&self) -> Vec<Value> {
+        match self {
+            Self::Ints(ints) => ints.iter().map(|v| Value::Int((*v).into())).collect(),
+            Self::Floats(floats) => floats.iter().map(|v| Value::Float(*v)).collect(),
+            Self::Values(values) => values.clone(),
+        }
+    }
 }
 
 impl Array {
+    /// The elements, if they are integers.
+    pub fn ints(&self) -> Option<&[i64]> {
+        match &self.values {
+            Elements::Ints(ints) => Some(ints),
+            _ => None,
+        }
+    }
+
     /// Nested lists, as `numpy`'s `tolist` makes them.
     pub fn to_json(&self) -> serde_json::Value {
         fn nest(shape: &[usize], values: &[Value]) -> serde_json::Value {
@@ -80,7 +110,7 @@ impl Array {
                 }
             }
         }
-        nest(&self.shape, &self.values)
+        nest(&self.shape, &self.values.to_values())
     }
 }
 
