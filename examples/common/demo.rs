@@ -46,6 +46,7 @@ const STRIDES: [[usize; 3]; 5] = [[2; 3], [2; 3], [2; 3], [2; 3], [1; 3]];
 pub fn plans(num_classes: usize) -> Plans {
     Plans {
         reader: Default::default(),
+        resampling: Default::default(),
         // As ITK's axes, which phantoms have.
         orientation: Some(TrainedOrientation::all(Orientation::LPS)),
         reference: Reference::NnUNetV28,

@@ -125,7 +125,8 @@ const OWN_NETWORK: &str = "STU-Net's trainers build their own network; its width
                            kernels are those of the weights";
 const NAMES: &str = "names a folder or a file";
 const AFTER_PLANNING: &str = "a record of the planning, read by nobody afterwards";
-const RESUMED: &str = "where nnU-Net's training goes on; `stunet export` writes it";
+const RESUMED: &str =
+    "where nnU-Net's training goes on; `stunet export` writes it, `train --continue` reads it";
 
 /// The table.
 #[rustfmt::skip]
