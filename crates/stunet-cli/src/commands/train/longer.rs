@@ -88,6 +88,7 @@ impl Longer {
 
     /// Puts away what only a finished run has: its checkpoint becomes the latest, so that a run that is
     /// stopped goes on from where it was, and its model and validation keep the epoch in their names.
+    #[allow(clippy::disallowed_methods, reason = "moves of what is complete")]
     pub fn put_away(&self, fold: &FoldFolder) -> anyhow::Result<Option<String>> {
         let mut kept = Vec::new();
         for name in [MODEL, validation::FOLDER] {
