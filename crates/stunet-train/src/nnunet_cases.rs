@@ -242,11 +242,12 @@ impl NnUNetCases {
             Err(_) => *label == -1,
         };
         unknown.retain(|label| !known(label));
-        match unknown.is_empty() {
+        let found: Vec<_> = unknown.iter().map(i16::to_string).collect();
+        match found.is_empty() {
             true => Ok(()),
             false => Err(DataError::UnknownLabels {
                 expected: "those of dataset.json".to_owned(),
-                found: format!("{unknown:?}: preprocess the case again"),
+                found: format!("{}: preprocess the case again", found.join(", ")),
             }),
         }
     }

@@ -94,7 +94,10 @@ fn archives_are_unpacked_once() {
         let few = NnUNetCases::open(home.path(), few, 2).unwrap();
         let case = few.open(0).unwrap();
         let message = case.part([0; 3], [7, 14, 9]).unwrap_err().to_string();
-        assert!(message.contains("unknown label") && message.contains("[4]"), "{message}");
+        assert!(
+            message.contains("unknown label") && message.contains("found 4: preprocess"),
+            "{message}"
+        );
         // The files of the unpacked arrays keep nobody from opening the folder again.
         let again = NnUNetCases::open(home.path(), plain(), 2).unwrap();
         assert_eq!(again.names(), ["a"]);
