@@ -55,7 +55,7 @@ fn measure(folder: &Path, case: &Value) -> Value {
         Connectivity::of_neighbours(case["connectivity"].as_u64().unwrap() as u32).unwrap();
     let (parts_secs, volume) = timed(runs, || LabelComponents::of(&labels, connectivity).volume());
     let (z, y, x) = shape(&labels);
-    write_npy(file("parts"), &Array3::from_shape_vec((z, y, x), volume).unwrap()).unwrap();
+    write_npy(file("parts"), &Array3::from_shape_vec((z, y, x), volume.to_vec()).unwrap()).unwrap();
     let map = CompactLabelMap { voxels: labels, geometry: geometry.clone() };
     let clean = CleanUp { holes: LabelChoice::All, ..CleanUp::default() };
     let (fill_secs, filled) = timed(runs, || {

@@ -2,10 +2,12 @@
 
 mod labelled;
 mod runs;
+mod volume;
 
 pub(crate) use labelled::runs_of;
 pub use labelled::{LabelComponents, LabelPart};
 pub(crate) use runs::{Run, Runs, Zeros};
+pub use volume::PartVolume;
 
 use ndarray::ArrayView3;
 use rayon::prelude::*;
@@ -63,7 +65,7 @@ impl Connectivity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Components {
     /// Part of every voxel, `[z, y, x]`; 0 outside.
-    labels: Vec<u32>,
+    labels: PartVolume,
     sizes: Vec<u64>,
 }
 
@@ -143,9 +145,9 @@ impl Numbered {
 }
 
 /// A volume of the numbers of runs, 0 elsewhere.
-fn painted(runs: &Runs, numbers: &[u32]) -> Vec<u32> {
+fn painted(runs: &Runs, numbers: &[u32]) -> PartVolume {
     let [depth, height, width] = runs.shape;
-    let mut volume = vec![0; depth * height * width];
+    let mut volume = PartVolume::zeros(depth * height * width);
     volume.par_chunks_mut(width.max(1)).enumerate().for_each(|(row, voxels)| {
         let range = runs.of_row(row);
         for (run, number) in runs.iter(range.clone()).zip(&numbers[range]) {

@@ -1,7 +1,7 @@
 //! The connected parts of every label at once.
 
 use super::runs::{Runs, Zeros};
-use super::{Connectivity, Numbered, painted};
+use super::{Connectivity, Numbered, PartVolume, painted};
 use crate::labels::LabelVoxels;
 use rayon::prelude::*;
 
@@ -28,7 +28,7 @@ pub struct LabelPart {
 /// let parts = LabelComponents::of(&labels, Connectivity::Corners);
 /// let found = [(7, 2), (2, 2), (7, 2)].map(|(label, voxels)| LabelPart { label, voxels });
 /// assert_eq!(parts.parts(), found);
-/// assert_eq!(parts.volume(), [1, 1, 2, 0, 3, 0, 2, 0, 0, 3]);
+/// assert_eq!(parts.volume()[..], [1, 1, 2, 0, 3, 0, 2, 0, 0, 3]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelComponents {
@@ -55,7 +55,7 @@ impl LabelComponents {
     }
 
     /// The number of the part that each voxel belongs to, in the order z, y, x; 0 in the background.
-    pub fn volume(&self) -> Vec<u32> {
+    pub fn volume(&self) -> PartVolume {
         painted(&self.runs, &self.numbers)
     }
 
