@@ -128,6 +128,7 @@ pub fn holder_of(_: &Path) -> Option<u32> {
 
 /// Who holds an inode's lock, by Linux's `/proc/locks`: its devices are not those that `stat` tells of some
 /// file systems.
+#[cfg_attr(not(unix), allow(dead_code, reason = "other systems tell otherwise"))]
 fn holder(locks: &str, inode: u64) -> Option<u32> {
     let of = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

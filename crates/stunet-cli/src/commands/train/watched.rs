@@ -17,6 +17,7 @@ pub struct Listeners<'a> {
     #[cfg(all(unix, feature = "watch"))]
     live: Option<live::Live<'a>>,
     events: Option<Events>,
+    #[cfg_attr(not(all(unix, feature = "watch")), allow(dead_code, reason = "no screen asks"))]
     args: &'a TrainArgs,
     /// Where a bar that begins late begins.
     #[cfg_attr(not(all(unix, feature = "watch")), allow(dead_code, reason = "no bar does"))]
