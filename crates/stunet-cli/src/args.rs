@@ -29,6 +29,7 @@ mod values;
 mod watching;
 mod workflow;
 
+#[cfg(feature = "demo")]
 pub use demo::{DemoArgs, PhantomArgs};
 pub use evaluate::{EvaluateArgs, Layout, SurfaceArg};
 pub use finish::{CleanArgs, FinishArgs};
@@ -42,7 +43,6 @@ pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
 pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
 pub use report::{MergeArgs, ReportCommand};
 pub use shell::{CompletionsArgs, ManArgs};
-#[cfg(feature = "demo")]
 pub use spellings::spell_out;
 pub use train::{CasesArg, ExportArgs, PrecisionArg, RecipeArg, TrainArgs};
 pub use trainers::Trainer;
