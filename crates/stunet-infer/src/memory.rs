@@ -12,18 +12,25 @@
 mod divisions;
 mod held;
 
+use crate::accumulators::Keep;
 use crate::band;
 use crate::error::InferError;
+use crate::kept;
 use crate::probabilities::ROWS_PER_PIECE;
 use crate::slab::Slab;
 use crate::tile::{Tile, tile_starts};
 use crate::windows::Windows;
 use divisions::{Divisions, Stretch};
+use held::peak_window_rows;
 pub(crate) use held::{Held, peak_rows, window_bytes};
 use serde::Serialize;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
 use stunet_data::preprocess::resample::AxisTaps;
+
+/// Bytes of feature maps that are held instead of a byte of sums: they take less time, as every sum is
+/// read and written by every window.
+const FEATURES_PER_SUM: f64 = 1.6;
 
 /// Bytes and windows of a prediction, by estimate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,7 +41,10 @@ pub struct MemoryPlan {
     pub num_windows: usize,
     /// Of those, windows that are run again for another tile.
     pub num_repeated: usize,
-    /// The sums of the largest tile; of sums on the device, the final rows that wait to be restored.
+    /// What of the windows is held until their voxels are final.
+    pub keep: Keep,
+    /// Bytes of it on the host, for the largest tile: sums or feature maps; of sums on the device, the
+    /// final rows that wait to be restored.
     pub sums_bytes: u64,
     /// Memory of the device for sums; 0 where they are on the host.
     pub device_bytes: u64,
@@ -57,6 +67,10 @@ pub(crate) struct Needs<'a> {
     pub taps: &'a [AxisTaps; 3],
     pub num_classes: usize,
     pub num_folds: usize,
+    /// Passes of each network over a window.
+    pub num_passes: usize,
+    /// Feature maps that a window may be kept as.
+    pub num_features: Option<usize>,
     pub accumulation: Accumulation,
     pub window_bytes: u64,
     /// The volume and the labels.
@@ -68,55 +82,83 @@ pub(crate) struct Needs<'a> {
 }
 
 impl Needs<'_> {
-    /// The plan with the fewest windows within `allowed` bytes; with sums on the device, if they fit.
+    /// The plan with the fewest windows within `allowed` bytes; with sums on the device, if they fit, else
+    /// with feature maps where those are few enough, else with sums.
     ///
     /// # Errors
     /// [`InferError::Memory`] when the smallest tiles do not fit.
     pub fn plan(&self, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
         let output = [0, 1, 2].map(|axis| self.taps[axis].len());
         let whole = Tile::whole(self.windows.volume_shape(), output);
-        let pieces = self.pieces_bytes(output);
-        let room_beside = |volume: u64| {
-            let fixed = self.window_bytes + volume + pieces;
-            allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed))
-        };
-        let room = room_beside(self.held.bytes_at_once(self.windows));
+        let room = self.room(self.held.bytes_at_once(self.windows), allowed);
         let there = band::device_bytes(self.num_classes, self.windows.window_shape()[0], &whole);
         let waiting = self.waiting_bytes(&whole);
         let can = self.accumulation == Accumulation::F32;
         if can && there <= self.device_room && waiting <= room {
-            let plan = self.finish(vec![whole]);
+            let plan = self.finish(Keep::DeviceSums, vec![whole]);
             return Ok(MemoryPlan { sums_bytes: waiting, device_bytes: there, ..plan });
         }
-        if self.sums_bytes(&whole.rows, &whole.columns) <= room {
-            return Ok(self.finish(vec![whole]));
+        let sums = self.plan_for(Keep::Sums, &whole, allowed);
+        let features = self.num_features.map(|_| self.plan_for(Keep::Features, &whole, allowed));
+        match (sums, features) {
+            (sums, None) => sums,
+            (Ok(sums), Some(Ok(features))) => {
+                let few = features.sums_bytes as f64 <= FEATURES_PER_SUM * sums.sums_bytes as f64;
+                let fewer_windows = features.num_windows < sums.num_windows;
+                let chosen = fewer_windows || few && features.num_windows == sums.num_windows;
+                Ok(if chosen { features } else { sums })
+            }
+            (Ok(plan), Some(Err(_))) | (Err(_), Some(Ok(plan))) => Ok(plan),
+            (Err(sums), Some(Err(features))) => Err(least(sums, features)),
+        }
+    }
+
+    /// Bytes left for what is kept of windows, beside `volume` bytes of the volume and the labels.
+    fn room(&self, volume: u64, allowed: Option<u64>) -> u64 {
+        let pieces = self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len()));
+        let fixed = self.window_bytes + volume + pieces;
+        allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed))
+    }
+
+    /// The plan with the fewest windows within `allowed` bytes, on the host.
+    fn plan_for(
+        &self,
+        keep: Keep,
+        whole: &Tile,
+        allowed: Option<u64>,
+    ) -> Result<MemoryPlan, InferError> {
+        let room = self.room(self.held.bytes_at_once(self.windows), allowed);
+        if self.kept_bytes(keep, &whole.rows, whole.columns.len()) <= room {
+            return Ok(self.finish(keep, vec![whole.clone()]));
         }
         let (rows, columns) = (self.axis(1), self.axis(2));
-        let room = room_beside(self.held.bytes());
-        match self.divide(&rows, &columns, room) {
-            Some(tiles) => Ok(self.finish(tiles)),
+        let room = self.room(self.held.bytes(), allowed);
+        match self.divide(keep, &rows, &columns, room) {
+            Some(tiles) => Ok(self.finish(keep, tiles)),
             None => {
                 let least = rows.finest().map(|piece| {
                     let widest = columns.finest().map(|piece| piece.network.len()).max();
-                    self.sums_bytes(&piece.network, &(0..widest.unwrap_or(0)))
+                    self.kept_bytes(keep, &piece.network, widest.unwrap_or(0))
                 });
-                let fixed = self.window_bytes + self.held.bytes() + pieces;
+                let output = [0, 1, 2].map(|axis| self.taps[axis].len());
+                let fixed = self.window_bytes + self.held.bytes() + self.pieces_bytes(output);
                 let needed = fixed + least.max().unwrap_or(0);
                 Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
             }
         }
     }
 
-    fn finish(&self, tiles: Vec<Tile>) -> MemoryPlan {
+    fn finish(&self, keep: Keep, tiles: Vec<Tile>) -> MemoryPlan {
         let count = |tile: &Tile| -> usize {
             tile_starts(self.windows, tile).iter().map(Vec::len).product()
         };
         let num_windows: usize = tiles.iter().map(count).sum();
-        let sums = tiles.iter().map(|tile| self.sums_bytes(&tile.rows, &tile.columns));
+        let kept = tiles.iter().map(|tile| self.kept_bytes(keep, &tile.rows, tile.columns.len()));
         MemoryPlan {
+            keep,
             num_windows,
             num_repeated: num_windows - self.windows.len(),
-            sums_bytes: sums.max().unwrap_or(0),
+            sums_bytes: kept.max().unwrap_or(0),
             device_bytes: 0,
             window_bytes: self.window_bytes,
             volume_bytes: match tiles.len() {
@@ -143,26 +185,50 @@ impl Needs<'_> {
     fn waiting_bytes(&self, tile: &Tile) -> u64 {
         let (rows, width) = (tile.rows.len(), tile.columns.len());
         let depth = self.windows.volume_shape()[0];
-        let starts = &self.windows.starts()[0];
-        let below = self.windows.padding_below()[0];
-        let closed = |at: usize| at.saturating_sub(below).min(depth);
-        let last = starts.last().map_or(depth, |last| depth - closed(*last));
-        let steps = starts.windows(2).map(|pair| closed(pair[1]) - closed(pair[0]));
-        let planes = steps.max().unwrap_or(0).max(last);
+        let planes = self.most_closed();
         let piece = band::rows_per_piece(self.num_classes, planes, width).min(rows);
         let row = Slab::row_bytes(self.num_classes, 1, self.accumulation, width);
         let held = ((planes + 1) * (piece + 2) + rows).min(depth * rows);
         ((held + 2 * planes * piece) * row) as u64
     }
 
-    fn sums_bytes(&self, rows: &Range<usize>, columns: &Range<usize>) -> u64 {
-        let row =
-            Slab::row_bytes(self.num_classes, self.num_folds, self.accumulation, columns.len());
-        (peak_rows(self.windows, rows) * row) as u64
+    /// Most planes that become final at a time.
+    fn most_closed(&self) -> usize {
+        let depth = self.windows.volume_shape()[0];
+        let starts = &self.windows.starts()[0];
+        let below = self.windows.padding_below()[0];
+        let closed = |at: usize| at.saturating_sub(below).min(depth);
+        let last = starts.last().map_or(depth, |last| depth - closed(*last));
+        let steps = starts.windows(2).map(|pair| closed(pair[1]) - closed(pair[0]));
+        steps.max().unwrap_or(0).max(last)
+    }
+
+    /// Bytes on the host of what is kept of windows over a tile of so many columns.
+    fn kept_bytes(&self, keep: Keep, rows: &Range<usize>, columns: usize) -> u64 {
+        let row = Slab::row_bytes(self.num_classes, self.num_folds, self.accumulation, columns);
+        if keep != Keep::Features {
+            return (peak_rows(self.windows, rows) * row) as u64;
+        }
+        let window = self.windows.window_shape()[2];
+        let num_features = self.num_features.unwrap_or(self.num_classes);
+        let maps = self.num_folds * self.num_passes * num_features * window * size_of::<f32>();
+        let kept = peak_window_rows(self.windows, rows, columns) * maps;
+        // Rows just formed, and those that are interpolated with the next plane or row.
+        let planes = self.most_closed();
+        let piece = kept::rows_per_piece(row, planes).min(rows.len());
+        let depth = self.windows.volume_shape()[0];
+        let formed = ((planes + 1) * (piece + 2) + rows.len()).min(depth * rows.len());
+        (kept + formed * row) as u64
     }
 
     /// Fewest windows over all pairs of a division of the rows and one of the columns.
-    fn divide(&self, rows: &Divisions, columns: &Divisions, room: u64) -> Option<Vec<Tile>> {
+    fn divide(
+        &self,
+        keep: Keep,
+        rows: &Divisions,
+        columns: &Divisions,
+        room: u64,
+    ) -> Option<Vec<Tile>> {
         let mut widths: Vec<usize> = columns.pieces().map(|piece| piece.network.len()).collect();
         widths.sort_unstable();
         widths.dedup();
@@ -172,7 +238,7 @@ impl Needs<'_> {
                 continue;
             };
             let widest = parts_x.iter().map(|p| p.network.len()).max().unwrap_or(0);
-            let fits = |p: &Stretch| self.sums_bytes(&p.network, &(0..widest)) <= room;
+            let fits = |p: &Stretch| self.kept_bytes(keep, &p.network, widest) <= room;
             let Some((high, parts_y)) = rows.cheapest(&fits) else {
                 continue;
             };
@@ -199,6 +265,16 @@ impl Needs<'_> {
             (true, _) => self.taps[axis].len(),
         };
         Divisions::new(self.windows, axis, &self.taps[axis], grain)
+    }
+}
+
+/// Of two refusals the one that asks for less memory.
+fn least(one: InferError, other: InferError) -> InferError {
+    match (&one, &other) {
+        (InferError::Memory { needed: a, .. }, InferError::Memory { needed: b, .. }) if b < a => {
+            other
+        }
+        _ => one,
     }
 }
 

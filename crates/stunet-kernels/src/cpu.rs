@@ -20,7 +20,9 @@ mod simd;
 mod tensor;
 mod upsample;
 
+pub(crate) use conv::pointwise_rows;
 pub(crate) use pool::{kept_memory, release_memory};
+pub(crate) use simd::Isa;
 
 use crate::Algorithm;
 use burn::backend::DispatchDevice;

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use kernels::{Measured, Upsampled};
+use kernels::{Measured, PointwiseRows, Upsampled};
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -80,6 +80,11 @@ impl Conv {
     /// `[N, Cin, Z, Y, X]` gives `[N, Cout, ceil(Z / sz), ceil(Y / sy), ceil(X / sx)]`.
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
         kernels::conv3d(x, self.weight.val(), self.bias.val(), stride)
+    }
+
+    /// [`forward`](Self::forward) of voxels on the host, for a kernel of one voxel.
+    pub(crate) fn rows(&self) -> Option<PointwiseRows> {
+        PointwiseRows::new(self.weight.val(), self.bias.val())
     }
 
     /// [`forward`](Self::forward), for a norm alone to read.

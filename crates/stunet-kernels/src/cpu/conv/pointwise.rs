@@ -7,6 +7,7 @@
 //! With a stride it reads every `stride`-th voxel and nothing between, so those are picked first.
 
 mod planes;
+mod rows;
 
 use super::shares::Shares;
 use super::{STREAMED, Shape, voxels};
@@ -14,6 +15,7 @@ use crate::cpu::memory::{Origin, Output, Target, with_scratch};
 use crate::cpu::simd::Isa;
 use planes::{Planes, Weights, buffer_len};
 use rayon::prelude::*;
+pub(crate) use rows::pointwise_rows;
 use std::ops::Range;
 
 /// Voxels a task multiplies at a time, at most.
