@@ -10,6 +10,7 @@
 mod written_out;
 
 mod conv;
+mod evenly;
 mod interleave;
 mod memory;
 mod norm;
