@@ -10,7 +10,7 @@ use crate::network::{Network, Outputs};
 use crate::platform::{self, Moment};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sink::RowSink;
-use crate::sliding_window::{PartOf, SlideReport, WindowSettings, slide_tiles};
+use crate::sliding_window::{Keep, PartOf, SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use crate::windows::Windows;
 use ndarray::Array3;
@@ -120,7 +120,9 @@ pub enum PredictEvent {
         num_windows: usize,
         /// Of those, windows that are run again for another part.
         num_repeated: usize,
-        /// Bytes of sums.
+        /// What of the windows is held until their voxels are final.
+        keep: Keep,
+        /// Bytes of it on the host.
         sums_bytes: u64,
         /// Bytes of everything.
         total_bytes: u64,
@@ -373,6 +375,7 @@ fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
         num_tiles: plan.tiles.len(),
         num_windows: plan.num_windows,
         num_repeated: plan.num_repeated,
+        keep: plan.keep,
         sums_bytes: plan.sums_bytes,
         total_bytes: plan.total_bytes(),
         device_bytes: plan.device_bytes,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use stunet::data::plans::SeenOrientation;
+use stunet::infer::sliding_window::Keep;
 use stunet::infer::{Architecture, PredictEvent};
 
 use super::Session;
@@ -55,6 +56,7 @@ impl Session<'_> {
             num_tiles,
             num_windows,
             num_repeated,
+            keep,
             sums_bytes,
             total_bytes,
             device_bytes,
@@ -73,9 +75,13 @@ impl Session<'_> {
             (0, Some(_)) => ", accumulators on the host".to_owned(),
             (bytes, _) => format!(", {} of device memory for accumulators", output::bytes(bytes)),
         };
+        let kept = match keep {
+            Keep::Features => "feature maps of windows",
+            _ => "accumulators",
+        };
         let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
         let line = format!(
-            "{}: {num_windows} windows{tiles}, {} of memory, {} of it for accumulators{place}{}",
+            "{}: {num_windows} windows{tiles}, {} of memory, {} of it for {kept}{place}{}",
             job.case.name,
             output::bytes(total_bytes),
             output::bytes(sums_bytes),
