@@ -4,22 +4,24 @@ use super::PredictOptions;
 use crate::error::InferError;
 use crate::model::Model;
 use crate::platform::{CLOCK, Moment};
-use crate::sink::PlaneSink;
-use crate::sliding_window::{WindowSettings, slide};
+use crate::sink::RowSink;
+use crate::slab::Slab;
+use crate::sliding_window::{WindowSettings, slide_tiles};
+use crate::tile::Tile;
 use ndarray::Array4;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// Seconds of one pass over a window of `settings`; none where `passes` are too few to spend one on it.
 ///
 /// The processor is asked with an eighth of a window; devices compile and tune for the shapes they
-/// meet, so they get a window as it will be. The second pass counts: the first makes room.
+/// meet, so they get a window as it will be. The first pass makes room and does not count.
 pub(super) fn measure(
     model: &Model,
     settings: &WindowSettings,
     passes: usize,
     options: &PredictOptions,
 ) -> Option<f64> {
-    /// At most a hundredth of the work: two passes of an eighth, or whole ones.
+    /// About a hundredth of the work: three passes of an eighth, or whole ones.
     const FEWEST: [usize; 2] = [25, 200];
     if !CLOCK || passes < FEWEST[usize::from(options.device_has_own_memory)] {
         return None;
@@ -48,18 +50,32 @@ pub(super) fn measure(
             ..settings.clone()
         };
         let go_on = &mut |_, _| ControlFlow::Continue(());
-        Some(slide(&[network], volume.view(), &once, &mut Nowhere, go_on).ok()?.windows_secs)
+        let (image, tiles) = (volume.view().into(), [Tile::whole(shape, shape)]);
+        let slid = slide_tiles(&[network], image, &once, &tiles, &mut Nowhere, go_on);
+        Some(slid.ok()?.windows_secs)
     };
-    // Memory is fresh in the first, and that of the first in the second.
+    // Memory is fresh in the first, and that of the first in the others.
     pass()?;
-    Some(pass()? * whole.work / cost.work)
+    Some(pass()?.min(pass()?) * whole.work / cost.work)
 }
 
-/// Takes planes and forgets them.
+/// Takes rows and forgets them.
 struct Nowhere;
 
-impl PlaneSink for Nowhere {
-    fn plane(&mut self, _: usize, _: &mut Vec<f32>) -> Result<(), InferError> {
+impl RowSink for Nowhere {
+    fn begin(&mut self, _: &Tile) -> Result<(), InferError> {
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        slab: &mut Slab,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<(), InferError> {
+        for z in planes {
+            rows.clone().for_each(|y| slab.release(z, y));
+        }
         Ok(())
     }
 }
