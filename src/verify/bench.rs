@@ -77,7 +77,8 @@ impl Bench {
             }
         }
         if self.fault && id == 0 && count > 0 {
-            values[count / 2] += 0.5;
+            let wrong = &mut values[count / 2];
+            *wrong += if *wrong > 0.0 { -0.5 } else { 0.5 };
         }
         values
     }
@@ -86,7 +87,8 @@ impl Bench {
     pub(super) fn labels(&self, id: u64, count: usize, high: u32) -> Vec<i64> {
         let label = |value: f64| ((value + 1.0) / 2.0 * f64::from(high)) as i64;
         let high = i64::from(high) - 1;
-        self.values(id, count).into_iter().map(|value| label(value).clamp(0, high)).collect()
+        let exact = Self { rounding: None, ..self.clone() };
+        exact.values(id, count).into_iter().map(|value| label(value).clamp(0, high)).collect()
     }
 
     /// A tensor of [`values`](Self::values), in the precision of the bench.

@@ -118,14 +118,14 @@ fn optimiser(bench: &Bench) -> Result<Found, Reason> {
     let mut network = bench.network(&config())?;
     let mut sgd = Sgd::new(SgdConfig { weight_decay: 1e-2, ..SgdConfig::default() }, &config());
     for step in 0..2 {
-        let (mut sum, mut id) = (bench.tensor(0, [1]), 2000 + 1000 * step);
+        let (mut sum, mut id) = (bench.tensor(9000, [1]), 2000 * step);
         network.for_each_parameter(&mut |spec: &ParameterSpec, parameter| {
-            id += 1;
             let values = match parameter {
                 ParameterRef::Vector(p) => p.val(),
                 ParameterRef::Kernel(p) => p.val().flatten(0, 4),
             };
             let weights = bench.tensor::<1>(id, [spec.shape.iter().product()]);
+            id += 1;
             sum = sum.clone() + (values * weights).sum();
         });
         let report;
