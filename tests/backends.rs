@@ -307,7 +307,7 @@ fn main() -> ExitCode {
         }
     }
     add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
-    add_device(&mut tests, "verification", Backend::NdArray, device_itself::verification);
+    add_device(&mut tests, "operators", Backend::NdArray, device_itself::operators_verified);
     add(&mut tests, "ndarray_windows", Backend::NdArray, check_windows);
     // The processor is the measure of the others; its sums of both kinds are held against each other.
     add(&mut tests, "cpu_windows", Backend::Cpu, check_windows);

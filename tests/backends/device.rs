@@ -33,6 +33,17 @@ pub fn verification(device: &Device) {
     }
 }
 
+/// The operators alone, for a backend that takes minutes for a network.
+pub fn operators_verified(device: &Device) {
+    let found =
+        verify(device, Storage::F32, &mut |stage| match stage.stage.starts_with("network") {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+    assert!(found.stages.len() > 20, "{found:?}");
+    assert_eq!(found.first_failure(), None);
+}
+
 /// A kernel that leaves out its last workgroup is found in the first stage that uses it.
 #[cfg(feature = "gpu")]
 pub fn broken_kernels(device: &Device) {
