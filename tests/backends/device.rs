@@ -9,7 +9,7 @@ use stunet::data::labels::LabelSet;
 use stunet::data::plans::{Accumulation, Plans, Reference};
 use stunet::infer::{InferError, Model, Outputs, PredictOptions, TensorNetwork, predict};
 use stunet::kernels::{DeviceFault, guarded, read};
-use stunet::verify::{StageOutcome, Storage, Verification, verify};
+use stunet::verify::{Storage, Verification, verify};
 use stunet_testing::say;
 
 fn verified(device: &Device, storage: Storage, is_told: bool) -> Verification {
@@ -47,6 +47,7 @@ pub fn operators_verified(device: &Device) {
 /// A kernel that leaves out its last workgroup is found in the first stage that uses it.
 #[cfg(feature = "gpu")]
 pub fn broken_kernels(device: &Device) {
+    use stunet::verify::StageOutcome;
     for (kernel, first) in [
         ("upsample", "upsampling"),
         ("conv_weight_gradient", "convolution of the stem (1 channel)"),
