@@ -11,13 +11,17 @@
 //! # Ok::<(), stunet::device::DeviceError>(())
 //! ```
 
-mod quiet;
+mod described;
+#[cfg(feature = "wgpu")]
+mod driver;
+pub(crate) mod quiet;
 
 use std::fmt;
 use std::str::FromStr;
 
 use burn::prelude::Device;
 use burn::tensor::Tensor;
+pub use described::{DeviceDescription, Processor};
 use quiet::silently;
 
 /// What the user can write after `--device`, for help texts and error messages.
@@ -150,6 +154,12 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// What it is, as far as it says so.
+    #[must_use]
+    pub fn description(&self) -> DeviceDescription {
+        describe(self.backend, &self.device)
+    }
+
     /// Bytes that this program has reserved on the device; none on a processor.
     #[must_use]
     pub fn reserved_bytes(&self) -> Option<u64> {
@@ -176,8 +186,8 @@ pub struct FoundDevice {
     pub name: String,
     /// A processor posing as a GPU (lavapipe, WARP): usable when named, never chosen by `auto`.
     pub software: bool,
-    /// Whether it computed; otherwise why not, in one line.
-    pub usable: Result<(), String>,
+    /// Whether it computed, and then what it is; otherwise why not, in one line.
+    pub usable: Result<DeviceDescription, String>,
 }
 
 /// Why there is no device. Every message is one line.
@@ -338,7 +348,7 @@ pub fn list() -> Vec<BackendStatus> {
                 .map(|(index, found)| FoundDevice {
                     name: device_name(backend, index),
                     software: found.software,
-                    usable: try_out(&found.device),
+                    usable: try_out(&found.device).map(|()| describe(backend, &found.device)),
                 })
                 .collect(),
         })
@@ -394,6 +404,27 @@ fn device_name(backend: Backend, index: usize) -> String {
 struct Listed {
     device: Device,
     software: bool,
+}
+
+/// What a device that computes says of itself.
+fn describe(backend: Backend, device: &Device) -> DeviceDescription {
+    let facts = silently(|| stunet_kernels::device_facts(device)).ok().flatten();
+    let Some(facts) = facts else { return DeviceDescription::of_processor() };
+    let driver = match backend {
+        Backend::Cuda => described::nvidia_driver(),
+        _ => adapter_driver(&facts.name),
+    };
+    DeviceDescription::of_gpu(facts, driver)
+}
+
+#[cfg(feature = "wgpu")]
+fn adapter_driver(name: &str) -> Option<String> {
+    silently(|| driver::of_adapter(name)).ok().flatten()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn adapter_driver(_: &str) -> Option<String> {
+    None
 }
 
 /// What the backend lists, true GPUs before software ones; nothing when it is not compiled in.

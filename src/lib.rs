@@ -2,7 +2,7 @@
 //! them, on [Burn](https://burn.dev).
 //!
 //! This package re-exports the crates of the workspace and adds [`device`], the choice of a device to
-//! compute on. From the lowest layer up:
+//! compute on, and [`mod@verify`], its check. From the lowest layer up:
 //!
 //! * [`data`]: NIfTI files, geometry, plans, preprocessing and its inverse, augmentation,
 //! * [`kernels`]: the 3-D operators of the network,
@@ -11,6 +11,7 @@
 //! * [`pictures`]: previews of segmented volumes, charts, HTML pages,
 //! * [`train`]: losses, optimiser, training loop, checkpoints,
 //! * [`device`]: from `auto|cpu|cuda[:N]|…` to a Burn device,
+//! * [`mod@verify`]: whether a device computes what is meant; [`verdict`]: what was found, kept,
 //! * [`burn`] and [`ndarray`]: the libraries of the tensors and arrays in this interface.
 //!
 //! ```
@@ -22,6 +23,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
 pub mod device;
+pub mod verdict;
+pub mod verify;
 
 /// The tensor library, in the version that everything here is built on.
 pub use burn;

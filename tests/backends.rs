@@ -5,6 +5,8 @@
 //! they fail when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for the backend.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
+#[path = "backends/device.rs"]
+mod device_itself;
 #[path = "backends/operators.rs"]
 mod operators;
 #[cfg(feature = "gpu")]
@@ -254,7 +256,27 @@ const OPERATORS: &[(&str, OnDevice)] = &[
     ("upsampled", operators::upsampled),
     ("many_workgroups", operators::many_workgroups),
     ("views", operators::views),
+    #[cfg(feature = "gpu")]
+    ("broken_kernels", device_itself::broken_kernels),
 ];
+
+/// Tests of a device itself.
+const DEVICE: &[(&str, OnDevice)] = &[
+    ("verification", device_itself::verification),
+    ("too_large", device_itself::too_large),
+    ("next_case", device_itself::next_case),
+];
+
+/// A test of one device, whosever operators compute.
+fn add_device(tests: &mut Tests, name: &str, backend: Backend, check: fn(&Device)) {
+    let reason = format!("needs the feature {backend}: --features {backend}");
+    let is_tried = backend.is_compiled_in() || is_required(backend);
+    let ready = if is_tried { Ok(()) } else { Err(Absent::new(reason)) };
+    tests.add(format!("{backend}_{name}"), ready, move || {
+        check(&device_under_test(backend)?);
+        Ok(())
+    });
+}
 
 /// A test of the own operators of one backend, which are not written for fused kernels.
 fn add_operator(tests: &mut Tests, name: &str, backend: Backend, check: fn(&Device)) {
@@ -282,8 +304,12 @@ fn main() -> ExitCode {
         for (name, check) in OPERATORS {
             add_operator(&mut tests, name, backend, *check);
         }
+        for (name, check) in DEVICE {
+            add_device(&mut tests, name, backend, *check);
+        }
     }
     add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
+    add_device(&mut tests, "operators", Backend::NdArray, device_itself::operators_verified);
     add(&mut tests, "ndarray_windows", Backend::NdArray, check_windows);
     // The processor is the measure of the others; its sums of both kinds are held against each other.
     add(&mut tests, "cpu_windows", Backend::Cpu, check_windows);

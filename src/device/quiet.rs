@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 /// Mesa's device selection complains about a missing desktop twice for each question. The panic hook
 /// and standard error are one per process, so probes take turns, and what another thread says
 /// meanwhile is lost.
-pub(super) fn silently<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn silently<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = take_hook();

@@ -36,7 +36,9 @@ pub use finish::{CleanArgs, FinishArgs};
 pub use formats::FormatArg;
 pub use hub::{DownloadArgs, ModelsArgs};
 pub use labelmaps::{CleanUpArgs, MapLabelsArgs, NamesArgs, SideArg, StatisticsArgs};
-pub use models::{ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs};
+pub use models::{
+    ConvertArgs, DevicesArgs, InfoArgs, InstallArgs, LabelsArgs, StorageArg, VerifyArgs,
+};
 pub use nnunet::NnunetArgs;
 pub use pictures::{PictureArgs, PicturesArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
@@ -92,6 +94,9 @@ pub enum LowCommand {
     Labels(LabelsArgs),
     /// List the backends of this program and the devices of this machine
     Devices(DevicesArgs),
+    /// Check that a device computes what this program means
+    #[command(after_help = models::VERIFY_HELP)]
+    Verify(VerifyArgs),
     /// Import a dataset of the Decathlon (MSD) or of nnU-Net 1
     #[command(after_help = plan::IMPORT_HELP)]
     Import(ImportArgs),
@@ -266,6 +271,12 @@ mod tests {
         check("stunet info", false);
         check("stunet info a.model --size small", false);
         check("stunet devices", true);
+        check("stunet verify", true);
+        check("stunet verify --device vulkan:1 --precision f16 --json", true);
+        check("stunet verify --precision f64", false);
+        check("stunet predict -i a -o b -m c --no-cache", true);
+        check("stunet predict -i a -o b -m c --device cuda --unverified-device", true);
+        check("stunet train D 3d_fullres 0 --unverified-device", true);
         check("stunet plan raw/Dataset001_A", true);
         check("stunet plan a -o b --rules v1 --memory 24 --spacing 3 1 0.5 --json", true);
         check("stunet plan a --rules v3", false);

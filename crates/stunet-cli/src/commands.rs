@@ -29,4 +29,5 @@ pub mod preprocess;
 pub mod preview;
 pub mod report;
 pub mod train;
+pub mod verify;
 pub mod watch;

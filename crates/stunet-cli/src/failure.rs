@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use clap::error::ErrorKind;
+use stunet::kernels::{DeviceFailure, guarded};
 
 use crate::interrupt::INTERRUPTED;
 use crate::output;
@@ -59,10 +60,15 @@ pub fn quiet_panics() {
 
 /// Runs `work`; a panic becomes an error with the first panic's message.
 pub fn shielded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // What a device did not compute is told by an error of its own.
+    let work = || guarded(work).unwrap_or_else(|failure| Err(failure.into()));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let noted = FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
         let noted = noted.unwrap_or_else(|| "no reason given".to_owned());
-        Err(anyhow::anyhow!("{}: {noted}", kind_of(&noted)))
+        match DeviceFailure::from_message(&noted) {
+            Some(failure) => Err(failure.into()),
+            None => Err(anyhow::anyhow!("{}: {noted}", kind_of(&noted))),
+        }
     })
 }
 
@@ -179,5 +185,8 @@ mod tests {
         let failed = || -> anyhow::Result<()> { panic!("no memory for a tensor of 4 bytes") };
         let line = describe(&shielded(failed).unwrap_err());
         assert!(line.starts_with("memory: the system has less"), "{line}");
+        let failed = || -> anyhow::Result<()> { panic!("wgpu error: Out of Memory") };
+        let line = describe(&shielded(failed).unwrap_err());
+        assert!(line.starts_with("device: its memory is full; close other"), "{line}");
     }
 }

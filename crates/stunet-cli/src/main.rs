@@ -18,6 +18,7 @@ mod habits;
 mod hub;
 mod interrupt;
 mod jobs;
+mod kept;
 mod machine;
 mod new_folder;
 mod nnunet;
@@ -79,6 +80,7 @@ fn run(command: LowCommand) -> anyhow::Result<()> {
         LowCommand::Install(args) => commands::install::run(&args),
         LowCommand::Labels(args) => commands::labels::run(&args),
         LowCommand::Devices(args) => commands::devices::run(&args),
+        LowCommand::Verify(args) => commands::verify::run(&args),
         LowCommand::Import(args) => commands::import::run(&args),
         LowCommand::Pictures(args) => commands::pictures::run(&args),
         LowCommand::Plan(args) => commands::plan::run(&args),

@@ -11,6 +11,8 @@ use crate::output;
 /// The bar of one case.
 pub struct CaseBar {
     bar: ProgressBar,
+    /// Whether the first window waits for kernels that are compiled.
+    compiles: bool,
 }
 
 impl CaseBar {
@@ -21,7 +23,13 @@ impl CaseBar {
         bar.set_style(style("{spinner} {prefix}  {msg}  {elapsed}"));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar.set_message("reading");
-        Self { bar }
+        Self { bar, compiles: false }
+    }
+
+    /// The same for the first case on a GPU, whose kernels are compiled with the first window.
+    pub fn of_first_case(mut self, on_gpu: bool) -> Self {
+        self.compiles = on_gpu;
+        self
     }
 
     /// Updates the bar for an event of the prediction.
@@ -29,6 +37,9 @@ impl CaseBar {
         match event {
             PredictEvent::Stage(Stage::Preprocess) => self.say("preprocessing"),
             PredictEvent::Stage(Stage::Export) => self.say("restoring"),
+            PredictEvent::Windows { done: 0, .. } if self.compiles => {
+                self.say("compiling the kernels of the first window");
+            }
             PredictEvent::Windows { done, total } => self.count(done, total, "windows"),
             _ => {}
         }

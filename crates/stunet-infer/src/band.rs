@@ -212,7 +212,7 @@ impl<'a> Band<'a> {
         if num_folds > 1 {
             mean = mean / num_folds as f32;
         }
-        mean.into_data().try_into_vec::<f32>().expect("sums are f32")
+        stunet_model::read(mean).try_into_vec::<f32>().expect("sums are f32")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use stunet_data::DataError;
 use stunet_data::error::size_text;
-use stunet_model::ModelError;
+use stunet_model::{DeviceFailure, ModelError};
 
 /// What can go wrong between a model's path and a labelmap.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum InferError {
     /// Weights and network configurations.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A device that did not compute. Unless it is lost, the next case can be predicted.
+    #[error(transparent)]
+    Device(#[from] DeviceFailure),
     /// A path that holds none of the three kinds of model.
     #[error("model: expected {expected}, found {found}: {}", path.display())]
     NotAModel {

@@ -167,7 +167,7 @@ pub(crate) fn hand_out(
     values: Tensor<5>,
     take: &mut dyn FnMut(Range<usize>, &[f32]),
 ) {
-    let values = values.into_data().convert::<f32>();
+    let values = stunet_model::read(values).convert::<f32>();
     take(planes, values.as_slice::<f32>().expect("converted to f32"));
 }
 

@@ -25,6 +25,7 @@ use stunet_data::plans::{Accumulation, Plans, Reference, SeenOrientation};
 use stunet_data::preprocess::resample::{AxisTaps, Resampling};
 use stunet_data::preprocess::{Preprocessed, RestoreOrder, Trace, preprocess, preprocess_scan};
 use stunet_data::reference::ProbabilityExtent;
+use stunet_model::DeviceFault;
 
 /// How a prediction at the network's resolution is brought to the image's.
 ///
@@ -207,7 +208,8 @@ pub struct Prediction {
 ///
 /// # Errors
 /// An image the plans cannot take or that another reader has read than the plans', a step size out of range, half-precision sums that overflow, a
-/// file of probabilities that cannot be written, [`InferError::Interrupted`].
+/// file of probabilities that cannot be written, a device that does not compute
+/// ([`InferError::Device`]), [`InferError::Interrupted`].
 ///
 /// # Source
 /// nnU-Net 1.7.1 `predict.py::predict_cases{,_fast,_fastest}`; nnU-Net 2.2 and 2.8
@@ -282,6 +284,30 @@ fn prepare_with(
 /// # Errors
 /// As [`predict`], but for the image; and [`InferError::Memory`].
 pub fn predict_prepared(
+    model: &Model,
+    prepared: Prepared,
+    options: &PredictOptions,
+    events: &mut dyn FnMut(PredictEvent) -> ControlFlow<()>,
+) -> Result<Prediction, InferError> {
+    stunet_model::guarded(|| prepared_predicted(model, prepared, options, events)).unwrap_or_else(
+        |failure| {
+            give_memory_back(model, failure.fault);
+            Err(failure.into())
+        },
+    )
+}
+
+/// What a prediction held on the devices was let go when it failed, but they keep it for the next tensors.
+fn give_memory_back(model: &Model, fault: DeviceFault) {
+    for network in model.networks() {
+        if let Some(network) = network.resident().filter(|_| fault != DeviceFault::Lost) {
+            // The failure itself is told already.
+            let _ = stunet_model::guarded(|| network.device().memory_cleanup());
+        }
+    }
+}
+
+fn prepared_predicted(
     model: &Model,
     prepared: Prepared,
     options: &PredictOptions,

@@ -40,6 +40,12 @@ pub(crate) fn computes_on(device: &Device) -> bool {
     matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
+/// The instructions in use, and how many values they work on at a time.
+pub(crate) fn vector_instructions() -> String {
+    let best = Isa::best();
+    format!("{}, {} values at a time", best.name(), best.lanes())
+}
+
 /// How a convolution of tensors that [`takes`] accepted is computed.
 pub(crate) fn convolution_algorithm(
     input: [usize; 5],

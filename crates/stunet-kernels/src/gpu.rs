@@ -10,6 +10,7 @@
 //! computes is in `gpu_tiles.rs`; it keeps to what WebGPU guarantees, without subgroups.
 
 mod conv;
+mod faults;
 mod launch;
 mod moments;
 mod norm;
@@ -25,6 +26,7 @@ use burn::tensor::{DType, Device};
 use conv::Shape;
 use tiles::{SHARED, UNITS};
 
+pub use faults::with_broken_kernel;
 pub(crate) use sgd::{sgd_step, steps};
 pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls};
 

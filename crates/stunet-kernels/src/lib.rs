@@ -37,6 +37,8 @@ mod copied;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
+mod device_failure;
+mod facts;
 #[cfg(feature = "gpu")]
 #[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
 mod gpu;
@@ -49,6 +51,7 @@ mod gpu_tiles;
 mod in_use;
 mod instance_norm;
 mod kept;
+mod kept_kernels;
 #[cfg(feature = "_own")]
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod kernels;
@@ -70,11 +73,14 @@ pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured, prepared};
 pub use copied::copied;
+pub use device_failure::{DeviceFailure, DeviceFault, Readable, guarded, read, synchronized};
+pub use facts::{DeviceFacts, device_facts, vector_instructions};
 #[cfg(feature = "gpu")]
-pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls};
+pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, with_broken_kernel};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use kept::{kept_memory, release_memory};
+pub use kept_kernels::keep_compiled_kernels;
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
 pub use pointwise_rows::PointwiseRows;

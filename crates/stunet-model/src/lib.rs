@@ -46,6 +46,6 @@ pub use low_rank::{LowRank, LowRankConfig};
 pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
 pub use stunet_kernels::{
-    InUse, PointwiseRows, SgdStep, copied, in_use, kept_memory, release_memory, sgd_step,
-    with_gradient,
+    DeviceFailure, DeviceFault, InUse, PointwiseRows, SgdStep, copied, guarded, in_use,
+    kept_memory, read, release_memory, sgd_step, with_gradient,
 };

@@ -102,8 +102,8 @@ impl<'a> ParameterRef<'a> {
     /// Copies the values to the host.
     pub fn to_data(self) -> TensorData {
         match self {
-            Self::Vector(p) => p.val().into_data(),
-            Self::Kernel(p) => p.val().into_data(),
+            Self::Vector(p) => stunet_kernels::read(p.val()),
+            Self::Kernel(p) => stunet_kernels::read(p.val()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use stunet_data::error::DataError;
-use stunet_model::ModelError;
+use stunet_model::{DeviceFailure, ModelError};
 
 /// Result of training, of its files and of its settings.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -17,6 +17,9 @@ pub enum TrainError {
     /// A case, or a batch of them.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A device that did not compute. Checkpoints that were written before are whole.
+    #[error(transparent)]
+    Device(#[from] DeviceFailure),
     /// A loss that cannot be computed as configured.
     #[error(transparent)]
     Loss(#[from] LossError),

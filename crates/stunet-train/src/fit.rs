@@ -70,19 +70,29 @@ pub struct FitCases {
 /// says. Without a folder nothing is written.
 ///
 /// # Errors
-/// When a case cannot be read, a file not written, the loss is no longer finite or has no gradient, the
-/// devices cannot share a batch equally, or the run was begun with another loss, optimiser, schedule or
-/// augmentation.
+/// When a case cannot be read, a file not written, the loss is no longer finite or has no gradient, a
+/// device does not compute, the devices cannot share a batch equally, or the run was begun with another
+/// loss, optimiser, schedule or augmentation.
 ///
 /// # Source
 /// nnU-Net 1.7.1 `nnUNetTrainerV2.run_training` with STU-Net's `STUNetTrainer`; nnU-Net 2
 /// `nnUNetTrainer.run_training`.
 pub fn fit(
-    mut state: TrainingState,
+    state: TrainingState,
     cases: &FitCases,
     config: &FitConfig,
     folder: Option<&FoldFolder>,
     on_event: &mut dyn FnMut(FitEvent<'_>) -> ControlFlow<()>,
+) -> Result<TrainingState> {
+    stunet_model::guarded(|| run(state, cases, config, folder, on_event))?
+}
+
+fn run(
+    mut state: TrainingState,
+    cases: &FitCases,
+    config: &FitConfig,
+    folder: Option<&FoldFolder>,
+    on_event: OnEvent<'_>,
 ) -> Result<TrainingState> {
     config.check()?;
     state.check(config)?;

@@ -119,7 +119,7 @@ pub(crate) fn backward(
 
 fn number(loss: Tensor<1>) -> f64 {
     assert_eq!(loss.dims(), [1], "a loss has one element");
-    loss.into_data().iter::<f64>().sum()
+    stunet_model::read(loss).iter::<f64>().sum()
 }
 
 fn in_single_precision(logits: &[Tensor<5>]) -> Vec<Tensor<5>> {

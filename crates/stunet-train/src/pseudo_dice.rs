@@ -4,6 +4,7 @@
 //! a run learns.
 
 use burn::tensor::{Int, Tensor};
+use stunet_model::read;
 
 /// True positives, false positives and false negatives of every foreground class or region.
 ///
@@ -52,15 +53,15 @@ impl Overlap {
     /// # Shapes
     /// Logits `[N, C, Z, Y, X]` at full resolution, targets `[N, Z, Y, X]`.
     pub fn add_batch(&mut self, logits: Tensor<5>, targets: &Tensor<4, Int>) {
-        let truth: Vec<i32> = targets.to_data().iter::<i32>().collect();
+        let truth: Vec<i32> = read(targets.clone()).iter::<i32>().collect();
         if self.regions.is_none() {
-            let predicted: Vec<i32> = logits.argmax(1).into_data().iter::<i32>().collect();
+            let predicted: Vec<i32> = read(logits.argmax(1)).iter::<i32>().collect();
             return self.add(&predicted, &truth);
         }
         for region in 0..self.counts.len() {
             let logits = logits.clone().narrow(1, region, 1);
             // A probability above one half.
-            let inside = logits.greater_elem(0.0).int().into_data();
+            let inside = read(logits.greater_elem(0.0).int());
             let inside: Vec<bool> = inside.iter::<i32>().map(|v| v != 0).collect();
             self.add_region(region, &inside, &truth);
         }

@@ -23,7 +23,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Evaluate", &["evaluate", "accumulate", "find-best"]),
     (
         "Models and devices",
-        &["download", "models", "info", "labels", "convert", "install", "devices"],
+        &["download", "models", "info", "labels", "convert", "install", "devices", "verify"],
     ),
     #[cfg(feature = "demo")]
     ("Without data of your own", &["demo", "phantom"]),

@@ -61,7 +61,11 @@ impl LowCommand {
                 [plain(&args.dataset)].into_iter().chain(reference).collect()
             }
             Self::Info(_) | Self::Convert(_) | Self::Labels(_) => Vec::new(),
-            Self::Devices(_) | Self::Download(_) | Self::Models(_) | Self::Nnunet(_) => Vec::new(),
+            Self::Devices(_)
+            | Self::Verify(_)
+            | Self::Download(_)
+            | Self::Models(_)
+            | Self::Nnunet(_) => Vec::new(),
             Self::Completions(_) | Self::Man(_) => Vec::new(),
             #[cfg(feature = "demo")]
             Self::Demo(_) | Self::Phantom(_) => Vec::new(),

@@ -1,12 +1,26 @@
-//! Options of the commands about models and devices: `info`, `convert`, `labels`, `devices`.
+//! Options of the commands about models and devices: `info`, `convert`, `labels`, `devices`, `verify`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use stunet::data::geometry::Orientation;
 
 use super::orientation::letters;
-use super::values::Size;
+use super::values::{Size, device_help};
+
+/// Examples, below the options.
+pub(super) const VERIFY_HELP: &str = "\
+A built-in case is computed stage by stage: every operator forward and backward, a small network, losses,
+the optimiser, sliding windows, the way from an image to labels on its grid and to a file. Every stage has
+inputs of its own and is compared with values that are part of the program, so that the first one that
+differs is where the fault is. The verdict is kept for the device, its driver and this version of the program
+(in STUNET_CACHE, else in ~/.cache/stunet); `stunet predict` and `stunet train` do not use a device that
+failed, unless told to by --unverified-device.
+
+Examples:
+  stunet verify
+  stunet verify --device vulkan:1
+  stunet verify --device cuda --precision bf16 --json";
 
 /// `stunet info`.
 #[derive(Debug, Args)]
@@ -92,6 +106,45 @@ pub struct DevicesArgs {
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// `stunet verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Device to verify
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help = device_help())]
+    pub device: String,
+
+    /// Precision in which values are stored; in half precision only the operators are verified
+    #[arg(long, value_enum, value_name = "PRECISION", default_value_t = StorageArg::F32)]
+    pub precision: StorageArg,
+
+    /// A stage whose inputs are to be wrong: for tests of what becomes of it
+    #[arg(long, value_name = "STAGE", hide = true)]
+    pub fault: Option<String>,
+
+    /// Keep neither the verdict nor compiled kernels
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print only stages that fail
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Precision of what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StorageArg {
+    /// Single precision
+    F32,
+    /// Half precision
+    F16,
+    /// bfloat16
+    Bf16,
 }
 
 /// `stunet install`.

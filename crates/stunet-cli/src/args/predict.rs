@@ -136,6 +136,14 @@ pub struct PredictArgs {
     #[arg(help_heading = DEVICE, long, value_name = "DEVICE", default_value = "auto", help = device_help())]
     pub device: String,
 
+    /// Compute on a device that `stunet verify` found to compute something else
+    #[arg(help_heading = DEVICE, long)]
+    pub unverified_device: bool,
+
+    /// Compile the kernels of a GPU anew, and do not keep them
+    #[arg(help_heading = DEVICE, long)]
+    pub no_cache: bool,
+
     /// Replace existing outputs. Without this option an existing output is skipped if the same
     /// program, model, settings and input made it; otherwise the case fails and the file is kept
     #[arg(long)]

@@ -87,6 +87,7 @@ fn not_run(example: &str) -> Option<&'static str> {
         ("stunet report", "needs the reports of several parts"),
         ("dicom_folder", "needs an export from a scanner or an archive"),
         ("stunet find-best", "needs the validation of five folds"),
+        ("stunet verify --device", "needs the device that it names"),
     ];
     let example = format!("{example}\n");
     reasons.into_iter().find(|(part, _)| example.contains(part)).map(|(_, reason)| reason)

@@ -194,6 +194,14 @@ pub struct TrainArgs {
     )]
     pub device: Vec<String>,
 
+    /// Compute on a device that `stunet verify` found to compute something else
+    #[arg(help_heading = DEVICE, long)]
+    pub unverified_device: bool,
+
+    /// Compile the kernels of a GPU anew, and do not keep them
+    #[arg(help_heading = DEVICE, long)]
+    pub no_cache: bool,
+
     /// Memory limit of the program, such as 16G. A run that needs more is rejected before it starts
     /// [default: free memory]
     #[arg(help_heading = DEVICE, long, value_name = "BYTES", value_parser = byte_count)]

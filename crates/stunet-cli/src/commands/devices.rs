@@ -1,12 +1,13 @@
-//! `stunet devices`: the backends in this binary and the devices that work on this machine.
+//! `stunet devices`: the backends in this binary, and the devices of this machine with their limits.
 
 use serde_json::{Value, json};
-use stunet::device::{self, Backend, BackendStatus};
+use stunet::device::{self, Backend, BackendStatus, DeviceDescription, FoundDevice};
+use stunet::kernels::DeviceFacts;
 
 use crate::args::DevicesArgs;
 use crate::output;
 
-/// Prints one line per backend, or one per device where it has several.
+/// Prints what each device is, below one line that says whether it can be used.
 pub fn run(args: &DevicesArgs) -> anyhow::Result<()> {
     let backends = device::list();
     let chosen = device::choose("auto").map(|chosen| chosen.name);
@@ -35,17 +36,43 @@ fn lines(status: &BackendStatus) -> Vec<String> {
     if status.devices.is_empty() {
         return vec![format!("{name:<10} compiled in, no device found")];
     }
-    let note = |software| {
-        if software { " (software; only when named)" } else { "" }
+    status.devices.iter().flat_map(device_lines).collect()
+}
+
+fn device_lines(found: &FoundDevice) -> Vec<String> {
+    let described = match &found.usable {
+        Ok(described) => described,
+        Err(reason) => return vec![format!("{:<10} found, not usable: {reason}", found.name)],
     };
-    status
-        .devices
-        .iter()
-        .map(|found| match &found.usable {
-            Ok(()) => format!("{:<10} usable{}", found.name, note(found.software)),
-            Err(reason) => format!("{:<10} found, not usable: {reason}", found.name),
-        })
-        .collect()
+    let software = if found.software { " (software; only when named)" } else { "" };
+    let mut lines = vec![format!("{:<10} usable{software}", found.name)];
+    let below = |what: &str, value: &str| format!("{:<12}{what:<10} {value}", "");
+    lines.push(below("name", &described.name));
+    lines.extend(described.driver.as_ref().map(|driver| below("driver", driver)));
+    lines.extend(described.memory_bytes.map(|memory| below("memory", &output::bytes(memory))));
+    lines.extend(described.limits.as_ref().map(|facts| below("limits", &limits(facts))));
+    lines.extend(described.limits.as_ref().map(|facts| below("types", &types(facts).join(", "))));
+    if let Some(processor) = &described.processor {
+        lines.push(below("threads", &processor.threads.to_string()));
+        let vectors = processor.vectors.as_deref();
+        lines.push(below("vectors", vectors.unwrap_or("those of Burn's operators")));
+    }
+    lines
+}
+
+fn limits(facts: &DeviceFacts) -> String {
+    let [few, many] = facts.subgroup;
+    format!(
+        "tensors of {}; workgroups of {} threads with {} of shared memory; {few} to {many} threads in step",
+        output::bytes(facts.largest_tensor_bytes),
+        facts.threads,
+        output::bytes(facts.shared_memory_bytes),
+    )
+}
+
+/// The types by the words that options have for them.
+fn types(facts: &DeviceFacts) -> Vec<String> {
+    facts.types.iter().map(|dtype| format!("{dtype:?}").to_lowercase()).collect()
 }
 
 fn as_json(status: &BackendStatus) -> Value {
@@ -58,6 +85,7 @@ fn as_json(status: &BackendStatus) -> Value {
                 "software": found.software,
                 "usable": found.usable.is_ok(),
                 "reason": found.usable.as_ref().err(),
+                "described": found.usable.as_ref().ok().map(described),
             })
         })
         .collect();
@@ -66,5 +94,30 @@ fn as_json(status: &BackendStatus) -> Value {
         "gpu": Backend::is_gpu(status.backend),
         "compiled_in": status.compiled_in,
         "devices": devices,
+    })
+}
+
+fn described(described: &DeviceDescription) -> Value {
+    let limits = described.limits.as_ref().map(|facts| {
+        json!({
+            "target": facts.target,
+            "largest_tensor_bytes": facts.largest_tensor_bytes,
+            "shared_memory_bytes": facts.shared_memory_bytes,
+            "threads": facts.threads,
+            "bindings": facts.bindings,
+            "subgroup": facts.subgroup,
+        })
+    });
+    let processor = described
+        .processor
+        .as_ref()
+        .map(|processor| json!({ "threads": processor.threads, "vectors": processor.vectors }));
+    json!({
+        "name": described.name,
+        "driver": described.driver,
+        "memory_bytes": described.memory_bytes,
+        "types": described.limits.as_ref().map(types),
+        "limits": limits,
+        "processor": processor,
     })
 }

@@ -30,12 +30,14 @@ use stunet::infer::model::FoldReport;
 use stunet::infer::{self, InferError, Model, OpenOptions, PredictOptions, Record};
 use stunet::model::StuNetConfig;
 use stunet::pictures::page::PageCase;
+use stunet::verify::Storage;
 
 use crate::args::PredictArgs;
 use crate::failure::{Interrupted, Told};
 use crate::finish::Finish;
 use crate::interrupt;
 use crate::jobs::{Job, check_writable, jobs, remove_leftovers, writes_beside};
+use crate::kept;
 use crate::machine;
 use crate::output;
 use crate::parts::Environment;
@@ -51,7 +53,9 @@ use stages::Read;
 /// Predicts every case that has no output yet; a bad case does not stop the others.
 pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "window")?;
+    kept::keep_kernels(args.no_cache);
     let chosen = device::choose(&args.device)?;
+    kept::check([&chosen], &[Storage::F32], args.unverified_device)?;
     let found = jobs(args, &Environment::read())?;
     if !args.quiet {
         tell_passed_over(&args.input[0], &found.passed_over);

@@ -27,11 +27,13 @@ use stunet::train::checkpoint::{BEST, FINAL, LATEST, TrainingCheckpoint};
 use stunet::train::export::ModelDescription;
 use stunet::train::nnunet_run;
 use stunet::train::{FitCases, FitConfig, FoldFolder, TrainingState, fit};
+use stunet::verify::Storage;
 
 use crate::args::TrainArgs;
 use crate::failure::Interrupted;
 use crate::folders;
 use crate::interrupt;
+use crate::kept;
 use crate::output;
 use crate::places::{self, MODEL_FOLDER, Output};
 use dataset::Dataset;
@@ -42,6 +44,7 @@ use watched::Listeners;
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "step")?;
     let loading = interrupt::at_once();
+    kept::keep_kernels(args.no_cache);
     let devices = device::choose_all(&args.device)?;
     let dataset = Dataset::open(args)?;
     let mut fold = FoldFolder::at(&fold_folder(args, &dataset)?);
@@ -51,6 +54,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let beside = results::check(&fold, run)?;
     fold.run = serde_json::to_value(run)?;
     let Run { settings, about, .. } = run;
+    let all = std::iter::once(devices.first()).chain(devices.others());
+    kept::check(all, &[Storage::F32, settings.storage()], args.unverified_device)?;
     if !args.no_validation {
         validation::check(args, settings, about, &fold)?;
     }

@@ -155,6 +155,21 @@ impl Isa {
         }
     }
 
+    /// Its name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "AVX2 and FMA",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "NEON",
+            #[cfg(test)]
+            Self::Sixteen => "plain code of 16 lanes",
+            Self::Portable => "plain code",
+        }
+    }
+
     /// Values in a vector of the set.
     pub(crate) fn lanes(self) -> usize {
         match self {

@@ -1,5 +1,6 @@
 //! Between tensors and launches.
 
+use super::faults;
 use super::traffic::{KernelCall, note};
 use burn::tensor::DType;
 use burn_cubecl::kernel::into_contiguous;
@@ -140,11 +141,8 @@ impl Kernel {
     }
 
     /// One thread for each of `count`.
-    pub(super) fn each(mut self, count: usize, launch: impl FnOnce(CubeCount, CubeDim)) {
-        let (cubes, dim) = grid(count);
-        launch(cubes, dim);
-        self.call.launches = 1;
-        note(self.call);
+    pub(super) fn each(self, count: usize, launch: impl FnOnce(CubeCount, CubeDim)) {
+        self.cubes(count.div_ceil(UNITS), UNITS, launch);
     }
 
     /// One workgroup for each of `cubes`.
@@ -154,8 +152,11 @@ impl Kernel {
         units: usize,
         launch: impl FnOnce(CubeCount, CubeDim),
     ) {
-        let (count, dim) = spread(cubes, units);
-        launch(count, dim);
+        let cubes = faults::left_of(self.call.kernel, cubes);
+        if cubes > 0 {
+            let (count, dim) = spread(cubes, units);
+            launch(count, dim);
+        }
         self.call.launches = 1;
         note(self.call);
     }
@@ -169,6 +170,7 @@ impl Kernel {
         mut launch: impl FnMut(usize, CubeCount, CubeDim),
     ) {
         let most = most_cubes(cubes, self.call.products);
+        let cubes = faults::left_of(self.call.kernel, cubes);
         for first in (0..cubes).step_by(most) {
             let count = (cubes - first).min(most) as u32;
             launch(first, CubeCount::Static(count, 1, 1), CubeDim::new_1d(units as u32));

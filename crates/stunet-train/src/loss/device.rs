@@ -146,7 +146,7 @@ impl Sweep {
         let parts = [overlap, predicted, labelled, vec![self.sum_space(loss)], vec![valid]];
         // One tensor, one wait for the device.
         let all = Tensor::cat(parts.into_iter().flatten().collect(), 1);
-        unpack(all.into_data(), n, classes)
+        unpack(stunet_model::read(all), n, classes)
     }
 
     /// The cross-entropy of every voxel, `[N, 1, V]`, 0 where ignored.
@@ -252,7 +252,8 @@ pub(super) fn chunks(classes: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Panics unless every label is a class.
 fn assert_labels(labels: &Tensor<3, Int>, classes: usize) {
-    let extremes = Tensor::cat(vec![labels.clone().min(), labels.clone().max()], 0).into_data();
+    let extremes = vec![labels.clone().min(), labels.clone().max()];
+    let extremes = stunet_model::read(Tensor::cat(extremes, 0));
     for label in extremes.iter::<i64>() {
         assert!(
             (0..classes as i64).contains(&label),

@@ -97,7 +97,7 @@ impl Channels<'_> {
         let ones = self.target.ones_like().float().cast(self.dtype);
         parts.push(sum(self.unless_ignored(ones)));
         // One tensor, one wait for the device.
-        Tensor::cat(parts, 1).into_data().iter::<f64>().collect()
+        stunet_model::read(Tensor::cat(parts, 1)).iter::<f64>().collect()
     }
 
     /// The gradient with respect to the logits, times `factor`.

@@ -28,7 +28,7 @@ pub(super) fn scale(
     if smoothing > 0.0 {
         losses = losses * (1.0 - smoothing) + sweep.mean_over_labels() * smoothing;
     }
-    let chosen = Largest::of(losses.into_data(), percent);
+    let chosen = Largest::of(stunet_model::read(losses), percent);
     let term = if config.terms.has_dice() {
         let (sums, ..) = sweep.sums();
         Some(dice(config, &sums, classes, 1))

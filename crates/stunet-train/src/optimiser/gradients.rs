@@ -108,7 +108,7 @@ impl ParameterGradients {
         } else {
             let rows = present().map(|(g, rows)| row_squares(g.clone(), *rows)).collect();
             // One tensor, one wait for the device.
-            Tensor::cat(rows, 0).into_data().iter::<f64>().sum()
+            stunet_model::read(Tensor::cat(rows, 0)).iter::<f64>().sum()
         };
         squares.sqrt()
     }

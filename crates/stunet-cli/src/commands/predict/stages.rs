@@ -99,7 +99,9 @@ impl Stages for Session<'_> {
         let (settings, of_way) = &self.ways[way];
         let record = record.with_settings(of_way);
         let options = self.predict_options(work, settings, &record)?;
-        let progress = CaseBar::new(title, self.args.quiet);
+        let is_first = self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let progress = CaseBar::new(title, self.args.quiet)
+            .of_first_case(is_first && self.device.backend.is_gpu());
         let prediction = infer::predict_prepared(&self.model, prepared, &options, &mut |event| {
             progress.on_event(event);
             self.tell_plan(job, event);

@@ -13,6 +13,7 @@ use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::nnunet_run::NnUNetRun;
 use stunet::train::precision::Precision;
 use stunet::train::{FitConfig, StateOptions, exact};
+use stunet::verify::Storage;
 
 use super::dataset::Dataset;
 use super::learning::Learning;
@@ -265,6 +266,15 @@ impl Settings {
             save_every: args.save_every,
             ..config.with_schedule(self.learning.schedule())
         })
+    }
+
+    /// In which precision the network's values are stored.
+    pub const fn storage(&self) -> Storage {
+        match self.precision {
+            PrecisionArg::F32 => Storage::F32,
+            PrecisionArg::Bf16 => Storage::Bf16,
+            PrecisionArg::F16 => Storage::F16,
+        }
     }
 
     /// How the network computes.

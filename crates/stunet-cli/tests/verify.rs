@@ -1,0 +1,103 @@
+//! `stunet verify`: its table, its verdict, and who asks for it afterwards.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{STUNET, Scene, assert_one_line, model_folder, predict_arguments, said};
+use serde_json::Value;
+
+fn run(cache: &Path, arguments: &[&str]) -> Output {
+    Command::new(STUNET).args(arguments).env("STUNET_CACHE", cache).output().unwrap()
+}
+
+fn verdict(cache: &Path) -> PathBuf {
+    let files = fs::read_dir(cache.join("verdicts")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files[0].clone()
+}
+
+/// The device that passes is used, the one that fails is refused, and used when that is asked for.
+#[test]
+fn verdicts_are_kept_and_asked_for() {
+    let scene = Scene::new();
+    let (input, cache) = (scene.volume("case.nii.gz"), scene.path("cache"));
+    let predict = |more: &[&str]| {
+        let name = format!("out{}.nii.gz", more.len());
+        let model = model_folder(1);
+        let words = predict_arguments(&input, &scene.path(&name), &model);
+        let words: Vec<_> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let output = run(&cache, &[&words[..], &["--overwrite"]].concat());
+        (output, scene.path(&name).exists())
+    };
+    // Without a verdict nothing is refused, and nothing is kept.
+    let (output, written) = predict(&[]);
+    assert!(output.status.success() && written && !cache.exists(), "{}", said(&output).1);
+
+    let output = run(&cache, &["verify", "--device", "cpu"]);
+    let (table, errors) = said(&output);
+    assert!(output.status.success() && errors.is_empty(), "{errors}\n{table}");
+    let rows = table.lines().filter(|line| line.ends_with(" ok")).count();
+    assert!(rows > 30 && table.contains(&format!("{rows} stages agree")), "{table}");
+    let file = verdict(&cache);
+    assert!(table.contains(file.to_str().unwrap()), "{table}");
+    let kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(kept["failed_stage"], Value::Null);
+    assert_eq!(kept["verified"]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(predict(&[]).0.status.success());
+
+    let stage = "upsampling";
+    let output = run(&cache, &["verify", "--device", "cpu", "--quiet", "--fault", stage]);
+    let (table, _) = said(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(table.starts_with("upsampling ") && table.contains("FAILED"), "{table}");
+    assert_eq!(table.lines().count(), 1, "{table}");
+    assert_one_line(&output, &["device cpu", "first in \"upsampling\""]);
+    assert_eq!(verdict(&cache), file, "the verdict is replaced");
+
+    fs::remove_file(scene.path("out0.nii.gz")).unwrap();
+    let (output, written) = predict(&[]);
+    assert_one_line(&output, &["device cpu", "\"upsampling\"", "--unverified-device"]);
+    assert!(!written, "nothing is written by a device that failed");
+    let (output, written) = predict(&["--unverified-device"]);
+    assert!(output.status.success() && written, "{}", said(&output).1);
+}
+
+#[test]
+fn as_json_and_without_a_cache() {
+    let scene = Scene::new();
+    let cache = scene.path("cache");
+    let arguments = ["verify", "--device", "cpu", "--json", "--no-cache"];
+    let output = run(&cache, &arguments);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && !cache.exists());
+    assert_eq!(
+        (&found["ok"], &found["device"], &found["verdict"]),
+        (&Value::Bool(true), &Value::from("cpu"), &Value::Null)
+    );
+    let stages = found["stages"].as_array().unwrap();
+    let bounded = |stage: &Value| stage["error"].as_f64() <= stage["bound"].as_f64();
+    assert!(stages.len() > 30 && stages.iter().all(bounded));
+
+    let output = run(&cache, &[&arguments[..], &["--fault", "leaky ReLU"]].concat());
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (&found["ok"], &found["first_failure"]),
+        (&Value::Bool(false), &"leaky ReLU".into())
+    );
+    assert_one_line(&run(&cache, &["verify", "--device", "abacus"]), &["--device", "abacus"]);
+}
+
+/// A cache that cannot be written is told, and the exit code says that nothing is kept.
+#[test]
+fn a_cache_that_is_a_file() {
+    let scene = Scene::new();
+    let cache = scene.file("cache", b"");
+    let output = run(&cache, &["verify", "--device", "cpu", "--quiet"]);
+    assert_one_line(&output, &["verdicts"]);
+}
