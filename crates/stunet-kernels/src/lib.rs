@@ -19,7 +19,9 @@
 //! | [`norm_residual_activation`] | norm, plus a residual, then activation |
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`sgd_step`] | a step of stochastic gradient descent |
+//! | [`LabelledSoftmax`] | sums of a softmax beside its labels, and the gradient of a loss of them, on GPUs |
 //! | [`concat_channels`] | two tensors along the channel axis |
+//! | [`WindowSums`] | sums of windows that overlap, of what a last convolution gives |
 //!
 //! [`in_use`] says whether operators of this crate run on a device, and why not; [`steps`] tells which
 //! operators a piece of work called, and how each was computed.
@@ -36,6 +38,7 @@ mod copied;
 #[cfg(feature = "cpu")]
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
+mod device_memory;
 #[cfg(feature = "gpu")]
 #[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
 mod gpu;
@@ -51,6 +54,7 @@ mod kept;
 #[cfg(feature = "_own")]
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod kernels;
+mod labelled_softmax;
 mod leaky_relu;
 mod measured;
 #[cfg(feature = "_own")]
@@ -62,23 +66,32 @@ mod sgd;
 mod steps;
 mod upsample_nearest;
 mod upsampled;
+mod window_sums;
+mod windowed;
 mod with_gradient;
 
 pub use concat_channels::concat_channels;
 pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured, prepared};
 pub use copied::copied;
+pub use device_memory::{DeviceMemory, device_memory};
 #[cfg(feature = "gpu")]
 pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use kept::{kept_memory, release_memory};
+pub use labelled_softmax::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
 pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use upsampled::Upsampled;
+pub use window_sums::WindowSums;
+pub use windowed::{
+    LabelDecision, LinePlace, MirroredPass, WindowAverage, WindowOverlap, WindowSumsCost,
+    WindowValues,
+};
 pub use with_gradient::with_gradient;
 
 /// The plain compositions of Burn operators every faster operator is held against.

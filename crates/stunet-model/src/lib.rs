@@ -46,5 +46,8 @@ pub use low_rank::{LowRank, LowRankConfig};
 pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
 pub use stunet_kernels::{
-    InUse, SgdStep, copied, in_use, kept_memory, release_memory, sgd_step, with_gradient,
+    DeviceMemory, InUse, LabelDecision, LabelledSoftmax, LinePlace, MirroredPass, SgdStep,
+    SoftmaxSlopes, SoftmaxSums, WindowAverage, WindowOverlap, WindowSums, WindowSumsCost,
+    WindowValues, copied, device_memory, in_use, kept_memory, release_memory, sgd_step,
+    with_gradient,
 };
