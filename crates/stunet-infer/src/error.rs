@@ -140,6 +140,12 @@ pub enum InferError {
         /// Bytes that are allowed.
         allowed: u64,
     },
+    /// A device that failed, for example for want of memory.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// Its own words.
+        reason: String,
+    },
     /// An option the chosen combination does not have.
     #[error("{option}: {reason}")]
     Unsupported {
