@@ -130,10 +130,13 @@ pub fn fit(
         let record = state.progress.close_epoch(lr, clock, validated);
         recorder.epoch(&state, &record, on_event)?;
         stop = on_event(FitEvent::Epoch(&record)).is_break();
+        // Validation may have left pages that no update of the next epoch needs.
+        state.device().memory_cleanup();
     }
     recorder.finish(&state, on_event)?;
     // What follows has other uses for memory.
     stunet_model::release_memory();
+    state.device().memory_cleanup();
     Ok(state)
 }
 
