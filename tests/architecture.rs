@@ -58,8 +58,13 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map, and the binary's allocator.
-const UNSAFE: [&str; 2] = ["crates/stunet-data/src/store.rs", "crates/stunet-cli/src/allocator.rs"];
+/// Files outside `stunet-kernels` that may hold `unsafe`: the memory map, loops compiled for other
+/// instruction sets, and the binary's allocator.
+const UNSAFE: [&str; 3] = [
+    "crates/stunet-cli/src/allocator.rs",
+    "crates/stunet-data/src/simd.rs",
+    "crates/stunet-data/src/store.rs",
+];
 
 /// Burn's features that choose a backend: for the packages at the top only.
 const BACKENDS: [&str; 12] = [

@@ -25,7 +25,7 @@ use stunet::data::plans::{Accumulation, Reference};
 use stunet::device::{self, Backend};
 use stunet::infer::InferError;
 use stunet::infer::sink::PlaneSink;
-use stunet::infer::sliding_window::{WindowSettings, slide};
+use stunet::infer::sliding_window::{Keep, WindowSettings, slide};
 use stunet::kernels::{Algorithm, InUse, in_use, steps};
 use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::{assert_close, difference};
@@ -101,7 +101,7 @@ fn gradients(device: &Device, input_is_tracked: bool) -> (f32, BTreeMap<String, 
 }
 
 /// A volume larger than the window, its windows mirrored and blended.
-fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
+fn blended(device: &Device, reference: Reference, keep: Keep) -> Vec<f32> {
     struct Planes(Vec<f32>);
     impl PlaneSink for Planes {
         fn plane(&mut self, _: usize, plane: &mut Vec<f32>) -> Result<(), InferError> {
@@ -115,7 +115,7 @@ fn blended(device: &Device, reference: Reference, on_device: bool) -> Vec<f32> {
         mirror_axes: vec![2],
         reference,
         accumulation: Accumulation::F32,
-        on_device,
+        keep,
         part_of: None,
     };
     let values = prng::uniform(74, 0, 19 * 16 * 30);
@@ -162,13 +162,15 @@ fn check_forward(backend: Backend) -> Result<(), Absent> {
 
 fn check_windows(backend: Backend) -> Result<(), Absent> {
     let device = device_under_test(backend)?;
-    let kinds: [(_, &[bool]); 2] =
-        [(Reference::NnUNetV1, &[false, true]), (Reference::NnUNetV28, &[true])];
+    let kinds: [(_, &[Keep]); 2] = [
+        (Reference::NnUNetV1, &[Keep::Sums, Keep::DeviceSums]),
+        (Reference::NnUNetV28, &[Keep::DeviceSums]),
+    ];
     for (reference, sides) in kinds {
-        let expected = blended(&device::parse("cpu").unwrap(), reference, false);
-        for &on_device in sides {
-            let found = blended(&device, reference, on_device);
-            let name = format!("{backend} {reference:?}, sums on the device: {on_device}");
+        let expected = blended(&device::parse("cpu").unwrap(), reference, Keep::Sums);
+        for &keep in sides {
+            let found = blended(&device, reference, keep);
+            let name = format!("{backend} {reference:?}, {keep:?}");
             assert_close(&name, &found, &expected, BOUND, BOUND);
         }
     }

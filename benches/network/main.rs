@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod measure;
+mod pipeline;
 mod row;
 mod step;
 mod stock;

@@ -4,8 +4,9 @@ use crate::Args;
 use crate::common::fma_peak::FmaPeak;
 use crate::common::median;
 use crate::common::usage::{Usage, measure};
+use crate::pipeline::Pipeline;
 use crate::row::Row;
-use crate::step::Step;
+use crate::step::{Step, size_of};
 use burn::tensor::Device;
 use std::time::Instant;
 
@@ -25,19 +26,32 @@ pub fn row(args: &Args) -> Row {
         row.error = Some(format!("{} arithmetic is not offered by this device", precision.name()));
         return row;
     }
-    match Step::new(args, size, task, precision, false, &chosen.device) {
-        Ok(step) => time(args, &chosen.device, step, &mut row),
+    let pipeline = size_of(size).map(|size| Pipeline::new(task, size, &chosen.device));
+    let found = pipeline.and_then(|pipeline| match pipeline {
+        Some(pipeline) => {
+            let (flop, run) = (pipeline.flop, Box::new(move || pipeline.run()) as Box<Run>);
+            Ok((flop, run))
+        }
+        None => {
+            let mut step = Step::new(args, size, task, precision, false, &chosen.device)?;
+            Ok((step.flop, Box::new(move || step.run()) as Box<Run>))
+        }
+    });
+    match found {
+        Ok((flop, run)) => time(args, &chosen.device, (flop, run), &mut row),
         Err(reason) => row.error = Some(reason),
     }
     row
 }
 
-fn time(args: &Args, device: &Device, mut step: Step, row: &mut Row) {
+/// Does the work once.
+type Run = dyn FnMut() -> f32;
+
+fn time(args: &Args, device: &Device, (flop, mut run): (f64, Box<Run>), row: &mut Row) {
     let mut reserved = None;
-    let flop = step.flop;
     let mut call = || {
         let (value, usage) = measure(|| {
-            let value = step.run();
+            let value = run();
             device.sync().unwrap();
             value
         });
@@ -54,6 +68,8 @@ fn time(args: &Args, device: &Device, mut step: Step, row: &mut Row) {
     if first.wall_secs < args.budget {
         call();
     }
+    // `scripts/scaling` looks at the threads from here to the last repeat.
+    eprintln!("measuring");
     let begin = Instant::now();
     let mut samples: Vec<Usage> = Vec::new();
     while samples.is_empty()

@@ -18,6 +18,12 @@ pub enum Task {
     Features,
     /// Five heads, loss, backward, clipping, SGD
     Train,
+    /// No network: a CT of 150 × 512 × 512 voxels to 1.5 mm
+    Preprocess,
+    /// No network: its eight windows of logits to the labels of 144 × 240 × 240 voxels
+    Export,
+    /// A CT of 144 × 240 × 240 voxels to its labels: eight windows
+    Case,
 }
 
 impl Task {
@@ -26,6 +32,9 @@ impl Task {
             Self::Forward => "forward",
             Self::Features => "features",
             Self::Train => "train",
+            Self::Preprocess => "preprocess",
+            Self::Export => "export",
+            Self::Case => "case",
         }
     }
 }
@@ -133,8 +142,7 @@ impl Step {
         seeded: bool,
         device: &Device,
     ) -> Result<Self, String> {
-        let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(size));
-        let size = size.ok_or("--sizes: expected some of S, B, L, H")?;
+        let size = size_of(size)?;
         let config = StuNetConfig::new(size, 1, args.classes);
         let patch: [usize; 3] =
             args.patch.clone().try_into().map_err(|_| "--patch: three sizes")?;
@@ -202,6 +210,12 @@ impl Step {
     }
 }
 
+/// The size of a letter.
+pub fn size_of(letter: &str) -> Result<StuNetSize, String> {
+    let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(letter));
+    size.ok_or_else(|| "--sizes: expected some of S, B, L, H".to_owned())
+}
+
 fn flop(config: &StuNetConfig, patch: [usize; 3], task: Task, batch: usize) -> f64 {
     let cost = cost(config, patch);
     let coarse_heads = cost.conv_macs - cost.conv_macs_main_head;
@@ -210,6 +224,7 @@ fn flop(config: &StuNetConfig, patch: [usize; 3], task: Task, batch: usize) -> f
         Task::Forward => 2.0 * cost.conv_macs_predict as f64,
         Task::Features => 2.0 * (cost.conv_macs_predict - head as u64) as f64,
         Task::Train => 6.0 * (cost.conv_macs_predict + coarse_heads) as f64 * batch as f64,
+        Task::Preprocess | Task::Export | Task::Case => unreachable!("see `Pipeline`"),
     }
 }
 
@@ -225,7 +240,7 @@ fn seeded_parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, Model
 
 /// A He-scaled stretch of seeded values, repeated: drawing 1.5 G parameters would take longer than
 /// timing them.
-fn quick_parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, ModelError> {
+pub fn quick_parameters() -> impl FnMut(&ParameterSpec) -> Result<TensorData, ModelError> {
     let pool = prng::uniform(1, 0, 1 << 20);
     move |spec| {
         let (count, fan_in) = (spec.shape.iter().product(), spec.shape.iter().skip(1).product());

@@ -124,7 +124,9 @@ fn pieces(case: &Case, device: &Device, whole: &[f32]) {
         bits.sort_unstable();
         bits
     };
-    for each in [classes as u64 / 2, 9, 1] {
+    // Not a hundred tensors: each is a launch, of which a software device does few.
+    let each = [classes as u64 / 2, 9, 1].into_iter();
+    for each in each.filter(|each| classes as u64 <= 20 * each.max(&1)) {
         let found = summed(case, device, class * each.max(1));
         assert_eq!(sorted(&found), sorted(whole), "{case:?}, {each} classes in a tensor");
     }

@@ -8,7 +8,7 @@ use stunet::data::plans::{Accumulation, Reference};
 use stunet::infer::InferError;
 use stunet::infer::importance::importance;
 use stunet::infer::sink::PlaneSink;
-use stunet::infer::sliding_window::{WindowSettings, slide};
+use stunet::infer::sliding_window::{Keep, WindowSettings, slide};
 use stunet::infer::windows::Windows;
 use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::compare::assert_close;
@@ -259,7 +259,7 @@ impl Subject {
             mirror_axes: axes(name),
             reference,
             accumulation,
-            on_device: false,
+            keep: Keep::Sums,
             part_of: None,
         };
         let classes = self.network.config().num_classes;

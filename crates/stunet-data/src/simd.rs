@@ -1,4 +1,5 @@
-//! Loops that are also compiled for AVX2, and half-precision conversions inside such loops.
+//! Loops that are also compiled for AVX2 and AVX-512, and half-precision conversions inside such loops.
+#![allow(unsafe_code)] // Calls of functions compiled for instructions that the machine was asked for.
 
 use half::f16;
 
@@ -15,7 +16,7 @@ pub trait Work {
     fn run(self) -> Self::Output;
 }
 
-/// Runs `work`, compiled for AVX2 if the processor supports it, else for the default target.
+/// Runs `work`, compiled for AVX-512 or AVX2 if the processor supports it, else for the default target.
 ///
 /// The same operations are done in the same order, and none are contracted: results are equal bit
 /// by bit.
@@ -41,22 +42,43 @@ pub trait Work {
 #[inline(always)]
 pub fn wide<W: Work>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(simd, Vectorized(work));
+    {
+        if x86::has_avx512() {
+            // SAFETY: the machine has the features, as it just said.
+            return unsafe { x86::avx512(work) };
+        }
+        if x86::has_avx2() {
+            // SAFETY: as above.
+            return unsafe { x86::avx2(work) };
+        }
     }
     work.run()
 }
 
 #[cfg(target_arch = "x86_64")]
-struct Vectorized<W>(W);
+mod x86 {
+    use super::Work;
 
-#[cfg(target_arch = "x86_64")]
-impl<W: Work> pulp::NullaryFnOnce for Vectorized<W> {
-    type Output = W::Output;
+    pub fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
 
-    #[inline(always)]
-    fn call(self) -> W::Output {
-        self.0.run()
+    pub fn has_avx512() -> bool {
+        has_avx2()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn avx2<W: Work>(work: W) -> W::Output {
+        work.run()
+    }
+
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
+    pub fn avx512<W: Work>(work: W) -> W::Output {
+        work.run()
     }
 }
 

@@ -16,7 +16,7 @@ use stunet_infer::export::{Decision, Extras, Restore};
 use stunet_infer::network::{Network, Outputs, WindowCost};
 use stunet_infer::sink::RowSink;
 use stunet_infer::slab::Slab;
-use stunet_infer::sliding_window::{WindowSettings, slide_tiles};
+use stunet_infer::sliding_window::{Keep, WindowSettings, slide_tiles};
 use stunet_infer::tile::Tile;
 
 const WINDOW: [usize; 3] = [8, 273, 273];
@@ -103,7 +103,7 @@ fn main() {
             mirror_axes: Vec::new(),
             reference,
             accumulation,
-            on_device: false,
+            keep: Keep::Sums,
             part_of: None,
         };
         let decision = Decision::Largest { labels: (0..classes as u16).collect() };

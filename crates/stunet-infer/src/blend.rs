@@ -193,22 +193,31 @@ impl Blender {
         block: &mut [f32],
     ) {
         let plane = self.window[1] * self.window[2];
-        let last = pass.index + 1 == pass.count;
-        // v1 multiplies by 1/n before summing, v2 divides the sum by n: not the same in f32.
-        let (factor, divisor) = match self.averaging {
-            Averaging::Probabilities => (1.0 / pass.count as f32, 1.0),
-            Averaging::AsTheyAre => (1.0, pass.count as f32),
-        };
         for (sum, block) in sum.chunks_exact_mut(plane).zip(block.chunks_exact_mut(voxels)) {
-            let sum = &mut sum[at..at + voxels];
-            match (pass.index == 0, last) {
-                (true, _) => sum.iter_mut().zip(block).for_each(|(s, b)| *s = *b * factor),
-                (_, false) => sum.iter_mut().zip(block).for_each(|(s, b)| *s += *b * factor),
-                (_, true) => {
-                    let terms = sum.iter().zip(block);
-                    terms.for_each(|(s, b)| *b = (s + *b * factor) / divisor);
-                }
-            }
+            average(self.averaging, [pass.index, pass.count], &mut sum[at..at + voxels], block);
+        }
+    }
+}
+
+/// Adds the values of pass `index` of `count` to their sum; after the last pass `block` holds the average.
+#[inline(always)]
+pub(crate) fn average(
+    averaging: Averaging,
+    [index, count]: [usize; 2],
+    sum: &mut [f32],
+    block: &mut [f32],
+) {
+    // v1 multiplies by 1/n before summing, v2 divides the sum by n: not the same in f32.
+    let (factor, divisor) = match averaging {
+        Averaging::Probabilities => (1.0 / count as f32, 1.0),
+        Averaging::AsTheyAre => (1.0, count as f32),
+    };
+    match (index == 0, index + 1 == count) {
+        (true, _) => sum.iter_mut().zip(block).for_each(|(s, b)| *s = *b * factor),
+        (_, false) => sum.iter_mut().zip(block).for_each(|(s, b)| *s += *b * factor),
+        (_, true) => {
+            let terms = sum.iter().zip(block);
+            terms.for_each(|(s, b)| *b = (s + *b * factor) / divisor);
         }
     }
 }

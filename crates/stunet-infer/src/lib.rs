@@ -23,6 +23,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+mod accumulators;
 mod architecture;
 mod band;
 mod blend;
@@ -35,6 +36,7 @@ mod error;
 pub mod evaluate;
 pub mod export;
 pub mod importance;
+mod kept;
 pub mod memory;
 pub mod mirror;
 pub mod model;
@@ -57,7 +59,7 @@ pub use architecture::Architecture;
 pub use confidence::ConfidenceMeasure;
 pub use error::InferError;
 pub use model::{Folds, Model, ModelKind, OpenOptions};
-pub use network::{Network, Outputs, TensorNetwork, WindowCost};
+pub use network::{Featured, Head, Network, Outputs, TensorNetwork, WindowCost};
 pub use predict::{
     Mode, PredictEvent, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings,
     predict, predict_prepared, prepare, prepare_scan,

@@ -16,14 +16,17 @@ mod divisions;
 mod held;
 mod room;
 
+use crate::accumulators::Keep;
 use crate::band;
 use crate::deciding::PIECE_BYTES;
 use crate::error::InferError;
+use crate::kept;
 use crate::probabilities::ROWS_PER_PIECE;
 use crate::slab::Slab;
 use crate::tile::{Tile, tile_starts};
 use crate::windows::Windows;
 use divisions::{Divisions, Stretch};
+use held::peak_window_rows;
 pub(crate) use held::{Held, peak_rows, window_bytes};
 pub(crate) use room::DeviceRoom;
 pub use room::SumsOnHost;
@@ -32,6 +35,10 @@ use std::ops::Range;
 use stunet_data::plans::Accumulation;
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_model::WindowSumsCost;
+
+/// Bytes of feature maps that are held instead of a byte of sums: they take less time, as every sum is
+/// read and written by every window.
+const FEATURES_PER_SUM: f64 = 1.6;
 
 /// Bytes and windows of a prediction, by estimate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,7 +49,10 @@ pub struct MemoryPlan {
     pub num_windows: usize,
     /// Of those, windows that are run again for another tile.
     pub num_repeated: usize,
-    /// The sums of the largest tile; of sums on the device, the final rows that wait to be restored.
+    /// What of the windows is held until their voxels are final.
+    pub keep: Keep,
+    /// Bytes of it on the host, for the largest tile: sums or feature maps; of sums on the device, the
+    /// final rows that wait to be restored.
     pub sums_bytes: u64,
     /// Memory of the device for sums; 0 where they are on the host.
     pub device_bytes: u64,
@@ -67,6 +77,10 @@ pub(crate) struct Needs<'a> {
     pub taps: &'a [AxisTaps; 3],
     pub num_classes: usize,
     pub num_folds: usize,
+    /// Passes of each network over a window.
+    pub num_passes: usize,
+    /// Feature maps that a window may be kept as.
+    pub num_features: Option<usize>,
     pub accumulation: Accumulation,
     pub window_bytes: u64,
     /// The volume and the labels.
@@ -95,31 +109,65 @@ impl Rooms {
 }
 
 impl Needs<'_> {
-    /// The plan with the fewest windows within `allowed` bytes; with sums on the device, if they fit.
+    /// The plan with the fewest windows within `allowed` bytes; with sums on the device, if they fit, else
+    /// with feature maps where those are few enough, else with sums.
     ///
     /// # Errors
     /// [`InferError::Memory`] when the smallest tiles do not fit.
     pub fn plan(&self, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
         let whole = self.whole();
-        let room = Rooms { allowed, fixed: self.window_bytes + self.all_pieces() };
-        if let Some(plan) = self.on_device(room) {
+        if let Some(plan) = self.on_device(self.rooms(allowed)) {
             return Ok(plan);
         }
         let on_host = self.device.as_ref().map(|device| self.why_not(device));
-        if self.sums_bytes(&whole.rows, &whole.columns)
-            <= room.beside(self.held.bytes_at_once(self.windows))
-        {
-            return Ok(MemoryPlan { on_host, ..self.finish(vec![whole]) });
+        let plan = self.on_the_host(&whole, allowed)?;
+        Ok(MemoryPlan { on_host, ..plan })
+    }
+
+    /// The plan with feature maps where those are few enough, else with sums.
+    fn on_the_host(&self, whole: &Tile, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
+        let sums = self.plan_for(Keep::Sums, whole, allowed);
+        let features = self.num_features.map(|_| self.plan_for(Keep::Features, whole, allowed));
+        match (sums, features) {
+            (sums, None) => sums,
+            (Ok(sums), Some(Ok(features))) => {
+                let few = features.sums_bytes as f64 <= FEATURES_PER_SUM * sums.sums_bytes as f64;
+                let fewer_windows = features.num_windows < sums.num_windows;
+                let chosen = fewer_windows || few && features.num_windows == sums.num_windows;
+                Ok(if chosen { features } else { sums })
+            }
+            (Ok(plan), Some(Err(_))) | (Err(_), Some(Ok(plan))) => Ok(plan),
+            (Err(sums), Some(Err(features))) => Err(least(sums, features)),
+        }
+    }
+
+    fn rooms(&self, allowed: Option<u64>) -> Rooms {
+        Rooms { allowed, fixed: self.window_bytes + self.all_pieces() }
+    }
+
+    /// The plan with the fewest windows within `allowed` bytes, on the host.
+    fn plan_for(
+        &self,
+        keep: Keep,
+        whole: &Tile,
+        allowed: Option<u64>,
+    ) -> Result<MemoryPlan, InferError> {
+        let room = self.rooms(allowed);
+        let left = room.beside(self.held.bytes_at_once(self.windows));
+        if self.kept_bytes(keep, &whole.rows, whole.columns.len()) <= left {
+            return Ok(self.finish(keep, vec![whole.clone()]));
         }
         let (rows, columns) = (self.axis(1), self.axis(2));
         let left = room.beside(self.held.bytes());
-        let fits = |rows: &_, columns: &_| self.sums_bytes(rows, columns) <= left;
+        let fits = |rows: &Range<usize>, columns: &Range<usize>| {
+            self.kept_bytes(keep, rows, columns.len()) <= left
+        };
         match self.divide(&rows, &columns, &fits) {
-            Some(tiles) => Ok(MemoryPlan { on_host, ..self.finish(tiles) }),
+            Some(tiles) => Ok(self.finish(keep, tiles)),
             None => {
                 let least = rows.finest().map(|piece| {
                     let widest = columns.finest().map(|piece| piece.network.len()).max();
-                    self.sums_bytes(&piece.network, &(0..widest.unwrap_or(0)))
+                    self.kept_bytes(keep, &piece.network, widest.unwrap_or(0))
                 });
                 let needed = room.fixed + self.held.bytes() + least.max().unwrap_or(0);
                 Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
@@ -153,7 +201,7 @@ impl Needs<'_> {
             let fits = |rows: &_, columns: &_| fits(rows, columns, left);
             self.divide(&self.axis(1), &self.axis(2), &fits)?
         };
-        let plan = self.finish(tiles);
+        let plan = self.finish(Keep::DeviceSums, tiles);
         if plan.num_repeated > MOST_REPEATED * self.windows.len() {
             return None;
         }
@@ -186,16 +234,17 @@ impl Needs<'_> {
         }
     }
 
-    fn finish(&self, tiles: Vec<Tile>) -> MemoryPlan {
+    fn finish(&self, keep: Keep, tiles: Vec<Tile>) -> MemoryPlan {
         let count = |tile: &Tile| -> usize {
             tile_starts(self.windows, tile).iter().map(Vec::len).product()
         };
         let num_windows: usize = tiles.iter().map(count).sum();
-        let sums = tiles.iter().map(|tile| self.sums_bytes(&tile.rows, &tile.columns));
+        let kept = tiles.iter().map(|tile| self.kept_bytes(keep, &tile.rows, tile.columns.len()));
         MemoryPlan {
+            keep,
             num_windows,
             num_repeated: num_windows - self.windows.len(),
-            sums_bytes: sums.max().unwrap_or(0),
+            sums_bytes: kept.max().unwrap_or(0),
             device_bytes: 0,
             on_host: None,
             window_bytes: self.window_bytes,
@@ -229,22 +278,40 @@ impl Needs<'_> {
         }
         let (rows, width) = (rows.len(), columns.len());
         let depth = self.windows.volume_shape()[0];
-        let starts = &self.windows.starts()[0];
-        let below = self.windows.padding_below()[0];
-        let closed = |at: usize| at.saturating_sub(below).min(depth);
-        let last = starts.last().map_or(depth, |last| depth - closed(*last));
-        let steps = starts.windows(2).map(|pair| closed(pair[1]) - closed(pair[0]));
-        let planes = steps.max().unwrap_or(0).max(last);
+        let planes = self.most_closed();
         let piece = band::rows_per_piece(self.num_classes, planes, width).min(rows);
         let row = Slab::row_bytes(self.num_classes, 1, self.accumulation, width);
         let held = ((planes + 1) * (piece + 2) + rows).min(depth * rows);
         ((held + 2 * planes * piece) * row) as u64
     }
 
-    fn sums_bytes(&self, rows: &Range<usize>, columns: &Range<usize>) -> u64 {
-        let row =
-            Slab::row_bytes(self.num_classes, self.num_folds, self.accumulation, columns.len());
-        (peak_rows(self.windows, rows) * row) as u64
+    /// Most planes that become final at a time.
+    fn most_closed(&self) -> usize {
+        let depth = self.windows.volume_shape()[0];
+        let starts = &self.windows.starts()[0];
+        let below = self.windows.padding_below()[0];
+        let closed = |at: usize| at.saturating_sub(below).min(depth);
+        let last = starts.last().map_or(depth, |last| depth - closed(*last));
+        let steps = starts.windows(2).map(|pair| closed(pair[1]) - closed(pair[0]));
+        steps.max().unwrap_or(0).max(last)
+    }
+
+    /// Bytes on the host of what is kept of windows over a tile of so many columns.
+    fn kept_bytes(&self, keep: Keep, rows: &Range<usize>, columns: usize) -> u64 {
+        let row = Slab::row_bytes(self.num_classes, self.num_folds, self.accumulation, columns);
+        if keep != Keep::Features {
+            return (peak_rows(self.windows, rows) * row) as u64;
+        }
+        let window = self.windows.window_shape()[2];
+        let num_features = self.num_features.unwrap_or(self.num_classes);
+        let maps = self.num_folds * self.num_passes * num_features * window * size_of::<f32>();
+        let kept = peak_window_rows(self.windows, rows, columns) * maps;
+        // Rows just formed, and those that are interpolated with the next plane or row.
+        let planes = self.most_closed();
+        let piece = kept::rows_per_piece(row, planes).min(rows.len());
+        let depth = self.windows.volume_shape()[0];
+        let formed = ((planes + 1) * (piece + 2) + rows.len()).min(depth * rows.len());
+        (kept + formed * row) as u64
     }
 
     /// Fewest windows over all pairs of a division of the rows and one of the columns, whose rows and
@@ -291,6 +358,16 @@ impl Needs<'_> {
             (true, _) => self.taps[axis].len(),
         };
         Divisions::new(self.windows, axis, &self.taps[axis], grain)
+    }
+}
+
+/// Of two refusals the one that asks for less memory.
+fn least(one: InferError, other: InferError) -> InferError {
+    match (&one, &other) {
+        (InferError::Memory { needed: a, .. }, InferError::Memory { needed: b, .. }) if b < a => {
+            other
+        }
+        _ => one,
     }
 }
 

@@ -6,9 +6,10 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use ndarray::Array4;
 use serde::Serialize;
 use std::any::Any;
+use std::fmt;
 use std::ops::Range;
 use stunet_model::plain_unet::{self, PlainConvUNet};
-use stunet_model::{StuNet, WindowValues, cost};
+use stunet_model::{PointwiseRows, StuNet, WindowValues, cost};
 
 /// What the values are that a network computes for every voxel and class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -83,6 +84,52 @@ pub trait Network: Any + Send + Sync {
     /// A view of the network whose values stay on the device; `None` if unsupported.
     fn resident(&self) -> Option<&dyn Resident> {
         None
+    }
+
+    /// A view of the network as feature maps and a head; `None` if unsupported.
+    fn featured(&self) -> Option<&dyn Featured> {
+        None
+    }
+}
+
+/// A network on the processor whose values are made of its last feature maps voxel by voxel.
+pub trait Featured: Network {
+    /// The last feature maps of one window.
+    ///
+    /// # Shapes
+    /// `[Cin, z, y, x]` gives f32 values `[1, F, z, y, x]`.
+    fn features(&self, window: Array4<f32>) -> Tensor<5>;
+
+    /// What makes the network's values of them; none where it cannot be had apart.
+    fn head(&self) -> Option<Head>;
+}
+
+/// Makes a network's values of its last feature maps, some voxels at a time.
+///
+/// The values are those of [`Network::predict_window`], bit by bit.
+pub struct Head {
+    /// Feature maps `F`.
+    pub num_features: usize,
+    /// Makes `[C, columns]` of some columns of `[F, width]`: the feature maps, their width, the columns,
+    /// and where the values go.
+    pub run: HeadFn,
+}
+
+/// See [`Head::run`].
+pub type HeadFn = Box<dyn Fn(&[f32], usize, Range<usize>, &mut [f32]) + Send + Sync>;
+
+impl Head {
+    fn of(rows: PointwiseRows) -> Self {
+        let [num_features, _] = rows.channels();
+        let run: HeadFn =
+            Box::new(move |from, width, columns, to| rows.run(from, width, columns, to));
+        Self { num_features, run }
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head").field("num_features", &self.num_features).finish_non_exhaustive()
     }
 }
 
@@ -271,6 +318,20 @@ impl Network for StuNet {
     fn resident(&self) -> Option<&dyn Resident> {
         Some(self)
     }
+
+    fn featured(&self) -> Option<&dyn Featured> {
+        Some(self)
+    }
+}
+
+impl Featured for StuNet {
+    fn features(&self, window: Array4<f32>) -> Tensor<5> {
+        self.finest_features(upload(window, &Resident::device(self)))
+    }
+
+    fn head(&self) -> Option<Head> {
+        self.finest_head_rows().map(Head::of)
+    }
 }
 
 impl Resident for StuNet {
@@ -319,6 +380,20 @@ impl Network for PlainConvUNet {
 
     fn resident(&self) -> Option<&dyn Resident> {
         Some(self)
+    }
+
+    fn featured(&self) -> Option<&dyn Featured> {
+        Some(self)
+    }
+}
+
+impl Featured for PlainConvUNet {
+    fn features(&self, window: Array4<f32>) -> Tensor<5> {
+        self.finest_features(upload(window, &self.device()))
+    }
+
+    fn head(&self) -> Option<Head> {
+        self.finest_head_rows().map(Head::of)
     }
 }
 

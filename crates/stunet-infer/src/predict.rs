@@ -300,7 +300,7 @@ pub fn predict_prepared(
     settings.part_of = part_of(&trace);
     let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
-    settings.on_device = plan.device_bytes > 0;
+    settings.keep = plan.keep;
 
     tell(events, PredictEvent::Stage(Stage::Windows))?;
     let estimated_secs = estimated_secs(model, &settings, &plan, options);
@@ -384,6 +384,12 @@ fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
     }
 }
 
+/// Feature maps that windows may be kept as; none where a network has no head that can wait.
+fn num_features(model: &Model) -> Option<usize> {
+    let heads = model.networks().iter().map(|network| network.featured()?.head());
+    heads.collect::<Option<Vec<_>>>()?.iter().map(|head| head.num_features).max()
+}
+
 /// The memory plan of a prediction.
 fn plan(
     model: &Model,
@@ -413,6 +419,8 @@ fn plan(
         taps,
         num_classes: model.labels().num_outputs(),
         num_folds: model.networks().len(),
+        num_passes,
+        num_features: num_features(model),
         accumulation: settings.effective_accumulation(),
         window_bytes: window_bytes(model.networks(), settings.window, num_passes, own)?,
         held: Held { volume, written: labels + graded, in_order },

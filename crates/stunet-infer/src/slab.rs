@@ -140,6 +140,11 @@ impl Slab {
         self.layout.columns.clone()
     }
 
+    /// Bytes of a row.
+    pub(crate) fn bytes_of_row(&self) -> usize {
+        self.layout.row_bytes()
+    }
+
     /// Most bytes held so far.
     pub fn bytes(&self) -> usize {
         self.made * self.layout.row_bytes()
@@ -207,7 +212,7 @@ impl Slab {
 
     /// What of a window lies in the slab: its planes and rows there, and the first of each within
     /// the window.
-    fn overlap(&self, start: [usize; 3], window: [usize; 3]) -> [Overlap; 3] {
+    pub(crate) fn overlap(&self, start: [usize; 3], window: [usize; 3]) -> [Overlap; 3] {
         let within = [0..self.depth, self.rows.clone(), self.layout.columns.clone()];
         std::array::from_fn(|axis| {
             let (begin, end) = (start[axis], start[axis] + window[axis]);
@@ -284,12 +289,47 @@ impl Slab {
                 (!finite.reduce(|| true, |a, b| a && b)).then_some(plane)
             })
             .min();
-        match bad.map(|plane| plane + first) {
-            None => Ok(()),
-            Some(plane) if layout.accumulation == Accumulation::F16 => {
-                Err(InferError::HalfPrecisionOverflow { plane })
+        bad.map_or(Ok(()), |plane| Err(self.not_finite(plane + first)))
+    }
+
+    /// Forms final rows: `form` adds all windows to each, in parallel, and is given one scratch per
+    /// thread.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub(crate) fn form<S: Default + Send>(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+        form: impl Fn(usize, usize, &mut RowSums<'_>, &mut S) + Sync,
+    ) -> Result<(), InferError> {
+        let mut open = Vec::with_capacity(planes.len() * rows.len());
+        for z in planes {
+            for y in rows.clone() {
+                let at = self.at(z, y);
+                let row = self.held[at].take().unwrap_or_else(|| self.vacant());
+                open.push((z, y, row));
             }
-            Some(plane) => Err(InferError::NotFinite { plane }),
+        }
+        let layout = &self.layout;
+        let finite = open.par_iter_mut().map_init(S::default, |scratch, (z, y, row)| {
+            row.empty();
+            form(*z, *y, &mut RowSums { row, layout }, scratch);
+            if wide(Close { row, layout }) { usize::MAX } else { *z }
+        });
+        let bad = finite.min().filter(|plane| *plane < usize::MAX);
+        for (z, y, row) in open {
+            let at = self.at(z, y);
+            self.held[at] = Some(row);
+        }
+        bad.map_or(Ok(()), |plane| Err(self.not_finite(plane)))
+    }
+
+    /// What a sum that is no finite number means.
+    fn not_finite(&self, plane: usize) -> InferError {
+        match self.layout.accumulation {
+            Accumulation::F16 => InferError::HalfPrecisionOverflow { plane },
+            Accumulation::F32 => InferError::NotFinite { plane },
         }
     }
 
@@ -304,9 +344,12 @@ impl Slab {
     }
 }
 
-struct Overlap {
-    there: Range<usize>,
-    skipped: usize,
+/// Where a window lies in a slab, along one axis.
+pub(crate) struct Overlap {
+    /// Indices of the volume.
+    pub there: Range<usize>,
+    /// The first of them, counted from the window's first voxel.
+    pub skipped: usize,
 }
 
 impl Row {
@@ -327,6 +370,32 @@ impl Row {
         }
         self.weights.fill(0.0);
         self.stale = false;
+    }
+
+    /// Adds `values` from `at` of the lane that begins at `lane`; sums in single precision have one.
+    ///
+    /// The product and the sum are formed in f32; half-precision sums are rounded once per window.
+    #[inline(always)]
+    fn add(&mut self, [lane, at]: [usize; 2], values: &[f32], importance: Option<&[f32]>) {
+        let length = values.len();
+        match &mut self.sums {
+            Sums::Single(sums) => add_weighted(&mut sums[at..at + length], values, importance),
+            Sums::Half(sums) => {
+                add_weighted_half(&mut sums[lane + at..][..length], values, importance);
+            }
+        }
+    }
+
+    /// Adds the weights of a window to those of some columns.
+    fn add_weights(&mut self, columns: Range<usize>, importance: Option<&[f32]>) {
+        let weights = &mut self.weights[columns];
+        match importance {
+            Some(map) => weights.iter_mut().zip(map).for_each(|(w, g)| *w += g),
+            None => weights.iter_mut().for_each(|w| *w += 1.0),
+        }
+        if matches!(self.sums, Sums::Half(_)) {
+            weights.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
+        }
     }
 
     /// Leaves the mean in the first lane; false when a value is not finite.
@@ -442,32 +511,40 @@ impl PlaneSums<'_> {
         let lane = self.num_classes * self.width;
         let values = &values[columns.clone()];
         let importance = importance.map(|map| &map[columns]);
-        match &mut self.row(y).sums {
-            Sums::Single(sums) => {
-                add_weighted(&mut sums[at..at + values.len()], values, importance);
-            }
-            Sums::Half(sums) => {
-                add_weighted_half(
-                    &mut sums[fold * lane + at..][..values.len()],
-                    values,
-                    importance,
-                );
-            }
-        }
+        self.row(y).add([fold * lane, at], values, importance);
     }
 
     /// Adds the weights of row `y` of a window: its importance, or 1 without a map.
     pub(crate) fn add_weights(&mut self, y: usize, importance: Option<&[f32]>) {
         let (columns, at) = (self.columns.clone(), self.at_column);
-        let row = self.row(y);
-        let weights = &mut row.weights[at..at + columns.len()];
-        match importance {
-            Some(map) => weights.iter_mut().zip(&map[columns]).for_each(|(w, g)| *w += g),
-            None => weights.iter_mut().for_each(|w| *w += 1.0),
-        }
-        if matches!(row.sums, Sums::Half(_)) {
-            weights.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
-        }
+        let within = at..at + columns.len();
+        self.row(y).add_weights(within, importance.map(|map| &map[columns]));
+    }
+}
+
+/// A row that is formed at once.
+pub(crate) struct RowSums<'a> {
+    row: &'a mut Row,
+    layout: &'a Layout,
+}
+
+impl RowSums<'_> {
+    /// Adds values of a class, from column `at` of the slab on, times `importance` where there is one.
+    #[inline(always)]
+    pub(crate) fn add(
+        &mut self,
+        (fold, class, at): (usize, usize, usize),
+        values: &[f32],
+        importance: Option<&[f32]>,
+    ) {
+        let width = self.layout.columns.len();
+        let lane = self.layout.num_classes * width;
+        self.row.add([fold * lane, class * width + at], values, importance);
+    }
+
+    /// Adds the weights of a window: its importance, or 1 without a map.
+    pub(crate) fn add_weights(&mut self, columns: Range<usize>, importance: Option<&[f32]>) {
+        self.row.add_weights(columns, importance);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Windows through the network, blended into planes that are handed out as they become final.
 
+pub use crate::accumulators::Keep;
+use crate::accumulators::{Accumulators, Averages, WindowPass};
 use crate::blend::Averaging;
 use crate::cutter::Cutter;
 use crate::error::InferError;
@@ -9,7 +11,7 @@ use crate::network::{Network, Outputs};
 use crate::platform::{self, Moment};
 use crate::sink::{PlaneSink, Planes, RowSink};
 use crate::slab::Slab;
-use crate::sums::{Accumulators, Averages, Summing, WindowPass};
+use crate::sums::Summing;
 use crate::tile::{Tile, tile_starts};
 use crate::volume::Volume;
 use crate::windows::Windows;
@@ -39,10 +41,8 @@ pub struct WindowSettings {
     pub reference: Reference,
     /// Precision of the sums; v1 always sums in f32.
     pub accumulation: Accumulation,
-    /// Whether the sums stay on the networks' device; those in half precision never do.
-    ///
-    /// The labels are those of sums on the host but for the rounding of the device.
-    pub on_device: bool,
+    /// What of the windows is held until their voxels are final, and where.
+    pub keep: Keep,
     /// Where the volume lies in a larger one, if it is a part of one: its windows are those of the larger
     /// one ([`Windows::within`]).
     pub part_of: Option<PartOf>,
@@ -67,7 +67,7 @@ impl WindowSettings {
             mirror_axes: Vec::new(),
             reference: Reference::NnUNetV28,
             accumulation: Accumulation::F32,
-            on_device: false,
+            keep: Keep::Sums,
             part_of: None,
         }
     }
@@ -145,7 +145,11 @@ impl WindowSettings {
             num_passes,
         };
         let singles = self.effective_accumulation() == Accumulation::F32;
-        Summing::new(networks, averages, self.on_device && platform::THREADS && singles)
+        let keep = match self.keep {
+            Keep::DeviceSums if !platform::THREADS || !singles => Keep::Sums,
+            keep => keep,
+        };
+        Summing::new(networks, averages, keep)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Where the windows of a prediction are summed: on the host, or where the networks compute.
 
+use crate::accumulators::{Accumulators, Averages, Keep, WindowPass};
 use crate::band::{self, Band, Outlet, Weighting};
-use crate::blend::{Averaging, Blender, Pass};
+use crate::blend::{Blender, Pass};
 use crate::cutter::{Cutter, DeviceLayer};
 use crate::error::InferError;
+use crate::kept::Trunks;
 use crate::network::{Network, Resident};
 use crate::platform::Moment;
 use crate::sink::RowSink;
@@ -12,54 +14,10 @@ use crate::tile::Tile;
 use std::ops::{ControlFlow, Range};
 use stunet_model::{MirroredPass, device_memory};
 
-/// One pass over one window.
-pub(crate) struct WindowPass {
-    /// First voxel of the window, in the padded volume.
-    pub start: [usize; 3],
-    /// Axes along which the window was mirrored.
-    pub flips: [bool; 3],
-    /// Which of the networks.
-    pub fold: usize,
-    /// Index among the passes of this network over this window.
-    pub index: usize,
-    /// Number of those passes.
-    pub count: usize,
-}
-
-/// The sums of one tile. Windows come in the reference's order, z outermost, the passes of each
-/// network one after the other.
-pub(crate) trait Accumulators {
-    /// No later window begins below plane `z` of the padded volume.
-    fn advance(&mut self, z: usize);
-
-    /// Predicts a window and adds its values. Returns the seconds that the network took.
-    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64;
-
-    /// Adds the weights of a window, once all its passes have been added. Returns the seconds that a device
-    /// was waited for.
-    fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError>;
-
-    /// No later window reaches these rows of these planes: they are handed out. Breaks when nobody
-    /// takes them any more.
-    fn close(
-        &mut self,
-        planes: Range<usize>,
-        rows: Range<usize>,
-    ) -> Result<ControlFlow<()>, InferError>;
-}
-
-/// How windows become averages.
-pub(crate) struct Averages {
-    pub averaging: Averaging,
-    pub num_classes: usize,
-    pub window: [usize; 3],
-    /// `[z, y, x]`; none where every voxel counts alike.
-    pub importance: Option<Vec<f32>>,
-    pub num_passes: usize,
-}
-
 /// The networks, and where their windows are summed.
 pub(crate) enum Summing<'a> {
+    /// Not summed before all have come.
+    Kept(Box<Trunks<'a>>),
     /// On the host.
     Host { networks: &'a [&'a dyn Network], blender: Blender },
     /// Where the networks compute.
@@ -67,8 +25,16 @@ pub(crate) enum Summing<'a> {
 }
 
 impl<'a> Summing<'a> {
-    /// On the device if that is asked for and all networks can leave their values there.
-    pub fn new(networks: &'a [&'a dyn Network], averages: Averages, on_device: bool) -> Self {
+    /// As is asked for, if all networks can do so, else on the host.
+    pub fn new(networks: &'a [&'a dyn Network], averages: Averages, keep: Keep) -> Self {
+        let averages = match keep {
+            Keep::Features => match Trunks::new(networks, averages) {
+                Ok(trunks) => return Self::Kept(Box::new(trunks)),
+                Err(averages) => averages,
+            },
+            _ => averages,
+        };
+        let on_device = keep == Keep::DeviceSums;
         let Averages { averaging, num_classes, window, importance, num_passes } = averages;
         match on_device.then(|| band::residents(networks)).flatten() {
             Some(networks) => {
@@ -93,6 +59,11 @@ impl<'a> Summing<'a> {
         windows: impl FnOnce(&mut dyn Accumulators) -> Result<ControlFlow<()>, InferError>,
     ) -> Result<usize, InferError> {
         match self {
+            Self::Kept(trunks) => {
+                let mut kept = trunks.keep(&mut slab, sink);
+                let _ = windows(&mut kept)?;
+                Ok(kept.bytes())
+            }
             Self::Host { networks, blender } => {
                 let slab = &mut slab;
                 // The sink of the host fails by itself, and never breaks.

@@ -10,6 +10,7 @@
 mod written_out;
 
 mod conv;
+mod evenly;
 mod interleave;
 mod memory;
 mod norm;
@@ -20,7 +21,9 @@ mod simd;
 mod tensor;
 mod upsample;
 
+pub(crate) use conv::pointwise_rows;
 pub(crate) use pool::{kept_memory, release_memory};
+pub(crate) use simd::Isa;
 
 use crate::Algorithm;
 use burn::backend::DispatchDevice;

@@ -18,6 +18,7 @@
 //! | [`norm_activation`] | norm, then activation |
 //! | [`norm_residual_activation`] | norm, plus a residual, then activation |
 //! | [`upsample_nearest`] | repetition by whole factors |
+//! | [`PointwiseRows`] | a 1×1×1 convolution of rows of voxels that the caller has on the host |
 //! | [`sgd_step`] | a step of stochastic gradient descent |
 //! | [`LabelledSoftmax`] | sums of a softmax beside its labels, and the gradient of a loss of them, on GPUs |
 //! | [`concat_channels`] | two tensors along the channel axis |
@@ -62,6 +63,7 @@ mod measured;
 mod operators;
 #[cfg(feature = "_own")]
 mod own;
+mod pointwise_rows;
 mod sgd;
 mod steps;
 mod upsample_nearest;
@@ -83,6 +85,7 @@ pub use kept::{kept_memory, release_memory};
 pub use labelled_softmax::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
+pub use pointwise_rows::PointwiseRows;
 pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;

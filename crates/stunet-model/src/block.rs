@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use kernels::{Measured, Upsampled, WindowValues};
+use kernels::{Measured, PointwiseRows, Upsampled, WindowValues};
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -85,6 +85,11 @@ impl Conv {
     /// The convolution of single voxels that has yet to be computed.
     pub(crate) fn waiting(&self, features: Tensor<5>) -> WindowValues {
         WindowValues::BeforeHead { features, weight: self.weight.val(), bias: self.bias.val() }
+    }
+
+    /// [`forward`](Self::forward) of voxels on the host, for a kernel of one voxel.
+    pub(crate) fn rows(&self) -> Option<PointwiseRows> {
+        PointwiseRows::new(self.weight.val(), self.bias.val())
     }
 
     /// [`forward`](Self::forward), for a norm alone to read.

@@ -46,8 +46,8 @@ pub use low_rank::{LowRank, LowRankConfig};
 pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
 pub use stunet_kernels::{
-    DeviceMemory, InUse, LabelDecision, LabelledSoftmax, LinePlace, MirroredPass, SgdStep,
-    SoftmaxSlopes, SoftmaxSums, WindowAverage, WindowOverlap, WindowSums, WindowSumsCost,
+    DeviceMemory, InUse, LabelDecision, LabelledSoftmax, LinePlace, MirroredPass, PointwiseRows,
+    SgdStep, SoftmaxSlopes, SoftmaxSums, WindowAverage, WindowOverlap, WindowSums, WindowSumsCost,
     WindowValues, copied, device_memory, in_use, kept_memory, release_memory, sgd_step,
     with_gradient,
 };

@@ -17,7 +17,7 @@ use crate::cost::planes_per_piece;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use std::ops::Range;
-use stunet_kernels as kernels;
+use stunet_kernels::{self as kernels, PointwiseRows};
 
 /// A convolution with its norm; the activation follows.
 #[derive(Module, Debug)]
@@ -122,8 +122,7 @@ impl PlainConvUNet {
     /// When the channels differ from the configuration, an axis is no multiple of the total stride,
     /// or the bottleneck would be a single voxel.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let features = self.climb(self.encode(x), |_, _| ());
-        self.head().forward(features, [1; 3])
+        self.head().forward(self.finest_features(x), [1; 3])
     }
 
     /// Logits at full resolution, some planes at a time, lowest first.
@@ -137,7 +136,7 @@ impl PlainConvUNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_by_planes(&self, x: Tensor<5>, take: &mut dyn FnMut(Range<usize>, Tensor<5>)) {
-        let features = self.climb(self.encode(x), |_, _| ());
+        let features = self.finest_features(x);
         let [batch, _, depth, height, width] = features.dims();
         let step = planes_per_piece(batch * self.config.num_classes, [height, width]);
         for from in (0..depth).step_by(step) {
@@ -156,8 +155,24 @@ impl PlainConvUNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_to_head(&self, x: Tensor<5>) -> kernels::WindowValues {
-        let features = self.climb(self.encode(x), |_, _| ());
-        self.head().waiting(features)
+        self.head().waiting(self.finest_features(x))
+    }
+
+    /// What the finest head, a 1×1×1 convolution, makes the logits of.
+    ///
+    /// # Shapes
+    /// `[N, Cin, Z, Y, X]` gives `[N, features[0], Z, Y, X]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn finest_features(&self, x: Tensor<5>) -> Tensor<5> {
+        self.climb(self.encode(x), |_, _| ())
+    }
+
+    /// The finest head for features on the host, row by row; none where the network is not computed by
+    /// the processor's own operators.
+    pub fn finest_head_rows(&self) -> Option<PointwiseRows> {
+        self.head().rows()
     }
 
     /// Logits at every resolution of the decoder, finest first, for deep supervision.

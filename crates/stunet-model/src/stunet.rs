@@ -6,7 +6,7 @@ use crate::{Decoder, Encoder, Initialisation, ModelError, StuNetConfig, StuNetSi
 use burn::module::{Content, Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 use std::ops::Range;
-use stunet_kernels::WindowValues;
+use stunet_kernels::{PointwiseRows, WindowValues};
 
 /// STU-Net: a six-stage residual U-Net with a segmentation head at every decoder stage.
 ///
@@ -113,8 +113,7 @@ impl StuNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_by_planes(&self, x: Tensor<5>, take: &mut dyn FnMut(Range<usize>, Tensor<5>)) {
-        self.assert_input(&x);
-        let features = self.decoder.finest(self.encoder.forward(x));
+        let features = self.finest_features(x);
         let [batch, _, depth, height, width] = features.dims();
         let head = self.decoder.heads.last().expect("a decoder has heads");
         let num_classes = head.channels()[1];
@@ -135,10 +134,27 @@ impl StuNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_to_head(&self, x: Tensor<5>) -> WindowValues {
-        self.assert_input(&x);
-        let features = self.decoder.finest(self.encoder.forward(x));
+        let features = self.finest_features(x);
         let head = self.decoder.heads.last().expect("a decoder has heads");
         head.waiting(features)
+    }
+
+    /// What the finest head, a 1×1×1 convolution, makes the logits of.
+    ///
+    /// # Shapes
+    /// `[N, Cin, Z, Y, X]` gives `[N, width[0], Z, Y, X]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn finest_features(&self, x: Tensor<5>) -> Tensor<5> {
+        self.assert_input(&x);
+        self.decoder.finest(self.encoder.forward(x))
+    }
+
+    /// The finest head for features on the host, row by row; none where the network is not computed by
+    /// the processor's own operators.
+    pub fn finest_head_rows(&self) -> Option<PointwiseRows> {
+        self.decoder.heads.last().and_then(|head| head.rows())
     }
 
     /// Logits at every resolution, finest first, for deep supervision.

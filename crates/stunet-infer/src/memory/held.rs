@@ -107,6 +107,63 @@ pub(crate) fn peak_rows(windows: &Windows, rows: &Range<usize>) -> usize {
     peak
 }
 
+/// Most rows of windows held at a time over a tile, when each is held from its window on until its voxels
+/// are final. The tile may lie anywhere along x: only how many columns it has is asked for.
+pub(crate) fn peak_window_rows(windows: &Windows, rows: &Range<usize>, columns: usize) -> usize {
+    let rows = rows.clone();
+    let tile = Tile { rows: rows.clone(), columns: 0..1, out_rows: 0..1, out_columns: 0..1 };
+    let [zs, ys, _] = tile_starts(windows, &tile);
+    let depth = windows.volume_shape()[0];
+    let under = |axis: usize, start: usize, within: &Range<usize>| {
+        let clip = |at: usize| {
+            at.saturating_sub(windows.padding_below()[axis]).clamp(within.start, within.end)
+        };
+        clip(start)..clip(start + windows.window_shape()[axis])
+    };
+    let closed_by = |axis: usize, starts: &[usize], at: usize, within: &Range<usize>| {
+        starts.get(at + 1).map_or(within.end, |next| under(axis, *next, within).start)
+    };
+    // Rows of windows along y that are held over each plane: whole layers, and the layer that comes.
+    let left =
+        |range: Range<usize>, closed: usize| range.end - closed.clamp(range.start, range.end);
+    let planes = 0..depth;
+    let mut peak = 0;
+    for i in 0..zs.len() {
+        let closed_z = if i == 0 { 0 } else { closed_by(0, &zs, i - 1, &planes) };
+        let next_z = closed_by(0, &zs, i, &planes);
+        let reaching = zs[..i].iter().map(|z| under(0, *z, &planes));
+        let reaching: Vec<_> = reaching.filter(|range| range.end > closed_z).collect();
+        for j in 0..ys.len() {
+            let closed_y = if j == 0 { rows.start } else { closed_by(1, &ys, j - 1, &rows) };
+            let held = |range: &Range<usize>, come: &[usize]| -> usize {
+                let sides = come.iter().map(|y| under(1, *y, &rows));
+                // Planes that this layer makes final are held above the rows that are final.
+                let behind = left(range.clone(), closed_z) - left(range.clone(), next_z);
+                let ahead = left(range.clone(), next_z);
+                sides.map(|side| behind * left(side.clone(), closed_y) + ahead * side.len()).sum()
+            };
+            let earlier: usize = reaching.iter().map(|range| held(range, &ys)).sum();
+            let now = held(&under(0, zs[i], &planes), &ys[..=j]);
+            peak = peak.max(earlier + now);
+        }
+    }
+    peak * most_beside(windows, columns)
+}
+
+/// Most windows that reach into a range of so many columns, wherever it lies.
+fn most_beside(windows: &Windows, columns: usize) -> usize {
+    let (starts, window) = (&windows.starts()[2], windows.window_shape()[2]);
+    let below = windows.padding_below()[2];
+    let last = windows.volume_shape()[2].saturating_sub(columns);
+    // The count grows only where a range begins to reach into another window.
+    let begins = starts.iter().map(|start| (start + 1).saturating_sub(columns + below).min(last));
+    let reaching = |from: usize| {
+        let range = from + below..from + below + columns;
+        starts.iter().filter(|start| **start < range.end && **start + window > range.start).count()
+    };
+    begins.map(reaching).max().unwrap_or(0)
+}
+
 fn keep_one(closed: usize, start: usize) -> usize {
     closed.saturating_sub(1).max(start)
 }

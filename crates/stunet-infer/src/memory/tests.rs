@@ -4,7 +4,7 @@ use super::*;
 use crate::export::{Decision, Extras, Restore};
 use crate::mirror;
 use crate::network::Network;
-use crate::sliding_window::tests::{ALL, Fake, There, image, recipe, whole_volume};
+use crate::sliding_window::tests::{ALL, Apart, Fake, There, image, recipe, whole_volume};
 use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
 use burn::tensor::Device;
@@ -71,6 +71,8 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &WindowSetti
         taps,
         num_classes: CLASSES,
         num_folds: 1,
+        num_passes: mirror::passes(recipe.reference, &recipe.mirror_axes).len(),
+        num_features: None,
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
         held: Held::default(),
@@ -99,6 +101,7 @@ proptest! {
         axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=2),
         apart in 0usize..6,
         share in 0.0f64..1.0,
+        features in any::<bool>(),
     ) {
         let (reference, accumulation) = ALL[which];
         let recipe = WindowSettings { window, step_size: step, ..recipe(reference, accumulation, &axes) };
@@ -109,18 +112,25 @@ proptest! {
         let expected = unslabbed(&planes, [shape[1], shape[2]], &taps, half);
 
         let windows = Windows::new(shape, window, step).unwrap();
-        let needs = needs(&windows, &taps, &recipe);
-        let most = needs.plan(None).unwrap();
+        let needs = Needs { num_features: Some(CLASSES), ..needs(&windows, &taps, &recipe) };
+        let whole = Tile::whole(shape, to);
+        let keep = if features { Keep::Features } else { Keep::Sums };
+        let most = needs.plan_for(keep, &whole, None).unwrap();
         prop_assert_eq!(most.tiles.len(), 1);
-        let least = match needs.plan(Some(0)).unwrap_err() {
+        let least = match needs.plan_for(keep, &whole, Some(0)).unwrap_err() {
             InferError::Memory { needed, .. } => needed,
             error => panic!("{error}"),
         };
         let allowed = least + ((most.sums_bytes - least) as f64 * share) as u64;
-        let plan = needs.plan(Some(allowed)).unwrap();
+        let plan = needs.plan_for(keep, &whole, Some(allowed)).unwrap();
         prop_assert!(plan.sums_bytes <= allowed);
+        let recipe = WindowSettings { keep, ..recipe };
+        let apart = [Apart(Fake { classes: CLASSES, gain: 1.0 })];
         for plan in [most, plan] {
-            let (found, report) = restored(&fakes, shape, &recipe, &taps, &plan.tiles);
+            let (found, report) = match keep {
+                Keep::Features => restored(&apart, shape, &recipe, &taps, &plan.tiles),
+                _ => restored(&fakes, shape, &recipe, &taps, &plan.tiles),
+            };
             prop_assert_eq!(&found, &expected);
             prop_assert_eq!(report.num_windows, plan.num_windows);
             prop_assert!(report.peak_bytes as u64 <= plan.sums_bytes, "{:?} {:?}", report, plan);
@@ -158,9 +168,27 @@ proptest! {
     }
 }
 
+/// What takes fewer windows is chosen, then what takes less memory.
+#[test]
+fn the_fewer_of_feature_maps_and_classes_are_kept() {
+    let recipe = recipe(ALL[4].0, ALL[4].1, &[]);
+    let (shape, to) = ([60, 300, 300], [41, 140, 200]);
+    let (windows, taps) = (Windows::new(shape, recipe.window, 0.5).unwrap(), taps(shape, to, 3));
+    let plan = |num_classes, features, allowed| {
+        let num_features = Some(features);
+        let needs = Needs { num_classes, num_features, ..needs(&windows, &taps, &recipe) };
+        needs.plan(allowed).unwrap()
+    };
+    let (narrow, wide) = (plan(105, 4, None), plan(3, 64, None));
+    assert_eq!((narrow.keep, wide.keep), (Keep::Features, Keep::Sums));
+    // Sums would not fit in one go.
+    let least = plan(105, 4, Some(narrow.sums_bytes));
+    assert_eq!((least.keep, least.tiles.len()), (Keep::Features, 1));
+}
+
 #[test]
 fn sums_on_the_device_leave_little_on_the_host() {
-    let recipe = WindowSettings { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[0]) };
+    let recipe = WindowSettings { keep: Keep::DeviceSums, ..recipe(ALL[4].0, ALL[4].1, &[0]) };
     let fake = Fake { classes: CLASSES, gain: 1.0 };
     let (shape, to) = ([33, 9, 17], [41, 14, 20]);
     let taps = taps(shape, to, 3);

@@ -6,7 +6,7 @@ use crate::model::Model;
 use crate::predict::{PredictOptions, Prediction, predict};
 use crate::record::{Record, Standing};
 use crate::sink::PlaneSink;
-use crate::sliding_window::{WindowSettings, slide};
+use crate::sliding_window::{Keep, WindowSettings, slide};
 use crate::{ModelKind, ProbabilityFormat};
 use burn::tensor::activation;
 use std::ops::ControlFlow;
@@ -92,10 +92,10 @@ const REFERENCES: [Reference; 3] =
 fn only_logits_become_probabilities() {
     for reference in REFERENCES {
         for outputs in [Outputs::Logits, Outputs::Probabilities, Outputs::Scores] {
-            for on_device in [false, true] {
+            for keep in [Keep::Sums, Keep::Features, Keep::DeviceSums] {
                 let settings = WindowSettings {
                     reference,
-                    on_device,
+                    keep,
                     mirror_axes: vec![0, 2],
                     ..WindowSettings::new([SIZE; 3])
                 };

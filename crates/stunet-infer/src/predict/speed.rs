@@ -6,7 +6,7 @@ use crate::model::Model;
 use crate::network::upload;
 use crate::platform::{CLOCK, Moment};
 use crate::sink::PlaneSink;
-use crate::sliding_window::{WindowSettings, slide};
+use crate::sliding_window::{Keep, WindowSettings, slide};
 use ndarray::Array4;
 use std::ops::ControlFlow;
 
@@ -34,7 +34,7 @@ pub(super) fn measure(
     };
     let [z, y, x] = shape;
     let volume = Array4::zeros((network.in_channels(), z, y, x));
-    let there = network.resident().filter(|_| settings.on_device);
+    let there = network.resident().filter(|_| settings.keep == Keep::DeviceSums);
     let pass = || {
         if let Some(network) = there {
             // The values stay there, and what is made of them takes a small part of the time.

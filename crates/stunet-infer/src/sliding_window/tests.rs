@@ -1,7 +1,7 @@
 //! Windows against what the references do with arrays of classes × volume.
 
 use super::*;
-use crate::network::{Resident, WindowCost};
+use crate::network::{Featured, Head, Resident, WindowCost};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ndarray::{Array4, s};
@@ -103,6 +103,54 @@ impl Resident for There {
     }
 }
 
+/// A [`Fake`] whose logits are feature maps, and whose head hands them on.
+pub(crate) struct Apart(pub Fake);
+
+impl Network for Apart {
+    fn in_channels(&self) -> usize {
+        1
+    }
+
+    fn num_classes(&self) -> usize {
+        self.0.classes
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        fake_cost(self.0.classes, window)
+    }
+
+    fn predict_window(&self, _: Array4<f32>, _: &mut dyn FnMut(Range<usize>, &[f32])) {
+        panic!("of all classes")
+    }
+
+    fn featured(&self) -> Option<&dyn Featured> {
+        Some(self)
+    }
+}
+
+impl Featured for Apart {
+    fn features(&self, window: Array4<f32>) -> Tensor<5> {
+        let maps = self.0.whole(&window);
+        let (f, z, y, x) = maps.dim();
+        let data = TensorData::new(maps.into_raw_vec_and_offset().0, [1, f, z, y, x]);
+        Tensor::from_data(data, (&Device::flex(), DType::F32))
+    }
+
+    fn head(&self) -> Option<Head> {
+        let run: crate::network::HeadFn = Box::new(|from, width, columns, to| {
+            let rows = from.chunks_exact(width);
+            to.chunks_exact_mut(columns.len())
+                .zip(rows)
+                .for_each(|(to, row)| to.copy_from_slice(&row[columns.clone()]));
+        });
+        Some(Head { num_features: self.0.classes, run })
+    }
+}
+
 /// Collects all planes.
 #[derive(Default)]
 struct Collect(Vec<Vec<f32>>);
@@ -132,7 +180,7 @@ pub(crate) fn recipe(
         mirror_axes: axes.to_vec(),
         reference,
         accumulation,
-        on_device: false,
+        keep: Keep::Sums,
         part_of: None,
     }
 }
@@ -243,7 +291,7 @@ proptest! {
         let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
         let there: Vec<_> = gains.iter().map(|gain| There(Fake { classes: 3, gain: *gain })).collect();
         let host = run(&fakes, shape, &recipe).concat();
-        let device = run(&there, shape, &WindowSettings { on_device: true, ..recipe.clone() }).concat();
+        let device = run(&there, shape, &WindowSettings { keep: Keep::DeviceSums, ..recipe.clone() }).concat();
         // v1's probabilities go through the device's own exponential.
         let bound = if reference == Reference::NnUNetV1 { 1e-6 } else { 0.0 };
         let most = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -252,10 +300,57 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn kept_feature_maps_give_the_sums_bit_by_bit(
+        shape in [1usize..14, 1..14, 1..14],
+        which in 0usize..5,
+        axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+        folds in 1usize..3,
+    ) {
+        let (reference, accumulation) = ALL[which];
+        let recipe = recipe(reference, accumulation, &axes);
+        let gains = &[1.0, 0.3][..folds];
+        let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
+        let apart: Vec<_> = gains.iter().map(|gain| Apart(Fake { classes: 3, gain: *gain })).collect();
+        let kept = run(&apart, shape, &WindowSettings { keep: Keep::Features, ..recipe.clone() });
+        prop_assert_eq!(kept, run(&fakes, shape, &recipe));
+    }
+}
+
+#[test]
+fn feature_maps_that_are_not_finite_are_noticed() {
+    for (reference, accumulation) in ALL {
+        let apart = Apart(Fake { classes: 2, gain: f32::INFINITY });
+        let recipe =
+            WindowSettings { keep: Keep::Features, ..recipe(reference, accumulation, &[]) };
+        let networks: [&dyn Network; 1] = [&apart];
+        let (mut sink, image) = (Collect::default(), image([8, 9, 10]));
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        let result = slide(&networks, image.view(), &recipe, &mut sink, go_on);
+        let overflow = matches!(result, Err(InferError::HalfPrecisionOverflow { plane: 0 }));
+        let expected = match recipe.effective_accumulation() {
+            Accumulation::F16 => overflow,
+            Accumulation::F32 => matches!(result, Err(InferError::NotFinite { plane: 0 })),
+        };
+        assert!(expected, "{reference:?}: {result:?}");
+    }
+}
+
+/// A network without a head of its own is summed.
+#[test]
+fn what_cannot_be_kept_apart_is_summed() {
+    let fakes = [Fake { classes: 3, gain: 1.0 }];
+    let recipe = recipe(ALL[4].0, ALL[4].1, &[2]);
+    let kept = WindowSettings { keep: Keep::Features, ..recipe.clone() };
+    assert_eq!(run(&fakes, [7, 9, 11], &kept), run(&fakes, [7, 9, 11], &recipe));
+}
+
 #[test]
 fn what_fails_beside_the_device_stops_the_windows() {
     let there = There(Fake { classes: 2, gain: f32::INFINITY });
-    let recipe = WindowSettings { on_device: true, ..recipe(ALL[4].0, ALL[4].1, &[]) };
+    let recipe = WindowSettings { keep: Keep::DeviceSums, ..recipe(ALL[4].0, ALL[4].1, &[]) };
     let networks: [&dyn Network; 1] = [&there];
     let image = image([30, 9, 10]);
     let mut done = 0;

@@ -28,7 +28,8 @@ mod winograd;
 
 pub(crate) use backward::bias_gradient;
 pub(crate) use pointwise::{
-    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_weight_gradient,
+    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_rows,
+    pointwise_weight_gradient,
 };
 
 use super::memory::Output;

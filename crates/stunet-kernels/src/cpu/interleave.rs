@@ -1,6 +1,7 @@
 //! Channels interleaved to voxels, and back.
 
 use super::memory::Output;
+use crate::cpu::evenly::Evenly;
 use rayon::prelude::*;
 
 /// Of every `factor` volumes of `size` in a row, one volume that is `factor` times as large: each voxel
@@ -8,7 +9,7 @@ use rayon::prelude::*;
 pub(crate) fn interleave(x: &[f32], size: [usize; 3], factor: [usize; 3]) -> Output {
     let (volume, count) = (size.iter().product::<usize>(), factor.iter().product::<usize>());
     let mut output = Output::new(x.len());
-    let volumes = output.values_mut().par_chunks_mut(volume * count);
+    let volumes = output.values_mut().par_chunks_mut(volume * count).evenly();
     volumes.zip(x.par_chunks(volume * count)).for_each(|(to, from)| {
         for_each_row(size, factor, |wide, parts| {
             let to = &mut to[wide..][..size[2] * factor[2]];
@@ -35,7 +36,7 @@ pub(crate) fn interleave(x: &[f32], size: [usize; 3], factor: [usize; 3]) -> Out
 pub(crate) fn separate(x: &[f32], size: [usize; 3], factor: [usize; 3]) -> Output {
     let (volume, count) = (size.iter().product::<usize>(), factor.iter().product::<usize>());
     let mut output = Output::new(x.len());
-    let volumes = output.values_mut().par_chunks_mut(volume * count);
+    let volumes = output.values_mut().par_chunks_mut(volume * count).evenly();
     volumes.zip(x.par_chunks(volume * count)).for_each(|(to, from)| {
         for_each_row(size, factor, |wide, parts| {
             let from = &from[wide..][..size[2] * factor[2]];

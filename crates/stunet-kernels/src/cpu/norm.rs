@@ -4,6 +4,7 @@
 
 use super::memory::Output;
 use super::simd::{Isa, Simd, Task};
+use crate::cpu::evenly::Evenly;
 use rayon::prelude::*;
 
 /// Lanes of the sums: whatever the vectors, so that their order is one.
@@ -68,7 +69,7 @@ pub(crate) fn statistics(isa: Isa, x: &[f32], volume: usize, epsilon: f64) -> Ve
         let variance = (square - mean * mean).max(0.0);
         Statistics { mean, inverse_deviation: 1.0 / (variance + epsilon).sqrt() }
     };
-    x.par_chunks(volume).map(of_channel).collect()
+    x.par_chunks(volume).evenly().map(of_channel).collect()
 }
 
 struct Moments<'a> {
@@ -108,7 +109,7 @@ pub(crate) fn normalise_in_place(
     parameters: Parameters<'_>,
     statistics: &[Statistics],
 ) {
-    x.par_chunks_mut(volume).enumerate().for_each(|(index, to)| {
+    x.par_chunks_mut(volume).evenly().enumerate().for_each(|(index, to)| {
         let (affine, residual) = channel(index, residual, volume, parameters, statistics);
         isa.run(InPlace { affine, slope: parameters.slope, residual, to });
     });
@@ -124,7 +125,7 @@ pub(crate) fn normalise(
     statistics: &[Statistics],
 ) -> Output {
     let mut output = Output::new(x.len());
-    let chunks = output.values_mut().par_chunks_mut(volume).zip(x.par_chunks(volume));
+    let chunks = output.values_mut().par_chunks_mut(volume).evenly().zip(x.par_chunks(volume));
     chunks.enumerate().for_each(|(index, (to, x))| {
         let (affine, residual) = channel(index, residual, volume, parameters, statistics);
         isa.run(Apply { affine, slope: parameters.slope, x, residual, to });
@@ -216,7 +217,7 @@ pub(crate) fn backward(
 ) -> Gradients {
     let channels = parameters.weight.len();
     let mut output = Output::new(x.len());
-    let chunks = output.values_mut().par_chunks_mut(volume).zip(x.par_chunks(volume));
+    let chunks = output.values_mut().par_chunks_mut(volume).evenly().zip(x.par_chunks(volume));
     let sums: Vec<[f64; 2]> = chunks
         .zip(gradient.par_chunks_mut(volume))
         .enumerate()

@@ -56,11 +56,34 @@ impl State {
         self.moves += 1;
         self.used += chunks;
         self.most = self.most.max(self.used);
-        if let Some(index) = self.waiting.iter().rposition(|pages| pages.chunks() == chunks) {
-            return self.waiting.remove(index);
+        // Those that fit best and waited least; where they are too large, what is left waits on.
+        let fits = (0..self.waiting.len()).rev().filter(|at| self.waiting[*at].chunks() >= chunks);
+        if let Some(at) = fits.min_by_key(|at| self.waiting[*at].chunks()) {
+            if self.waiting[at].chunks() == chunks {
+                return self.waiting.remove(at);
+            }
+            if let Some(pages) = self.waiting[at].split_off(chunks) {
+                return pages;
+            }
         }
         let too_many = (self.used + self.num_waiting()).saturating_sub(self.most);
         Pages::gather(chunks, too_many, &mut self.waiting)
+    }
+
+    /// Pages wait, as one with those that lie beside them.
+    fn wait(&mut self, mut pages: Pages) {
+        let mut at = 0;
+        while at < self.waiting.len() {
+            match pages.join(self.waiting.remove(at)) {
+                Ok(joined) => pages = joined,
+                Err([unjoined, other]) => {
+                    pages = unjoined;
+                    self.waiting.insert(at, other);
+                    at += 1;
+                }
+            }
+        }
+        self.waiting.push(pages);
     }
 
     /// Chunks that wait.
@@ -112,7 +135,7 @@ impl Drop for Mapping {
         state.used -= pages.chunks();
         state.watched = state.watched || idle::watch();
         if state.watched {
-            state.waiting.push(pages);
+            state.wait(pages);
         } else {
             // Nobody would give it back. Not under the lock.
             drop(state);
@@ -159,6 +182,27 @@ mod tests {
         holds(kept_memory() > 0, "dropped memory waits")?;
         release_memory();
         holds(all(&Mapping::new(LARGE * 16), 0.0), "none waits after it was given back")
+    }
+
+    /// A buffer is part of a larger one that waits, and one with it again when it waits.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn large_buffers_are_divided_and_joined() {
+        let mut whole = Pages::gather(7, 0, &mut Vec::new());
+        whole.bytes_mut().fill(5);
+        let first = whole.bytes().as_ptr();
+        let mut state = State { waiting: vec![whole], used: 0, most: 7, moves: 0, watched: true };
+        let (one, two) = (state.take(2), state.take(4));
+        assert_eq!(state.waiting.iter().map(Pages::chunks).collect::<Vec<_>>(), [1]);
+        assert!([&one, &two].iter().all(|pages| pages.bytes().iter().all(|byte| *byte == 5)));
+        // In either order, and what is no neighbour stays apart.
+        state.wait(Pages::gather(1, 0, &mut Vec::new()));
+        state.wait(two);
+        state.wait(one);
+        let mut waiting: Vec<_> = state.waiting.iter().map(Pages::chunks).collect();
+        waiting.sort_unstable();
+        assert_eq!(waiting, [1, 7]);
+        assert!(state.waiting.iter().any(|pages| pages.bytes().as_ptr() == first));
     }
 
     #[cfg(target_os = "linux")]

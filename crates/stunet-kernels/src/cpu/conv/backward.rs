@@ -7,6 +7,7 @@ use super::geometry::{CHANNELS, Cut, Strip, Sweep};
 use super::shares::Shares;
 use super::tile;
 use super::weights::{Packing, unpack};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -38,7 +39,7 @@ pub(crate) fn weight_gradient(
     let len = packing.len(sweep);
     let mut shares = Shares::new(TASKS.div_ceil(pairs).min(strips.len()), len);
     let target = shares.target();
-    (0..shares.count * pairs).into_par_iter().for_each(|task| {
+    (0..shares.count * pairs).into_par_iter().evenly().for_each(|task| {
         let (share, pair) = (task % shares.count, task / shares.count);
         let (range, group) = (pair / groups.len(), groups[pair % groups.len()].clone());
         let blocks = range * blocks..((range + 1) * blocks).min(packing.blocks);
@@ -208,5 +209,5 @@ pub(crate) fn bias_gradient(isa: Isa, batch: usize, channels: usize, gradient: &
             })
             .sum()
     };
-    (0..channels).into_par_iter().map(|channel| sum(channel) as f32).collect()
+    (0..channels).into_par_iter().evenly().map(|channel| sum(channel) as f32).collect()
 }

@@ -5,6 +5,7 @@ use super::gather::gather;
 use super::geometry::{Cut, Strip, Sweep};
 use super::tile::{self, Segment};
 use super::weights::{Packing, pack};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -35,7 +36,7 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
         strips = cut.strips(sweep);
     }
     let ranges = packing.blocks.div_ceil(blocks);
-    (0..strips.len() * ranges).into_par_iter().for_each(|task| {
+    (0..strips.len() * ranges).into_par_iter().evenly().for_each(|task| {
         // Tasks beside each other share their weights.
         let (range, strip) = (task / strips.len(), strips[task % strips.len()]);
         let blocks = range * blocks..((range + 1) * blocks).min(packing.blocks);

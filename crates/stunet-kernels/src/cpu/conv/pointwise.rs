@@ -7,13 +7,16 @@
 //! With a stride it reads every `stride`-th voxel and nothing between, so those are picked first.
 
 mod planes;
+mod rows;
 
 use super::shares::Shares;
 use super::{STREAMED, Shape, voxels};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Origin, Output, Target, with_scratch};
 use crate::cpu::simd::Isa;
 use planes::{Planes, Weights, buffer_len};
 use rayon::prelude::*;
+pub(crate) use rows::pointwise_rows;
 use std::ops::Range;
 
 /// Voxels a task multiplies at a time, at most.
@@ -199,7 +202,7 @@ pub(crate) fn pointwise_weight_gradient(
     let len = shape.outputs * shape.inputs;
     let mut shares = Shares::new(SHARES.div_ceil(rows_of.len()).min(pieces.len()), len);
     let target = shares.target();
-    (0..shares.count * rows_of.len()).into_par_iter().for_each(|task| {
+    (0..shares.count * rows_of.len()).into_par_iter().evenly().for_each(|task| {
         let (share, rows) = (task % shares.count, rows_of[task / shares.count].clone());
         for &(sample, from) in &pieces[shares.range(share, pieces.len())] {
             let width = SUMMED.min(volume - from);
@@ -244,7 +247,7 @@ fn for_each_block(
             (0..rows).step_by(per_task).map(move |row| (sample, row, column))
         })
         .collect();
-    tasks.into_par_iter().for_each(|(sample, row, column)| {
+    tasks.into_par_iter().evenly().for_each(|(sample, row, column)| {
         with_scratch(|buffer, _| {
             let columns = column..volume.min(column + width);
             let buffer = buffer.scratch(buffer_len(isa, inputs, columns.len()));
@@ -286,8 +289,11 @@ fn pick<'a>(shape: &Shape, values: &'a [f32], channels: usize) -> Picked<'a> {
         return Picked::All(values);
     }
     let mut picked = Output::new(shape.batch * channels * voxels(out));
-    let volumes =
-        picked.values_mut().par_chunks_mut(voxels(out)).zip(values.par_chunks(voxels(size)));
+    let volumes = picked
+        .values_mut()
+        .par_chunks_mut(voxels(out))
+        .evenly()
+        .zip(values.par_chunks(voxels(size)));
     volumes.for_each(|(to, from)| {
         for (index, row) in to.chunks_mut(out[2]).enumerate() {
             let from = &from[row_start(shape, index)..][..size[2]];
@@ -304,7 +310,7 @@ fn spread(shape: &Shape, mut picked: Output, channels: usize) -> Output {
     }
     let (size, out) = (shape.size, shape.out_size());
     let mut values = Output::new(shape.batch * channels * voxels(size));
-    let volumes = values.values_mut().par_chunks_mut(voxels(size));
+    let volumes = values.values_mut().par_chunks_mut(voxels(size)).evenly();
     volumes.zip(picked.values_mut().par_chunks(voxels(out))).for_each(|(to, from)| {
         to.fill(0.0);
         for (index, row) in from.chunks(out[2]).enumerate() {

@@ -1,5 +1,6 @@
 //! Sums that many tasks make together.
 
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Output, Target};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -21,7 +22,7 @@ impl Shares {
         // Whole cache lines, so that vectors of each share are aligned alike.
         let pitch = len.next_multiple_of(16);
         let mut partial = Output::new(count * pitch);
-        partial.values_mut().par_chunks_mut(1 << 16).for_each(|part| part.fill(0.0));
+        partial.values_mut().par_chunks_mut(1 << 16).evenly().for_each(|part| part.fill(0.0));
         Self { partial, count, pitch }
     }
 
@@ -39,9 +40,11 @@ impl Shares {
     pub(super) fn sum(&mut self) -> &[f32] {
         let (sum, others) = self.partial.values_mut().split_at_mut(self.pitch);
         for share in others.chunks(self.pitch) {
-            sum.par_chunks_mut(1 << 14).zip(share.par_chunks(1 << 14)).for_each(|(sum, part)| {
-                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            });
+            sum.par_chunks_mut(1 << 14).evenly().zip(share.par_chunks(1 << 14)).for_each(
+                |(sum, part)| {
+                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                },
+            );
         }
         sum
     }

@@ -5,6 +5,7 @@
 
 use super::ends::{Direction, Work};
 use super::geometry::{CHANNELS, Sweep};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Output, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -76,7 +77,7 @@ pub(super) fn pack(isa: Isa, sweep: &Sweep, packing: Packing, work: &Work<'_>) -
     let mut packed = Output::new(packing.len(sweep));
     let target = packed.target();
     let tasks = packing.blocks * sweep.blocks();
-    (0..tasks).into_par_iter().for_each(|task| {
+    (0..tasks).into_par_iter().evenly().for_each(|task| {
         let (output, input) = (task / sweep.blocks(), task % sweep.blocks());
         isa.run(PackForStrips { sweep, packing, weight, order, output, input, target });
     });
@@ -168,7 +169,7 @@ pub(super) fn transpose<S: Simd>(
 
 /// The inverse of packing for one pass of 27 taps: `[Cout, Cin, 3, 3, 3]`.
 pub(super) fn unpack(sweep: &Sweep, packing: Packing, packed: &[f32], weight: &mut [f32]) {
-    weight.par_chunks_mut(sweep.inputs * 27).enumerate().for_each(|(output, weight)| {
+    weight.par_chunks_mut(sweep.inputs * 27).evenly().enumerate().for_each(|(output, weight)| {
         let block = &packed[packing.start(sweep, 0, output / packing.width)..];
         for (input, taps) in weight.chunks_mut(27).enumerate() {
             let channels = sweep.channels(input / CHANNELS);

@@ -53,6 +53,33 @@ impl Pages {
         pages
     }
 
+    /// The last `chunks` of more chunks.
+    pub(super) fn split_off(&mut self, chunks: usize) -> Option<Self> {
+        let left = self.chunks.checked_sub(chunks).filter(|left| *left > 0)?;
+        // SAFETY: inside of these pages, whose end now lies there.
+        let start = unsafe { self.start.byte_add(left * CHUNK) };
+        self.chunks = left;
+        Some(Self { start, chunks })
+    }
+
+    /// Both as one where they lie beside each other.
+    pub(super) fn join(self, other: Self) -> Result<Self, [Self; 2]> {
+        let chunks = self.chunks + other.chunks;
+        let start = match (self.end() == other.start, other.end() == self.start) {
+            (true, _) => self.start,
+            (_, true) => other.start,
+            _ => return Err([self, other]),
+        };
+        std::mem::forget((self, other));
+        Ok(Self { start, chunks })
+    }
+
+    /// The address behind the last chunk.
+    fn end(&self) -> NonNull<c_void> {
+        // SAFETY: one past the end of what is mapped.
+        unsafe { self.start.byte_add(self.chunks * CHUNK) }
+    }
+
     fn fresh(chunks: usize) -> Self {
         let bytes = chunks * CHUNK;
         // No huge pages: on a virtual machine whose host has not touched them yet, clearing them

@@ -89,35 +89,17 @@ pub(super) fn statistics<E: Float>(
     while first < chunk.to {
         let voxel = chunk.sample * sizes.voxels + first + row;
         let inside = first + row < chunk.to;
-        let mut largest = LOWEST.runtime();
-        let mut total = 0.0f32.runtime();
+        let mut classes = 0usize.runtime();
         if inside {
-            let mut class = lane;
-            while class < sizes.classes {
-                let value = f32::cast_from(logits[voxel * sizes.classes + class]);
-                if value > largest {
-                    total *= (largest - value).exp();
-                    largest = value;
-                }
-                total += (value - largest).exp();
-                class += LANES;
-            }
+            classes = sizes.classes;
         }
+        let (largest, total) = of_lane::<E>(logits, voxel * sizes.classes, classes, lane);
         sync_cube();
         shared[unit] = largest;
         shared[UNITS + unit] = total;
         sync_cube();
         if inside && lane == 0 {
-            #[unroll]
-            for other in 1..LANES {
-                let (value, sum) = (shared[unit + other], shared[UNITS + unit + other]);
-                if value > largest {
-                    total = total * (largest - value).exp() + sum;
-                    largest = value;
-                } else {
-                    total += sum * (value - largest).exp();
-                }
-            }
+            let (largest, total) = of_all(largest, total, &shared, unit);
             let label = labels[voxel];
             let counts = counts(label, ignore, ignores) > 0.0f32;
             statistics[voxel * 2] = largest;
@@ -133,6 +115,61 @@ pub(super) fn statistics<E: Float>(
         }
         first += VOXELS;
     }
+    let at = (CUBE_POS + sizes.cube) * NUMBERS;
+    add_numbers(numbers, &mut shared, at, cross_entropy, valid, least, most);
+}
+
+/// The largest of the logits of a thread, and the sum of exponentials below it.
+#[cube]
+fn of_lane<E: Float>(logits: &[E], from: usize, classes: usize, lane: usize) -> (f32, f32) {
+    let mut largest = LOWEST.runtime();
+    let mut total = 0.0f32.runtime();
+    let mut class = lane;
+    while class < classes {
+        let value = f32::cast_from(logits[from + class]);
+        if value > largest {
+            total *= (largest - value).exp();
+            largest = value;
+        }
+        total += (value - largest).exp();
+        class += LANES;
+    }
+    (largest, total)
+}
+
+/// The same of all threads of a voxel, of which this is the first, in their order.
+#[cube]
+fn of_all(first: f32, sum_of_first: f32, shared: &Shared<[f32]>, unit: usize) -> (f32, f32) {
+    let mut largest = LOWEST.runtime();
+    let mut total = 0.0f32.runtime();
+    largest = select(first > largest, first, largest);
+    total += sum_of_first;
+    #[unroll]
+    for other in 1..LANES {
+        let (value, sum) = (shared[unit + other], shared[UNITS + unit + other]);
+        if value > largest {
+            total = total * (largest - value).exp() + sum;
+            largest = value;
+        } else {
+            total += sum * (value - largest).exp();
+        }
+    }
+    (largest, total)
+}
+
+/// Adds the numbers of the threads that are the first of their voxel, in their order, and writes them.
+#[cube]
+fn add_numbers(
+    numbers: &mut [f32],
+    shared: &mut Shared<[f32]>,
+    at: usize,
+    cross_entropy: f32,
+    valid: f32,
+    least: f32,
+    most: f32,
+) {
+    let unit = UNIT_POS as usize;
+    let (row, lane) = (unit / LANES, unit % LANES);
     sync_cube();
     if lane == 0 {
         shared[row * NUMBERS] = cross_entropy;
@@ -142,18 +179,21 @@ pub(super) fn statistics<E: Float>(
     }
     sync_cube();
     if unit == 0 {
-        for row in 1..VOXELS {
-            cross_entropy += shared[row * NUMBERS];
-            valid += shared[row * NUMBERS + 1];
-            let (low, high) = (shared[row * NUMBERS + 2], shared[row * NUMBERS + 3]);
-            least = select(low < least, low, least);
-            most = select(high > most, high, most);
+        let mut sums = 0.0f32.runtime();
+        let mut count = 0.0f32.runtime();
+        let mut low = HIGHEST.runtime();
+        let mut high = LOWEST.runtime();
+        for row in 0..VOXELS {
+            sums += shared[row * NUMBERS];
+            count += shared[row * NUMBERS + 1];
+            let (below, above) = (shared[row * NUMBERS + 2], shared[row * NUMBERS + 3]);
+            low = select(below < low, below, low);
+            high = select(above > high, above, high);
         }
-        let at = (CUBE_POS + sizes.cube) * NUMBERS;
-        numbers[at] = cross_entropy;
-        numbers[at + 1] = valid;
-        numbers[at + 2] = least;
-        numbers[at + 3] = most;
+        numbers[at] = sums;
+        numbers[at + 1] = count;
+        numbers[at + 2] = low;
+        numbers[at + 3] = high;
     }
 }
 
@@ -206,6 +246,27 @@ pub(super) fn class_sums<E: Float>(
     }
 }
 
+/// The mean of the slopes of a thread's classes, weighted by their probabilities.
+#[cube]
+fn mean_slope<E: Float>(
+    logits: &[E],
+    slopes: &[f32],
+    from: usize,
+    slope: usize,
+    sizes: &SoftmaxSizes,
+    largest: f32,
+    inverse: f32,
+) -> f32 {
+    let mut mean = 0.0f32.runtime();
+    let mut class = UNIT_POS as usize % LANES;
+    while class < sizes.classes {
+        let logit = f32::cast_from(logits[from + class]);
+        mean += slopes[slope + class] * ((logit - largest).exp() * inverse);
+        class += LANES;
+    }
+    mean
+}
+
 /// The gradient: `p_c (g_c - sum_k g_k p_k) + w (p_c - y_c)`, where `g_c = predicted_c + overlap_c y_c`;
 /// `slopes` are those of overlap and predicted, `[2, N, C]`.
 #[cube(launch_unchecked)]
@@ -235,12 +296,8 @@ pub(super) fn gradient<E: Float>(
         let mut mean = 0.0f32.runtime();
         if inside {
             let (largest, inverse) = (statistics[voxel * 2], statistics[voxel * 2 + 1]);
-            let mut class = lane;
-            while class < sizes.classes {
-                let logit = f32::cast_from(logits[voxel * sizes.classes + class]);
-                mean += slopes[predicted + class] * ((logit - largest).exp() * inverse);
-                class += LANES;
-            }
+            let from = voxel * sizes.classes;
+            mean += mean_slope::<E>(logits, slopes, from, predicted, &sizes, largest, inverse);
         }
         sync_cube();
         shared[unit] = mean;

@@ -4,6 +4,7 @@ use super::{Strip, Strips};
 use crate::cpu::conv::Shape;
 use crate::cpu::conv::ends::Source;
 use crate::cpu::conv::shares::Shares;
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -24,7 +25,7 @@ pub(crate) fn weight_gradient(
     // A vector for each weight: its lanes are added up once, at the end.
     let mut shares = Shares::new(TASKS.min(count), weight.len() * isa.lanes());
     let target = shares.target();
-    (0..shares.count).into_par_iter().for_each(|share| {
+    (0..shares.count).into_par_iter().evenly().for_each(|share| {
         with_scratch(|buffer, gradients| {
             let buffer = buffer.scratch(strips.len());
             let gradients = gradients.scratch(MOST * strips.rows * strips.columns);

@@ -3,6 +3,7 @@
 use super::{Strip, Strips};
 use crate::cpu::conv::STREAMED;
 use crate::cpu::conv::ends::{Sink, Work};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -22,7 +23,7 @@ pub(crate) fn forward(isa: Isa, work: &Work<'_>) {
     let strips = Strips::new(shape, isa.lanes());
     let start = work.start(shape.outputs);
     let streamed = shape.batch * shape.outputs * work.sink.voxels > STREAMED;
-    (0..strips.count(shape.batch)).into_par_iter().for_each(|index| {
+    (0..strips.count(shape.batch)).into_par_iter().evenly().for_each(|index| {
         let strip = strips.get(index);
         with_scratch(|buffer, _| {
             let buffer = buffer.scratch(strips.len());

@@ -13,6 +13,14 @@ pub(super) struct Weights<'a> {
     pub column: usize,
 }
 
+impl<'a> Weights<'a> {
+    /// From row `row` on.
+    #[inline(always)]
+    fn at(self, row: usize) -> Self {
+        Self { values: &self.values[row * self.row..], ..self }
+    }
+}
+
 /// Some output channels of some voxels of a sample.
 pub(super) struct Planes<'a> {
     /// Tensors of input planes, with their channels: whole planes of every sample.
@@ -37,7 +45,7 @@ pub(super) struct Planes<'a> {
 }
 
 /// Vectors of a register tile.
-const VECTORS: usize = 4;
+pub(super) const VECTORS: usize = 4;
 
 /// Values a task copies: whole tiles of `columns` voxels of `inputs` planes.
 pub(super) fn buffer_len(isa: Isa, inputs: usize, columns: usize) -> usize {
@@ -118,31 +126,12 @@ impl Planes<'_> {
         column: usize,
         from: &[f32],
     ) {
-        let Weights { values, row: down, column: across } = self.weights;
         let width = VECTORS * S::LANES;
-        let mut sums = [[simd.zero(); VECTORS]; ROWS];
-        if let Some(bias) = self.bias {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                *sums = [simd.splat(bias[row + r]); VECTORS];
-            }
-        }
+        let bias = self.bias.map(|bias| &bias[row..]);
         // SAFETY: every address below is one the caller promised.
         unsafe {
-            let weights = values.as_ptr().add(row * down);
-            for plane in 0..from.len() / width {
-                let from = from.as_ptr().add(plane * width);
-                let weight = weights.add(plane * across);
-                let mut inputs = [simd.zero(); VECTORS];
-                for (v, input) in inputs.iter_mut().enumerate() {
-                    *input = simd.load(from.add(v * S::LANES));
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let value = simd.splat(*weight.add(r * down));
-                    for (sum, input) in sums.iter_mut().zip(inputs) {
-                        *sum = simd.multiply_add(value, input, *sum);
-                    }
-                }
-            }
+            let inner = from.len() / width;
+            let sums = products::<S, ROWS>(simd, self.weights.at(row), bias, from, [inner, width]);
             let left = self.columns.end - column;
             for (r, sums) in sums.iter().enumerate() {
                 let to = self.target.at(self.to + (row + r) * self.volume + column);
@@ -164,4 +153,44 @@ impl Planes<'_> {
             }
         }
     }
+}
+
+/// `ROWS` output channels of `VECTORS` vectors of voxels: sums of `inner` input channels, `pitch` values
+/// apart from `from` on, that begin with the bias. The first of `weights` are those of the first row.
+///
+/// # Safety
+/// `from` holds all those vectors, and there are weights for all pairs of channels.
+#[inline(always)]
+pub(super) unsafe fn products<S: Simd, const ROWS: usize>(
+    simd: S,
+    weights: Weights<'_>,
+    bias: Option<&[f32]>,
+    from: &[f32],
+    [inner, pitch]: [usize; 2],
+) -> [[S::Vector; VECTORS]; ROWS] {
+    let Weights { values, row: down, column: across } = weights;
+    let mut sums = [[simd.zero(); VECTORS]; ROWS];
+    if let Some(bias) = bias {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            *sums = [simd.splat(bias[r]); VECTORS];
+        }
+    }
+    // SAFETY: every address below is one the caller promised.
+    unsafe {
+        for plane in 0..inner {
+            let from = from.as_ptr().add(plane * pitch);
+            let weight = values.as_ptr().add(plane * across);
+            let mut inputs = [simd.zero(); VECTORS];
+            for (v, input) in inputs.iter_mut().enumerate() {
+                *input = simd.load(from.add(v * S::LANES));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let value = simd.splat(*weight.add(r * down));
+                for (sum, input) in sums.iter_mut().zip(inputs) {
+                    *sum = simd.multiply_add(value, input, *sum);
+                }
+            }
+        }
+    }
+    sums
 }

@@ -9,6 +9,7 @@ use crate::cpu::conv::ends::Source;
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::shares::Shares;
 use crate::cpu::conv::{Shape, tile, voxels};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Target, with_scratch};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -35,7 +36,7 @@ pub(crate) fn weight_gradient(
     let block_len = shape.inputs * FREQUENCIES * layout.width;
     let mut shares = Shares::new(TASKS.div_ceil(pairs).min(cut.len()), layout.blocks * block_len);
     let target = shares.target();
-    (0..shares.count * pairs).into_par_iter().for_each(|task| {
+    (0..shares.count * pairs).into_par_iter().evenly().for_each(|task| {
         let (share, pair) = (task % shares.count, task / shares.count);
         let (block, group) = (pair / groups, pair % groups);
         let group = group * GROUP..((group + 1) * GROUP).min(in_blocks);

@@ -9,6 +9,7 @@ use crate::cpu::conv::ends::{Sink, Source, Work};
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::tile::{self, Segment};
 use crate::cpu::conv::voxels;
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -36,7 +37,7 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
         blocks = blocks.div_ceil(2);
     };
     let ranges = layout.blocks.div_ceil(blocks);
-    (0..cut.len() * ranges).into_par_iter().for_each(|task| {
+    (0..cut.len() * ranges).into_par_iter().evenly().for_each(|task| {
         // Tasks beside each other share their weights.
         let (range, tiles) = (task / cut.len(), cut.get(task % cut.len()));
         let blocks = range * blocks..((range + 1) * blocks).min(layout.blocks);

@@ -9,6 +9,7 @@ use super::transform::{transform_kernel, transform_kernel_gradient};
 use crate::cpu::conv::ends::{Direction, Work};
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::weights::{Order, block_width, transpose};
+use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Output, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -51,7 +52,7 @@ pub(super) fn pack(isa: Isa, layout: Layout, work: &Work<'_>) -> Output {
     let mut packed = Output::new(layout.len());
     let target = packed.target();
     let groups = layout.inputs.div_ceil(INPUTS);
-    (0..layout.blocks * groups).into_par_iter().for_each(|task| {
+    (0..layout.blocks * groups).into_par_iter().evenly().for_each(|task| {
         let (block, group) = (task / groups, task % groups);
         isa.run(PackForBoxes { layout, weight, order, mirrored, block, group, target });
     });
@@ -99,7 +100,7 @@ impl Task for PackForBoxes<'_> {
 /// The gradient of the weights, `[Cout, Cin, 27]`, from that of the transformed ones.
 pub(super) fn unpack(isa: Isa, layout: Layout, gradient: &[f32], weight: &mut [f32]) {
     let Layout { inputs, width, .. } = layout;
-    let blocks = weight.par_chunks_mut(width * inputs * 27);
+    let blocks = weight.par_chunks_mut(width * inputs * 27).evenly();
     blocks.zip(gradient.par_chunks(inputs * FREQUENCIES * width)).for_each(|(weight, gradient)| {
         isa.run(Unpack { layout, gradient, weight });
     });

@@ -1,0 +1,293 @@
+//! The last feature maps of windows, kept instead of sums.
+//!
+//! A narrow network has fewer feature maps than classes: 16 and 105 for STU-Net S. Its head is a weighted
+//! sum of them, voxel by voxel, so it can wait. What is kept between windows are the feature maps, and a
+//! row of voxels is computed when the last of its windows has come: the values of one window after the
+//! other, their importance, the sums and the quotient, all in a cache. Sums of all classes, which every
+//! window would read and write once (1.8 GB for a published window), do not exist.
+//!
+//! Every sum has the terms it would have in a [`Slab`], in the same order: equal bit by bit.
+
+use crate::accumulators::{Accumulators, Averages, WindowPass};
+use crate::blend::{Averaging, average, softmax};
+use crate::cutter::Cutter;
+use crate::error::InferError;
+use crate::network::{Featured, Head, Network};
+use crate::platform::Moment;
+use crate::sink::RowSink;
+use crate::slab::{Overlap, RowSums, Slab};
+use rayon::prelude::*;
+use std::ops::{ControlFlow, Range};
+use stunet_data::simd::{Work, wide};
+
+/// Bytes of final rows that are formed before they are handed out, about.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// Rows that are formed before they are handed out, of so many planes.
+pub(crate) fn rows_per_piece(row_bytes: usize, num_planes: usize) -> usize {
+    (PIECE_BYTES / (row_bytes * num_planes).max(1)).max(1)
+}
+
+/// Networks whose windows are kept as feature maps.
+pub(crate) struct Trunks<'a> {
+    networks: Vec<&'a dyn Featured>,
+    heads: Vec<Head>,
+    averages: Averages,
+}
+
+impl<'a> Trunks<'a> {
+    /// None where a network has no head that can wait, or the networks differ in their feature maps.
+    pub fn new(networks: &[&'a dyn Network], averages: Averages) -> Result<Self, Averages> {
+        let featured: Option<Vec<_>> = networks.iter().map(|network| network.featured()).collect();
+        let heads =
+            featured.iter().flatten().map(|network| network.head()).collect::<Option<Vec<_>>>();
+        let (Some(networks), Some(heads)) = (featured, heads) else { return Err(averages) };
+        let alike = heads.windows(2).all(|pair| pair[0].num_features == pair[1].num_features);
+        if alike { Ok(Self { networks, heads, averages }) } else { Err(averages) }
+    }
+
+    /// The feature maps of windows of one tile.
+    pub fn keep<'s>(&'s self, slab: &'s mut Slab, sink: &'s mut dyn RowSink) -> KeptFeatures<'s> {
+        KeptFeatures { trunks: self, slab, sink, windows: Vec::new(), free: Vec::new(), made: 0 }
+    }
+
+    fn row_len(&self) -> usize {
+        self.heads.first().map_or(0, |head| head.num_features) * self.averages.window[2]
+    }
+}
+
+/// Feature maps of the windows whose voxels are not all final.
+pub(crate) struct KeptFeatures<'a> {
+    trunks: &'a Trunks<'a>,
+    slab: &'a mut Slab,
+    sink: &'a mut dyn RowSink,
+    /// In the order in which they came.
+    windows: Vec<KeptWindow>,
+    free: Vec<Box<[f32]>>,
+    made: usize,
+}
+
+/// What of a window lies in the slab.
+struct KeptWindow {
+    within: [Overlap; 3],
+    /// `[F, x]`, mirroring undone, by network and pass, plane and row; none where they are final.
+    rows: Vec<Option<Box<[f32]>>>,
+    /// How many there are.
+    held: usize,
+}
+
+impl KeptWindow {
+    /// Rows of one pass.
+    fn num_rows(&self) -> usize {
+        self.within[0].there.len() * self.within[1].there.len()
+    }
+
+    /// Index of a row of the volume among the rows of a pass; none where it is not under the window.
+    fn at(&self, z: usize, y: usize) -> Option<usize> {
+        let [planes, rows, columns] = &self.within;
+        let under =
+            planes.there.contains(&z) && rows.there.contains(&y) && !columns.there.is_empty();
+        under.then(|| (z - planes.there.start) * rows.there.len() + y - rows.there.start)
+    }
+}
+
+impl KeptFeatures<'_> {
+    /// Most bytes held at a time, final rows included.
+    pub fn bytes(&self) -> usize {
+        self.made * self.trunks.row_len() * size_of::<f32>() + self.slab.bytes()
+    }
+
+    /// Room for the rows of another pass.
+    fn vacant(&mut self, count: usize) -> Vec<Box<[f32]>> {
+        let length = self.trunks.row_len();
+        let mut rows = self.free.split_off(self.free.len() - count.min(self.free.len()));
+        self.made += count - rows.len();
+        rows.resize_with(count, || vec![0.0; length].into());
+        rows
+    }
+
+    /// Keeps the feature maps `[F, z, y, x]` of a pass.
+    fn keep(&mut self, features: &[f32], pass: &WindowPass) {
+        let window = self.trunks.averages.window;
+        if pass.fold == 0 && pass.index == 0 {
+            let within = self.slab.overlap(pass.start, window);
+            let (rows, held) = (Vec::new(), 0);
+            self.windows.push(KeptWindow { within, rows, held });
+        }
+        let count = self.windows.last().map_or(0, KeptWindow::num_rows);
+        let mut rows = self.vacant(count);
+        let last = self.windows.last_mut().expect("the first pass pushed it");
+        let [planes, height, _] = &last.within;
+        rows.par_iter_mut().enumerate().for_each(|(index, to)| {
+            let z = planes.skipped + index / height.there.len();
+            let y = height.skipped + index % height.there.len();
+            copy_row(features, window, (z, y), pass.flips, to);
+        });
+        last.held += count;
+        last.rows.extend(rows.into_iter().map(Some));
+    }
+
+    /// These rows of these planes are final: nobody needs their feature maps.
+    fn release(&mut self, planes: &Range<usize>, rows: &Range<usize>) {
+        let free = &mut self.free;
+        self.windows.retain_mut(|window| {
+            let num_rows = window.num_rows();
+            let [within_z, within_y, _] = window.within.each_ref().map(|axis| axis.there.clone());
+            for z in planes.start.max(within_z.start)..planes.end.min(within_z.end) {
+                for y in rows.start.max(within_y.start)..rows.end.min(within_y.end) {
+                    let at = (z - within_z.start) * within_y.len() + y - within_y.start;
+                    for row in window.rows.iter_mut().skip(at).step_by(num_rows) {
+                        if let Some(row) = row.take() {
+                            window.held -= 1;
+                            free.push(row);
+                        }
+                    }
+                }
+            }
+            window.held > 0
+        });
+    }
+}
+
+impl Accumulators for KeptFeatures<'_> {
+    fn advance(&mut self, _: usize) {}
+
+    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
+        let window = cutter.window(pass.start, pass.flips);
+        let forward = Moment::now();
+        let features = self.trunks.networks[pass.fold].features(window).into_data();
+        let secs = forward.secs();
+        self.keep(features.as_slice::<f32>().expect("features are f32"), pass);
+        secs
+    }
+
+    /// They are added with the values.
+    fn add_weights(&mut self, _: [usize; 3]) -> Result<f64, InferError> {
+        Ok(0.0)
+    }
+
+    fn close(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<ControlFlow<()>, InferError> {
+        let step = rows_per_piece(self.slab.bytes_of_row(), planes.len());
+        for from in rows.clone().step_by(step) {
+            let piece = from..(from + step).min(rows.end);
+            let (trunks, windows) = (self.trunks, &self.windows);
+            let first_column = self.slab.columns().start;
+            self.slab.form(
+                planes.clone(),
+                piece.clone(),
+                |z, y, sums, scratch: &mut Scratch| {
+                    for window in windows {
+                        if let Some(at) = window.at(z, y) {
+                            trunks.add_row(window, (z, y, at), first_column, sums, scratch);
+                        }
+                    }
+                },
+            )?;
+            self.sink.rows(self.slab, planes.clone(), piece)?;
+        }
+        self.release(&planes, &rows);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Copies row `y` of plane `z` of a window from `[F, z, y, x]` to `[F, x]`, mirroring undone.
+fn copy_row(
+    features: &[f32],
+    [depth, height, width]: [usize; 3],
+    (z, y): (usize, usize),
+    [flip_z, flip_y, flip_x]: [bool; 3],
+    to: &mut [f32],
+) {
+    let z = if flip_z { depth - 1 - z } else { z };
+    let y = if flip_y { height - 1 - y } else { y };
+    let maps = features.chunks_exact(depth * height * width);
+    for (to, from) in to.chunks_exact_mut(width).zip(maps) {
+        let from = &from[(z * height + y) * width..][..width];
+        match flip_x {
+            true => to.iter_mut().zip(from.iter().rev()).for_each(|(to, v)| *to = *v),
+            false => to.copy_from_slice(from),
+        }
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    /// Values of one pass, `[C, columns]`.
+    block: Vec<f32>,
+    /// Sum over the passes.
+    sum: Vec<f32>,
+    extremes: Vec<f32>,
+    totals: Vec<f32>,
+}
+
+impl Trunks<'_> {
+    /// Adds a window to a row of the slab: all its passes.
+    fn add_row(
+        &self,
+        window: &KeptWindow,
+        (z, y, at): (usize, usize, usize),
+        first_column: usize,
+        sums: &mut RowSums<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Averages { num_classes, num_passes, .. } = self.averages;
+        let [_, height, width] = self.averages.window;
+        let [planes, rows, columns] = &window.within;
+        let within = columns.skipped..columns.skipped + columns.there.len();
+        let importance = self.averages.importance.as_ref().map(|map| {
+            let z = planes.skipped + z - planes.there.start;
+            let y = rows.skipped + y - rows.there.start;
+            &map[(z * height + y) * width..][within.clone()]
+        });
+        let column = columns.there.start - first_column;
+        scratch.block.resize(num_classes * within.len(), 0.0);
+        let lanes = window.rows.iter().skip(at).step_by(window.num_rows());
+        for (lane, row) in lanes.enumerate() {
+            let (fold, index) = (lane / num_passes, lane % num_passes);
+            let row = row.as_ref().expect("rows are held until they are final");
+            (self.heads[fold].run)(row, width, within.clone(), &mut scratch.block);
+            wide(AddPass { trunks: self, index, fold, column, importance, sums, scratch });
+        }
+        sums.add_weights(column..column + within.len(), importance);
+    }
+}
+
+/// Adds the values of a pass to the sum over passes, and their average to the row.
+struct AddPass<'a, 'r> {
+    trunks: &'a Trunks<'a>,
+    index: usize,
+    fold: usize,
+    column: usize,
+    importance: Option<&'a [f32]>,
+    sums: &'a mut RowSums<'r>,
+    scratch: &'a mut Scratch,
+}
+
+impl Work for AddPass<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Averages { averaging, num_classes, num_passes, .. } = self.trunks.averages;
+        let Scratch { block, sum, extremes, totals } = self.scratch;
+        let columns = block.len() / num_classes;
+        if averaging == Averaging::Probabilities {
+            softmax(block, columns, extremes, totals);
+        }
+        if num_passes > 1 {
+            sum.resize(block.len(), 0.0);
+            average(averaging, [self.index, num_passes], sum, block);
+        }
+        if self.index + 1 < num_passes {
+            return;
+        }
+        for (class, values) in block.chunks_exact(columns).enumerate() {
+            self.sums.add((self.fold, class, self.column), values, self.importance);
+        }
+    }
+}
