@@ -14,6 +14,9 @@ mod operators;
 mod traffic;
 #[path = "backends/training.rs"]
 mod training;
+#[cfg(feature = "gpu")]
+#[path = "backends/windows.rs"]
+mod windows;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use ndarray::Array4;
@@ -34,6 +37,8 @@ use stunet_testing::say;
 
 /// The agreement that is asked for.
 const BOUND: f64 = 1e-3;
+/// Steps of a training whose memory is watched.
+const NUM_STEPS: usize = 300;
 /// Batch, channel and three unequal axes, so that a swapped pair shows.
 const INPUT: [usize; 5] = [2, 1, 12, 16, 24];
 
@@ -206,6 +211,20 @@ fn check_training(backend: Backend) -> Result<(), Absent> {
     Ok(())
 }
 
+/// What is held on a device does not grow with the steps.
+fn check_growth(backend: Backend) -> Result<(), Absent> {
+    let device = device_under_test(backend)?;
+    let held = training::reserved(&device, NUM_STEPS);
+    let (first, last) = (held[0], held[held.len() - 1]);
+    say!(
+        "{backend}: bytes reserved and in use from a third of {NUM_STEPS} steps on: {first:?} to {last:?}"
+    );
+    let most = held.iter().map(|[reserved, _]| *reserved).max().unwrap();
+    assert_eq!(most, first[0], "{backend}: more is reserved with every step");
+    assert!(last[1] <= first[1], "{backend}: {last:?} in use, {first:?} before");
+    Ok(())
+}
+
 fn check_gradients(
     backend: Backend,
     found: &BTreeMap<String, Vec<f32>>,
@@ -251,6 +270,14 @@ const OPERATORS: &[(&str, OnDevice)] = &[
     ("traffic", traffic::traffic),
     #[cfg(feature = "gpu")]
     ("memory", traffic::memory),
+    #[cfg(feature = "gpu")]
+    ("window_sums", windows::sums),
+    #[cfg(feature = "gpu")]
+    ("decided_labels", windows::decided),
+    #[cfg(feature = "gpu")]
+    ("not_finite", windows::not_finite),
+    #[cfg(feature = "gpu")]
+    ("fused_loss", training::fused_loss),
     ("steps_of_sgd", operators::steps_of_sgd),
     ("prepared_weights", operators::prepared_weights),
     ("upsampled", operators::upsampled),
@@ -301,12 +328,18 @@ fn main() -> ExitCode {
         add(&mut tests, &format!("{backend}_windows"), backend, check_windows);
         add(&mut tests, &format!("{backend}_backward"), backend, check_backward);
         add(&mut tests, &format!("{backend}_training"), backend, check_training);
+        add(&mut tests, &format!("{backend}_growth"), backend, check_growth);
         for (name, check) in OPERATORS {
             add_operator(&mut tests, name, backend, *check);
         }
         for (name, check) in DEVICE {
             add_device(&mut tests, name, backend, *check);
         }
+        #[cfg(feature = "gpu")]
+        add(&mut tests, &format!("{backend}_predictions"), backend, |backend| {
+            let device = device_under_test(backend)?;
+            windows::predictions(&|| network(&device))
+        });
     }
     add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
     add_device(&mut tests, "operators", Backend::NdArray, device_itself::operators_verified);

@@ -152,7 +152,7 @@ pub(super) fn predicted(
     let model = Model::from_parts(vec![by_intensity(bench, shift)], plans(), labels)?;
     let options = PredictOptions {
         mode,
-        device_sums_bytes: if sums_on_device { 64 << 20 } else { 0 },
+        device_sums_bytes: Some(if sums_on_device { 64 << 20 } else { 0 }),
         ..PredictOptions::default()
     };
     let go_on = &mut |_| ControlFlow::Continue(());

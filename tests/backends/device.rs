@@ -124,7 +124,10 @@ pub fn next_case(device: &Device) {
         Model::from_parts(vec![network], plans, labels).unwrap()
     };
     for device_sums_bytes in [0, 1 << 20] {
-        let options = PredictOptions { device_sums_bytes, ..PredictOptions::default() };
+        let options = PredictOptions {
+            device_sums_bytes: Some(device_sums_bytes),
+            ..PredictOptions::default()
+        };
         let run = |greedy| {
             predict(&model(greedy), &image(), &options, &mut |_| ControlFlow::Continue(()))
         };

@@ -6,7 +6,10 @@
 //! third.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use stunet::kernels::{KernelCall, conv3d_joined, dry_kernel_calls};
+use stunet::kernels::{
+    KernelCall, MirroredPass, WindowAverage, WindowOverlap, WindowSums, conv3d_joined,
+    dry_kernel_calls,
+};
 use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
 use stunet_testing::say;
 
@@ -66,6 +69,21 @@ fn backward(config: &StuNetConfig, device: &Device) -> Count {
     })
 }
 
+/// A window of a prediction: the network up to its head, and head, importance and sums in one.
+fn window(config: &StuNetConfig, device: &Device, softmax: bool) -> Count {
+    let network = network(config, device);
+    count(&|size| {
+        let [z, y, x] = size;
+        let importance = Some(Tensor::ones(size, device));
+        let average = WindowAverage { window: size, importance, softmax };
+        let mut sums = WindowSums::new(average, config.num_classes, [y, x], device);
+        let values =
+            network.forward_to_head(Tensor::ones([1, config.in_channels, z, y, x], device));
+        let pass = MirroredPass { flips: [false; 3], index: 0, count: 1 };
+        sums.add(values, pass, &WindowOverlap { rows: 0..y, columns: 0..x, first: [0, 0] });
+    })
+}
+
 /// Gigabytes and kernels that a forward pass may have. Burn's operators, whose passes over memory were counted
 /// in their source, move about 20 and 40 GB in 570 launches.
 pub fn traffic(device: &Device) {
@@ -74,7 +92,13 @@ pub fn traffic(device: &Device) {
     {
         let forward = forward(&config, device);
         let step = backward(&config, device);
-        for (what, count) in [("forward", &forward), ("forward and backward", &step)] {
+        let [logits, probabilities] = [false, true].map(|softmax| window(&config, device, softmax));
+        for (what, count) in [
+            ("forward", &forward),
+            ("forward and backward", &step),
+            ("window and its sums", &logits),
+            ("window and its sums of probabilities", &probabilities),
+        ] {
             let Count { gigabytes, kernels, launches } = count;
             say!(
                 "STU-Net-{name}, 128³, batch 1, f32, {what}: {gigabytes:.2} GB, {kernels} kernels, \
@@ -82,6 +106,9 @@ pub fn traffic(device: &Device) {
             );
         }
         assert!(forward.gigabytes <= most, "{name}: {} GB", forward.gigabytes);
+        // No logits are written; the sums are read and written.
+        let sums = WANTED * 4.0 * 2.0 * 105.0 / 1e9;
+        assert!(probabilities.gigabytes <= most - sums / 2.0 + 1.1 * sums, "{name}: too much");
         assert!(forward.kernels <= 570 / 6, "{name}: {} kernels", forward.kernels);
     }
 }

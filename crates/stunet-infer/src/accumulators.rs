@@ -1,8 +1,8 @@
 //! What is asked of those who hold windows until their voxels are final.
 
 use crate::blend::Averaging;
+use crate::cutter::Cutter;
 use crate::error::InferError;
-use ndarray::Array4;
 use serde::Serialize;
 use std::ops::{ControlFlow, Range};
 
@@ -27,13 +27,11 @@ pub(crate) trait Accumulators {
     fn advance(&mut self, z: usize);
 
     /// Predicts a window and adds its values. Returns the seconds that the network took.
-    ///
-    /// # Shapes
-    /// `window` is `[Cin, z, y, x]`.
-    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64;
+    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64;
 
-    /// Adds the weights of a window, once all its passes have been added.
-    fn add_weights(&mut self, start: [usize; 3]);
+    /// Adds the weights of a window, once all its passes have been added. Returns the seconds that a device
+    /// was waited for.
+    fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError>;
 
     /// No later window reaches these rows of these planes: they are handed out. Breaks when nobody
     /// takes them any more.

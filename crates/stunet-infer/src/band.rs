@@ -2,18 +2,20 @@
 //!
 //! On a GPU the logits of a window (880 MB of a published network) take longer to read back than to
 //! compute. Here every window is averaged over its mirrored passes, weighted and added where the
-//! network computed it, and only final rows are read back. They are restored by a thread of its own,
-//! so that the device does not wait for them.
+//! network computed it. Where only labels are wanted the device decides them ([`crate::deciding`]); else final
+//! rows are read back and restored by a thread of its own, so that the device does not wait for them.
 
 use crate::blend::Averaging;
+use crate::deciding::Deciding;
 use crate::error::InferError;
 use crate::network::{Network, Resident};
-use crate::sink::RowSink;
+use crate::sink::{LabelRule, RowSink};
 use crate::slab::Slab;
 use crate::tile::Tile;
-use burn::tensor::{DType, Device, Tensor, TensorData, activation, s};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use stunet_model::{MirroredPass, WindowAverage, WindowOverlap, WindowSums, WindowValues};
 
 /// Bytes of final rows that are read back at a time.
 const PIECE_BYTES: usize = 64 << 20;
@@ -25,172 +27,91 @@ pub(crate) fn rows_per_piece(num_classes: usize, num_planes: usize, width: usize
 
 /// How windows are averaged and weighted, on a device.
 pub(crate) struct Weighting {
-    averaging: Averaging,
-    window: [usize; 3],
-    /// `[1, z, y, x]`; none where every voxel counts alike.
-    importance: Option<Tensor<4>>,
+    average: WindowAverage,
     device: Device,
 }
 
 impl Weighting {
+    /// `importance` is `[z, y, x]`; none where every voxel counts alike.
     pub fn new(
         averaging: Averaging,
         window: [usize; 3],
-        importance: Option<&[f32]>,
+        importance: Option<Vec<f32>>,
         device: &Device,
     ) -> Self {
-        let importance = importance.map(|map| {
-            let [z, y, x] = window;
-            let data = TensorData::new(map.to_vec(), [1, z, y, x]);
-            Tensor::from_data(data, (device, DType::F32))
-        });
-        Self { averaging, window, importance, device: device.clone() }
-    }
-
-    /// One pass added to the sum over passes; the last makes it their average.
-    ///
-    /// # Shapes
-    /// `logits` and the sum are `[C, z, y, x]`; the former mirrored along `flips`.
-    pub fn average(
-        &self,
-        sum: Option<Tensor<4>>,
-        logits: Tensor<4>,
-        flips: [bool; 3],
-        [index, count]: [usize; 2],
-    ) -> Tensor<4> {
-        let values = match self.averaging {
-            Averaging::Probabilities => activation::softmax(logits, 0),
-            Averaging::AsTheyAre => logits,
-        };
-        let mirrored = (0..3usize).filter(|axis| flips[*axis]);
-        let values = mirrored.fold(values, |values, axis| values.flip([axis + 1]));
-        if count == 1 {
-            return values;
-        }
-        // As on the host: v1 weights every pass, v2 divides their sum.
-        let values = match self.averaging {
-            Averaging::Probabilities => values * (1.0 / count as f32),
-            Averaging::AsTheyAre => values,
-        };
-        let sum = match sum {
-            Some(sum) => sum + values,
-            None => values,
-        };
-        match self.averaging {
-            Averaging::AsTheyAre if index + 1 == count => sum / count as f32,
-            _ => sum,
-        }
+        let importance = importance
+            .map(|map| Tensor::from_data(TensorData::new(map, window), (device, DType::F32)));
+        let softmax = averaging == Averaging::Probabilities;
+        Self { average: WindowAverage { window, importance, softmax }, device: device.clone() }
     }
 }
 
 /// The sums of one tile that windows can still reach.
-pub(crate) struct Band<'a> {
-    weighting: &'a Weighting,
+pub(crate) struct Band {
+    sums: WindowSums,
+    num_classes: usize,
+    window: [usize; 3],
     rows: Range<usize>,
     columns: Range<usize>,
     /// Voxels of padding below the volume, per axis.
     below: [usize; 3],
     /// The band's first plane, in the padded volume.
     first: usize,
-    /// `[C, z, rows, columns]`.
-    sums: Tensor<4>,
-    /// `[1, z, rows, columns]`.
-    weights: Tensor<4>,
+    /// Where labels are decided on the device.
+    deciding: Option<Deciding>,
 }
 
-impl<'a> Band<'a> {
+impl Band {
+    /// With a `rule`, labels are decided on the device, if it can.
     pub fn new(
-        weighting: &'a Weighting,
+        weighting: &Weighting,
         num_classes: usize,
-        tile: &Tile,
-        below: [usize; 3],
+        (tile, below): (&Tile, [usize; 3]),
+        rule: Option<LabelRule>,
     ) -> Self {
         let (rows, columns) = (tile.rows.clone(), tile.columns.clone());
-        let shape = [num_classes, weighting.window[0], rows.len(), columns.len()];
-        let zeros = |channels| {
-            let shape = [channels, shape[1], shape[2], shape[3]];
-            Tensor::zeros(shape, (&weighting.device, DType::F32))
-        };
-        let (sums, weights) = (zeros(num_classes), zeros(1));
-        Self { weighting, rows, columns, below, first: 0, sums, weights }
+        let Weighting { average, device } = weighting;
+        let plane = [rows.len(), columns.len()];
+        let sums = WindowSums::new(average.clone(), num_classes, plane, device);
+        let rule = rule.filter(|_| sums.decides());
+        let deciding = rule.map(|rule| Deciding::new(rule, tile, below[0]));
+        let window = average.window;
+        Self { sums, num_classes, window, rows, columns, below, first: 0, deciding }
     }
 
     /// Moves to plane `z` of the padded volume; what lies below is forgotten.
     pub fn advance(&mut self, z: usize) {
-        let depth = self.weighting.window[0];
-        let moved = (z - self.first).min(depth);
+        self.sums.advance(z - self.first);
         self.first = z;
-        if moved == 0 {
-            return;
-        }
-        let shift = |tensor: &mut Tensor<4>| {
-            let [channels, _, height, width] = tensor.dims();
-            let fresh =
-                Tensor::zeros([channels, moved, height, width], (&tensor.device(), DType::F32));
-            *tensor = match moved == depth {
-                true => fresh,
-                false => {
-                    Tensor::cat(vec![tensor.clone().narrow(1, moved, depth - moved), fresh], 1)
-                }
-            };
-        };
-        shift(&mut self.sums);
-        shift(&mut self.weights);
     }
 
-    /// Where a window at `start` (padded volume) meets the band, as rows and columns of the band and
-    /// of the window; none where it does not.
-    fn overlap(&self, start: [usize; 3]) -> Option<[(Range<usize>, Range<usize>); 2]> {
+    /// Where a window at `start` (padded volume) meets the band; none where it does not.
+    fn overlap(&self, start: [usize; 3]) -> Option<WindowOverlap> {
         let meet = |axis: usize, within: &Range<usize>| {
             let begin = start[axis];
-            let from = begin.max(within.start + self.below[axis]);
-            let end = begin + self.weighting.window[axis];
-            let to = end.min(within.end + self.below[axis]);
             let first = within.start + self.below[axis];
-            (from < to).then(|| (from - first..to - first, from - begin..to - begin))
+            let from = begin.max(first);
+            let to = (begin + self.window[axis]).min(within.end + self.below[axis]);
+            (from < to).then(|| (from - first..to - first, from - begin))
         };
-        Some([meet(1, &self.rows)?, meet(2, &self.columns)?])
+        let (rows, row) = meet(1, &self.rows)?;
+        let (columns, column) = meet(2, &self.columns)?;
+        Some(WindowOverlap { rows, columns, first: [row, column] })
     }
 
-    /// See [`Weighting::average`].
-    pub fn average(
-        &self,
-        sum: Option<Tensor<4>>,
-        logits: Tensor<4>,
-        flips: [bool; 3],
-        which: [usize; 2],
-    ) -> Tensor<4> {
-        self.weighting.average(sum, logits, flips, which)
-    }
-
-    /// Adds the average of a window's passes, `[C, z, y, x]`, times the importance.
-    pub fn add(&mut self, values: Tensor<4>, start: [usize; 3]) {
+    /// Adds one pass over a window.
+    pub fn add(&mut self, values: WindowValues, pass: MirroredPass, start: [usize; 3]) {
         debug_assert_eq!(start[0], self.first, "the band has moved to this window");
-        let Some([(rows, from_rows), (columns, from_columns)]) = self.overlap(start) else {
-            return;
-        };
-        let cut =
-            |tensor: Tensor<4>| tensor.slice(s![.., .., from_rows.clone(), from_columns.clone()]);
-        let values = match &self.weighting.importance {
-            Some(map) => cut(values) * cut(map.clone()),
-            None => cut(values),
-        };
-        add_at(&mut self.sums, rows, columns, values);
+        if let Some(overlap) = self.overlap(start) {
+            self.sums.add(values, pass, &overlap);
+        }
     }
 
     /// Adds the weights of a window, once all its passes have been added.
     pub fn add_weights(&mut self, start: [usize; 3]) {
-        let Some([(rows, from_rows), (columns, from_columns)]) = self.overlap(start) else {
-            return;
-        };
-        let weights = match &self.weighting.importance {
-            Some(map) => map.clone().slice(s![.., .., from_rows, from_columns]),
-            None => {
-                let shape = [1, self.weighting.window[0], rows.len(), columns.len()];
-                Tensor::ones(shape, (&self.weighting.device, DType::F32))
-            }
-        };
-        add_at(&mut self.weights, rows, columns, weights);
+        if let Some(overlap) = self.overlap(start) {
+            self.sums.add_weights(&overlap);
+        }
     }
 
     /// Whether these rows are its last.
@@ -201,56 +122,61 @@ impl<'a> Band<'a> {
     /// Final values of rows of planes of the volume, averaged over `num_folds`, on the host.
     ///
     /// # Shapes
-    /// `[C, planes, rows, columns]`.
-    fn read(&self, planes: &Range<usize>, rows: &Range<usize>, num_folds: usize) -> Vec<f32> {
+    /// `[classes, planes, rows, columns]` of successive classes.
+    fn take(
+        &mut self,
+        planes: &Range<usize>,
+        rows: &Range<usize>,
+        num_folds: usize,
+    ) -> Vec<Vec<f32>> {
         let z = planes.start + self.below[0] - self.first;
         let y = rows.start - self.rows.start;
-        let cut = |tensor: &Tensor<4>| {
-            tensor.clone().slice(s![.., z..z + planes.len(), y..y + rows.len(), ..])
+        let taken = self.sums.take(z..z + planes.len(), y..y + rows.len(), num_folds);
+        let on_host = |values: Tensor<4>| {
+            stunet_model::read(values).try_into_vec::<f32>().expect("sums are f32")
         };
-        let mut mean = cut(&self.sums) / cut(&self.weights);
-        if num_folds > 1 {
-            mean = mean / num_folds as f32;
-        }
-        stunet_model::read(mean).try_into_vec::<f32>().expect("sums are f32")
+        taken.into_iter().map(on_host).collect()
     }
 }
 
-fn add_at(sums: &mut Tensor<4>, rows: Range<usize>, columns: Range<usize>, values: Tensor<4>) {
-    let at = s![.., .., rows, columns];
-    let held = sums.clone().slice(at);
-    // The only reference is given away, so that a backend may write in place.
-    let nothing = Tensor::zeros([1; 4], (&sums.device(), DType::F32));
-    *sums = std::mem::replace(sums, nothing).slice_assign(at, held + values);
+/// What is final, on its way from the device.
+enum Final {
+    Rows(FinalRows),
+    /// Planes of the output, and their labels.
+    Labels(Range<usize>, Vec<i32>),
 }
 
-/// Final rows on their way from the device.
+/// Final rows.
 struct FinalRows {
     planes: Range<usize>,
     rows: Range<usize>,
-    /// `[C, planes, rows, columns]`.
-    values: Vec<f32>,
+    /// `[classes, planes, rows, columns]` of successive classes.
+    values: Vec<Vec<f32>>,
 }
 
-/// Gives final rows to those who restore them.
+/// Gives what is final to those who restore it.
 pub(crate) struct Outlet {
-    sender: SyncSender<FinalRows>,
+    sender: SyncSender<Final>,
     num_folds: usize,
 }
 
 impl Outlet {
-    /// Reads back all rows of planes that are final, piece by piece. Breaks when the other side has
-    /// failed; it knows why.
-    pub fn send(&self, band: &Band<'_>, planes: Range<usize>) -> ControlFlow<()> {
-        let [num_classes, _, _, width] = band.sums.dims();
-        let step = rows_per_piece(num_classes, planes.len(), width);
+    /// Reads back all rows of planes that are final, or their labels, piece by piece. Breaks when the other
+    /// side has failed; it knows why.
+    pub fn send(&self, band: &mut Band, planes: Range<usize>) -> ControlFlow<()> {
+        let give = |what: Final| match self.sender.send(what) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        if let Some(deciding) = &mut band.deciding {
+            let mut give = |planes, labels| give(Final::Labels(planes, labels));
+            return deciding.close(&mut band.sums, &planes, self.num_folds, &mut give);
+        }
+        let step = rows_per_piece(band.num_classes, planes.len(), band.columns.len());
         for from in band.rows.clone().step_by(step) {
             let rows = from..(from + step).min(band.rows.end);
-            let values = band.read(&planes, &rows, self.num_folds);
-            let sent = self.sender.send(FinalRows { planes: planes.clone(), rows, values });
-            if sent.is_err() {
-                return ControlFlow::Break(());
-            }
+            let values = band.take(&planes, &rows, self.num_folds);
+            give(Final::Rows(FinalRows { planes: planes.clone(), rows, values }))?;
         }
         ControlFlow::Continue(())
     }
@@ -283,26 +209,32 @@ pub(crate) fn with_sink_thread(
 fn take(
     slab: &mut Slab,
     sink: &mut dyn RowSink,
-    pieces: &Receiver<FinalRows>,
+    pieces: &Receiver<Final>,
 ) -> Result<(), InferError> {
-    for FinalRows { planes, rows, values } in pieces {
+    for piece in pieces {
+        let FinalRows { planes, rows, values } = match piece {
+            Final::Rows(rows) => rows,
+            Final::Labels(planes, labels) => {
+                sink.labels(planes, &labels)?;
+                continue;
+            }
+        };
         let (height, width) = (rows.len(), slab.columns().len());
+        let volume = planes.len() * height * width;
+        // All have as many classes as the first, but for the last.
+        let each = values.first().map_or(1, |values| (values.len() / volume.max(1)).max(1));
         for (index, z) in planes.clone().enumerate() {
             for (row, y) in rows.clone().enumerate() {
-                let at = |class: usize| ((class * planes.len() + index) * height + row) * width;
-                slab.put(z, y, |class| &values[at(class)..at(class) + width])?;
+                slab.put(z, y, |class| {
+                    let at = ((class % each * planes.len() + index) * height + row) * width;
+                    &values[class / each][at..at + width]
+                })?;
             }
         }
         drop(values);
         sink.rows(slab, planes, rows)?;
     }
     Ok(())
-}
-
-/// Bytes of the device for the sums of `tile`: the band, and its copy while it moves.
-pub(crate) fn device_bytes(num_classes: usize, depth: usize, tile: &Tile) -> u64 {
-    let voxels = depth * tile.rows.len() * tile.columns.len();
-    2 * ((num_classes + 1) * voxels * size_of::<f32>()) as u64
 }
 
 /// All networks where one of them is; none when one of them is not on a device.

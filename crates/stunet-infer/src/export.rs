@@ -8,16 +8,17 @@
 use crate::confidence::{Confidence, Grade};
 use crate::error::InferError;
 use crate::probabilities::ProbabilityFile;
-use crate::sink::RowSink;
+use crate::sink::{LabelRule, RowSink};
 use crate::slab::{RowValues, Slab};
 use crate::tile::Tile;
-use ndarray::{Array3, ArrayViewMut2, Axis, s};
+use ndarray::{Array3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
 use stunet_data::labels::LabelVoxels;
 use stunet_data::preprocess::Placement;
 use stunet_data::preprocess::resample::AxisTaps;
 use stunet_data::simd::{Work, wide};
+use stunet_model::LabelDecision;
 
 /// How the values of one voxel become its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +54,16 @@ impl Decision {
     pub fn max_label(&self) -> u16 {
         let (Self::Largest { labels } | Self::Regions { order: labels, .. }) = self;
         labels.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The same for a device.
+    fn rule(&self) -> LabelDecision {
+        match self {
+            Self::Largest { labels } => LabelDecision::Largest { labels: labels.clone() },
+            Self::Regions { order, threshold } => {
+                LabelDecision::Above { labels: order.clone(), threshold: *threshold }
+            }
+        }
     }
 
     /// Begins with a row of `out.len()` voxels.
@@ -106,13 +117,15 @@ impl Work for Decide<'_> {
 pub struct NetworkLabels {
     decision: Decision,
     labels: Array3<u16>,
+    rows: Range<usize>,
     columns: Range<usize>,
 }
 
 impl NetworkLabels {
     /// An empty labelmap of `shape` `[z, y, x]` at the network's resolution.
     pub fn new(shape: [usize; 3], decision: Decision) -> Self {
-        Self { decision, labels: Array3::zeros(shape), columns: 0..shape[2] }
+        let [_, rows, columns] = shape.map(|n| 0..n);
+        Self { decision, labels: Array3::zeros(shape), rows, columns }
     }
 
     /// The labels, once every row has come.
@@ -123,8 +136,19 @@ impl NetworkLabels {
 
 impl RowSink for NetworkLabels {
     fn begin(&mut self, tile: &Tile) -> Result<(), InferError> {
-        self.columns = tile.columns.clone();
+        (self.rows, self.columns) = (tile.rows.clone(), tile.columns.clone());
         Ok(())
+    }
+
+    fn rule(&self) -> Option<LabelRule> {
+        let (z, y, x) = self.labels.dim();
+        let taps = [z, y, x].map(|n| AxisTaps::linear(n, n));
+        Some(LabelRule { taps, decision: self.decision.rule() })
+    }
+
+    fn labels(&mut self, planes: Range<usize>, labels: &[i32]) -> Result<(), InferError> {
+        let to = self.labels.slice_mut(s![planes.clone(), self.rows.clone(), self.columns.clone()]);
+        place_labels(to, labels, |label| label, |z| planes.start + z)
     }
 
     fn rows(
@@ -368,6 +392,46 @@ impl RowSink for Restore {
         self.release(slab);
         Ok(())
     }
+
+    fn rule(&self) -> Option<LabelRule> {
+        let Extras { confidence, probabilities } = &self.extras;
+        let alone = confidence.is_none() && probabilities.is_none() && !self.half;
+        alone.then(|| LabelRule { taps: self.taps.clone(), decision: self.decision.rule() })
+    }
+
+    fn labels(&mut self, planes: Range<usize>, labels: &[i32]) -> Result<(), InferError> {
+        self.next.fill(planes.end);
+        let Tile { out_rows, out_columns, .. } = self.tile.clone();
+        let network = |z: usize| self.taps[0].lower[planes.start + z];
+        let part = s![planes.clone(), out_rows, out_columns];
+        match &mut self.labels {
+            LabelVoxels::Bytes(all) => {
+                let mut to = self.placement.view_mut(all);
+                place_labels(to.slice_mut(part), labels, |label| label as u8, network)
+            }
+            LabelVoxels::Words(all) => {
+                let mut to = self.placement.view_mut(all);
+                place_labels(to.slice_mut(part), labels, |label| label, network)
+            }
+        }
+    }
+}
+
+/// Puts labels of a device where they belong; `network` says of which plane of the network those of a plane
+/// are.
+fn place_labels<T: Copy>(
+    mut to: ArrayViewMut3<'_, T>,
+    labels: &[i32],
+    narrow: fn(u16) -> T,
+    network: impl Fn(usize) -> usize,
+) -> Result<(), InferError> {
+    let from = ArrayView3::from_shape(to.raw_dim(), labels).expect("labels of all voxels");
+    for ((z, y, x), label) in from.indexed_iter() {
+        let label =
+            u16::try_from(*label).map_err(|_| InferError::NotFinite { plane: network(z) })?;
+        to[[z, y, x]] = narrow(label);
+    }
+    Ok(())
 }
 
 /// Where one output index looks along an axis.

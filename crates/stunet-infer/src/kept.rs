@@ -10,12 +10,12 @@
 
 use crate::accumulators::{Accumulators, Averages, WindowPass};
 use crate::blend::{Averaging, average, softmax};
+use crate::cutter::Cutter;
 use crate::error::InferError;
 use crate::network::{Featured, Head, Network};
 use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::{Overlap, RowSums, Slab};
-use ndarray::Array4;
 use rayon::prelude::*;
 use std::ops::{ControlFlow, Range};
 use stunet_data::simd::{Work, wide};
@@ -152,7 +152,8 @@ impl KeptFeatures<'_> {
 impl Accumulators for KeptFeatures<'_> {
     fn advance(&mut self, _: usize) {}
 
-    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
+    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
+        let window = cutter.window(pass.start, pass.flips);
         let forward = Moment::now();
         let features = self.trunks.networks[pass.fold].features(window).into_data();
         let secs = forward.secs();
@@ -161,7 +162,9 @@ impl Accumulators for KeptFeatures<'_> {
     }
 
     /// They are added with the values.
-    fn add_weights(&mut self, _: [usize; 3]) {}
+    fn add_weights(&mut self, _: [usize; 3]) -> Result<f64, InferError> {
+        Ok(0.0)
+    }
 
     fn close(
         &mut self,

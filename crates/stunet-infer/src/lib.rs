@@ -29,6 +29,8 @@ mod band;
 mod blend;
 pub mod budget;
 pub mod confidence;
+mod cutter;
+mod deciding;
 pub mod ensemble;
 mod error;
 pub mod evaluate;

@@ -6,14 +6,19 @@
 //! then run for both, and every sum has its terms in the same order: the labels do not change, only
 //! the time does. Of all divisions that fit, the one with the fewest windows is taken.
 //!
+//! On a GPU sums stay on the device if it has room for them, as a whole or in tiles. Windows that are run
+//! twice cost less there than reading all of them back.
+//!
 //! All estimates meet here. What a row of sums, a layer of the volume, or a window in a network takes is
 //! said where it is made.
 
 mod divisions;
 mod held;
+mod room;
 
 use crate::accumulators::Keep;
 use crate::band;
+use crate::deciding::PIECE_BYTES;
 use crate::error::InferError;
 use crate::kept;
 use crate::probabilities::ROWS_PER_PIECE;
@@ -23,10 +28,13 @@ use crate::windows::Windows;
 use divisions::{Divisions, Stretch};
 use held::peak_window_rows;
 pub(crate) use held::{Held, peak_rows, window_bytes};
+pub(crate) use room::DeviceRoom;
+pub use room::SumsOnHost;
 use serde::Serialize;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
 use stunet_data::preprocess::resample::AxisTaps;
+use stunet_model::WindowSumsCost;
 
 /// Bytes of feature maps that are held instead of a byte of sums: they take less time, as every sum is
 /// read and written by every window.
@@ -48,6 +56,8 @@ pub struct MemoryPlan {
     pub sums_bytes: u64,
     /// Memory of the device for sums; 0 where they are on the host.
     pub device_bytes: u64,
+    /// Why sums are on the host, where a device could have taken them.
+    pub on_host: Option<SumsOnHost>,
     /// One window in the network: activations (where the host computes), logits, mirrored sum.
     pub window_bytes: u64,
     /// The preprocessed volume and the labelmap.
@@ -75,10 +85,27 @@ pub(crate) struct Needs<'a> {
     pub window_bytes: u64,
     /// The volume and the labels.
     pub held: Held,
-    /// Bytes of the device that sums may take.
-    pub device_room: u64,
+    /// What the device offers for sums, if it can take them.
+    pub device: Option<DeviceRoom>,
     /// Whether all values are stored: in pieces of a few whole rows of the output.
     pub stored: bool,
+    /// Whether nothing but labels is made of the values, which a device decides then.
+    pub labels_only: bool,
+}
+
+/// Memory of the host.
+#[derive(Clone, Copy)]
+struct Rooms {
+    allowed: Option<u64>,
+    /// What is taken by windows and stored pieces.
+    fixed: u64,
+}
+
+impl Rooms {
+    /// What is left for sums beside that and the volume.
+    fn beside(self, volume: u64) -> u64 {
+        self.allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(self.fixed + volume))
+    }
 }
 
 impl Needs<'_> {
@@ -88,18 +115,19 @@ impl Needs<'_> {
     /// # Errors
     /// [`InferError::Memory`] when the smallest tiles do not fit.
     pub fn plan(&self, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
-        let output = [0, 1, 2].map(|axis| self.taps[axis].len());
-        let whole = Tile::whole(self.windows.volume_shape(), output);
-        let room = self.room(self.held.bytes_at_once(self.windows), allowed);
-        let there = band::device_bytes(self.num_classes, self.windows.window_shape()[0], &whole);
-        let waiting = self.waiting_bytes(&whole);
-        let can = self.accumulation == Accumulation::F32;
-        if can && there <= self.device_room && waiting <= room {
-            let plan = self.finish(Keep::DeviceSums, vec![whole]);
-            return Ok(MemoryPlan { sums_bytes: waiting, device_bytes: there, ..plan });
+        let whole = self.whole();
+        if let Some(plan) = self.on_device(self.rooms(allowed)) {
+            return Ok(plan);
         }
-        let sums = self.plan_for(Keep::Sums, &whole, allowed);
-        let features = self.num_features.map(|_| self.plan_for(Keep::Features, &whole, allowed));
+        let on_host = self.device.as_ref().map(|device| self.why_not(device));
+        let plan = self.on_the_host(&whole, allowed)?;
+        Ok(MemoryPlan { on_host, ..plan })
+    }
+
+    /// The plan with feature maps where those are few enough, else with sums.
+    fn on_the_host(&self, whole: &Tile, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
+        let sums = self.plan_for(Keep::Sums, whole, allowed);
+        let features = self.num_features.map(|_| self.plan_for(Keep::Features, whole, allowed));
         match (sums, features) {
             (sums, None) => sums,
             (Ok(sums), Some(Ok(features))) => {
@@ -113,11 +141,8 @@ impl Needs<'_> {
         }
     }
 
-    /// Bytes left for what is kept of windows, beside `volume` bytes of the volume and the labels.
-    fn room(&self, volume: u64, allowed: Option<u64>) -> u64 {
-        let pieces = self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len()));
-        let fixed = self.window_bytes + volume + pieces;
-        allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(fixed))
+    fn rooms(&self, allowed: Option<u64>) -> Rooms {
+        Rooms { allowed, fixed: self.window_bytes + self.all_pieces() }
     }
 
     /// The plan with the fewest windows within `allowed` bytes, on the host.
@@ -127,24 +152,85 @@ impl Needs<'_> {
         whole: &Tile,
         allowed: Option<u64>,
     ) -> Result<MemoryPlan, InferError> {
-        let room = self.room(self.held.bytes_at_once(self.windows), allowed);
-        if self.kept_bytes(keep, &whole.rows, whole.columns.len()) <= room {
+        let room = self.rooms(allowed);
+        let left = room.beside(self.held.bytes_at_once(self.windows));
+        if self.kept_bytes(keep, &whole.rows, whole.columns.len()) <= left {
             return Ok(self.finish(keep, vec![whole.clone()]));
         }
         let (rows, columns) = (self.axis(1), self.axis(2));
-        let room = self.room(self.held.bytes(), allowed);
-        match self.divide(keep, &rows, &columns, room) {
+        let left = room.beside(self.held.bytes());
+        let fits = |rows: &Range<usize>, columns: &Range<usize>| {
+            self.kept_bytes(keep, rows, columns.len()) <= left
+        };
+        match self.divide(&rows, &columns, &fits) {
             Some(tiles) => Ok(self.finish(keep, tiles)),
             None => {
                 let least = rows.finest().map(|piece| {
                     let widest = columns.finest().map(|piece| piece.network.len()).max();
                     self.kept_bytes(keep, &piece.network, widest.unwrap_or(0))
                 });
-                let output = [0, 1, 2].map(|axis| self.taps[axis].len());
-                let fixed = self.window_bytes + self.held.bytes() + self.pieces_bytes(output);
-                let needed = fixed + least.max().unwrap_or(0);
+                let needed = room.fixed + self.held.bytes() + least.max().unwrap_or(0);
                 Err(InferError::Memory { needed, allowed: allowed.unwrap_or(u64::MAX) })
             }
+        }
+    }
+
+    fn whole(&self) -> Tile {
+        let output = [0, 1, 2].map(|axis| self.taps[axis].len());
+        Tile::whole(self.windows.volume_shape(), output)
+    }
+
+    /// The plan with sums on the device, as a whole or in tiles; none where there is too little room, or
+    /// where so many windows would be run twice that reading all of them back is better.
+    fn on_device(&self, rooms: Rooms) -> Option<MemoryPlan> {
+        const MOST_REPEATED: usize = 1;
+        let device = self.device.as_ref()?;
+        if self.accumulation != Accumulation::F32 {
+            return None;
+        }
+        let fits = |rows: &Range<usize>, columns: &Range<usize>, left: u64| {
+            device.has(self.device_cost(device, rows, columns))
+                && self.waiting_bytes(rows, columns) <= left
+        };
+        let whole = self.whole();
+        let left = rooms.beside(self.held.bytes_at_once(self.windows));
+        let tiles = if fits(&whole.rows, &whole.columns, left) {
+            vec![whole]
+        } else {
+            let left = rooms.beside(self.held.bytes());
+            let fits = |rows: &_, columns: &_| fits(rows, columns, left);
+            self.divide(&self.axis(1), &self.axis(2), &fits)?
+        };
+        let plan = self.finish(Keep::DeviceSums, tiles);
+        if plan.num_repeated > MOST_REPEATED * self.windows.len() {
+            return None;
+        }
+        let each = |bytes: &dyn Fn(&Range<usize>, &Range<usize>) -> u64| {
+            plan.tiles.iter().map(|tile| bytes(&tile.rows, &tile.columns)).max().unwrap_or(0)
+        };
+        let sums_bytes = each(&|rows, columns| self.waiting_bytes(rows, columns));
+        let device_bytes = each(&|rows, columns| self.device_cost(device, rows, columns).bytes);
+        Some(MemoryPlan { sums_bytes, device_bytes, ..plan })
+    }
+
+    fn device_cost(
+        &self,
+        device: &DeviceRoom,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+    ) -> WindowSumsCost {
+        let depth = self.windows.window_shape()[0];
+        device.cost(self.num_classes, depth, [rows.len(), columns.len()])
+    }
+
+    fn why_not(&self, device: &DeviceRoom) -> SumsOnHost {
+        let whole = self.whole();
+        match self.accumulation {
+            Accumulation::F16 => SumsOnHost::HalfPrecision,
+            Accumulation::F32 => SumsOnHost::Room {
+                needed: self.device_cost(device, &whole.rows, &whole.columns).bytes,
+                room: device.bytes,
+            },
         }
     }
 
@@ -160,30 +246,37 @@ impl Needs<'_> {
             num_repeated: num_windows - self.windows.len(),
             sums_bytes: kept.max().unwrap_or(0),
             device_bytes: 0,
+            on_host: None,
             window_bytes: self.window_bytes,
             volume_bytes: match tiles.len() {
                 1 => self.held.bytes_at_once(self.windows),
                 _ => self.held.bytes(),
-            } + self.pieces_bytes([0, 1, 2].map(|axis| self.taps[axis].len())),
+            } + self.all_pieces(),
             tiles,
         }
     }
 
     /// Pieces of stored values that wait for their last row: one per plane of the output that a
     /// window covers.
-    fn pieces_bytes(&self, output: [usize; 3]) -> u64 {
+    fn all_pieces(&self) -> u64 {
         if !self.stored {
             return 0;
         }
+        let output = [0, 1, 2].map(|axis| self.taps[axis].len());
         let depth = self.windows.volume_shape()[0];
         let planes = self.windows.window_shape()[0].min(depth) * output[0] / depth + 1;
         (planes * self.num_classes * ROWS_PER_PIECE * output[2] * 4) as u64
     }
 
-    /// Most bytes of final rows on the host, when sums are on the device: one piece, the rows and the
-    /// plane below it that it is interpolated with, and the pieces before and behind on their way.
-    fn waiting_bytes(&self, tile: &Tile) -> u64 {
-        let (rows, width) = (tile.rows.len(), tile.columns.len());
+    /// Most bytes on the host when sums are on the device. Of labels, two pieces. Of final rows: one piece, the
+    /// rows and the plane below it that it is interpolated with, and the pieces before and behind on their way.
+    fn waiting_bytes(&self, rows: &Range<usize>, columns: &Range<usize>) -> u64 {
+        if self.labels_only && self.device.as_ref().is_some_and(DeviceRoom::decides) {
+            let [z, y, x] = [0, 1, 2].map(|axis| self.taps[axis].len());
+            let plane = y * x * size_of::<i32>();
+            return 2 * (z * plane).min(PIECE_BYTES.max(plane)) as u64;
+        }
+        let (rows, width) = (rows.len(), columns.len());
         let depth = self.windows.volume_shape()[0];
         let planes = self.most_closed();
         let piece = band::rows_per_piece(self.num_classes, planes, width).min(rows);
@@ -221,13 +314,13 @@ impl Needs<'_> {
         (kept + formed * row) as u64
     }
 
-    /// Fewest windows over all pairs of a division of the rows and one of the columns.
+    /// Fewest windows over all pairs of a division of the rows and one of the columns, whose rows and
+    /// columns fit.
     fn divide(
         &self,
-        keep: Keep,
         rows: &Divisions,
         columns: &Divisions,
-        room: u64,
+        fits: &dyn Fn(&Range<usize>, &Range<usize>) -> bool,
     ) -> Option<Vec<Tile>> {
         let mut widths: Vec<usize> = columns.pieces().map(|piece| piece.network.len()).collect();
         widths.sort_unstable();
@@ -238,8 +331,8 @@ impl Needs<'_> {
                 continue;
             };
             let widest = parts_x.iter().map(|p| p.network.len()).max().unwrap_or(0);
-            let fits = |p: &Stretch| self.kept_bytes(keep, &p.network, widest) <= room;
-            let Some((high, parts_y)) = rows.cheapest(&fits) else {
+            let fit = |p: &Stretch| fits(&p.network, &(0..widest));
+            let Some((high, parts_y)) = rows.cheapest(&fit) else {
                 continue;
             };
             let key = (wide * high, parts_x.len() * parts_y.len());

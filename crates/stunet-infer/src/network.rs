@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use stunet_model::plain_unet::{self, PlainConvUNet};
-use stunet_model::{PointwiseRows, StuNet, cost};
+use stunet_model::{PointwiseRows, StuNet, WindowValues, cost};
 
 /// What the values are that a network computes for every voxel and class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -138,11 +138,12 @@ pub trait Resident: Network {
     /// Where it computes.
     fn device(&self) -> Device;
 
-    /// Values of one window.
+    /// Values of one window that is there already.
     ///
     /// # Shapes
-    /// `[Cin, z, y, x]` gives f32 values `[C, z, y, x]`.
-    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4>;
+    /// `[1, Cin, z, y, x]` gives values `[1, C, z, y, x]`, or what a convolution of single voxels makes
+    /// them of.
+    fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues;
 }
 
 /// A window as a tensor of one sample on a device.
@@ -153,12 +154,6 @@ pub fn upload(window: Array4<f32>, device: &Device) -> Tensor<5> {
     let (channels, z, y, x) = window.dim();
     let (values, _) = window.into_raw_vec_and_offset();
     Tensor::from_data(TensorData::new(values, [1, channels, z, y, x]), (device, DType::F32))
-}
-
-/// A sample without its batch axis, in f32.
-pub(crate) fn single(values: Tensor<5>) -> Tensor<4> {
-    let [_, classes, z, y, x] = values.dims();
-    values.cast(DType::F32).reshape([classes, z, y, x])
 }
 
 /// Hands out a tensor of planes on the host.
@@ -214,9 +209,9 @@ pub struct TensorNetwork<F> {
 }
 
 impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> TensorNetwork<F> {
-    fn run(&self, window: Array4<f32>) -> Tensor<5> {
-        let (_, z, y, x) = window.dim();
-        let values = (self.forward)(upload(window, &self.device));
+    fn run(&self, window: Tensor<5>) -> Tensor<5> {
+        let [_, _, z, y, x] = window.dims();
+        let values = (self.forward)(window);
         let expected = [1, self.num_classes, z, y, x];
         assert_eq!(values.dims(), expected, "the network's values have another shape");
         values
@@ -256,7 +251,7 @@ impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> Network for TensorNe
     /// When the function gives values of another shape than it was said to.
     fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
         let planes = 0..window.dim().1;
-        hand_out(planes, self.run(window), take);
+        hand_out(planes, self.run(upload(window, &self.device)), take);
     }
 
     fn identity(&self) -> Option<String> {
@@ -273,8 +268,8 @@ impl<F: Fn(Tensor<5>) -> Tensor<5> + Send + Sync + 'static> Resident for TensorN
         self.device.clone()
     }
 
-    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
-        single(self.run(window))
+    fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
+        WindowValues::Ready(self.run(window))
     }
 }
 
@@ -344,9 +339,8 @@ impl Resident for StuNet {
         self.encoder.stages[0][0].conv1.weight.val().device()
     }
 
-    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
-        let x = upload(window, &Resident::device(self));
-        single(self.forward(x))
+    fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
+        self.forward_to_head(window)
     }
 }
 
@@ -408,8 +402,8 @@ impl Resident for PlainConvUNet {
         self.device()
     }
 
-    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
-        single(self.forward(upload(window, &self.device())))
+    fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
+        self.forward_to_head(window)
     }
 }
 

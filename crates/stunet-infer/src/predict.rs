@@ -3,7 +3,7 @@
 use crate::confidence::{Confidence, ConfidenceMeasure};
 use crate::error::InferError;
 use crate::export::{Decision, Extras, NetworkLabels, Restore};
-use crate::memory::{Held, MemoryPlan, Needs, window_bytes};
+use crate::memory::{DeviceRoom, Held, MemoryPlan, Needs, SumsOnHost, window_bytes};
 use crate::mirror;
 use crate::model::Model;
 use crate::network::{Network, Outputs};
@@ -68,9 +68,10 @@ pub struct PredictOptions {
     pub memory_bytes: Option<u64>,
     /// True for GPUs: activations are in device memory and do not count against `memory_bytes`.
     pub device_has_own_memory: bool,
-    /// Bytes of the device's memory that sums may take; within it, f32 sums stay there. How much a
-    /// device has free cannot be asked of every backend, so 0 keeps them on the host.
-    pub device_sums_bytes: u64,
+    /// Bytes of the device's memory that sums may take: within it, f32 sums stay there, as a whole or in
+    /// tiles; 0 keeps them on the host. None is what a GPU has beside the network by what its driver tells,
+    /// and nothing on the processor.
+    pub device_sums_bytes: Option<u64>,
     /// Seconds of one pass over one window, from an earlier prediction of the same model, for the
     /// time in [`PredictEvent::Plan`]. Where it is not known, and the prediction is long, it is measured.
     pub pass_secs: Option<f64>,
@@ -89,7 +90,7 @@ impl Default for PredictOptions {
             confidence: None,
             memory_bytes: None,
             device_has_own_memory: false,
-            device_sums_bytes: 0,
+            device_sums_bytes: None,
             pass_secs: None,
         }
     }
@@ -129,6 +130,8 @@ pub enum PredictEvent {
         total_bytes: u64,
         /// Bytes of the device for sums; 0 where they are on the host.
         device_bytes: u64,
+        /// Why sums are on the host, where a device could have taken them.
+        on_host: Option<SumsOnHost>,
         /// Seconds of all windows, where something is known of them.
         secs: Option<f64>,
     },
@@ -405,6 +408,7 @@ fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
         sums_bytes: plan.sums_bytes,
         total_bytes: plan.total_bytes(),
         device_bytes: plan.device_bytes,
+        on_host: plan.on_host,
         secs,
     }
 }
@@ -449,11 +453,23 @@ fn plan(
         accumulation: settings.effective_accumulation(),
         window_bytes: window_bytes(model.networks(), settings.window, num_passes, own)?,
         held: Held { volume, written: labels + graded, in_order },
-        // Restoring runs beside the device, on a thread of its own.
-        device_room: if platform::THREADS { options.device_sums_bytes } else { 0 },
+        device: device_room(model, settings, options),
         stored: options.save_probabilities.is_some(),
+        labels_only: options.save_probabilities.is_none() && options.confidence.is_none(),
     };
     needs.plan(options.memory_bytes)
+}
+
+/// What the model's device offers for sums. Restoring runs beside it, on a thread of its own.
+fn device_room(
+    model: &Model,
+    settings: &WindowSettings,
+    options: &PredictOptions,
+) -> Option<DeviceRoom> {
+    match (platform::THREADS, options.device_sums_bytes) {
+        (false, _) | (true, Some(0)) => None,
+        (true, allowed) => DeviceRoom::of(model.networks(), settings.window, allowed),
+    }
 }
 
 /// How the windows of a prediction are laid and averaged.
@@ -595,8 +611,11 @@ impl Job<'_> {
             slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
                 events(PredictEvent::Windows { done, total })
             });
-        // What follows has other uses for memory.
+        // What follows, or another program, has other uses for memory.
         stunet_model::release_memory();
+        if let Some(network) = networks.first().and_then(|network| network.resident()) {
+            network.device().memory_cleanup();
+        }
         slid
     }
 

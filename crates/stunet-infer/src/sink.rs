@@ -4,6 +4,8 @@ use crate::error::InferError;
 use crate::slab::Slab;
 use crate::tile::Tile;
 use std::ops::Range;
+use stunet_data::preprocess::resample::AxisTaps;
+use stunet_model::LabelDecision;
 
 /// Takes the planes of a prediction as they become final, lowest first.
 pub trait PlaneSink: Send {
@@ -18,6 +20,15 @@ pub trait PlaneSink: Send {
     /// # Errors
     /// Whatever the sink meets; the prediction stops there.
     fn plane(&mut self, z: usize, plane: &mut Vec<f32>) -> Result<(), InferError>;
+}
+
+/// How labels follow from the values of a prediction.
+#[derive(Clone, Debug)]
+pub struct LabelRule {
+    /// Where the voxels of the output lie between those of the volume, along z, y and x.
+    pub taps: [AxisTaps; 3],
+    /// How the values of a voxel become its label.
+    pub decision: LabelDecision,
 }
 
 /// Takes the rows of a prediction as they become final.
@@ -42,6 +53,26 @@ pub trait RowSink: Send {
         planes: Range<usize>,
         rows: Range<usize>,
     ) -> Result<(), InferError>;
+
+    /// How labels follow from the values, where nothing else is made of those. A device decides them where it
+    /// can, and [`labels`](Self::labels) come instead of [`rows`](Self::rows). None keeps the rows coming.
+    fn rule(&self) -> Option<LabelRule> {
+        None
+    }
+
+    /// Labels of planes of the output, of all its rows and columns in the tile, planes ascending.
+    ///
+    /// # Shapes
+    /// `[planes, rows, columns]`; -1 where a value is not finite.
+    ///
+    /// # Errors
+    /// Whatever the sink meets; the prediction stops there.
+    ///
+    /// # Panics
+    /// Where there is no [`rule`](Self::rule).
+    fn labels(&mut self, planes: Range<usize>, labels: &[i32]) -> Result<(), InferError> {
+        panic!("{} labels of planes {planes:?}, and no rule that they follow", labels.len())
+    }
 }
 
 /// Gathers rows into planes.

@@ -3,6 +3,7 @@
 pub use crate::accumulators::Keep;
 use crate::accumulators::{Accumulators, Averages, WindowPass};
 use crate::blend::Averaging;
+use crate::cutter::Cutter;
 use crate::error::InferError;
 use crate::importance::importance;
 use crate::mirror;
@@ -233,6 +234,7 @@ pub fn slide_tiles(
         image,
         last_tile: false,
         windows: &windows,
+        reach: [0..0, 0..0],
         passes,
         num_folds: networks.len(),
         progress,
@@ -267,6 +269,8 @@ struct Run<'a, 'v> {
     /// Whether no later tile needs the planes behind the windows.
     last_tile: bool,
     windows: &'a Windows,
+    /// Rows and columns of the padded volume that the windows of the tile reach.
+    reach: [Range<usize>; 2],
     passes: Vec<[bool; 3]>,
     num_folds: usize,
     progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
@@ -293,6 +297,12 @@ impl Run<'_, '_> {
     ) -> Result<ControlFlow<()>, InferError> {
         let [depth, ..] = self.windows.volume_shape();
         let below = self.windows.padding_below();
+        let [_, height, width] = self.windows.window_shape();
+        let reach = |starts: &[usize], size: usize| match (starts.first(), starts.last()) {
+            (Some(first), Some(last)) => *first..last + size,
+            _ => 0..0,
+        };
+        self.reach = [reach(ys, height), reach(xs, width)];
         let mut closed_z = 0;
         for (i, &z) in zs.iter().enumerate() {
             sums.advance(z);
@@ -331,16 +341,17 @@ impl Run<'_, '_> {
         for fold in 0..self.num_folds {
             for index in 0..count {
                 let flips = self.passes[index];
-                let window = self.windows.cut(&self.image, start, flips);
                 let pass = WindowPass { start, flips, fold, index, count };
-                self.network_secs += sums.add(window, &pass);
+                let reach = self.reach.clone();
+                let cutter = Cutter { image: &self.image, windows: self.windows, reach };
+                self.network_secs += sums.add(&cutter, &pass);
                 // Mirrored windows take minutes on a CPU: ask between them as well.
                 if index + 1 < count {
                     self.step()?;
                 }
             }
         }
-        sums.add_weights(start);
+        self.network_secs += sums.add_weights(start)?;
         self.done += 1;
         self.step()
     }

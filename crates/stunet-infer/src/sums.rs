@@ -3,6 +3,7 @@
 use crate::accumulators::{Accumulators, Averages, Keep, WindowPass};
 use crate::band::{self, Band, Outlet, Weighting};
 use crate::blend::{Blender, Pass};
+use crate::cutter::{Cutter, DeviceLayer};
 use crate::error::InferError;
 use crate::kept::Trunks;
 use crate::network::{Network, Resident};
@@ -10,9 +11,8 @@ use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::Slab;
 use crate::tile::Tile;
-use burn::tensor::Tensor;
-use ndarray::Array4;
 use std::ops::{ControlFlow, Range};
+use stunet_model::{MirroredPass, device_memory};
 
 /// The networks, and where their windows are summed.
 pub(crate) enum Summing<'a> {
@@ -39,7 +39,7 @@ impl<'a> Summing<'a> {
         match on_device.then(|| band::residents(networks)).flatten() {
             Some(networks) => {
                 let device = networks[0].device();
-                let weighting = Weighting::new(averaging, window, importance.as_deref(), &device);
+                let weighting = Weighting::new(averaging, window, importance, &device);
                 Self::Device { networks, weighting: Box::new(weighting), num_classes }
             }
             None => {
@@ -71,9 +71,13 @@ impl<'a> Summing<'a> {
                 Ok(slab.bytes())
             }
             Self::Device { networks, weighting, num_classes } => {
-                let band = Band::new(weighting, *num_classes, tile, below);
+                let rule = sink.rule();
+                let band = Band::new(weighting, *num_classes, (tile, below), rule);
+                let device = networks[0].device();
+                let most = device_memory(&device).map_or(u64::MAX, |memory| memory.most_at_once);
+                let layer = DeviceLayer::new(device, most);
                 band::with_sink_thread(slab, sink, networks.len(), |outlet| {
-                    windows(&mut DeviceSums { networks, band, outlet, sum: None })
+                    windows(&mut DeviceSums { networks, layer, band, outlet, unfinished: 0 })
                 })
             }
         }
@@ -91,8 +95,9 @@ struct HostSums<'a> {
 impl Accumulators for HostSums<'_> {
     fn advance(&mut self, _: usize) {}
 
-    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
+    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
         let WindowPass { start, flips, fold, index, count } = *pass;
+        let window = cutter.window(start, flips);
         let forward = Moment::now();
         let mut blend_secs = 0.0;
         self.networks[fold].predict_window(window, &mut |planes, logits| {
@@ -104,8 +109,9 @@ impl Accumulators for HostSums<'_> {
         forward.secs() - blend_secs
     }
 
-    fn add_weights(&mut self, start: [usize; 3]) {
+    fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError> {
         self.blender.add_weights(self.slab, start);
+        Ok(0.0)
     }
 
     fn close(
@@ -119,13 +125,18 @@ impl Accumulators for HostSums<'_> {
     }
 }
 
+/// Windows whose work a device has been given and may not have done.
+const MOST_UNFINISHED: usize = 2;
+
 /// Sums in a [`Band`] on the device.
 struct DeviceSums<'a> {
     networks: &'a [&'a dyn Resident],
-    band: Band<'a>,
+    /// What the present windows are cut from.
+    layer: DeviceLayer,
+    band: Band,
     outlet: &'a Outlet,
-    /// Of the passes over the present window.
-    sum: Option<Tensor<4>>,
+    /// Windows since the device was last waited for.
+    unfinished: usize,
 }
 
 impl Accumulators for DeviceSums<'_> {
@@ -133,21 +144,26 @@ impl Accumulators for DeviceSums<'_> {
         self.band.advance(z);
     }
 
-    fn add(&mut self, window: Array4<f32>, pass: &WindowPass) -> f64 {
+    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
         let WindowPass { start, flips, fold, index, count } = *pass;
         let forward = Moment::now();
-        let logits = self.networks[fold].predict_window_on_device(window);
+        let window = self.layer.window(cutter, start, flips);
+        let values = self.networks[fold].predict_window_on_device(window);
         let secs = forward.secs();
-        let sum = self.band.average(self.sum.take(), logits, flips, [index, count]);
-        match index + 1 < count {
-            true => self.sum = Some(sum),
-            false => self.band.add(sum, start),
-        }
+        self.band.add(values, MirroredPass { flips, index, count }, start);
         secs
     }
 
-    fn add_weights(&mut self, start: [usize; 3]) {
+    fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError> {
         self.band.add_weights(start);
+        self.unfinished += 1;
+        if self.unfinished < MOST_UNFINISHED {
+            return Ok(0.0);
+        }
+        self.unfinished = 0;
+        let waited = Moment::now();
+        stunet_model::synchronized(self.layer.device())?;
+        Ok(waited.secs())
     }
 
     /// Whole planes only, so that the device is waited for once per row of windows along z.
@@ -157,7 +173,7 @@ impl Accumulators for DeviceSums<'_> {
         rows: Range<usize>,
     ) -> Result<ControlFlow<()>, InferError> {
         match self.band.ends_with(&rows) {
-            true => Ok(self.outlet.send(&self.band, planes)),
+            true => Ok(self.outlet.send(&mut self.band, planes)),
             false => Ok(ControlFlow::Continue(())),
         }
     }

@@ -155,14 +155,23 @@ impl Windows {
     /// # Panics
     /// When `volume` is not of [`Self::volume_shape`].
     pub fn cut(&self, volume: &Volume<'_>, start: [usize; 3], flips: [bool; 3]) -> Array4<f32> {
+        crate::mirror::mirrored(self.cut_box(volume, start, self.window), flips)
+    }
+
+    /// Cuts a box of a size at `start` out of `volume`, as the padded volume has it.
+    pub(crate) fn cut_box(
+        &self,
+        volume: &Volume<'_>,
+        start: [usize; 3],
+        size: [usize; 3],
+    ) -> Array4<f32> {
         let [channels, z, y, x] = volume.shape();
         assert_eq!([z, y, x], self.shape, "the volume these windows were made for");
-        let [dz, dy, dx] = self.window;
-        let mut cut = Array4::zeros((channels, dz, dy, dx));
-        // Overlap of window and volume, in the volume's and in the window's coordinates.
+        let mut cut = Array4::zeros((channels, size[0], size[1], size[2]));
+        // Overlap of box and volume, in the volume's and in the box's coordinates.
         let from = [0, 1, 2].map(|a| start[a].saturating_sub(self.below[a]));
         let to = [0, 1, 2]
-            .map(|a| (start[a] + self.window[a]).saturating_sub(self.below[a]).min(self.shape[a]));
+            .map(|a| (start[a] + size[a]).saturating_sub(self.below[a]).min(self.shape[a]));
         let at = [0, 1, 2].map(|a| from[a] + self.below[a] - start[a]);
         if (0..3).all(|a| from[a] < to[a]) {
             let length = [0, 1, 2].map(|a| to[a] - from[a]);
@@ -174,7 +183,7 @@ impl Windows {
             ]);
             volume.copy(&[0, 1, 2].map(|a| from[a]..to[a]), target);
         }
-        crate::mirror::mirrored(cut, flips)
+        cut
     }
 }
 

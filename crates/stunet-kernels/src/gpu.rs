@@ -11,6 +11,8 @@
 
 mod conv;
 mod faults;
+#[cfg_attr(feature = "fusion", allow(dead_code, unused_variables))] // Nothing is called then.
+mod labelled_softmax;
 mod launch;
 mod moments;
 mod norm;
@@ -19,6 +21,8 @@ mod operators;
 mod sgd;
 mod traffic;
 mod voxels;
+#[cfg_attr(feature = "fusion", allow(dead_code, unused_variables))] // Nothing is called then.
+mod window_sums;
 
 pub(crate) use crate::gpu_tiles as tiles;
 use burn::backend::DispatchDevice;
@@ -27,7 +31,10 @@ use conv::Shape;
 use tiles::{SHARED, UNITS};
 
 pub use faults::with_broken_kernel;
+pub(crate) use labelled_softmax::OwnSoftmax;
 pub(crate) use sgd::{sgd_step, steps};
+pub(crate) use window_sums::OwnSums;
+
 pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls};
 
 /// Whether a device is one these operators are written for: a GPU, or what passes for one, that offers
@@ -41,6 +48,20 @@ pub(crate) fn computes_on(device: &Device) -> bool {
     let client = device.client();
     let hardware = &client.properties().hardware;
     hardware.max_shared_memory_size >= SHARED && hardware.max_units_per_cube as usize >= UNITS
+}
+
+/// Most bytes of one tensor, and of all, if that is told, on a device that [`computes_on`] accepts.
+pub(crate) fn memory(device: &Device) -> Option<(u64, Option<u64>)> {
+    /// Kernels count values in 32 bits.
+    const COUNTED: u64 = 1 << 32;
+    if !computes_on(device) {
+        return None;
+    }
+    let device = device.clone().without_autodiff();
+    let DispatchDevice::Cube(device) = device.as_dispatch() else { return None };
+    let client = device.client();
+    let memory = &client.properties().memory;
+    Some((memory.max_page_size.min(COUNTED), memory.max_memory()))
 }
 
 /// Whether these operators are written for a type, and the device has it: 16 bits are what values are

@@ -20,7 +20,9 @@
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`PointwiseRows`] | a 1×1×1 convolution of rows of voxels that the caller has on the host |
 //! | [`sgd_step`] | a step of stochastic gradient descent |
+//! | [`LabelledSoftmax`] | sums of a softmax beside its labels, and the gradient of a loss of them, on GPUs |
 //! | [`concat_channels`] | two tensors along the channel axis |
+//! | [`WindowSums`] | sums of windows that overlap, of what a last convolution gives |
 //!
 //! [`in_use`] says whether operators of this crate run on a device, and why not; [`steps`] tells which
 //! operators a piece of work called, and how each was computed.
@@ -38,6 +40,7 @@ mod copied;
 #[allow(unsafe_code)] // Vectors and shared outputs: see the module.
 mod cpu;
 mod device_failure;
+mod device_memory;
 mod facts;
 #[cfg(feature = "gpu")]
 #[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
@@ -55,6 +58,7 @@ mod kept_kernels;
 #[cfg(feature = "_own")]
 #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // Some are for GPUs alone.
 mod kernels;
+mod labelled_softmax;
 mod leaky_relu;
 mod measured;
 #[cfg(feature = "_own")]
@@ -67,6 +71,8 @@ mod sgd;
 mod steps;
 mod upsample_nearest;
 mod upsampled;
+mod window_sums;
+mod windowed;
 mod with_gradient;
 
 pub use concat_channels::concat_channels;
@@ -74,6 +80,7 @@ pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured, prepared};
 pub use copied::copied;
 pub use device_failure::{DeviceFailure, DeviceFault, Readable, guarded, read, synchronized};
+pub use device_memory::{DeviceMemory, device_memory};
 pub use facts::{DeviceFacts, device_facts, vector_instructions};
 #[cfg(feature = "gpu")]
 pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, with_broken_kernel};
@@ -81,6 +88,7 @@ pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use kept::{kept_memory, release_memory};
 pub use kept_kernels::keep_compiled_kernels;
+pub use labelled_softmax::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
 pub use pointwise_rows::PointwiseRows;
@@ -88,6 +96,11 @@ pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use upsampled::Upsampled;
+pub use window_sums::WindowSums;
+pub use windowed::{
+    LabelDecision, LinePlace, MirroredPass, WindowAverage, WindowOverlap, WindowSumsCost,
+    WindowValues,
+};
 pub use with_gradient::with_gradient;
 
 /// The plain compositions of Burn operators every faster operator is held against.

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use kernels::{Measured, PointwiseRows, Upsampled};
+use kernels::{Measured, PointwiseRows, Upsampled, WindowValues};
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -80,6 +80,11 @@ impl Conv {
     /// `[N, Cin, Z, Y, X]` gives `[N, Cout, ceil(Z / sz), ceil(Y / sy), ceil(X / sx)]`.
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
         kernels::conv3d(x, self.weight.val(), self.bias.val(), stride)
+    }
+
+    /// The convolution of single voxels that has yet to be computed.
+    pub(crate) fn waiting(&self, features: Tensor<5>) -> WindowValues {
+        WindowValues::BeforeHead { features, weight: self.weight.val(), bias: self.bias.val() }
     }
 
     /// [`forward`](Self::forward) of voxels on the host, for a kernel of one voxel.

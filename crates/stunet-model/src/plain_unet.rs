@@ -146,6 +146,18 @@ impl PlainConvUNet {
         }
     }
 
+    /// What the finest head's logits are computed from, for sums of windows on a device
+    /// ([`WindowSums`](crate::WindowSums)), which need never hold all of them.
+    ///
+    /// # Shapes
+    /// `[1, Cin, Z, Y, X]` gives features `[1, features[0], Z, Y, X]` and the head.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_to_head(&self, x: Tensor<5>) -> kernels::WindowValues {
+        self.head().waiting(self.finest_features(x))
+    }
+
     /// What the finest head, a 1×1×1 convolution, makes the logits of.
     ///
     /// # Shapes

@@ -6,7 +6,7 @@ use crate::{Decoder, Encoder, Initialisation, ModelError, StuNetConfig, StuNetSi
 use burn::module::{Content, Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 use std::ops::Range;
-use stunet_kernels::PointwiseRows;
+use stunet_kernels::{PointwiseRows, WindowValues};
 
 /// STU-Net: a six-stage residual U-Net with a segmentation head at every decoder stage.
 ///
@@ -123,6 +123,20 @@ impl StuNet {
             let piece = features.clone().narrow(2, from, planes.len());
             take(planes, head.forward(piece, [1; 3]));
         }
+    }
+
+    /// What the finest head's logits are computed from, for sums of windows on a device
+    /// ([`WindowSums`](crate::WindowSums)), which need never hold all of them.
+    ///
+    /// # Shapes
+    /// `[1, Cin, Z, Y, X]` gives features `[1, width[0], Z, Y, X]` and the head.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_to_head(&self, x: Tensor<5>) -> WindowValues {
+        let features = self.finest_features(x);
+        let head = self.decoder.heads.last().expect("a decoder has heads");
+        head.waiting(features)
     }
 
     /// What the finest head, a 1×1×1 convolution, makes the logits of.

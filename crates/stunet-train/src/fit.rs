@@ -140,11 +140,17 @@ fn run(
         let record = state.progress.close_epoch(lr, clock, validated);
         recorder.epoch(&state, &record, on_event)?;
         stop = on_event(FitEvent::Epoch(&record)).is_break();
+        state.device().memory_cleanup();
     }
     recorder.finish(&state, on_event)?;
-    // What follows has other uses for memory.
-    stunet_model::release_memory();
+    give_back(&state);
     Ok(state)
+}
+
+/// What follows has other uses for memory.
+fn give_back(state: &TrainingState) {
+    stunet_model::release_memory();
+    state.device().memory_cleanup();
 }
 
 /// One update of the weights: forward, loss and backward for each of its batches, then the step. None

@@ -315,7 +315,7 @@ impl<'a> Session<'a> {
             record: Some(record.text()),
             memory_bytes: self.allowed(),
             device_has_own_memory: self.device.backend.is_gpu(),
-            device_sums_bytes: self.args.device_memory.unwrap_or(0),
+            device_sums_bytes: self.args.device_memory,
             pass_secs: *self.pass_secs.lock().unwrap_or_else(PoisonError::into_inner),
             ..settings.clone()
         })

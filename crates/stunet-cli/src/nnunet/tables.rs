@@ -118,11 +118,7 @@ const PREDICT_2: &[Flag] = &[
     (&["-num_parts"], One, Same("--num-parts")),
     (&["-part_id"], One, Same("--part-id")),
     (&["-device"], One, Is(Role::Device)),
-    (
-        &["--not_on_device"],
-        No,
-        Nothing("sums of windows stay on a device with --device-memory only"),
-    ),
+    (&["--not_on_device"], No, Words(&["--device-memory", "0"])),
 ];
 
 const PREDICT_1: &[Flag] = &[
@@ -146,7 +142,11 @@ const PREDICT_1: &[Flag] = &[
     (&["--disable_tta"], No, Words(&["--disable-tta"])),
     (&["--overwrite_existing"], No, Words(&["--overwrite"])),
     (&["--mode"], One, Same("--mode")),
-    (&["--all_in_gpu"], One, Nothing("sums of windows stay on a device with --device-memory only")),
+    (
+        &["--all_in_gpu"],
+        One,
+        Nothing("sums of windows stay on a GPU that has room for them; see --device-memory"),
+    ),
     (&["--step_size"], One, Same("--step-size")),
     (&["-chk"], One, Same("--checkpoint")),
     (&["--disable_mixed_precision"], No, Nothing("predictions are computed in single precision")),

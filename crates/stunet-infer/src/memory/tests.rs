@@ -7,6 +7,7 @@ use crate::network::Network;
 use crate::sliding_window::tests::{ALL, Apart, Fake, There, image, recipe, whole_volume};
 use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
+use burn::tensor::Device;
 use half::f16;
 use ndarray::Array3;
 use proptest::prelude::*;
@@ -75,8 +76,9 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &WindowSetti
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
         held: Held::default(),
-        device_room: 0,
+        device: None,
         stored: false,
+        labels_only: false,
     }
 }
 
@@ -192,15 +194,31 @@ fn sums_on_the_device_leave_little_on_the_host() {
     let taps = taps(shape, to, 3);
     let expected = unslabbed(&whole_volume(&[fake], shape, &recipe), [9, 17], &taps, false);
     let windows = Windows::new(shape, recipe.window, 0.5).unwrap();
-    let room = |device_room| Needs { device_room, ..needs(&windows, &taps, &recipe) };
-    let band = 2 * (CLASSES + 1) * recipe.window[0] * 9 * 17 * 4;
-    let plan = room(band as u64).plan(None).unwrap();
-    assert_eq!(plan.device_bytes, band as u64);
-    assert_eq!(room(band as u64 - 1).plan(None).unwrap().device_bytes, 0);
+    let room = |bytes: u64| {
+        let device = Device::flex();
+        let device = Some(DeviceRoom { bytes, most_at_once: u64::MAX, device });
+        Needs { device, ..needs(&windows, &taps, &recipe) }
+    };
+    let band = (2 * (CLASSES + 1) * recipe.window[0] * 9 * 17 * 4) as u64;
+    let plan = room(band).plan(None).unwrap();
+    assert_eq!((plan.device_bytes, plan.on_host), (band, None));
+    let none = room(10).plan(None).unwrap();
+    assert_eq!(none.device_bytes, 0);
+    assert_eq!(none.on_host, Some(SumsOnHost::Room { needed: band, room: 10 }));
+    let half = Needs { accumulation: Accumulation::F16, ..room(band) }.plan(None).unwrap();
+    assert_eq!((half.device_bytes, half.on_host), (0, Some(SumsOnHost::HalfPrecision)));
     let there = [There(Fake { classes: CLASSES, gain: 1.0 })];
     let (found, report) = restored(&there, shape, &recipe, &taps, &plan.tiles);
     assert_eq!(found, expected);
     assert!(report.peak_bytes as u64 <= plan.sums_bytes, "{report:?} {plan:?}");
+
+    // Too little for the whole, not for tiles of it, in which the labels are the same.
+    let tiled = room(band * 3 / 4).plan(None).unwrap();
+    assert!(tiled.tiles.len() > 1 && tiled.device_bytes > 0, "{tiled:?}");
+    assert!(tiled.device_bytes <= band * 3 / 4 && tiled.num_repeated <= windows.len());
+    let (found, report) = restored(&there, shape, &recipe, &taps, &tiled.tiles);
+    assert_eq!(found, expected);
+    assert!(report.peak_bytes as u64 <= tiled.sums_bytes, "{report:?} {tiled:?}");
 }
 
 #[test]

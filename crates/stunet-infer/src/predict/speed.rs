@@ -3,10 +3,11 @@
 use super::PredictOptions;
 use crate::error::InferError;
 use crate::model::Model;
+use crate::network::upload;
 use crate::platform::{CLOCK, Moment};
 use crate::sink::RowSink;
 use crate::slab::Slab;
-use crate::sliding_window::{WindowSettings, slide_tiles};
+use crate::sliding_window::{Keep, WindowSettings, slide_tiles};
 use crate::tile::Tile;
 use ndarray::Array4;
 use std::ops::{ControlFlow, Range};
@@ -35,7 +36,17 @@ pub(super) fn measure(
     };
     let [z, y, x] = shape;
     let volume = Array4::zeros((network.in_channels(), z, y, x));
+    let there = network.resident().filter(|_| settings.keep == Keep::DeviceSums);
     let pass = || {
+        if let Some(network) = there {
+            // The values stay there, and what is made of them takes a small part of the time.
+            let device = network.device();
+            let clock = Moment::now();
+            let values = network.predict_window_on_device(upload(volume.clone(), &device));
+            device.sync().ok()?;
+            drop(values);
+            return Some(clock.secs());
+        }
         if options.device_has_own_memory {
             // Sums of a whole window on the host may be more than the plan has room for.
             let clock = Moment::now();

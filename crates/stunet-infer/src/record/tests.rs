@@ -134,7 +134,7 @@ fn settings_that_change_voxels_tell_outputs_apart() {
     };
     check(|_| {}, "same");
     check(|o| o.memory_bytes = Some(1), "same");
-    check(|o| o.device_sums_bytes = 1, "same");
+    check(|o| o.device_sums_bytes = Some(1), "same");
     check(|o| o.confidence = Some(ConfidenceMeasure::Margin), "same");
     check(|o| o.mode = Mode::Fast, "one made with mode fast, found normal");
     check(|o| o.step_size = 0.75, "one made with step size 0.75, found 0.5");

@@ -6,6 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ndarray::{Array4, s};
 use proptest::prelude::*;
+use stunet_model::WindowValues;
 
 /// A network whose logits depend on the voxel, its place in the window and the class.
 pub(crate) struct Fake {
@@ -92,11 +93,13 @@ impl Resident for There {
         Device::flex()
     }
 
-    fn predict_window_on_device(&self, window: Array4<f32>) -> Tensor<4> {
-        let logits = self.0.whole(&window);
+    fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
+        let [_, c, z, y, x] = window.dims();
+        let values = window.into_data().try_into_vec::<f32>().unwrap();
+        let logits = self.0.whole(&Array4::from_shape_vec((c, z, y, x), values).unwrap());
         let (c, z, y, x) = logits.dim();
-        let data = TensorData::new(logits.into_raw_vec_and_offset().0, [c, z, y, x]);
-        Tensor::from_data(data, (&self.device(), DType::F32))
+        let data = TensorData::new(logits.into_raw_vec_and_offset().0, [1, c, z, y, x]);
+        WindowValues::Ready(Tensor::from_data(data, (&self.device(), DType::F32)))
     }
 }
 

@@ -19,6 +19,7 @@ use burn_cubecl::tensor::CubeTensor;
 use job::Job;
 use kernels::prologue;
 use shape::shape_of;
+use std::ops::Range;
 use weights::{OrderLaunch, arrange};
 
 pub(super) use shape::Shape;
@@ -98,6 +99,17 @@ pub(super) fn norm_by(
         }
     });
     found
+}
+
+/// Weights `[Cout, Cin, 1, 1, 1]` of some output channels as `[1, Cin, channels]` of single precision, with
+/// zeros behind the channels up to a multiple of `block`.
+pub(super) fn pointwise_weights(
+    weight: &CubeTensor,
+    channels: Range<usize>,
+    block: usize,
+) -> CubeTensor {
+    let (rows, columns, from) = (dims::<5>(weight)[1], channels.len(), channels.start);
+    Arrangement { rows, columns, from, to_inputs: false, flipped: false }.apply(weight, block)
 }
 
 /// The gradient of each part of the input.
@@ -211,8 +223,9 @@ impl Arrangement {
 
     /// Whether the weight lies in memory as the forward pass reads it: [`prepare`] did that.
     fn is_made(&self, weight: &CubeTensor) -> bool {
-        let is_forward = !self.to_inputs && !self.flipped && self.from == 0;
+        let is_forward = !self.to_inputs && !self.flipped;
         is_forward
+            && self.columns == dims::<5>(weight)[0]
             && weight.dtype == DType::F32
             && permute(weight.clone(), &[2, 3, 4, 1, 0]).is_contiguous()
     }

@@ -12,7 +12,7 @@ use cubecl::prelude::*;
 /// Workgroups of a launch along one axis, which every device offers.
 const MOST_CUBES: usize = 65_535;
 /// Threads of a workgroup where each computes by itself.
-const UNITS: usize = 256;
+pub(super) const UNITS: usize = 256;
 /// Products of a launch: a fifth of a second on a device that computes 80 billion a second. Systems end
 /// what keeps a device longer than a second or two.
 ///
@@ -48,6 +48,13 @@ pub(super) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> Cub
 /// A tensor of single precision on the same device: [`empty`].
 pub(super) fn empty_f32<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
     empty_of(like, shape, DType::F32)
+}
+
+/// A tensor of integers on the same device, which holds anything.
+pub(super) fn empty_i32<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.empty(shape.iter().product::<usize>() * size_of::<i32>());
+    CubeTensor::new_contiguous(client, device, shape.into(), handle, DType::I32)
 }
 
 fn empty_of<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
@@ -131,6 +138,13 @@ impl Kernel {
     /// Tensors that are written, each once.
     pub(super) fn writes(mut self, tensors: &[&CubeTensor]) -> Self {
         self.call.written += tensors.iter().map(|x| elements(x) * x.elem_size()).sum::<usize>();
+        self
+    }
+
+    /// Bytes that are read and written, of tensors that are not moved as a whole.
+    pub(super) fn moves(mut self, read: usize, written: usize) -> Self {
+        self.call.read += read;
+        self.call.written += written;
         self
     }
 

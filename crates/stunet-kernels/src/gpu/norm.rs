@@ -12,6 +12,9 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use kernels::{NormSizesLaunch, UNITS, chunk_moments, normalise, statistics};
 
+pub(super) use backward::add_rows;
+pub(super) use kernels::{NormSizes, lane};
+
 /// Chunks a sample is divided into, at most.
 const CHUNKS: usize = 256;
 /// Values a thread adds at least.
@@ -19,19 +22,19 @@ const LEAST: usize = 16;
 
 /// How a pass over `[N, voxels, C]` is divided.
 #[derive(Clone, Copy)]
-struct Division {
-    samples: usize,
+pub(super) struct Division {
+    pub samples: usize,
     voxels: usize,
-    channels: usize,
+    pub channels: usize,
     /// Channels side by side in a workgroup: a power of two.
-    width: usize,
+    pub width: usize,
     blocks: usize,
-    chunks: usize,
+    pub chunks: usize,
     chunk: usize,
 }
 
 impl Division {
-    fn of(x: &CubeTensor) -> Self {
+    pub fn of(x: &CubeTensor) -> Self {
         let [samples, z, y, w, channels] = dims(x);
         let voxels = z * y * w;
         let width = channels.next_power_of_two().min(32);
@@ -41,11 +44,11 @@ impl Division {
     }
 
     /// Workgroups, one for each chunk.
-    fn cubes(&self) -> usize {
+    pub fn cubes(&self) -> usize {
         self.samples * self.blocks * self.chunks
     }
 
-    fn launch(&self, cubes: usize) -> NormSizesLaunch {
+    pub fn launch(&self, cubes: usize) -> NormSizesLaunch {
         let Self { voxels, channels, blocks, chunks, chunk, .. } = *self;
         NormSizesLaunch::new(voxels, channels, blocks, chunks, chunk, cubes)
     }

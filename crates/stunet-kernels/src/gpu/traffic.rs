@@ -56,7 +56,7 @@ impl Drop for Outer {
 }
 
 /// Notes a kernel, if anybody asks.
-pub(super) fn note(call: KernelCall) {
+pub(crate) fn note(call: KernelCall) {
     CALLS.with_borrow_mut(|calls| {
         if let Some(calls) = calls {
             calls.push(call);

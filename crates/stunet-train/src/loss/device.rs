@@ -1,12 +1,14 @@
-//! Softmax, Dice and cross-entropy with Burn's operators, a few classes at a time.
+//! Softmax, Dice and cross-entropy where the tensors are: with one operator on GPUs, with Burn's, a few
+//! classes at a time, elsewhere.
 //!
-//! Four sweeps over the classes: the largest logit, the sum of exponentials, the sums of the Dice,
+//! With Burn's there are four sweeps over the classes: the largest logit, the sum of exponentials, the sums of the Dice,
 //! the slope's mean; and with a gradient a fifth that writes it. The exponentials are computed anew
 //! in each, so that beside the logits and their gradient only chunks are held.
 
 use super::dice::{DiceSums, dice};
 use super::{ScaleResult, ScaleSetting};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use stunet_model::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 
 /// At most this many chunks of classes: each is a sixteenth of the logits.
 const NUM_CHUNKS: usize = 16;
@@ -36,9 +38,12 @@ pub(super) fn scale(
     logits: Tensor<5>,
     target: Tensor<4, Int>,
 ) -> ScaleResult {
+    let ignore = setting.config.ignore_label;
+    if let Some((own, sums)) = LabelledSoftmax::of(&logits, &target, ignore) {
+        return fused(setting, logits.dims()[1], (&own, sums));
+    }
     let [n, classes, z, y, x] = logits.dims();
     let own_dtype = logits.dtype();
-    let ignore = setting.config.ignore_label;
     let sweep = Sweep::new(logits, target, ignore);
 
     let (sums, cross_entropy, valid) = sweep.sums();
@@ -53,6 +58,29 @@ pub(super) fn scale(
             own_dtype,
         );
         gradient.reshape([n, classes, z, y, x])
+    });
+    ScaleResult { dice: term.loss, cross_entropy: cross_entropy * per_voxel, gradient }
+}
+
+/// The same with one operator.
+fn fused(
+    setting: &ScaleSetting<'_>,
+    classes: usize,
+    (own, sums): (&LabelledSoftmax, SoftmaxSums),
+) -> ScaleResult {
+    if let Some(labels) = sums.labels {
+        check_labels(labels, classes);
+    }
+    let SoftmaxSums { overlap, predicted, labelled, cross_entropy, valid, .. } = sums;
+    let term = dice(setting.config, &DiceSums { overlap, predicted, labelled }, classes, 1);
+    let per_voxel = setting.config.terms.cross_entropy_weight(valid);
+    let gradient = setting.gradient_factor.map(|factor| {
+        let scaled = |slopes: &[f64]| slopes.iter().map(|slope| slope * factor).collect();
+        own.gradient(&SoftmaxSlopes {
+            overlap: scaled(&term.overlap_slope),
+            predicted: scaled(&term.predicted_slope),
+            cross_entropy: per_voxel * factor,
+        })
     });
     ScaleResult { dice: term.loss, cross_entropy: cross_entropy * per_voxel, gradient }
 }
@@ -254,7 +282,11 @@ pub(super) fn chunks(classes: usize) -> impl Iterator<Item = (usize, usize)> {
 fn assert_labels(labels: &Tensor<3, Int>, classes: usize) {
     let extremes = vec![labels.clone().min(), labels.clone().max()];
     let extremes = stunet_model::read(Tensor::cat(extremes, 0));
-    for label in extremes.iter::<i64>() {
+    check_labels(extremes.iter::<i64>(), classes);
+}
+
+fn check_labels(extremes: impl IntoIterator<Item = i64>, classes: usize) {
+    for label in extremes {
         assert!(
             (0..classes as i64).contains(&label),
             "label {label} is none of the {classes} classes and not ignored"

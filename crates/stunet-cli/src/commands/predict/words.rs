@@ -60,6 +60,7 @@ impl Session<'_> {
             sums_bytes,
             total_bytes,
             device_bytes,
+            on_host,
             secs,
         } = event
         else {
@@ -69,10 +70,9 @@ impl Session<'_> {
             1 => String::new(),
             tiles => format!(" in {tiles} tiles ({num_repeated} windows repeated)"),
         };
-        let place = match (device_bytes, self.args.device_memory) {
+        let place = match (device_bytes, on_host) {
             (0, None) => String::new(),
-            // More than was allowed, or in half precision.
-            (0, Some(_)) => ", accumulators on the host".to_owned(),
+            (0, Some(why)) => format!(", accumulators on the host ({why})"),
             (bytes, _) => format!(", {} of device memory for accumulators", output::bytes(bytes)),
         };
         let kept = match keep {

@@ -51,7 +51,7 @@ fn before_activation(
 
 /// Adds the pairs of the threads of each channel, in their order; the first thread's are all.
 #[cube]
-fn add_rows(first: f32, second: f32, #[comptime] width: usize) -> (f32, f32) {
+pub(in crate::gpu) fn add_rows(first: f32, second: f32, #[comptime] width: usize) -> (f32, f32) {
     let unit = UNIT_POS as usize;
     let mut shared = Shared::<[f32]>::new_slice(comptime!(2 * UNITS));
     let mut a = first;

@@ -15,7 +15,7 @@ const RUN: usize = 16;
 
 /// Sizes of a pass.
 #[derive(CubeLaunch, CubeType)]
-pub(super) struct NormSizes {
+pub(in crate::gpu) struct NormSizes {
     /// Voxels of a sample.
     pub voxels: usize,
     /// Channels.
@@ -32,7 +32,7 @@ pub(super) struct NormSizes {
 /// Where a thread works.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub(super) struct Lane {
+pub(in crate::gpu) struct Lane {
     pub sample: usize,
     pub chunk: usize,
     pub channel: usize,
@@ -44,7 +44,7 @@ pub(super) struct Lane {
 }
 
 #[cube]
-pub(super) fn lane(sizes: &NormSizes, #[comptime] width: usize) -> Lane {
+pub(in crate::gpu) fn lane(sizes: &NormSizes, #[comptime] width: usize) -> Lane {
     let block = CUBE_POS % sizes.blocks;
     let index = CUBE_POS / sizes.blocks;
     let (chunk, sample) = (index % sizes.chunks, index / sizes.chunks);

@@ -1,0 +1,122 @@
+//! Where sums may be: what a device has room for, and why they are on the host all the same.
+
+use crate::network::{Network, Resident};
+use burn::tensor::Device;
+use serde::Serialize;
+use std::fmt;
+use stunet_model::{DeviceMemory, WindowSums, WindowSumsCost, device_memory};
+
+/// What a device offers for sums.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceRoom {
+    /// Bytes that sums may take.
+    pub bytes: u64,
+    /// Bytes of the largest tensor.
+    pub most_at_once: u64,
+    pub device: Device,
+}
+
+impl DeviceRoom {
+    /// What the networks' device offers beside them; none where they cannot leave their values there, or
+    /// where nothing is known of it and the caller has `allowed` nothing.
+    pub fn of(
+        networks: &[Box<dyn Network>],
+        window: [usize; 3],
+        allowed: Option<u64>,
+    ) -> Option<Self> {
+        let residents: Option<Vec<&dyn Resident>> =
+            networks.iter().map(|network| network.resident()).collect();
+        let device = residents?.first()?.device();
+        let told = device_memory(&device);
+        let peaks = networks.iter().map(|network| network.cost(window).map(|cost| cost.peak_bytes));
+        let network = peaks.map(|peak| peak.unwrap_or(u64::MAX)).max()?;
+        let bytes = match (allowed, told) {
+            (Some(allowed), _) => allowed,
+            (None, Some(told)) => {
+                let held = device.memory_pool_usage().map_or(0, |usage| usage.bytes_in_use);
+                room_beside(told, network, held)
+            }
+            (None, None) => return None,
+        };
+        let most_at_once = told.map_or(u64::MAX, |told| told.most_at_once);
+        Some(Self { bytes, most_at_once, device })
+    }
+
+    /// Whether labels are decided there.
+    pub fn decides(&self) -> bool {
+        device_memory(&self.device).is_some()
+    }
+
+    /// What sums of planes of a size would take.
+    pub fn cost(&self, num_classes: usize, depth: usize, plane: [usize; 2]) -> WindowSumsCost {
+        WindowSums::cost(num_classes, depth, plane, &self.device)
+    }
+
+    /// Whether that is there.
+    pub fn has(&self, cost: WindowSumsCost) -> bool {
+        cost.bytes <= self.bytes && cost.least_at_once <= self.most_at_once
+    }
+}
+
+/// Bytes for sums on a device that holds weights, and a network that needs `network` bytes for a window.
+///
+/// Of the memory that the driver tells of, a tenth is left to others; how much they use is not told. A
+/// network's tensors lie in pages that are larger than they are, by a quarter. Where the driver tells
+/// nothing but the largest tensor, all sums together may be as large as one of those.
+fn room_beside(told: DeviceMemory, network: u64, held: u64) -> u64 {
+    match told.total {
+        Some(total) => {
+            let network = network.saturating_add(network / 4);
+            (total - total / 10).saturating_sub(held).saturating_sub(network)
+        }
+        None => told.most_at_once,
+    }
+}
+
+/// Why sums are on the host although a device could have taken them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SumsOnHost {
+    /// Sums in half precision are those of the reference on the host alone.
+    HalfPrecision,
+    /// The device has too little room.
+    Room {
+        /// Bytes that all sums would take.
+        needed: u64,
+        /// Bytes that they may.
+        room: u64,
+    },
+}
+
+impl fmt::Display for SumsOnHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        match *self {
+            Self::HalfPrecision => f.write_str("accumulation in half precision"),
+            Self::Room { needed, room } => write!(
+                f,
+                "{:.1} GB of device memory needed, {:.1} GB available",
+                gigabytes(needed),
+                gigabytes(room)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_tells_nothing_gives_the_processor_the_sums() {
+        assert!(DeviceRoom::of(&[], [8; 3], None).is_none());
+        assert!(device_memory(&Device::flex()).is_none());
+    }
+
+    #[test]
+    fn why_is_one_line() {
+        let told = SumsOnHost::Room { needed: 6_000_000_000, room: 2_500_000_000 }.to_string();
+        assert_eq!(told, "6.0 GB of device memory needed, 2.5 GB available");
+    }
+}
