@@ -133,9 +133,7 @@ impl Step {
         seeded: bool,
         device: &Device,
     ) -> Result<Self, String> {
-        let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(size));
-        let size = size.ok_or("--sizes: expected some of S, B, L, H")?;
-        let config = StuNetConfig::new(size, 1, args.classes);
+        let config = config(size, args.classes)?;
         let patch: [usize; 3] =
             args.patch.clone().try_into().map_err(|_| "--patch: three sizes")?;
         config.validate_patch(patch).map_err(|e| e.to_string())?;
@@ -200,6 +198,20 @@ impl Step {
         let network = self.network.as_ref().expect("taken only within a step");
         self.operators.features(network, self.input.clone())
     }
+}
+
+/// The size of a name, for one channel.
+fn config(size: &str, classes: usize) -> Result<StuNetConfig, String> {
+    let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(size));
+    let size = size.ok_or("--sizes: expected some of S, B, L, H")?;
+    Ok(StuNetConfig::new(size, 1, classes))
+}
+
+/// A network of random weights.
+#[allow(dead_code)] // One benchmark predicts whole cases.
+pub fn random_network(size: &str, classes: usize, device: &Device) -> Result<StuNet, String> {
+    let config = config(size, classes)?;
+    StuNet::from_source(&config, &mut quick_parameters(), device).map_err(|e| e.to_string())
 }
 
 fn flop(config: &StuNetConfig, patch: [usize; 3], task: Task, batch: usize) -> f64 {

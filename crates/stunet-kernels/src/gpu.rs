@@ -26,7 +26,7 @@ use conv::Shape;
 use tiles::{SHARED, UNITS};
 
 pub(crate) use sgd::{sgd_step, steps};
-pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls};
+pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls, launches};
 
 /// Whether a device is one these operators are written for: a GPU, or what passes for one, that offers
 /// what WebGPU guarantees. With Burn's fusion the backend is another one.

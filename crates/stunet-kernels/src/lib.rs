@@ -69,7 +69,7 @@ pub use conv_transpose3d::conv_transpose3d;
 pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured, prepared};
 pub use copied::copied;
 #[cfg(feature = "gpu")]
-pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls};
+pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, launches};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use kept::{kept_memory, release_memory};
