@@ -1,7 +1,8 @@
 //! Every kernel of this project, launched, whatever comes of it: for `scripts/ptxas-check`, which hands what a
 //! device without a GPU behind it is given to the assembler.
 
-use crate::step::{Step, Task};
+use crate::counted::{ForwardDeep, step_once};
+use crate::step::{Precision, Step, Task, random_network};
 use crate::{Args, case::Case};
 use burn::tensor::{DType, Device, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +11,7 @@ use stunet::kernels::{
     Norm, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined_measured, conv3d_measured,
     kernel_calls, norm_activation, norm_residual_activation, sgd_step, upsample_nearest,
 };
+use stunet::model::StuNet;
 
 /// Launches the networks' passes in all precisions, and operators on shapes that no network has.
 pub fn launch(args: &Args, chosen: &Chosen) {
@@ -54,15 +56,26 @@ fn launched(work: impl FnOnce()) -> String {
     }
 }
 
-fn network(
-    args: &Args,
-    size: &str,
-    task: Task,
-    precision: crate::step::Precision,
-    device: &Device,
-) {
-    let mut step = Step::new(args, size, task, precision, false, device).unwrap();
-    step.run();
+/// A forward pass, or a step without its loss, which would stumble over what is read back.
+fn network(args: &Args, size: &str, task: Task, precision: Precision, device: &Device) {
+    if task == Task::Forward {
+        Step::new(args, size, task, precision, false, device).unwrap().run();
+        return;
+    }
+    let device = device.clone().autodiff();
+    let network = random_network(size, args.classes, &device).unwrap();
+    let [z, y, x]: [usize; 3] = args.patch.clone().try_into().unwrap();
+    let input = Tensor::<5>::ones([args.batch, 1, z, y, x], &device).cast(precision.dtype());
+    let forward: ForwardDeep = match precision {
+        Precision::F32 => |network: &StuNet, x| network.forward_deep(x),
+        Precision::F16 => |network: &StuNet, x| {
+            stunet::train::precision::Precision::F16.network(network).forward_deep(x)
+        },
+        Precision::Bf16 => |network: &StuNet, x| {
+            stunet::train::precision::Precision::Bf16.network(network).forward_deep(x)
+        },
+    };
+    step_once(&network, forward, input);
 }
 
 fn tensor(shape: [usize; 5], dtype: DType, device: &Device) -> Tensor<5> {

@@ -101,10 +101,14 @@ pub fn forward(config: &StuNetConfig, device: &Device, forward: Forward) -> Pass
 pub fn step(config: &StuNetConfig, device: &Device, forward: ForwardDeep) -> Pass {
     let tracked = device.clone().autodiff();
     let network = network(config, &tracked);
-    count(&|size| {
-        let outputs = forward(&network, input(config, size, &tracked));
-        let loss = outputs.into_iter().map(Tensor::sum).reduce(|a, b| a + b);
-        let gradients = loss.expect("there are five heads").backward();
-        let _ = Sgd::new(SgdConfig::default(), config).step(network.clone(), gradients, 0.01);
-    })
+    count(&|size| step_once(&network, forward, input(config, size, &tracked)))
+}
+
+/// What [`step`] counts, once.
+pub fn step_once(network: &StuNet, forward: ForwardDeep, input: Tensor<5>) {
+    let outputs = forward(network, input);
+    let loss = outputs.into_iter().map(Tensor::sum).reduce(|a, b| a + b);
+    let gradients = loss.expect("there are five heads").backward();
+    let mut sgd = Sgd::new(SgdConfig::default(), &network.config());
+    let _ = sgd.step(network.clone(), gradients, 0.01);
 }
