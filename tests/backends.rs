@@ -5,15 +5,31 @@
 //! they fail when `STUNET_REQUIRE_DEVICE` (names, comma-separated) asks for the backend.
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_macros, clippy::disallowed_methods)]
 
+#[cfg(feature = "gpu")]
+#[path = "../benches/common/counted.rs"]
+mod counted;
 #[path = "backends/device.rs"]
 mod device_itself;
+#[cfg(feature = "wgpu")]
+#[path = "backends/limits.rs"]
+mod limits;
 #[path = "backends/operators.rs"]
 mod operators;
+#[cfg(feature = "gpu")]
+#[allow(dead_code)] // The benchmarks use more of it.
+#[path = "../benches/network/stock.rs"]
+mod stock;
 #[cfg(feature = "gpu")]
 #[path = "backends/traffic.rs"]
 mod traffic;
 #[path = "backends/training.rs"]
 mod training;
+#[cfg(feature = "gpu")]
+#[path = "backends/upstream.rs"]
+mod upstream;
+#[cfg(feature = "gpu")]
+#[path = "backends/window_traffic.rs"]
+mod window_traffic;
 #[cfg(feature = "gpu")]
 #[path = "backends/windows.rs"]
 mod windows;
@@ -278,6 +294,10 @@ const OPERATORS: &[(&str, OnDevice)] = &[
     ("not_finite", windows::not_finite),
     #[cfg(feature = "gpu")]
     ("fused_loss", training::fused_loss),
+    #[cfg(feature = "gpu")]
+    ("window_traffic", window_traffic::traffic),
+    #[cfg(feature = "gpu")]
+    ("upstream", upstream_reports),
     ("steps_of_sgd", operators::steps_of_sgd),
     ("prepared_weights", operators::prepared_weights),
     ("upsampled", operators::upsampled),
@@ -321,6 +341,52 @@ fn add_operator(tests: &mut Tests, name: &str, backend: Backend, check: fn(&Devi
     });
 }
 
+/// Nothing that was reported of Burn holds for what is used here.
+#[cfg(feature = "gpu")]
+fn upstream_reports(device: &Device) {
+    let found = upstream::reports(device, &device::parse("cpu").unwrap());
+    for report in &found {
+        let upstream::Report { issue, what, verdict, why } = report;
+        say!("{issue}: {what}: {}: {why}", verdict.name());
+    }
+    let wrong = found.iter().filter(|report| report.verdict == upstream::Verdict::Differs);
+    assert_eq!(wrong.count(), 0);
+    assert_eq!(found.len(), 7);
+}
+
+/// Logits and gradients of a narrow network on a device of few limits.
+#[cfg(feature = "wgpu")]
+fn limited_network(device: &Device) {
+    let cpu = device::parse("cpu").unwrap();
+    for (found, expected) in logits(device).iter().zip(&logits(&cpu)) {
+        assert_close("logits within limits", found, expected, BOUND, BOUND);
+    }
+    let ((_, found), (_, expected)) = (gradients(device, false), gradients(&cpu, false));
+    check_gradients(Backend::Wgpu, &found, &expected);
+}
+
+/// Tests of the own operators where a device offers no more than WebGPU guarantees.
+#[cfg(feature = "wgpu")]
+fn add_limited(tests: &mut Tests) {
+    // Neither counts what another device has, nor computes the same as on the device itself.
+    const LEFT_OUT: [&str; 4] = ["traffic", "memory", "upstream", "window_traffic"];
+    let own: [(&str, OnDevice); 3] = [
+        ("are_webgpus", limits::are_webgpus),
+        ("too_large", limits::too_large),
+        ("network", limited_network),
+    ];
+    let operators = OPERATORS.iter().copied().filter(|(name, _)| !LEFT_OUT.contains(name));
+    for (name, check) in own.into_iter().chain(operators) {
+        let fused = Absent::new("with kernel fusion Burn's operators compute");
+        let ready = if cfg!(feature = "fusion") { Err(fused) } else { Ok(()) };
+        tests.add(format!("limits_{name}"), ready, move || {
+            device_under_test(Backend::Wgpu)?;
+            check(&limits::device());
+            Ok::<_, Absent>(())
+        });
+    }
+}
+
 fn main() -> ExitCode {
     let mut tests = Tests::from_arguments();
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu, Backend::Metal] {
@@ -341,6 +407,8 @@ fn main() -> ExitCode {
             windows::predictions(&|| network(&device))
         });
     }
+    #[cfg(feature = "wgpu")]
+    add_limited(&mut tests);
     add(&mut tests, "ndarray_forward", Backend::NdArray, check_forward);
     add_device(&mut tests, "operators", Backend::NdArray, device_itself::operators_verified);
     add(&mut tests, "ndarray_windows", Backend::NdArray, check_windows);

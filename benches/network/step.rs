@@ -27,6 +27,7 @@ pub enum Task {
 }
 
 impl Task {
+    #[allow(dead_code)] // One benchmark has names of its own.
     pub fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
@@ -142,8 +143,7 @@ impl Step {
         seeded: bool,
         device: &Device,
     ) -> Result<Self, String> {
-        let size = size_of(size)?;
-        let config = StuNetConfig::new(size, 1, args.classes);
+        let config = config(size, args.classes)?;
         let patch: [usize; 3] =
             args.patch.clone().try_into().map_err(|_| "--patch: three sizes")?;
         config.validate_patch(patch).map_err(|e| e.to_string())?;
@@ -214,6 +214,18 @@ impl Step {
 pub fn size_of(letter: &str) -> Result<StuNetSize, String> {
     let size = StuNetSize::ALL.into_iter().find(|s| s.name()[..1].eq_ignore_ascii_case(letter));
     size.ok_or_else(|| "--sizes: expected some of S, B, L, H".to_owned())
+}
+
+/// The size of a letter, for one channel.
+fn config(size: &str, classes: usize) -> Result<StuNetConfig, String> {
+    Ok(StuNetConfig::new(size_of(size)?, 1, classes))
+}
+
+/// A network of random weights.
+#[allow(dead_code)] // One benchmark predicts whole cases.
+pub fn random_network(size: &str, classes: usize, device: &Device) -> Result<StuNet, String> {
+    let config = config(size, classes)?;
+    StuNet::from_source(&config, &mut quick_parameters(), device).map_err(|e| e.to_string())
 }
 
 fn flop(config: &StuNetConfig, patch: [usize; 3], task: Task, batch: usize) -> f64 {

@@ -1,115 +1,49 @@
-//! What a forward pass and a training step move in a GPU's memory, and how many kernels they are, as the
-//! kernels say it themselves.
-//!
-//! Counted at two sizes without computing anything, for at 128³ the tensors are larger than a software
-//! adapter's: every tensor of the network grows with the voxels, or does not, so that two sizes tell the
-//! third.
+//! What a forward pass and a training step move in a GPU's memory, and how many launches they are, as the
+//! kernels say it themselves, beside Burn's operators; and the memory that a layer takes.
 
-use burn::tensor::{Device, Tensor, TensorData};
-use stunet::kernels::{
-    KernelCall, MirroredPass, WindowAverage, WindowOverlap, WindowSums, conv3d_joined,
-    dry_kernel_calls,
-};
-use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
+use crate::counted::{forward, step};
+use crate::stock;
+use burn::tensor::{Device, Tensor};
+use stunet::kernels::conv3d_joined;
+use stunet::model::{StuNet, StuNetConfig};
 use stunet_testing::say;
 
-/// Voxels of the sizes that are counted, and of the size that is told.
-const SIZES: [[usize; 3]; 2] = [[32, 32, 64], [32, 64, 64]];
-const WANTED: f64 = (128 * 128 * 128) as f64;
-/// Products of a launch in a release build: see `stunet-kernels`.
-const MOST_PRODUCTS: f64 = 16e9;
+/// Gigabytes of a forward pass that may be moved at 128³, and those that Burn's operators move: counted in their
+/// source, 24 passes over memory for each convolution with its norm and activation.
+const SIZES: [(&str, f64, f64); 2] = [("S", 4.6, 20.0), ("B", 8.5, 40.0)];
 
-/// Gigabytes at 128³, kernels, and launches, of which a kernel has several where one would take too long.
-struct Count {
-    gigabytes: f64,
-    kernels: usize,
-    launches: f64,
-}
-
-fn network(config: &StuNetConfig, device: &Device) -> StuNet {
-    let mut source = |spec: &ParameterSpec| {
-        let values = vec![0.01f32; spec.shape.iter().product()];
-        Ok(TensorData::new(values, spec.shape.clone()))
-    };
-    StuNet::from_source(config, &mut source, device).unwrap()
-}
-
-/// Counts what `work` does with an input of a size.
-fn count(work: &dyn Fn([usize; 3])) -> Count {
-    let calls = SIZES.map(|size| dry_kernel_calls(|| work(size)).1);
-    let [small, large] = &calls;
-    let names = |calls: &[KernelCall]| calls.iter().map(|call| call.kernel).collect::<Vec<_>>();
-    assert_eq!(names(small), names(large), "other kernels at another size");
-    let voxels = SIZES.map(|size| size.iter().product::<usize>() as f64);
-    let at_wanted = |of: &dyn Fn(&KernelCall) -> usize, pair: (&KernelCall, &KernelCall)| {
-        let (a, b) = (of(pair.0) as f64, of(pair.1) as f64);
-        b + (b - a) / (voxels[1] - voxels[0]) * (WANTED - voxels[1])
-    };
-    let pairs = || small.iter().zip(large);
-    let bytes = pairs().map(|pair| at_wanted(&|call| call.read + call.written, pair));
-    let turns = pairs().map(|pair| (at_wanted(&|c| c.products, pair) / MOST_PRODUCTS).ceil());
-    let launches = turns.map(|turns| turns.max(1.0)).sum();
-    Count { gigabytes: bytes.sum::<f64>() / 1e9, kernels: small.len(), launches }
-}
-
-fn forward(config: &StuNetConfig, device: &Device) -> Count {
-    let network = network(config, device);
-    count(&|[z, y, x]| {
-        let _ = network.forward(Tensor::ones([1, config.in_channels, z, y, x], device));
-    })
-}
-
-/// Forward and backward, loss and optimiser left out: those are not operators of the network.
-fn backward(config: &StuNetConfig, device: &Device) -> Count {
-    let device = device.clone().autodiff();
-    let network = network(config, &device);
-    count(&|[z, y, x]| {
-        let logits = network.forward(Tensor::ones([1, config.in_channels, z, y, x], &device));
-        let _ = logits.sum().backward();
-    })
-}
-
-/// A window of a prediction: the network up to its head, and head, importance and sums in one.
-fn window(config: &StuNetConfig, device: &Device, softmax: bool) -> Count {
-    let network = network(config, device);
-    count(&|size| {
-        let [z, y, x] = size;
-        let importance = Some(Tensor::ones(size, device));
-        let average = WindowAverage { window: size, importance, softmax };
-        let mut sums = WindowSums::new(average, config.num_classes, [y, x], device);
-        let values =
-            network.forward_to_head(Tensor::ones([1, config.in_channels, z, y, x], device));
-        let pass = MirroredPass { flips: [false; 3], index: 0, count: 1 };
-        sums.add(values, pass, &WindowOverlap { rows: 0..y, columns: 0..x, first: [0, 0] });
-    })
-}
-
-/// Gigabytes and kernels that a forward pass may have. Burn's operators, whose passes over memory were counted
-/// in their source, move about 20 and 40 GB in 570 launches.
+/// Bytes and launches of a forward pass and of a training step, and the launches of the same passes where
+/// Burn's operators compute.
 pub fn traffic(device: &Device) {
-    for (name, config, most) in
-        [("S", StuNetConfig::small(1, 105), 4.6), ("B", StuNetConfig::base(1, 105), 8.5)]
-    {
-        let forward = forward(&config, device);
-        let step = backward(&config, device);
-        let [logits, probabilities] = [false, true].map(|softmax| window(&config, device, softmax));
-        for (what, count) in [
-            ("forward", &forward),
-            ("forward and backward", &step),
-            ("window and its sums", &logits),
-            ("window and its sums of probabilities", &probabilities),
-        ] {
-            let Count { gigabytes, kernels, launches } = count;
+    for (name, most, stock_gigabytes) in SIZES {
+        let config = match name {
+            "S" => StuNetConfig::small(1, 105),
+            _ => StuNetConfig::base(1, 105),
+        };
+        let own = forward(&config, device, |network, x| network.forward(x));
+        let own_step = step(&config, device, StuNet::forward_deep);
+        let stock = forward(&config, device, stock::forward);
+        let stock_step = step(&config, device, stock::forward_deep);
+        for (what, own, stock) in
+            [("forward", &own, &stock), ("training step", &own_step, &stock_step)]
+        {
             say!(
-                "STU-Net-{name}, 128³, batch 1, f32, {what}: {gigabytes:.2} GB, {kernels} kernels, \
-                 {launches} launches"
+                "STU-Net-{name}, 128³, one sample, f32, {what}: {:.2} GB, {} kernels, {} launches, of \
+                 which Burn's {}; Burn's operators: {} launches",
+                own.gigabytes(),
+                own.kernels.len(),
+                own.launches(),
+                own.others,
+                stock.launches()
             );
+            assert_eq!(stock.kernels.iter().filter(|k| k.kernel.starts_with("conv")).count(), 0);
         }
-        assert!(forward.gigabytes <= most, "{name}: {} GB", forward.gigabytes);
-        // No logits are written; the sums are read and written.
-        let sums = WANTED * 4.0 * 2.0 * 105.0 / 1e9;
-        assert!(probabilities.gigabytes <= most - sums / 2.0 + 1.1 * sums, "{name}: too much");
-        assert!(forward.kernels <= 570 / 6, "{name}: {} kernels", forward.kernels);
+        assert_eq!(own.others, 0, "{name}: a forward pass is this project's alone");
+        assert!(own.gigabytes() <= most, "{name}: {} GB", own.gigabytes());
+        assert!(own.gigabytes() <= stock_gigabytes / 4.0, "{name}: {} GB", own.gigabytes());
+        // Kernels, for one that takes long has several launches, whatever else is saved.
+        let kernels = own.kernels.len() as f64;
+        assert!(kernels * 6.0 <= stock.launches(), "{name}: {kernels} kernels");
     }
 }
 
@@ -145,5 +79,5 @@ pub fn memory(device: &Device) {
         grown as f64 / tensor_bytes as f64
     );
     // The output, its gradient, those of both inputs, and pages that are larger than what they hold.
-    assert!(grown < unfolded / 2, "{grown} bytes more, unfolded it would be {unfolded}");
+    assert!(grown < 10 * tensor_bytes, "{grown} bytes more, unfolded it would be {unfolded}");
 }

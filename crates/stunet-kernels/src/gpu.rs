@@ -33,9 +33,8 @@ use tiles::{SHARED, UNITS};
 pub use faults::with_broken_kernel;
 pub(crate) use labelled_softmax::OwnSoftmax;
 pub(crate) use sgd::{sgd_step, steps};
+pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls, launches};
 pub(crate) use window_sums::OwnSums;
-
-pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls};
 
 /// Whether a device is one these operators are written for: a GPU, or what passes for one, that offers
 /// what WebGPU guarantees. With Burn's fusion the backend is another one.

@@ -83,7 +83,7 @@ pub use device_failure::{DeviceFailure, DeviceFault, Readable, guarded, read, sy
 pub use device_memory::{DeviceMemory, device_memory};
 pub use facts::{DeviceFacts, device_facts, vector_instructions};
 #[cfg(feature = "gpu")]
-pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, with_broken_kernel};
+pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, launches, with_broken_kernel};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
 pub use kept::{kept_memory, release_memory};

@@ -7,7 +7,9 @@ use super::launch::{
     Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, tensor, vector_size,
 };
 use crate::kernels::{NormGradients, NormParameters};
-use backward::{add_chunks, add_samples, chunk_gradients, chunk_sums, norm_gradient};
+use backward::{
+    OF_NORM, OF_SUMS, add_chunks, add_samples, chunk_gradients, chunk_sums, norm_gradient,
+};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use kernels::{NormSizesLaunch, UNITS, chunk_moments, normalise, statistics};
@@ -166,7 +168,8 @@ pub(super) fn gradients(
         statistics: statistics.clone(),
         slope: parameters.slope as f32,
     };
-    let [sums, bias, weight] = add(&pass.chunks(), Division::of(&pass.x), &pass.weight);
+    let [sums, bias, weight] =
+        add(&pass.chunks(), Division::of(&pass.x), &pass.weight, Some(&pass));
     let (x, residual) = pass.gradients(&sums);
     NormGradients { x: tensor(x), weight, bias, residual: residual.map(tensor) }
 }
@@ -229,8 +232,8 @@ impl Pass {
     fn gradients(&self, sums: &CubeTensor) -> (CubeTensor, Option<CubeTensor>) {
         let to = empty(&self.x, dims::<5>(&self.x));
         let residual = self.output.as_ref().map(|_| empty(&self.x, dims::<5>(&self.x)));
-        let (mut read, mut written) = (self.read(), vec![&to]);
-        read.push(sums);
+        let (mut read, mut written) = (vec![&self.gradient, &self.x, sums], vec![&to]);
+        read.extend(&self.output);
         written.extend(&residual);
         let values = elements(&self.x);
         Kernel::new("norm_gradient").reads(&read).writes(&written).each(values, |count, dim| {
@@ -244,9 +247,6 @@ impl Pass {
                     arg(&self.gradient),
                     arg(&self.x),
                     self.output(),
-                    arg(&self.weight),
-                    arg(&self.bias),
-                    arg(&self.statistics),
                     arg(sums),
                     arg(&to),
                     residual.as_ref().map(arg).into(),
@@ -254,7 +254,7 @@ impl Pass {
                     values,
                     self.slope,
                     self.output.is_some(),
-                    [elem(&self.x), elem(&self.weight)],
+                    elem(&self.x),
                 );
             }
         });
@@ -262,18 +262,38 @@ impl Pass {
     }
 }
 
-/// The sums of all chunks, `[N, C, 2]`, and those over the samples, `[C]` each.
-fn add(chunks: &CubeTensor, division: Division, like: &CubeTensor) -> [CubeTensor; 3] {
+/// The sums of all chunks, `[N, C, each]` as [`add_chunks`] leaves them, and those over the samples, `[C]`
+/// each.
+fn add(
+    chunks: &CubeTensor,
+    division: Division,
+    like: &CubeTensor,
+    norm: Option<&Pass>,
+) -> [CubeTensor; 3] {
     let Division { samples, channels, blocks, width, .. } = division;
-    let sums = empty_f32(like, [samples, channels, 2]);
+    let each = if norm.is_some() { OF_NORM } else { OF_SUMS };
+    let sums = empty_f32(like, [samples, channels, each]);
     let cubes = samples * blocks;
-    let kernel = Kernel::new("add_chunks").reads(&[chunks]).writes(&[&sums]);
+    let mut read = vec![chunks];
+    read.extend(norm.into_iter().flat_map(|pass| [&pass.weight, &pass.bias, &pass.statistics]));
+    let kernel = Kernel::new("add_chunks").reads(&read).writes(&[&sums]);
     kernel.cubes(cubes, UNITS, |count, dim| {
-        let sizes = division.launch(cubes);
         // SAFETY: chunks and channels beyond the last are left out by the kernel.
         unsafe {
-            let (from, to) = (arg(chunks), arg(&sums));
-            add_chunks::launch_unchecked(&like.client, count, dim, from, to, sizes, width);
+            add_chunks::launch_unchecked(
+                &like.client,
+                count,
+                dim,
+                arg(chunks),
+                arg(&sums),
+                norm.map(|pass| arg(&pass.weight)).into(),
+                norm.map(|pass| arg(&pass.bias)).into(),
+                norm.map(|pass| arg(&pass.statistics)).into(),
+                division.launch(cubes),
+                each,
+                width,
+                elem(like),
+            );
         }
     });
     let (first, second) = (empty(like, [channels]), empty(like, [channels]));
@@ -290,6 +310,7 @@ fn add(chunks: &CubeTensor, division: Division, like: &CubeTensor) -> [CubeTenso
                 arg(&second),
                 division.launch(blocks),
                 samples,
+                each,
                 width,
                 elem(like),
             );
@@ -320,6 +341,6 @@ pub(super) fn channel_sums(x: &CubeTensor) -> CubeTensor {
             );
         }
     });
-    let [_, sums, _] = add(&chunks, division, &x);
+    let [_, sums, _] = add(&chunks, division, &x, None);
     sums
 }

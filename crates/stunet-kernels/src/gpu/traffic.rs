@@ -1,7 +1,9 @@
 //! Which kernels ran on a GPU, and what they moved.
 
 use cubecl::dry_run::DryRun;
+use cubecl::logging::{LaunchObservation, LaunchObserver};
 use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A kernel that ran, with what it says about itself: every tensor counted once, however often a cache
 /// serves it again.
@@ -44,6 +46,26 @@ pub fn kernel_calls<R>(work: impl FnOnce() -> R) -> (R, Vec<KernelCall>) {
 pub fn dry_kernel_calls<R>(work: impl FnOnce() -> R) -> (R, Vec<KernelCall>) {
     let _dry = DryRun::new();
     kernel_calls(work)
+}
+
+/// Runs `work` and names every kernel that this process launched meanwhile on GPUs, Burn's included, by the
+/// types that define them; a launch of [`dry_kernel_calls`] counts as well.
+pub fn launches<R>(work: impl FnOnce() -> R) -> (R, Vec<&'static str>) {
+    let names = Arc::new(Names::default());
+    let observation = LaunchObservation::new(names.clone());
+    let result = work();
+    drop(observation);
+    let found = std::mem::take(&mut *names.0.lock().unwrap_or_else(PoisonError::into_inner));
+    (result, found)
+}
+
+#[derive(Default)]
+struct Names(Mutex<Vec<&'static str>>);
+
+impl LaunchObserver for Names {
+    fn launched(&self, kernel: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(kernel);
+    }
 }
 
 /// The list of whoever asked before, put back even if the work panics.

@@ -172,13 +172,25 @@ pub(super) fn chunk_sums<E: Float>(
     }
 }
 
-/// The sums of all chunks, `[N, C, 2]`: one workgroup for each sample and block of channels.
+/// Values of a channel of a sample in what [`add_chunks`] writes for a norm: the two sums, then what the norm
+/// did to the channel. One tensor instead of four, so that [`norm_gradient`] has as few as WebGPU offers.
+pub(super) const OF_NORM: usize = 6;
+/// The same without a norm: the two sums.
+pub(super) const OF_SUMS: usize = 2;
+
+/// The sums of all chunks, `[N, C, each]`, and behind them what the norm did to the channel, if there is one:
+/// one workgroup for each sample and block of channels.
 #[cube(launch_unchecked)]
-pub(super) fn add_chunks(
+pub(super) fn add_chunks<P: Float>(
     chunks: &[f32],
     sums: &mut [f32],
+    weight: ComptimeOption<&[P]>,
+    bias: ComptimeOption<&[P]>,
+    statistics: ComptimeOption<&[f32]>,
     sizes: NormSizes,
+    #[comptime] each: usize,
     #[comptime] width: usize,
+    #[define(P)] _dtype: ElemType,
 ) {
     if CUBE_POS >= sizes.cubes {
         terminate!();
@@ -199,9 +211,28 @@ pub(super) fn add_chunks(
     }
     let (sum, products) = add_rows(sum, products, width);
     if unit < width && channel < sizes.channels {
-        let at = (sample * sizes.channels + channel) * 2;
+        let index = sample * sizes.channels + channel;
+        let at = index * each;
         sums[at] = sum;
         sums[at + 1] = products;
+        #[comptime]
+        match statistics {
+            ComptimeOption::Some(statistics) => {
+                sums[at + 2] = statistics[index * 2];
+                sums[at + 3] = statistics[index * 2 + 1];
+            }
+            ComptimeOption::None => {}
+        }
+        #[comptime]
+        match weight {
+            ComptimeOption::Some(weight) => sums[at + 4] = f32::cast_from(weight[channel]),
+            ComptimeOption::None => {}
+        }
+        #[comptime]
+        match bias {
+            ComptimeOption::Some(bias) => sums[at + 5] = f32::cast_from(bias[channel]),
+            ComptimeOption::None => {}
+        }
     }
 }
 
@@ -214,6 +245,7 @@ pub(super) fn add_samples<E: Float>(
     weight: &mut [E],
     sizes: NormSizes,
     samples: usize,
+    #[comptime] each: usize,
     #[comptime] width: usize,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -227,7 +259,7 @@ pub(super) fn add_samples<E: Float>(
     if channel < sizes.channels {
         let mut sample = unit / width;
         while sample < samples {
-            let at = (sample * sizes.channels + channel) * 2;
+            let at = (sample * sizes.channels + channel) * each;
             sum += sums[at];
             products += sums[at + 1];
             sample += comptime!(UNITS / width);
@@ -240,15 +272,13 @@ pub(super) fn add_samples<E: Float>(
     }
 }
 
-/// The gradient of the input, and that of the residual if `has_output`.
+/// The gradient of the input, and that of the residual if `has_output`; `sums` are those of [`add_chunks`] for
+/// a norm.
 #[cube(launch_unchecked)]
-pub(super) fn norm_gradient<E: Float, P: Float>(
+pub(super) fn norm_gradient<E: Float>(
     gradient: &[E],
     x: &[E],
     output: &[E],
-    weight: &[P],
-    bias: &[P],
-    statistics: &[f32],
     sums: &[f32],
     to: &mut [E],
     residual: ComptimeOption<&mut [E]>,
@@ -256,7 +286,7 @@ pub(super) fn norm_gradient<E: Float, P: Float>(
     values: usize,
     slope: f32,
     #[comptime] has_output: bool,
-    #[define(E, P)] _dtypes: [ElemType; 2],
+    #[define(E)] _dtype: ElemType,
 ) {
     let index = ABSOLUTE_POS;
     if index >= values {
@@ -264,7 +294,13 @@ pub(super) fn norm_gradient<E: Float, P: Float>(
     }
     let channel_index = index % sizes.channels;
     let at = index / sizes.channels / sizes.voxels * sizes.channels + channel_index;
-    let channel = channel_of::<P>(weight, bias, statistics, at, channel_index);
+    let at = at * OF_NORM;
+    let channel = Channel {
+        mean: sums[at + 2],
+        deviation: sums[at + 3],
+        weight: sums[at + 4],
+        bias: sums[at + 5],
+    };
     let value = f32::cast_from(x[index]);
     let mut sign = value;
     if comptime!(has_output) {
@@ -279,6 +315,6 @@ pub(super) fn norm_gradient<E: Float, P: Float>(
     }
     let voxels = f32::cast_from(sizes.voxels as u32);
     let normed = (value - channel.mean) * channel.deviation;
-    let rest = g - sums[at * 2] / voxels - normed * (sums[at * 2 + 1] / voxels);
+    let rest = g - sums[at] / voxels - normed * (sums[at + 1] / voxels);
     to[index] = E::cast_from(channel.deviation * channel.weight * rest);
 }

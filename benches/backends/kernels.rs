@@ -1,0 +1,138 @@
+//! Every kernel of this project, launched, whatever comes of it: for `scripts/ptxas-check`, which hands what a
+//! device without a GPU behind it is given to the assembler.
+
+use crate::counted::{ForwardDeep, step_once};
+use crate::step::{Precision, Step, Task, random_network};
+use crate::{Args, case::Case};
+use burn::tensor::{DType, Device, Tensor};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use stunet::device::Chosen;
+use stunet::kernels::{
+    Norm, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined_measured, conv3d_measured,
+    kernel_calls, norm_activation, norm_residual_activation, sgd_step, upsample_nearest,
+};
+use stunet::model::StuNet;
+
+/// Launches the networks' passes in all precisions, and operators on shapes that no network has.
+pub fn launch(args: &Args, chosen: &Chosen) {
+    let device = &chosen.device;
+    let mut parts = Vec::new();
+    for size in &args.sizes {
+        let case = || {
+            let _windows = Case::new(args, size, chosen).unwrap().run().unwrap();
+        };
+        parts.push((format!("{size} case"), launched(case)));
+    }
+    for precision in &args.precision {
+        for (size, task) in args.sizes.iter().flat_map(|s| [(s, Task::Forward), (s, Task::Train)]) {
+            if device.supports_dtype(precision.dtype()) {
+                let name = format!("{size} {} {}", task.name(), precision.name());
+                parts.push((name, launched(|| network(args, size, task, *precision, device))));
+            }
+        }
+        let name = format!("operators {}", precision.name());
+        parts.push((name, launched(|| operators(precision.dtype(), device))));
+    }
+    let vector = Tensor::<1>::ones([1000], device);
+    let step =
+        SgdStep { gradient_factor: 1.0, weight_decay: 0.0, momentum: 0.9, nesterov: true, lr: 0.1 };
+    let sgd = || {
+        let (value, velocity) = sgd_step(vector.clone(), vector.clone(), None, step);
+        let _ = sgd_step(value, vector.clone(), Some(velocity), step);
+    };
+    parts.push(("sgd".into(), launched(sgd)));
+    for (name, launches) in parts {
+        println!("{name}: {launches}");
+    }
+}
+
+/// How many launches some work had; what it reads back is nothing to go by.
+fn launched(work: impl FnOnce()) -> String {
+    let (outcome, calls) = kernel_calls(|| catch_unwind(AssertUnwindSafe(work)));
+    let launches: usize = calls.iter().map(|call| call.launches).sum();
+    match outcome {
+        Ok(()) => format!("{launches} launches"),
+        Err(_) => format!("{launches} launches, then a value that was read back ended it"),
+    }
+}
+
+/// A forward pass, or a step without its loss, which would stumble over what is read back.
+fn network(args: &Args, size: &str, task: Task, precision: Precision, device: &Device) {
+    if task == Task::Forward {
+        Step::new(args, size, task, precision, false, device).unwrap().run();
+        return;
+    }
+    let device = device.clone().autodiff();
+    let network = random_network(size, args.classes, &device).unwrap();
+    let [z, y, x]: [usize; 3] = args.patch.clone().try_into().unwrap();
+    let input = Tensor::<5>::ones([args.batch, 1, z, y, x], &device).cast(precision.dtype());
+    let forward: ForwardDeep = match precision {
+        Precision::F32 => |network: &StuNet, x| network.forward_deep(x),
+        Precision::F16 => |network: &StuNet, x| {
+            stunet::train::precision::Precision::F16.network(network).forward_deep(x)
+        },
+        Precision::Bf16 => |network: &StuNet, x| {
+            stunet::train::precision::Precision::Bf16.network(network).forward_deep(x)
+        },
+    };
+    step_once(&network, forward, input);
+}
+
+fn tensor(shape: [usize; 5], dtype: DType, device: &Device) -> Tensor<5> {
+    Tensor::<5>::ones(shape, device).cast(dtype).require_grad()
+}
+
+/// Forward and backward of every operator.
+fn operators(dtype: DType, device: &Device) {
+    let device = &device.clone().autodiff();
+    let vector = |len: usize| Tensor::<1>::ones([len], device).cast(dtype);
+    let norm = |len: usize| Norm {
+        weight: Tensor::ones([len], device),
+        bias: Tensor::ones([len], device),
+        epsilon: 1e-5,
+    };
+    let done = |y: Tensor<5>| drop(y.cast(DType::F32).sum().backward());
+    for (c, outputs, kernel, stride) in [
+        (1, 3, [3; 3], [1; 3]),
+        (2, 5, [3; 3], [1, 1, 2]),
+        (5, 105, [1; 3], [1; 3]),
+        (16, 32, [3; 3], [2; 3]),
+        (20, 24, [3; 3], [1, 2, 2]),
+        (4, 8, [1; 3], [2; 3]),
+        (3, 4, [1, 3, 3], [1, 2, 2]),
+    ] {
+        let [kz, ky, kx] = kernel;
+        let x = tensor([2, c, 9, 10, 13], dtype, device);
+        let weight = tensor([outputs, c, kz, ky, kx], dtype, device);
+        done(conv3d(x.clone(), weight.clone(), vector(outputs), stride));
+        let y = conv3d_measured(x, weight, vector(outputs), stride);
+        done(y.norm_activation(norm(outputs), 0.01));
+    }
+    let x = tensor([2, 8, 4, 6, 8], dtype, device);
+    done(norm_activation(x.clone(), norm(8), 0.0));
+    done(norm_residual_activation(x.clone(), norm(8), x.clone(), 0.01));
+    done(upsample_nearest(x.clone(), [2; 3]));
+    done(conv_transpose3d(x.clone(), tensor([8, 3, 2, 2, 2], dtype, device), vector(3)));
+    let second = tensor([2, 4, 8, 12, 16], dtype, device);
+    let weight = tensor([8, 12, 3, 3, 3], dtype, device);
+    let up = Upsampled::new(x.clone(), [2; 3]);
+    done(
+        up.conv3d_joined_measured(second.clone(), weight.clone(), vector(8))
+            .norm_activation(norm(8), 0.01),
+    );
+    let fine = upsample_nearest(x.clone(), [2; 3]);
+    let y = conv3d_joined_measured(fine, second.clone(), weight.clone(), vector(8), [1; 3]);
+    done(y.norm_activation(norm(8), 0.01));
+    // Without gradients: what is upsampled or normed while it is read.
+    let up = Upsampled::new(x.clone().inner(), [2; 3]);
+    let inner = |x: &Tensor<5>| x.clone().inner();
+    let norms = || Norm {
+        weight: Tensor::ones([8], &device.clone().inner()),
+        bias: Tensor::ones([8], &device.clone().inner()),
+        epsilon: 1e-5,
+    };
+    let y = up.conv3d_joined_measured(inner(&second), inner(&weight), vector(8).inner());
+    let next = inner(&tensor([8, 8, 3, 3, 3], dtype, device));
+    let z = y.norm_conv3d_measured(norms(), 0.01, next, vector(8).inner(), [1; 3]);
+    let _ = z.norm_activation(norms(), 0.01);
+}
