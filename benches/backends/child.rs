@@ -193,12 +193,11 @@ fn counted<R>(work: impl FnOnce() -> R) -> Option<Counted> {
     #[cfg(feature = "gpu")]
     {
         let (_, calls) = stunet::kernels::kernel_calls(work);
-        let sum = |of: &dyn Fn(&stunet::kernels::KernelCall) -> usize| {
-            calls.iter().map(|call| of(call) as f64).sum::<f64>()
-        };
+        let sum =
+            |of: &dyn Fn(&stunet::kernels::KernelCall) -> f64| calls.iter().map(of).sum::<f64>();
         let found = Counted {
-            bytes: sum(&|call| call.read + call.written),
-            products: sum(&|call| call.products),
+            bytes: sum(&|call| (call.read + call.written) as f64),
+            products: sum(&|call| call.products as f64),
             launches: calls.iter().map(|call| call.launches).sum(),
         };
         (!calls.is_empty()).then_some(found)

@@ -55,13 +55,13 @@ pub fn count(work: &dyn Fn([usize; 3])) -> Pass {
     let names = |calls: &[KernelCall]| calls.iter().map(|call| call.kernel).collect::<Vec<_>>();
     assert_eq!(names(small), names(large), "other kernels at another size");
     let voxels = SIZES.map(|size| size.iter().product::<usize>() as f64);
-    let at_wanted = |of: &dyn Fn(&KernelCall) -> usize, pair: (&KernelCall, &KernelCall)| {
-        let (a, b) = (of(pair.0) as f64, of(pair.1) as f64);
+    let at_wanted = |of: &dyn Fn(&KernelCall) -> f64, pair: (&KernelCall, &KernelCall)| {
+        let (a, b) = (of(pair.0), of(pair.1));
         b + (b - a) / (voxels[1] - voxels[0]) * (WANTED - voxels[1])
     };
     let kernels = small.iter().zip(large).map(|pair| {
-        let bytes = at_wanted(&|call| call.read + call.written, pair);
-        let products = at_wanted(&|call| call.products, pair);
+        let bytes = at_wanted(&|call| (call.read + call.written) as f64, pair);
+        let products = at_wanted(&|call| call.products as f64, pair);
         let launches = (products / MOST_PRODUCTS).ceil().max(1.0);
         Counted { kernel: pair.0.kernel, bytes, products, launches }
     });

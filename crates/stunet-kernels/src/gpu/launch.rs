@@ -17,7 +17,7 @@ pub(super) const UNITS: usize = 256;
 /// what keeps a device longer than a second or two.
 ///
 /// Where debug assertions are on, so few that small tensors are computed in several launches as well.
-const MOST_PRODUCTS: usize = if cfg!(debug_assertions) { 1 << 18 } else { 16_000_000_000 };
+const MOST_PRODUCTS: u64 = if cfg!(debug_assertions) { 1 << 18 } else { 16_000_000_000 };
 
 /// The tensor as `[N, Z, Y, X, C]`, in this order in memory; a copy if it is not yet.
 pub(super) fn channels_last(x: CubeTensor) -> CubeTensor {
@@ -149,7 +149,7 @@ impl Kernel {
     }
 
     /// Products of input values with weights.
-    pub(super) fn products(mut self, products: usize) -> Self {
+    pub(super) fn products(mut self, products: u64) -> Self {
         self.call.products = products;
         self
     }
@@ -195,8 +195,9 @@ impl Kernel {
 }
 
 /// How many of `cubes` workgroups, which have `products` together, one launch may have.
-fn most_cubes(cubes: usize, products: usize) -> usize {
+fn most_cubes(cubes: usize, products: u64) -> usize {
     let turns = products.div_ceil(MOST_PRODUCTS).max(1);
+    let turns = usize::try_from(turns).unwrap_or(usize::MAX);
     cubes.div_ceil(turns).clamp(1, MOST_CUBES)
 }
 
@@ -209,7 +210,8 @@ mod tests {
         assert_eq!(most_cubes(100, 5), 100);
         assert_eq!(most_cubes(1_000_000, 5), MOST_CUBES);
         let (cubes, products) = (32_768, 5 * MOST_PRODUCTS);
-        assert!((most_cubes(cubes, products) - 1) * products / cubes <= MOST_PRODUCTS);
+        let most = most_cubes(cubes, products) as u64;
+        assert!((most - 1) * products / cubes as u64 <= MOST_PRODUCTS);
         assert_eq!(most_cubes(1, products), 1);
     }
 }

@@ -19,7 +19,7 @@ pub struct KernelCall {
     /// Bytes written to it.
     pub written: usize,
     /// Products of values with weights.
-    pub products: usize,
+    pub products: u64,
 }
 
 thread_local! {

@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub output: CubeTensor,
     /// Where the moments of the output go, `[N, tiles, C, 3]`.
     pub moments: Option<CubeTensor>,
-    pub products: usize,
+    pub products: u64,
 }
 
 impl Job {

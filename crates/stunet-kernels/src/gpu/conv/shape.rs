@@ -45,9 +45,11 @@ impl Shape {
     }
 
     /// Products of one pass.
-    pub fn products(&self) -> usize {
-        let voxels: usize = self.out_size().iter().product();
-        self.samples * voxels * self.taps() * self.inputs * self.outputs
+    pub fn products(&self) -> u64 {
+        let [z, y, x] = self.out_size();
+        // More than 32 bits hold, which is what counts elsewhere in a browser.
+        let factors = [self.samples, z, y, x, self.taps(), self.inputs, self.outputs];
+        factors.into_iter().map(|factor| factor as u64).product()
     }
 }
 
