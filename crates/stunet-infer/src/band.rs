@@ -9,7 +9,7 @@ use crate::blend::Averaging;
 use crate::deciding::Deciding;
 use crate::error::InferError;
 use crate::network::{Network, Resident};
-use crate::sink::{LabelRule, RowSink};
+use crate::sink::{RowDecision, RowSink};
 use crate::slab::Slab;
 use crate::tile::Tile;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -67,7 +67,7 @@ impl Band {
         weighting: &Weighting,
         num_classes: usize,
         (tile, below): (&Tile, [usize; 3]),
-        rule: Option<LabelRule>,
+        rule: Option<RowDecision>,
     ) -> Self {
         let (rows, columns) = (tile.rows.clone(), tile.columns.clone());
         let Weighting { average, device } = weighting;

@@ -1,6 +1,6 @@
 //! Labels that are decided on the device, where the sums are: only they are read back.
 
-use crate::sink::LabelRule;
+use crate::sink::RowDecision;
 use crate::tile::Tile;
 use std::ops::{ControlFlow, Range};
 use stunet_data::preprocess::resample::AxisTaps;
@@ -11,7 +11,7 @@ pub(crate) const PIECE_BYTES: usize = 64 << 20;
 
 /// How far the labels of a tile have come.
 pub(crate) struct Deciding {
-    rule: LabelRule,
+    rule: RowDecision,
     /// Rows and columns of the output, in those of the tile.
     lines: [Vec<LinePlace>; 2],
     /// Planes of padding below the volume.
@@ -23,7 +23,7 @@ pub(crate) struct Deciding {
 }
 
 impl Deciding {
-    pub fn new(rule: LabelRule, tile: &Tile, below: usize) -> Self {
+    pub fn new(rule: RowDecision, tile: &Tile, below: usize) -> Self {
         let rows = places(&rule.taps[1], tile.out_rows.clone(), |at| at - tile.rows.start);
         let columns = places(&rule.taps[2], tile.out_columns.clone(), |at| at - tile.columns.start);
         Self { rule, lines: [rows, columns], below, next: 0, kept: 0 }

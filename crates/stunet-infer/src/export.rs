@@ -8,7 +8,7 @@
 use crate::confidence::{Confidence, Grade};
 use crate::error::InferError;
 use crate::probabilities::ProbabilityFile;
-use crate::sink::{LabelRule, RowSink};
+use crate::sink::{RowDecision, RowSink};
 use crate::slab::{RowValues, Slab};
 use crate::tile::Tile;
 use ndarray::{Array3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
@@ -140,10 +140,10 @@ impl RowSink for NetworkLabels {
         Ok(())
     }
 
-    fn rule(&self) -> Option<LabelRule> {
+    fn rule(&self) -> Option<RowDecision> {
         let (z, y, x) = self.labels.dim();
         let taps = [z, y, x].map(|n| AxisTaps::linear(n, n));
-        Some(LabelRule { taps, decision: self.decision.rule() })
+        Some(RowDecision { taps, decision: self.decision.rule() })
     }
 
     fn labels(&mut self, planes: Range<usize>, labels: &[i32]) -> Result<(), InferError> {
@@ -393,10 +393,10 @@ impl RowSink for Restore {
         Ok(())
     }
 
-    fn rule(&self) -> Option<LabelRule> {
+    fn rule(&self) -> Option<RowDecision> {
         let Extras { confidence, probabilities } = &self.extras;
         let alone = confidence.is_none() && probabilities.is_none() && !self.half;
-        alone.then(|| LabelRule { taps: self.taps.clone(), decision: self.decision.rule() })
+        alone.then(|| RowDecision { taps: self.taps.clone(), decision: self.decision.rule() })
     }
 
     fn labels(&mut self, planes: Range<usize>, labels: &[i32]) -> Result<(), InferError> {

@@ -24,7 +24,7 @@ pub trait PlaneSink: Send {
 
 /// How labels follow from the values of a prediction.
 #[derive(Clone, Debug)]
-pub struct LabelRule {
+pub struct RowDecision {
     /// Where the voxels of the output lie between those of the volume, along z, y and x.
     pub taps: [AxisTaps; 3],
     /// How the values of a voxel become its label.
@@ -56,7 +56,7 @@ pub trait RowSink: Send {
 
     /// How labels follow from the values, where nothing else is made of those. A device decides them where it
     /// can, and [`labels`](Self::labels) come instead of [`rows`](Self::rows). None keeps the rows coming.
-    fn rule(&self) -> Option<LabelRule> {
+    fn rule(&self) -> Option<RowDecision> {
         None
     }
 

@@ -304,21 +304,16 @@ pub(super) fn gradient<E: Float>(
         sync_cube();
         if inside {
             let (largest, inverse) = (statistics[voxel * 2], statistics[voxel * 2 + 1]);
-            let mut all = 0.0f32.runtime();
-            #[unroll]
-            for other in 0..LANES {
-                all += shared[row * LANES + other];
-            }
+            let all = sum_of_lanes(&shared, row);
             let label = labels[voxel];
             let counts = counts(label, ignore, ignores) > 0.0f32;
             let at_label = class_of(label, sizes.classes);
-            let of_label = f32::cast_from(logits[voxel * sizes.classes + at_label]);
-            let p_label = (of_label - largest).exp() * inverse;
+            let at = voxel * sizes.classes + at_label;
+            let p_label = probability::<E>(logits, at, largest, inverse);
             let rest = weight - (all + slopes[overlap + at_label] * p_label);
             let mut class = lane;
             while class < sizes.classes {
-                let logit = f32::cast_from(logits[voxel * sizes.classes + class]);
-                let p = (logit - largest).exp() * inverse;
+                let p = probability::<E>(logits, voxel * sizes.classes + class, largest, inverse);
                 let slope = slopes[predicted + class];
                 let mut value = p * (slope + rest);
                 if class == at_label {
@@ -334,4 +329,21 @@ pub(super) fn gradient<E: Float>(
         }
         first += VOXELS;
     }
+}
+
+/// What the lanes of a row have found, together.
+#[cube]
+fn sum_of_lanes(shared: &Shared<[f32]>, row: usize) -> f32 {
+    let mut all = 0.0f32.runtime();
+    #[unroll]
+    for other in 0..LANES {
+        all += shared[row * LANES + other];
+    }
+    all
+}
+
+/// The softmax of a logit.
+#[cube]
+fn probability<E: Float>(logits: &[E], at: usize, largest: f32, inverse: f32) -> f32 {
+    (f32::cast_from(logits[at]) - largest).exp() * inverse
 }

@@ -81,7 +81,7 @@ impl LabelPart {
         let voxels = planes * rows * columns;
         let read = elements(averages).min(voxels * classes * 8) * size_of::<f32>();
         let kernel = Kernel::new("decide").moves(read, voxels * 8);
-        let kernel = kernel.products(voxels * classes * OPERATIONS);
+        let kernel = kernel.products((voxels * classes * OPERATIONS) as u64);
         kernel.in_turns(voxels.div_ceil(UNITS), UNITS, |cube, count, dim| {
             let sizes = LabelSizesLaunch::new(
                 planes,

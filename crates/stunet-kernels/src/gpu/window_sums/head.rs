@@ -71,9 +71,9 @@ impl Head {
         z * y * x
     }
 
-    fn products(&self, voxels: usize) -> usize {
+    fn products(&self, voxels: usize) -> u64 {
         match self.weight {
-            Some(_) => voxels * dims::<5>(&self.from)[4] * self.classes,
+            Some(_) => (voxels * dims::<5>(&self.from)[4] * self.classes) as u64,
             None => 0,
         }
     }
