@@ -75,7 +75,7 @@ fn network(args: &Args, size: &str, task: Task, precision: Precision, device: &D
             stunet::train::precision::Precision::Bf16.network(network).forward_deep(x)
         },
     };
-    step_once(&network, forward, input);
+    step_once(&network, forward, input, None);
 }
 
 fn tensor(shape: [usize; 5], dtype: DType, device: &Device) -> Tensor<5> {

@@ -4,9 +4,10 @@
 //! adapter's: every tensor of the network grows with the voxels, or does not, so that two sizes tell the
 //! third.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
+use std::cell::RefCell;
 use stunet::kernels::{KernelCall, dry_kernel_calls, launches};
-use stunet::model::{ParameterSpec, StuNet, StuNetConfig};
+use stunet::model::{ParameterRef, ParameterSpec, StuNet, StuNetConfig};
 use stunet::train::optimiser::{Sgd, SgdConfig};
 
 /// Voxels of the sizes that are counted, and of the size that is told.
@@ -101,14 +102,37 @@ pub fn forward(config: &StuNetConfig, device: &Device, forward: Forward) -> Pass
 pub fn step(config: &StuNetConfig, device: &Device, forward: ForwardDeep) -> Pass {
     let tracked = device.clone().autodiff();
     let network = network(config, &tracked);
-    count(&|size| step_once(&network, forward, input(config, size, &tracked)))
+    // What a pass without computing leaves in the gradients may be no numbers, for which no step is made.
+    let ready = RefCell::new(Vec::from(SIZES.map(|_| ones(&network))));
+    count(&|size| {
+        let gradients = ready.borrow_mut().pop().expect("one for each size");
+        step_once(&network, forward, input(config, size, &tracked), Some(gradients));
+    })
 }
 
-/// What [`step`] counts, once.
-pub fn step_once(network: &StuNet, forward: ForwardDeep, input: Tensor<5>) {
+/// A gradient of one for every value of every parameter.
+fn ones(network: &StuNet) -> Gradients {
+    let mut all: Option<Tensor<1>> = None;
+    network.for_each_parameter(&mut |_, parameter| {
+        let sum = match parameter {
+            ParameterRef::Vector(vector) => vector.val().sum(),
+            ParameterRef::Kernel(kernel) => kernel.val().sum(),
+        };
+        all = Some(all.take().map_or(sum.clone(), |all| all + sum));
+    });
+    all.expect("a network has parameters").backward()
+}
+
+/// What [`step`] counts, once; the optimiser takes the gradients that are given, else those of the pass.
+pub fn step_once(
+    network: &StuNet,
+    forward: ForwardDeep,
+    input: Tensor<5>,
+    given: Option<Gradients>,
+) {
     let outputs = forward(network, input);
     let loss = outputs.into_iter().map(Tensor::sum).reduce(|a, b| a + b);
     let gradients = loss.expect("there are five heads").backward();
     let mut sgd = Sgd::new(SgdConfig::default(), &network.config());
-    let _ = sgd.step(network.clone(), gradients, 0.01);
+    let _ = sgd.step(network.clone(), given.unwrap_or(gradients), 0.01);
 }
