@@ -243,7 +243,7 @@ impl Needs<'_> {
         MemoryPlan {
             keep,
             num_windows,
-            num_repeated: num_windows - self.windows.len(),
+            num_repeated: num_windows.saturating_sub(self.windows.len()),
             sums_bytes: kept.max().unwrap_or(0),
             device_bytes: 0,
             on_host: None,
