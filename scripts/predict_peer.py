@@ -6,8 +6,8 @@
 Needs a Python with nnunetv2. The network of both has seeded weights and 105 classes; nnU-Net runs our
 plain-PyTorch statement of it in its `nnUNetPredictor`, with its preprocessing and export in processes
 of their own, as ever. Both commands take turns; time is the clock's and the processor's, all child
-processes included; peak memory is the largest sum over a command's processes (`Pss`, read ten times a
-second). The labelmaps are compared voxel by voxel; with --margins nnU-Net also stores its probabilities
+processes included; peak memory is the largest sum over a command's processes (`Pss`, read up to ten
+times a second). The labelmaps are compared voxel by voxel; with --margins nnU-Net also stores its probabilities
 (which takes it time), and what it thought of the two labels is told where they differ. With --out,
 everything is written as JSON.
 """
@@ -123,9 +123,13 @@ def timed(command, environment):
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     peak, ended = [0], threading.Event()
 
+    # The kernel adds up gigabytes page by page for one reading: at most a fiftieth of the time goes there.
     def watch():
-        while not ended.wait(0.1):
+        pause = 0.1
+        while not ended.wait(pause):
+            begin = time.thread_time()
             peak[0] = max(peak[0], sum(map(resident, family(process.pid))))
+            pause = max(0.1, 50 * (time.thread_time() - begin))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -118,7 +118,7 @@ impl Blender {
             let voxels = rows.len() * width;
             self.gather(pass, z, rows.clone(), &mut scratch.block);
             if self.averaging == Averaging::Probabilities {
-                softmax(&mut scratch.block, voxels, &mut scratch.extremes, &mut scratch.sums);
+                softmax(&mut scratch.block, voxels);
             }
             if let Some(sum) = sum.as_deref_mut() {
                 self.add_to_sum(pass, sum, y * width, voxels, &mut scratch.block);
@@ -247,8 +247,6 @@ impl Work for AddPlane<'_, '_> {
 #[derive(Default)]
 struct Scratch {
     block: Vec<f32>,
-    extremes: Vec<f32>,
-    sums: Vec<f32>,
 }
 
 /// Softmax over the classes of `block` `[C, voxels]`, in place.
@@ -256,32 +254,42 @@ struct Scratch {
 /// A voxel with a logit that is not finite becomes NaN in every class, so that it is noticed when
 /// its plane is closed.
 #[inline(always)]
-pub(crate) fn softmax(
-    block: &mut [f32],
-    voxels: usize,
-    extremes: &mut Vec<f32>,
-    sums: &mut Vec<f32>,
-) {
-    extremes.clear();
-    extremes.resize(voxels, f32::NEG_INFINITY);
-    sums.clear();
-    sums.resize(voxels, 0.0);
+pub(crate) fn softmax(block: &mut [f32], voxels: usize) {
+    let mut at = 0;
+    while at < voxels {
+        at += match voxels - at {
+            64.. => softmax_of::<64>(block, voxels, at),
+            16.. => softmax_of::<16>(block, voxels, at),
+            _ => softmax_of::<1>(block, voxels, at),
+        };
+    }
+}
+
+/// The softmax of `N` voxels from `at` on, whose extremes and sums stay in registers. Returns `N`.
+#[inline(always)]
+fn softmax_of<const N: usize>(block: &mut [f32], voxels: usize, at: usize) -> usize {
+    let mut most = [f32::NEG_INFINITY; N];
+    // 0 where every value is finite, else NaN.
+    let mut sum = [0f32; N];
     for values in block.chunks_exact(voxels) {
-        for ((most, sum), v) in extremes.iter_mut().zip(sums.iter_mut()).zip(values) {
-            *most = if *v > *most { *v } else { *most };
-            // 0 for every finite value, NaN for all others.
-            *sum += *v * 0.0;
+        let values: &[f32; N] = values[at..at + N].try_into().expect("so many");
+        for i in 0..N {
+            most[i] = if values[i] > most[i] { values[i] } else { most[i] };
+            sum[i] += values[i] * 0.0;
         }
     }
     for values in block.chunks_exact_mut(voxels) {
-        for ((v, most), sum) in values.iter_mut().zip(extremes.iter()).zip(sums.iter_mut()) {
-            *v = exp_of_negative(*v - *most);
-            *sum += *v;
+        let values: &mut [f32; N] = (&mut values[at..at + N]).try_into().expect("so many");
+        for i in 0..N {
+            let value = exp_of_negative(values[i] - most[i]);
+            values[i] = value;
+            sum[i] += value;
         }
     }
     for values in block.chunks_exact_mut(voxels) {
-        values.iter_mut().zip(sums.iter()).for_each(|(v, sum)| *v /= sum);
+        values[at..at + N].iter_mut().zip(&sum).for_each(|(v, sum)| *v /= sum);
     }
+    N
 }
 
 /// `exp(x)` for `x <= 0` to one unit in the last place, free of branches so that it vectorises.
@@ -328,7 +336,7 @@ mod tests {
     #[test]
     fn softmax_by_hand() {
         let mut block = vec![0.0, 1.0, 2f32.ln(), 1.0, 5f32.ln(), 1.0];
-        softmax(&mut block, 2, &mut Vec::new(), &mut Vec::new());
+        softmax(&mut block, 2);
         let expected = [0.125, 1.0 / 3.0, 0.25, 1.0 / 3.0, 0.625, 1.0 / 3.0];
         let differ = block.iter().zip(expected).any(|(a, b): (&f32, f32)| (a - b).abs() > 1e-6);
         assert!(!differ, "{block:?}");
@@ -338,7 +346,7 @@ mod tests {
     fn logits_that_are_not_finite_show() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut block = vec![0.0, 1.0, bad, 2.0];
-            softmax(&mut block, 2, &mut Vec::new(), &mut Vec::new());
+            softmax(&mut block, 2);
             assert!(block[0].is_nan() && block[2].is_nan(), "{bad}");
             assert!(block[1].is_finite() && block[3].is_finite());
         }

@@ -221,8 +221,6 @@ struct Scratch {
     block: Vec<f32>,
     /// Sum over the passes.
     sum: Vec<f32>,
-    extremes: Vec<f32>,
-    totals: Vec<f32>,
 }
 
 impl Trunks<'_> {
@@ -274,10 +272,10 @@ impl Work for AddPass<'_, '_> {
     #[inline(always)]
     fn run(self) {
         let Averages { averaging, num_classes, num_passes, .. } = self.trunks.averages;
-        let Scratch { block, sum, extremes, totals } = self.scratch;
+        let Scratch { block, sum } = self.scratch;
         let columns = block.len() / num_classes;
         if averaging == Averaging::Probabilities {
-            softmax(block, columns, extremes, totals);
+            softmax(block, columns);
         }
         if num_passes > 1 {
             sum.resize(block.len(), 0.0);

@@ -79,7 +79,7 @@ impl ProbabilityKind {
         out.copy_from_slice(values);
         match self {
             Self::AsTheyAre | Self::Kept { .. } => {}
-            Self::Softmax => softmax(out, width, &mut Vec::new(), &mut Vec::new()),
+            Self::Softmax => softmax(out, width),
             Self::Sigmoid => out.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
         }
     }

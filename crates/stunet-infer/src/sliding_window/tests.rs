@@ -223,7 +223,7 @@ pub(crate) fn whole_volume(
                 if v1 {
                     for mut voxel in pass.lanes_mut(ndarray::Axis(0)) {
                         let mut block = voxel.to_vec();
-                        crate::blend::softmax(&mut block, 1, &mut vec![], &mut vec![]);
+                        crate::blend::softmax(&mut block, 1);
                         voxel.assign(&ndarray::Array1::from(block));
                     }
                     prediction = prediction + pass * (1.0 / count);

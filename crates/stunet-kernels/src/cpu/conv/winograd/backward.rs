@@ -105,12 +105,7 @@ impl BoxGradients<'_> {
     #[inline(always)]
     fn read_gradient<S: Simd>(&self, simd: S, tiles: Box3, to: &mut [f32], voxels: &mut [f32]) {
         let Layout { outputs, width, .. } = self.layout;
-        let region = Region {
-            sample: tiles.sample,
-            origin: tiles.origin.map(|first| first as isize),
-            extent: tiles.inner(),
-            size: self.shape.size,
-        };
+        let region = Region::written(tiles, self.shape.size);
         for part in (0..width).step_by(8) {
             let first = self.block * width + part;
             let count = outputs.saturating_sub(first).min(8);
@@ -129,12 +124,7 @@ impl BoxGradients<'_> {
         to: &mut [f32],
         voxels: &mut [f32],
     ) {
-        let region = Region {
-            sample: tiles.sample,
-            origin: tiles.origin.map(|first| first as isize - 1),
-            extent: tiles.outer(),
-            size: self.shape.size,
-        };
+        let region = Region::read(tiles, self.shape.size);
         let first = block * CHANNELS;
         let count = (self.layout.inputs - first).min(CHANNELS);
         gather::<S, CHANNELS>(simd, self.source, region, first, count, voxels, CHANNELS);

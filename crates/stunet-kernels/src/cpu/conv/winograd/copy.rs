@@ -1,5 +1,6 @@
 //! Between channel planes and boxes whose channels lie innermost.
 
+use super::boxes::Box3;
 use crate::cpu::conv::ends::Source;
 use crate::cpu::memory::Target;
 use crate::cpu::simd::Simd;
@@ -17,6 +18,18 @@ pub(super) struct Region {
 }
 
 impl Region {
+    /// What a box reads of a volume of `size` voxels, halo included.
+    pub(super) fn read(tiles: Box3, size: [usize; 3]) -> Self {
+        let origin = tiles.origin.map(|first| first as isize - 1);
+        Self { sample: tiles.sample, origin, extent: tiles.outer(), size }
+    }
+
+    /// What a box writes.
+    pub(super) fn written(tiles: Box3, size: [usize; 3]) -> Self {
+        let origin = tiles.origin.map(|first| first as isize);
+        Self { sample: tiles.sample, origin, extent: tiles.inner(), size }
+    }
+
     /// The rows of the region in order: where each begins in the volume, if it is there.
     #[inline(always)]
     fn row(&self, index: usize) -> Option<usize> {
@@ -53,24 +66,27 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
     let rows = region.extent[0] * region.extent[1];
     let (lead, len) = region.columns();
     let skip = (region.origin[2] + lead as isize) as usize;
-    assert!(WIDTH.is_multiple_of(8) && to.len() >= (rows * columns - 1) * stride + WIDTH);
+    assert!(
+        WIDTH <= 16 && WIDTH.is_multiple_of(8) && to.len() >= (rows * columns - 1) * stride + WIDTH
+    );
     assert!(len == 0 || skip + len <= region.size[2], "columns inside the volume");
-    for half in (0..WIDTH).step_by(8) {
-        let known = count.saturating_sub(half).min(8);
-        let mut volumes = [[].as_slice(); 8];
-        for (i, volume) in volumes.iter_mut().enumerate() {
-            *volume = source.channel(region.sample, first + (half + i).min(count.max(1) - 1));
-            assert!(volume.len() >= region.size.iter().product(), "a channel's voxels");
-        }
-        let base = to.as_mut_ptr();
-        for row in 0..rows {
-            let from = region.row(row).filter(|_| known > 0 && len > 0);
+    let mut volumes = [[[].as_slice(); 8]; 2];
+    for (i, volume) in volumes.as_flattened_mut().iter_mut().enumerate().take(WIDTH) {
+        *volume = source.channel(region.sample, first + i.min(count.max(1) - 1));
+        assert!(volume.len() >= region.size.iter().product(), "a channel's voxels");
+    }
+    let base = to.as_mut_ptr();
+    for row in 0..rows {
+        let from = region.row(row).filter(|_| len > 0);
+        // Both halves of a voxel's line while it is in the first cache.
+        for (half, volumes) in volumes.iter().enumerate().take(WIDTH / 8) {
+            let known = count.saturating_sub(8 * half).min(8);
             // SAFETY: the row's voxels lie in `to`, as asserted; each volume holds `len` voxels from
             // the row's first on, as `row` is inside and its columns are, as asserted. Volumes and
             // `to` are different allocations.
             unsafe {
-                let to = base.add(row * columns * stride + half);
-                let Some(from) = from else {
+                let to = base.add(row * columns * stride + 8 * half);
+                let Some(from) = from.filter(|_| known > 0) else {
                     clear(to, stride, 0..columns);
                     continue;
                 };

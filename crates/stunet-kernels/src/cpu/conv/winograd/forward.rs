@@ -112,12 +112,7 @@ impl BoxTask<'_> {
 
     #[inline(always)]
     fn read<S: Simd>(&self, simd: S, inputs: &mut [f32], voxels: &mut [f32]) {
-        let region = Region {
-            sample: self.tiles.sample,
-            origin: self.tiles.origin.map(|first| first as isize - 1),
-            extent: self.tiles.outer(),
-            size: self.size,
-        };
+        let region = Region::read(self.tiles, self.size);
         for (block, to) in inputs.chunks_exact_mut(self.input_len()).enumerate() {
             let first = block * CHANNELS;
             let count = (self.layout.inputs - first).min(CHANNELS);
@@ -167,12 +162,7 @@ impl BoxTask<'_> {
     #[inline(always)]
     fn write<S: Simd>(&self, simd: S, sums: &[f32], voxels: &mut [f32]) {
         let Layout { outputs, width, .. } = self.layout;
-        let region = Region {
-            sample: self.tiles.sample,
-            origin: self.tiles.origin.map(|first| first as isize),
-            extent: self.tiles.inner(),
-            size: self.size,
-        };
+        let region = Region::written(self.tiles, self.size);
         for (block, sums) in self.blocks.clone().zip(sums.chunks_exact(self.block_len())) {
             let start = &self.start[block * width..][..width];
             transform_output(simd, self.tiles, width, sums, start, voxels);
