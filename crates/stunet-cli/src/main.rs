@@ -14,6 +14,7 @@ mod described;
 mod failure;
 mod finish;
 mod folders;
+mod forgiven;
 mod habits;
 mod hub;
 mod interrupt;

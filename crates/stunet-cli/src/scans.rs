@@ -7,11 +7,12 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 use stunet::data::dataset::{folded, list_cases, list_labelmaps};
 use stunet::data::dicom::{self, Found, Series, Source};
-use stunet::data::geometry::{Geometry, Leniency};
+use stunet::data::geometry::Geometry;
 use stunet::data::image::RawImage;
 use stunet::data::nifti::Opener;
 
 use crate::args::PredictArgs;
+use crate::forgiven::forgiven;
 
 /// What a case is read from.
 #[derive(Clone, Debug, Default)]
@@ -220,32 +221,6 @@ pub fn source_for(
             Ok(Origin::Dicom(Arc::new(DicomOrigin { series, uneven, given })))
         }
     }
-}
-
-/// What was accepted of headers only because that was asked for, one sentence each.
-fn forgiven(files: &[PathBuf], opener: Opener) -> Vec<String> {
-    let strict = Opener { leniency: Leniency::default(), ..opener };
-    let mut notes = Vec::new();
-    let mut first: Option<Geometry> = None;
-    if opener.leniency == strict.leniency {
-        return notes;
-    }
-    for file in files {
-        let name = file.file_name().unwrap_or_default().display();
-        let Ok((grid, _)) = opener.read_geometry(file) else { continue };
-        if strict.read_geometry(file).is_err() {
-            notes.push(format!(
-                "the axes of {name} are not at right angles: the closest ones that are replace them"
-            ));
-        }
-        let differs = first.as_ref().and_then(|first| first.check_same_grid(&grid).err());
-        if let Some(difference) = differs {
-            notes
-                .push(format!("{name}: {difference}; accepted, the grid of the first file counts"));
-        }
-        first = first.or(Some(grid));
-    }
-    notes
 }
 
 /// The series of an input; none where it is no DICOM.

@@ -71,6 +71,23 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&text.replace("NaN", "null")).unwrap()
 }
 
+/// What is accepted only because that was asked for is told.
+#[test]
+fn sheared_headers() {
+    let scene = scene();
+    let mut file = NiftiBytes::ramp([6, 5, 4]);
+    file.values.fill(0.0);
+    file.affine[0][1] += 0.1;
+    scene.file("pred/b.nii", &file.bytes());
+    refused(&scene, &[], &["b.nii", "affine is sheared", "--allow sheared"]);
+    let allowed = ["--allow", "sheared", "--geometry-tolerance", "1mm"];
+    let (stdout, stderr) = said(&run(&scene, &allowed));
+    assert!(stdout.trim_end().ends_with("summary.json"), "{stdout}{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("the axes of b.nii are not at right angles"), "{stderr}");
+    assert!(said(&run(&scene, &[&allowed[..], &["-q"]].concat())).1.is_empty());
+}
+
 #[test]
 fn a_summary_beside_the_predictions() {
     let scene = scene();

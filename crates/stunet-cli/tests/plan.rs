@@ -178,6 +178,24 @@ fn a_label_on_another_grid() {
     check_refused(&scene, &[], &[&["case c1: shape differs", "[32, 37, 40]", "[31, 37, 40]"]]);
 }
 
+/// What is accepted only because that was asked for is told, by `plan` and by `preprocess`.
+#[test]
+fn headers_that_nearly_agree() {
+    let scene = dataset(2);
+    bend_labels(&scene, |file| file.affine[0][3] += 0.25);
+    check_refused(&scene, &[], &[&["case c1: origin differs", "--geometry-tolerance 0.3mm"]]);
+    let raw = scene.path(RAW);
+    for command in ["plan", "preprocess"] {
+        let allowed = ["--geometry-tolerance", "0.3mm"];
+        let output = stunet([command, raw.to_str().unwrap()].iter().chain(&allowed));
+        let (stdout, stderr) = said(&output);
+        assert!(output.status.success(), "{command}: {stderr}");
+        let note = stdout.lines().find(|line| line.contains("c1: c1.nii: origin differs"));
+        assert!(note.is_some_and(|note| note.contains("accepted")), "{command}: {stdout}");
+        assert!(!stdout.contains("c0: "), "{command}: {stdout}");
+    }
+}
+
 #[test]
 fn an_unknown_label_value() {
     let scene = dataset(2);

@@ -23,6 +23,7 @@ use stunet::infer::evaluate::{Class, Evaluation, EvaluationRules, HeaderV1, Pair
 
 use crate::args::{EvaluateArgs, Layout, SurfaceArg};
 use crate::failure::Interrupted;
+use crate::forgiven::forgiven_in;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::machine;
@@ -56,6 +57,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         check_output(file)?;
     }
     report::check(args)?;
+    if !args.quiet {
+        tell_forgiven(pairs.iter().chain(others.iter().flatten()), &rules);
+    }
     interrupt::watch(args.quiet, "case")?;
     let result = count(args.num_threads, args.quiet, &pairs, &rules)?;
     let other =
@@ -81,6 +85,19 @@ fn tell_passed_over_in(folders: [&PathBuf; 2]) {
         if let Ok(found) = list_labelmaps(folder) {
             tell_passed_over(folder, &found.passed_over);
         }
+    }
+}
+
+/// Says what is accepted of headers because that was asked for. Grids that differ are told beside their case,
+/// unless --geometry-tolerance says that they do not matter.
+fn tell_forgiven<'a>(pairs: impl Iterator<Item = &'a Pair>, rules: &EvaluationRules) {
+    let files = pairs.flat_map(|pair| [&pair.reference, &pair.prediction]);
+    let cases = files.map(|file| {
+        let folder = file.parent().and_then(|folder| folder.file_name());
+        (folder.and_then(|name| name.to_str()).unwrap_or_default(), vec![file.clone()])
+    });
+    for note in forgiven_in(cases, rules.reader.leniently(rules.leniency)) {
+        output::complain(&note);
     }
 }
 

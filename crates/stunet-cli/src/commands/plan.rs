@@ -23,6 +23,7 @@ use stunet::model::weights::writer::write_pickle;
 use crate::args::PlanArgs;
 use crate::failure::Told;
 use crate::folders;
+use crate::forgiven::forgiven_of;
 use crate::jobs::check_writable;
 use crate::machine;
 use crate::orientation::of_images;
@@ -104,7 +105,7 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let replaced = writer.replaced(reference)?;
     let files = writer.write(reference)?;
     let notes = planned.notes().iter().cloned().chain(folds.note).chain(replaced);
-    let notes = notes.chain(ignored_note(args, &dataset)).collect();
+    let notes = notes.chain(ignored_note(args, &dataset)).chain(forgiven_of(&dataset)).collect();
     let report = Report {
         dataset: dataset.name(),
         cases: dataset.cases().len(),

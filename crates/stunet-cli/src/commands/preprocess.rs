@@ -18,6 +18,7 @@ use stunet::data::{files, formats};
 use crate::args::PreprocessArgs;
 use crate::failure::{self, Interrupted, Told};
 use crate::folders;
+use crate::forgiven::forgiven_of;
 use crate::interrupt;
 use crate::jobs::check_writable;
 use crate::machine;
@@ -294,6 +295,7 @@ impl Report {
             format!("cases of an earlier version were moved out of nnU-Net's folder {from}")
         });
         let notes = job.dataset.notes().iter().chain(&job.plans.notes).cloned().chain(moved);
+        let notes = notes.chain(forgiven_of(&job.dataset));
         Self {
             format: "stunet-preprocess-report",
             version: 1,
