@@ -103,7 +103,7 @@ struct Args {
     /// Print what passes should take on several GPUs, by counted bytes and products
     #[arg(long)]
     predict: bool,
-    /// Launch every kernel on the device, whatever comes of it: for an assembler that looks on
+    /// Launch every kernel on the device, whatever comes of it: for scripts/ptxas-check
     #[arg(long, hide = true)]
     kernels: bool,
     /// Measure rows in this process, as lines on the input ask for them
