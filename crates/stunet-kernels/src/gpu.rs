@@ -19,7 +19,6 @@ mod norm;
 mod operators;
 #[cfg_attr(feature = "fusion", allow(unused_variables))] // Nothing is called then.
 mod sgd;
-mod softmax;
 mod traffic;
 mod voxels;
 #[cfg_attr(feature = "fusion", allow(dead_code, unused_variables))] // Nothing is called then.

@@ -10,7 +10,7 @@ mod weight_gradient;
 mod weights;
 
 use super::launch::{
-    Kernel, arg, channels_last, contiguous, dims, elem, elements, empty, empty_f32, strides, tensor,
+    Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, strides, tensor,
 };
 use super::tiles::Tile;
 use burn::tensor::DType;
@@ -81,6 +81,7 @@ pub(super) fn norm_by(
     let values = samples * channels;
     let kernel = Kernel::new("prologue").reads(&[statistics, &weight, &bias]).writes(&[&found]);
     kernel.each(values, |count, dim| {
+        let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
         // SAFETY: there are `values` channels of all samples, `channels` of each.
         unsafe {
             prologue::launch_unchecked(
@@ -191,8 +192,8 @@ impl Arrangement {
         let values = elements(&arranged);
         let kernel = Kernel::new("arrange_weights").reads(&[weight]).writes(&[&arranged]);
         kernel.each(values, |count, dim| {
-            let from = arg(weight);
-            let to = arg(&arranged);
+            let from = weight.clone().into_buffer_arg();
+            let to = arranged.clone().into_buffer_arg();
             let sizes = OrderLaunch::new(
                 taps,
                 self.rows,

@@ -2,7 +2,7 @@
 
 mod kernels;
 
-use super::launch::{Kernel, arg, channels_last, contiguous, dims, elem, empty, empty_f32, tensor};
+use super::launch::{Kernel, channels_last, contiguous, dims, elem, empty, empty_f32, tensor};
 use super::norm::Division;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -239,6 +239,10 @@ impl Softmaxes for CubeBackend {
         });
         tensor(to)
     }
+}
+
+fn arg(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
 }
 
 /// How voxels are divided where each has a few threads.

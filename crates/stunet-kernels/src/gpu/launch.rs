@@ -64,7 +64,7 @@ fn empty_of<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) 
     let tensor = CubeTensor::new_contiguous(client, device, shape.into(), handle, dtype);
     if cfg!(debug_assertions) {
         let (count, dim) = grid(values);
-        let to = arg(&tensor);
+        let to = tensor.clone().into_buffer_arg();
         // SAFETY: the kernel writes below `values`, which is what there is.
         unsafe {
             fill::launch_unchecked(&like.client, count, dim, to, f32::NAN, values, elem(&tensor));
@@ -101,20 +101,9 @@ pub(super) fn elem(x: &CubeTensor) -> ElemType {
     })
 }
 
-/// A tensor as kernels take it.
-pub(super) fn arg(x: &CubeTensor) -> BufferArg {
-    x.clone().into_buffer_arg()
-}
-
 /// Values that are read or written at a time, where channels are these: 4 if they all divide into fours.
 pub(super) fn vector_size(channels: &[usize]) -> usize {
     if channels.iter().all(|channels| channels.is_multiple_of(4)) { 4 } else { 1 }
-}
-
-/// The number of a thread where each computes by itself; `first` is the first workgroup of the launch.
-#[cube]
-pub(super) fn thread(first: usize) -> usize {
-    (CUBE_POS + first) * UNITS + UNIT_POS as usize
 }
 
 /// Enough threads for `each` of something.

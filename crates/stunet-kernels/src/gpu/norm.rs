@@ -4,8 +4,7 @@ mod backward;
 mod kernels;
 
 use super::launch::{
-    Kernel, arg, channels_last, contiguous, dims, elem, elements, empty, empty_f32, tensor,
-    vector_size,
+    Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, tensor, vector_size,
 };
 use crate::kernels::{NormGradients, NormParameters};
 use backward::{
@@ -60,6 +59,10 @@ impl Division {
     fn empty_chunks(&self, like: &CubeTensor) -> CubeTensor {
         empty_f32(like, [self.samples, self.chunks, self.channels, 2])
     }
+}
+
+fn arg(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
 }
 
 /// The norm with what follows it, and its statistics, `[N, C, 2]`. Moments are those of chunks of `x`,

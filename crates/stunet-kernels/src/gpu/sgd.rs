@@ -1,6 +1,6 @@
 //! A step of every value in one pass.
 
-use super::launch::{Kernel, arg, contiguous, elem, elements, empty};
+use super::launch::{Kernel, contiguous, elem, elements, empty};
 use crate::SgdStep;
 use crate::operators::Maybe;
 use burn::backend::tensor::FloatTensor;
@@ -111,6 +111,7 @@ fn run(
     read.extend(&velocity);
     let kernel = Kernel::new("sgd").reads(&read).writes(&[&new_value, &new_velocity]);
     kernel.each(values, |count, dim| {
+        let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
         let (ahead, behind) = if step.nesterov { (1.0, step.momentum) } else { (0.0, 1.0) };
         let [gradient_factor, decay, momentum, lr, ahead, behind] =
             [step.gradient_factor, step.weight_decay, step.momentum, step.lr, ahead, behind]

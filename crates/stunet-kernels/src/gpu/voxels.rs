@@ -1,6 +1,6 @@
 //! What moves voxels without computing: repetition, interleaving, and their ways back.
 
-use super::launch::{Kernel, arg, channels_last, dims, elem, elements, empty, tensor, vector_size};
+use super::launch::{Kernel, channels_last, dims, elem, elements, empty, tensor, vector_size};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
@@ -120,7 +120,7 @@ pub(super) fn upsample(x: CubeTensor, factor: [usize; 3]) -> CubeTensor {
     let vectors = elements(&output) / size;
     Kernel::new("upsample").reads(&[&x]).writes(&[&output]).each(vectors, |count, dim| {
         let growth = GrowthLaunch::of([z, y, w], factor);
-        let (from, to) = (arg(&x), arg(&output));
+        let (from, to) = (x.clone().into_buffer_arg(), output.clone().into_buffer_arg());
         // SAFETY: every vector of the output is one of the input, and indices stay below `vectors`.
         unsafe {
             repeat::launch_unchecked(
@@ -151,7 +151,7 @@ pub(super) fn upsample_gradient(gradient: CubeTensor, factor: [usize; 3]) -> Cub
     let vectors = elements(&output) / size;
     Kernel::new("upsample_gradient").reads(&[&g]).writes(&[&output]).each(vectors, |count, dim| {
         let growth = GrowthLaunch::of(small, factor);
-        let (from, to) = (arg(&g), arg(&output));
+        let (from, to) = (g.clone().into_buffer_arg(), output.clone().into_buffer_arg());
         // SAFETY: as above.
         unsafe {
             add_repeated::launch_unchecked(
@@ -205,7 +205,7 @@ fn move_values(
     let values = elements(x);
     Kernel::new(name).reads(&[x]).writes(&[output]).each(values, |count, dim| {
         let growth = GrowthLaunch::of(size, factor);
-        let (from, to) = (arg(x), arg(output));
+        let (from, to) = (x.clone().into_buffer_arg(), output.clone().into_buffer_arg());
         // SAFETY: a permutation of the values, of which there are as many in both.
         unsafe {
             rearrange::launch_unchecked(

@@ -3,7 +3,7 @@
 use super::kernels::convolve;
 use super::place::SizesLaunch;
 use super::transposed::convolve_transposed;
-use crate::gpu::launch::{Kernel, arg, dims, elem, vector_size};
+use crate::gpu::launch::{Kernel, dims, elem, vector_size};
 use crate::gpu::tiles::Tile;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -139,4 +139,8 @@ impl Job {
             cubes,
         )
     }
+}
+
+fn arg(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
 }

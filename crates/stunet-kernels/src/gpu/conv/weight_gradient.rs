@@ -2,7 +2,7 @@
 
 use super::shape::{Shape, shape_of};
 use super::weights::{WeightSizesLaunch, add_shares, gradient_shares};
-use crate::gpu::launch::{Kernel, arg, channels_last, dims, elem, elements, empty, empty_f32};
+use crate::gpu::launch::{Kernel, channels_last, dims, elem, elements, empty, empty_f32};
 use crate::gpu::tiles::WeightTile;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -25,7 +25,7 @@ pub fn weight_gradient(
     let count = dims::<2>(&shares)[0];
     let kernel = Kernel::new("add_weight_shares").reads(&[&shares]).writes(&[&found]);
     kernel.each(elements(&found), |cubes, dim| {
-        let (from, to) = (arg(&shares), arg(&found));
+        let (from, to) = (shares.clone().into_buffer_arg(), found.clone().into_buffer_arg());
         // SAFETY: there are `count` shares, each of all weights.
         unsafe {
             add_shares::launch_unchecked(
@@ -87,6 +87,7 @@ fn weight_shares(shape: &Shape, parts: &[CubeTensor], gradient: &CubeTensor) -> 
             cube,
             cubes,
         );
+        let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
         // SAFETY: what is read and written is held against the sizes of the tensors in the kernel.
         unsafe {
             gradient_shares::launch_unchecked(

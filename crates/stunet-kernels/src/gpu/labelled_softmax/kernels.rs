@@ -4,7 +4,6 @@
 //! in their order. Sums over voxels are written chunk by chunk and added by the host, in double precision.
 
 use crate::gpu::norm::{NormSizes, add_rows, lane};
-use crate::gpu::softmax::{HIGHEST, LOWEST, probability, with_value};
 use cubecl::prelude::*;
 
 /// Threads of a workgroup, and of a voxel.
@@ -14,6 +13,9 @@ const LANES: usize = 8;
 pub(super) const VOXELS: usize = UNITS / LANES;
 /// Numbers of a chunk beside those of its classes: cross-entropy, voxels, least and largest label.
 pub(super) const NUMBERS: usize = 4;
+/// Below and above every finite value.
+const LOWEST: f32 = f32::MIN;
+const HIGHEST: f32 = f32::MAX;
 
 /// Sizes of the logits, and how they are divided.
 #[derive(CubeLaunch, CubeType)]
@@ -124,9 +126,12 @@ fn of_lane<E: Float>(logits: &[E], from: usize, classes: usize, lane: usize) -> 
     let mut total = 0.0f32.runtime();
     let mut class = lane;
     while class < classes {
-        let (most, sum) = with_value(largest, total, f32::cast_from(logits[from + class]));
-        largest = most;
-        total = sum;
+        let value = f32::cast_from(logits[from + class]);
+        if value > largest {
+            total *= (largest - value).exp();
+            largest = value;
+        }
+        total += (value - largest).exp();
         class += LANES;
     }
     (largest, total)
@@ -219,7 +224,7 @@ pub(super) fn class_sums<E: Float>(
         while voxel < lane.to {
             let at = lane.sample * sizes.voxels + voxel;
             let logit = f32::cast_from(logits[at * sizes.channels + lane.channel]);
-            let p = probability(logit, statistics[at * 2], statistics[at * 2 + 1]);
+            let p = (logit - statistics[at * 2]).exp() * statistics[at * 2 + 1];
             predicted += p;
             let label = labels[at];
             if label == own && counts(label, ignore, ignores) > 0.0f32 {
@@ -256,7 +261,7 @@ fn mean_slope<E: Float>(
     let mut class = UNIT_POS as usize % LANES;
     while class < sizes.classes {
         let logit = f32::cast_from(logits[from + class]);
-        mean += slopes[slope + class] * probability(logit, largest, inverse);
+        mean += slopes[slope + class] * ((logit - largest).exp() * inverse);
         class += LANES;
     }
     mean
@@ -304,12 +309,11 @@ pub(super) fn gradient<E: Float>(
             let counts = counts(label, ignore, ignores) > 0.0f32;
             let at_label = class_of(label, sizes.classes);
             let at = voxel * sizes.classes + at_label;
-            let p_label = probability(f32::cast_from(logits[at]), largest, inverse);
+            let p_label = probability::<E>(logits, at, largest, inverse);
             let rest = weight - (all + slopes[overlap + at_label] * p_label);
             let mut class = lane;
             while class < sizes.classes {
-                let logit = f32::cast_from(logits[voxel * sizes.classes + class]);
-                let p = probability(logit, largest, inverse);
+                let p = probability::<E>(logits, voxel * sizes.classes + class, largest, inverse);
                 let slope = slopes[predicted + class];
                 let mut value = p * (slope + rest);
                 if class == at_label {
@@ -336,4 +340,10 @@ fn sum_of_lanes(shared: &Shared<[f32]>, row: usize) -> f32 {
         all += shared[row * LANES + other];
     }
     all
+}
+
+/// The softmax of a logit.
+#[cube]
+fn probability<E: Float>(logits: &[E], at: usize, largest: f32, inverse: f32) -> f32 {
+    (f32::cast_from(logits[at]) - largest).exp() * inverse
 }

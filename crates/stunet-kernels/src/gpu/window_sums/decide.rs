@@ -1,7 +1,7 @@
 //! Labels of averages: from tensors to launches.
 
 use super::labels::{LabelSizesLaunch, decide};
-use crate::gpu::launch::{Kernel, UNITS, arg, dims, elements};
+use crate::gpu::launch::{Kernel, UNITS, dims, elements};
 use crate::windowed::LinePlace;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType};
@@ -113,4 +113,8 @@ impl LabelPart {
             }
         });
     }
+}
+
+fn arg(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
 }

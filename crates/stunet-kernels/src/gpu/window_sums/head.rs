@@ -4,7 +4,7 @@ use super::kernels::{BLOCK, HeadSizesLaunch, add, statistics};
 use super::place::Place;
 use crate::gpu::conv::pointwise_weights;
 use crate::gpu::launch::{
-    Kernel, UNITS, arg, channels_last, contiguous, dims, elem, elements, empty_f32, vector_size,
+    Kernel, UNITS, channels_last, contiguous, dims, elem, elements, empty_f32, vector_size,
 };
 use crate::windowed::WindowValues;
 use burn::backend::tensor::FloatTensor;
@@ -164,4 +164,8 @@ impl Head {
             }
         });
     }
+}
+
+fn arg(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
 }

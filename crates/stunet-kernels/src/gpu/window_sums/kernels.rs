@@ -4,8 +4,7 @@
 //! threads have neighbouring voxels of a row, whose sums lie beside each other. Products are added in the
 //! order in which a convolution adds them. Every sum has one thread.
 
-use crate::gpu::launch::thread;
-use crate::gpu::softmax::{LOWEST, probability, with_value};
+use crate::gpu::launch::UNITS;
 use cubecl::prelude::*;
 
 /// Four values.
@@ -89,18 +88,6 @@ fn voxel(index: usize, sizes: &WindowSizes) -> Voxel {
             + sizes.column
             + column,
     }
-}
-
-/// What a voxel counts.
-#[cube]
-fn counts(importance: ComptimeOption<&[f32]>, voxel: Voxel) -> f32 {
-    let mut counts = 1.0f32.runtime();
-    #[comptime]
-    match importance {
-        ComptimeOption::Some(importance) => counts = importance[voxel.straight],
-        ComptimeOption::None => {}
-    }
-    counts
 }
 
 /// The values of some classes of a voxel: those of the `block`, which are beyond the last where there are
@@ -193,7 +180,7 @@ pub(super) fn statistics<E: Float, N: Size>(
     cube: usize,
     #[define(E)] _dtype: ElemType,
 ) {
-    let index = thread(cube);
+    let index = (CUBE_POS + cube) * UNITS + UNIT_POS as usize;
     if index >= voxels {
         terminate!();
     }
@@ -207,9 +194,11 @@ pub(super) fn statistics<E: Float, N: Size>(
         for i in 0..BLOCK {
             if block * BLOCK + i < sizes.classes {
                 let value = found[comptime!(i / 4)].extract(comptime!(i % 4));
-                let (most, sum) = with_value(largest, total, value);
-                largest = most;
-                total = sum;
+                if value > largest {
+                    total *= (largest - value).exp();
+                    largest = value;
+                }
+                total += (value - largest).exp();
                 if value < LOWEST {
                     // Minus infinity leaves no other trace.
                     total = nan;
@@ -221,6 +210,9 @@ pub(super) fn statistics<E: Float, N: Size>(
     to[index * 2] = largest;
     to[index * 2 + 1] = 1.0f32 / total;
 }
+
+/// Below every finite value.
+const LOWEST: f32 = f32::MIN;
 
 /// Adds the values of a window, or their probabilities, times the factor and the importance.
 #[cube(launch_unchecked)]
@@ -236,12 +228,17 @@ pub(super) fn add<E: Float, N: Size>(
     factor: f32,
     #[define(E)] _dtype: ElemType,
 ) {
-    let index = thread(sizes.cube);
+    let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
     if index >= sizes.depth * sizes.rows * sizes.columns {
         terminate!();
     }
     let voxel = voxel(index, &sizes);
-    let counts = counts(importance, voxel);
+    let mut counts = 1.0f32.runtime();
+    #[comptime]
+    match importance {
+        ComptimeOption::Some(importance) => counts = importance[voxel.straight],
+        ComptimeOption::None => {}
+    }
     let class_stride = sizes.ring * sizes.sums_rows * sizes.sums_columns;
     let mut found = Array::<V4>::new(VECTORS);
     let mut block = 0usize;
@@ -255,8 +252,8 @@ pub(super) fn add<E: Float, N: Size>(
                 #[comptime]
                 match statistics {
                     ComptimeOption::Some(statistics) => {
-                        let at = voxel.mirrored * 2;
-                        value = probability(value, statistics[at], statistics[at + 1]);
+                        let largest = statistics[voxel.mirrored * 2];
+                        value = (value - largest).exp() * statistics[voxel.mirrored * 2 + 1];
                     }
                     ComptimeOption::None => {}
                 }
@@ -274,12 +271,18 @@ pub(super) fn add_weights(
     weights: &mut [f32],
     sizes: WindowSizes,
 ) {
-    let index = thread(sizes.cube);
+    let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
     if index >= sizes.depth * sizes.rows * sizes.columns {
         terminate!();
     }
     let voxel = voxel(index, &sizes);
-    weights[voxel.sum] += counts(importance, voxel);
+    let mut counts = 1.0f32.runtime();
+    #[comptime]
+    match importance {
+        ComptimeOption::Some(importance) => counts = importance[voxel.straight],
+        ComptimeOption::None => {}
+    }
+    weights[voxel.sum] += counts;
 }
 
 /// Rows of planes of the sums.
@@ -300,30 +303,6 @@ pub(super) struct RowSizes {
     pub cube: usize,
 }
 
-/// Where a value of such rows lies: among the sums of all classes, and among the weights.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-struct RowValue {
-    sum: usize,
-    weight: usize,
-}
-
-/// How many there are.
-#[cube]
-fn row_values(sizes: &RowSizes) -> usize {
-    sizes.classes * sizes.planes * sizes.rows * sizes.columns
-}
-
-#[cube]
-fn row_value(index: usize, sizes: &RowSizes) -> RowValue {
-    let (line, column) = (index / sizes.columns, index % sizes.columns);
-    let (plane, row) = (line / sizes.rows, line % sizes.rows);
-    let (class, z) = (plane / sizes.planes, plane % sizes.planes);
-    let z = (sizes.plane + z) % sizes.depth;
-    let weight = (z * sizes.sums_rows + sizes.row + row) * sizes.columns + column;
-    RowValue { sum: class * sizes.depth * sizes.sums_rows * sizes.columns + weight, weight }
-}
-
 /// Divides sums by their weights and `divisor`, and leaves zeros behind, for planes to come.
 #[cube(launch_unchecked)]
 pub(super) fn take(
@@ -333,32 +312,46 @@ pub(super) fn take(
     sizes: RowSizes,
     divisor: f32,
 ) {
-    let index = thread(sizes.cube);
-    if index >= row_values(&sizes) {
+    let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
+    if index >= sizes.classes * sizes.planes * sizes.rows * sizes.columns {
         terminate!();
     }
-    let at = row_value(index, &sizes);
-    to[index] = sums[at.sum] / weights[at.weight] / divisor;
-    sums[at.sum] = 0.0f32;
+    let (line, column) = (index / sizes.columns, index % sizes.columns);
+    let (plane, row) = (line / sizes.rows, line % sizes.rows);
+    let (class, z) = (plane / sizes.planes, plane % sizes.planes);
+    let z = (sizes.plane + z) % sizes.depth;
+    let weight = (z * sizes.sums_rows + sizes.row + row) * sizes.columns + column;
+    let at = class * sizes.depth * sizes.sums_rows * sizes.columns + weight;
+    to[index] = sums[at] / weights[weight] / divisor;
+    sums[at] = 0.0f32;
 }
 
 /// Leaves zeros in rows.
 #[cube(launch_unchecked)]
 pub(super) fn clear(sums: &mut [f32], sizes: RowSizes) {
-    let index = thread(sizes.cube);
-    if index >= row_values(&sizes) {
+    let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
+    if index >= sizes.classes * sizes.planes * sizes.rows * sizes.columns {
         terminate!();
     }
-    sums[row_value(index, &sizes).sum] = 0.0f32;
+    let (line, column) = (index / sizes.columns, index % sizes.columns);
+    let (plane, row) = (line / sizes.rows, line % sizes.rows);
+    let (class, z) = (plane / sizes.planes, plane % sizes.planes);
+    let z = class * sizes.depth + (sizes.plane + z) % sizes.depth;
+    sums[(z * sizes.sums_rows + sizes.row + row) * sizes.columns + column] = 0.0f32;
 }
 
 /// Divides sums by their weights and `divisor`, where they are.
 #[cube(launch_unchecked)]
 pub(super) fn average(sums: &mut [f32], weights: &[f32], sizes: RowSizes, divisor: f32) {
-    let index = thread(sizes.cube);
-    if index >= row_values(&sizes) {
+    let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
+    if index >= sizes.classes * sizes.planes * sizes.rows * sizes.columns {
         terminate!();
     }
-    let at = row_value(index, &sizes);
-    sums[at.sum] = sums[at.sum] / weights[at.weight] / divisor;
+    let (line, column) = (index / sizes.columns, index % sizes.columns);
+    let (plane, row) = (line / sizes.rows, line % sizes.rows);
+    let (class, z) = (plane / sizes.planes, plane % sizes.planes);
+    let z = (sizes.plane + z) % sizes.depth;
+    let weight = (z * sizes.sums_rows + sizes.row + row) * sizes.columns + column;
+    let at = class * sizes.depth * sizes.sums_rows * sizes.columns + weight;
+    sums[at] = sums[at] / weights[weight] / divisor;
 }

@@ -3,9 +3,12 @@
 //! The host interpolates in double precision and rounds once; so that its labels are found, values here are
 //! pairs of two single ones, of which the second is what the first lacks.
 
-use crate::gpu::launch::thread;
-use crate::gpu::softmax::{HIGHEST, LOWEST};
+use crate::gpu::launch::UNITS;
 use cubecl::prelude::*;
+
+/// Below and above every finite value.
+const LOWEST: f32 = f32::MIN;
+const HIGHEST: f32 = f32::MAX;
 
 /// A part of the output, and the averages it is made of.
 #[derive(CubeLaunch, CubeType)]
@@ -118,7 +121,7 @@ pub(super) fn decide(
     threshold: f32,
     #[comptime] largest: bool,
 ) {
-    let index = thread(sizes.cube);
+    let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
     if index >= sizes.planes * sizes.rows * sizes.columns {
         terminate!();
     }

@@ -4,7 +4,7 @@ use super::decide::{Given, LabelPart, Maybes};
 use super::head::{Head, Values};
 use super::kernels::{add_weights, average, clear, take};
 use super::place::{Place, Taken};
-use crate::gpu::launch::{Kernel, UNITS, arg, contiguous, dims, elements, empty_f32, empty_i32};
+use crate::gpu::launch::{Kernel, UNITS, contiguous, dims, elements, empty_f32, empty_i32};
 use crate::gpu::traffic::{KernelCall, note};
 use crate::operators::Maybe;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -185,4 +185,8 @@ fn writable(sums: CubeTensor) -> CubeTensor {
     let bytes = elements(&sums) * sums.elem_size();
     note(KernelCall { kernel: "copy_sums", launches: 1, read: bytes, written: bytes, products: 0 });
     sums.copy()
+}
+
+fn arg(x: &CubeTensor) -> BufferArg {
+    x.clone().into_buffer_arg()
 }
