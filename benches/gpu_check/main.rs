@@ -16,7 +16,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A program's name, and what it does.
-const PROGRAMS: [(&str, fn() -> ExitCode); 3] = [
+type Program = (&'static str, fn() -> ExitCode);
+
+const PROGRAMS: [Program; 3] = [
     ("backends", backends::main),
     ("golden", golden::main),
     ("network", || succeed(network::main)),
