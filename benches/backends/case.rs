@@ -1,7 +1,7 @@
 //! A whole case: an image to its labels, at the network's spacing.
 
-use crate::Args;
-use crate::step::random_network;
+use super::Args;
+use super::step::random_network;
 use ndarray::Array4;
 use std::ops::ControlFlow;
 use stunet::data::geometry::Geometry;

@@ -1,7 +1,7 @@
 //! What a device can do at most.
 
-use crate::common::bandwidth::Bandwidth;
-use crate::common::fma_peak::FmaPeak;
+use super::common::bandwidth::Bandwidth;
+use super::common::fma_peak::FmaPeak;
 use stunet::device::Chosen;
 
 /// Measured ceilings of a device.

@@ -1,11 +1,13 @@
 //! Rows of one device, measured in a process of their own: a line of JSON in asks for each, one comes back.
 
-use crate::ceilings::Ceilings;
-use crate::common::usage::resident_bytes;
-use crate::row::{Row, Work};
-use crate::step::{Operators, Precision, Step, Task};
-use crate::{Args, case::Case};
+use super::ceilings::Ceilings;
+use super::common::program;
+use super::common::usage::resident_bytes;
+use super::row::{Row, Work};
+use super::step::{Operators, Precision, Step, Task};
+use super::{Args, NOT_OFFERED, case::Case};
 use clap::ValueEnum;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -23,13 +25,13 @@ impl Child {
     fn start(args: &Args, device: &str) -> Result<Self, String> {
         let words =
             |list: &[usize]| list.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        let program = std::env::current_exe().map_err(|e| e.to_string())?;
         let tasks = args.task.iter().map(|task| task.name()).collect::<Vec<_>>().join(",");
-        let mut process = Command::new(program)
+        let mut process = Command::new(program())
             .args(["--child", "--device", device, "--task", &tasks])
             .args(["--patch", &words(&args.patch), "--case", &words(&args.case)])
             .args(["--classes", &args.classes.to_string(), "--batch", &args.batch.to_string()])
             .args(["--repeats", &args.repeats.to_string(), "--budget", &args.budget.to_string()])
+            .args(args.cache.iter().flat_map(|cache| [OsStr::new("--cache"), cache.as_os_str()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -97,6 +99,9 @@ pub fn measure(args: &Args, child: &mut Option<Child>, wanted: Row, limit: f64) 
 
 /// Answers lines until there are no more.
 pub fn serve(args: &Args) {
+    if let Some(cache) = &args.cache {
+        stunet::kernels::keep_compiled_kernels(cache);
+    }
     let chosen = stunet::device::choose(&args.device[0]);
     let mut ceilings = None;
     for line in std::io::stdin().lock().lines() {
@@ -150,7 +155,7 @@ fn step(args: &Args, chosen: &Chosen, wanted: &Row, work: Work) -> Result<Row, S
     let task = if work == Work::Train { Task::Train } else { Task::Forward };
     let precision = Precision::from_str(&wanted.precision, true)?;
     if !chosen.device.supports_dtype(precision.dtype()) {
-        return Err(format!("{} is not offered by this device", precision.name()));
+        return Err(format!("{} {NOT_OFFERED}", precision.name()));
     }
     let operators = Operators::from_str(&wanted.operators, true)?;
     let of_row = Args { operators, ..args.clone() };
@@ -257,13 +262,13 @@ fn timed(
 #[cfg(feature = "gpu")]
 fn reports(chosen: &Chosen, wanted: &Row) -> Vec<Row> {
     let cpu = stunet::device::parse("cpu").unwrap();
-    let of = |report: crate::upstream::Report| Row {
+    let of = |report: super::upstream::Report| Row {
         report: Some(report.issue.into()),
         verdict: Some(report.verdict.name().into()),
         why: Some(format!("{}: {}", report.what, report.why)),
         ..wanted.clone()
     };
-    crate::upstream::reports(&chosen.device, &cpu).into_iter().map(of).collect()
+    super::upstream::reports(&chosen.device, &cpu).into_iter().map(of).collect()
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -1,9 +1,9 @@
-//! Every kernel of this project, launched, whatever comes of it: so that what a device without a GPU behind it is
-//! given can be handed to an assembler.
+//! Every kernel of this project, launched, whatever comes of it: for `scripts/ptxas-check`, which hands what a
+//! device without a GPU behind it is given to the assembler.
 
-use crate::counted::{ForwardDeep, step_once};
-use crate::step::{Precision, Step, Task, random_network};
-use crate::{Args, case::Case};
+use super::counted::{ForwardDeep, step_once};
+use super::step::{Precision, Step, Task, random_network};
+use super::{Args, case::Case};
 use burn::tensor::{DType, Device, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use stunet::device::Chosen;

@@ -38,6 +38,7 @@ use row::{Row, Work, table};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 use step::{Operators, Precision};
 
@@ -97,13 +98,16 @@ struct Args {
     /// File that receives one JSON line per row
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Folder in which compiled kernels are kept, where the program can keep any
+    #[arg(long)]
+    cache: Option<PathBuf>,
     /// Say what this binary was built with and what is usable here, and measure nothing
     #[arg(long)]
     list_devices: bool,
     /// Print what passes should take on several GPUs, by counted bytes and products
     #[arg(long)]
     predict: bool,
-    /// Launch every kernel on the device, whatever comes of it: for an assembler that looks on
+    /// Launch every kernel on the device, whatever comes of it: for scripts/ptxas-check
     #[arg(long, hide = true)]
     kernels: bool,
     /// Measure rows in this process, as lines on the input ask for them
@@ -114,37 +118,52 @@ struct Args {
     bench: bool,
 }
 
-fn main() {
+pub fn main() -> ExitCode {
     let args = Args::parse();
-    if args.list_devices {
-        for found in usable(true) {
-            println!("{found}");
-        }
+    let done = if args.list_devices {
+        usable(true).iter().for_each(|found| println!("{found}"));
+        Ok(())
     } else if args.child {
         child::serve(&args);
+        Ok(())
     } else if args.predict || args.kernels {
-        on_a_gpu(&args);
+        on_a_gpu(&args)
     } else {
-        measure(&args);
-    }
+        measure(&args)
+    };
+    done.map_or_else(
+        |reason| {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 #[cfg(feature = "gpu")]
-fn on_a_gpu(args: &Args) {
+fn on_a_gpu(args: &Args) -> Result<(), String> {
     let names = if args.device.is_empty() { usable(true) } else { args.device.clone() };
-    let mut devices = names.iter().map(|name| stunet::device::choose(name).unwrap());
-    let chosen = devices.find(|chosen| chosen.backend.is_gpu()).expect("a GPU");
+    let devices = names.iter().map(|name| stunet::device::choose(name));
+    let devices = devices.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let mut devices = devices.into_iter();
+    let chosen =
+        devices.find(|chosen| chosen.backend.is_gpu()).ok_or("expected a GPU, found none")?;
     if args.kernels {
         kernels::launch(args, &chosen);
     } else {
         predicted::print(args, &chosen.device);
     }
+    Ok(())
 }
 
 #[cfg(not(feature = "gpu"))]
-fn on_a_gpu(_: &Args) {
-    panic!("built without a GPU's backend: cargo bench --bench backends --features wgpu -- ...");
+fn on_a_gpu(_: &Args) -> Result<(), String> {
+    let command = "cargo bench --bench backends --features wgpu -- ...";
+    Err(format!("built without a GPU's backend: {command}"))
 }
+
+/// How the error of a row ends whose type the device lacks.
+const NOT_OFFERED: &str = "is not offered by this device";
 
 /// Names of the devices that compute.
 fn usable(with_software: bool) -> Vec<String> {
@@ -153,8 +172,8 @@ fn usable(with_software: bool) -> Vec<String> {
     found.map(|device| device.name).collect()
 }
 
-/// Every row, device by device.
-fn measure(args: &Args) {
+/// Every row, device by device; an error where one was not measured.
+fn measure(args: &Args) -> Result<(), String> {
     let end = Instant::now() + std::time::Duration::from_secs_f64(args.limit);
     let devices = if args.device.is_empty() { usable(false) } else { args.device.clone() };
     let mut rows = written_before(args);
@@ -178,6 +197,13 @@ fn measure(args: &Args) {
         }
     }
     println!("{}", table(&rows));
+    // An earlier failure may have been made good by now, and a device need not have every type.
+    let good = |row: &Row| rows.iter().any(|other| other.is_done(row));
+    let failed = |row: &&Row| row.error.as_ref().is_some_and(|error| !error.ends_with(NOT_OFFERED));
+    match rows.iter().filter(failed).filter(|row| !good(row)).count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} rows were not measured")),
+    }
 }
 
 /// Rows of an earlier call.

@@ -4,8 +4,8 @@
 //! the arithmetic's, whichever is longer, and every launch a little more. The shares are assumptions until a
 //! GPU has been measured; the first visit measures them (`scripts/gpu-check`).
 
-use crate::Args;
-use crate::counted::{Pass, forward, step};
+use super::Args;
+use super::counted::{Pass, forward, step};
 use burn::tensor::Device;
 use stunet::model::{StuNet, StuNetConfig, StuNetSize};
 

@@ -1,7 +1,7 @@
 //! One line of the table.
 
-use crate::Args;
-use crate::step::Operators;
+use super::Args;
+use super::step::Operators;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};

@@ -18,6 +18,7 @@ mod stock;
 mod worker;
 
 use clap::Parser;
+use common::program;
 use row::Row;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -82,7 +83,7 @@ struct Args {
     bench: bool,
 }
 
-fn main() {
+pub fn main() {
     let args = Args::parse();
     if args.list_devices {
         for status in stunet::device::list().iter().filter(|status| status.compiled_in) {
@@ -130,9 +131,8 @@ fn measure_apart(args: &Args, size: &str, task: Task, precision: Precision) -> R
 }
 
 fn run_child(args: &Args, size: &str, task: Task, precision: Precision) -> Result<Row, String> {
-    let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let patch: Vec<String> = args.patch.iter().map(usize::to_string).collect();
-    let mut child = Command::new(program)
+    let mut child = Command::new(program())
         .args(["--row", "--device", &args.device, "--sizes", size])
         .args(["--task", task.name(), "--precision", precision.name()])
         .args(["--operators", args.operators.name()])

@@ -1,12 +1,12 @@
 //! Measures one row in this process.
 
-use crate::Args;
-use crate::common::fma_peak::FmaPeak;
-use crate::common::median;
-use crate::common::usage::{Usage, measure};
-use crate::pipeline::Pipeline;
-use crate::row::Row;
-use crate::step::{Step, size_of};
+use super::Args;
+use super::common::fma_peak::FmaPeak;
+use super::common::median;
+use super::common::usage::{Usage, measure};
+use super::pipeline::Pipeline;
+use super::row::Row;
+use super::step::{Step, size_of};
 use burn::tensor::Device;
 use std::time::Instant;
 

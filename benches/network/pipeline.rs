@@ -1,6 +1,6 @@
 //! What lies around the network, and a whole case: for `scripts/scaling`.
 
-use crate::step::{Task, quick_parameters};
+use super::step::{Task, quick_parameters};
 use burn::tensor::Device;
 use ndarray::Array4;
 use std::ops::{ControlFlow, Range};

@@ -1,7 +1,7 @@
 //! One line of the table.
 
-use crate::Args;
-use crate::step::{Precision, Task};
+use super::Args;
+use super::step::{Precision, Task};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What is timed: a forward pass, or a whole training step.
 
-use crate::{Args, stock};
+use super::{Args, stock};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use clap::ValueEnum;
 use stunet::model::cost::cost;

@@ -4,10 +4,10 @@
 //! In: `run`, or `sample FILE` for every [`STRIDE`]th logit as little-endian `f32`. Out: a line of
 //! JSON for each, and one when ready.
 
-use crate::Args;
-use crate::common::fma_peak::FmaPeak;
-use crate::common::usage::{Usage, measure, resident_bytes};
-use crate::step::Step;
+use super::Args;
+use super::common::fma_peak::FmaPeak;
+use super::common::usage::{Usage, measure, resident_bytes};
+use super::step::Step;
 use serde_json::{Value, json};
 use std::io::BufRead;
 

@@ -4,8 +4,8 @@
 //! `STUNET_BIN` names the binary; otherwise it is built. A window of the narrow network takes about
 //! five seconds of processor time, and a tag has up to 64 of them: runs go one at a time, and say how.
 
-use crate::model::reference_key;
-use crate::sliding_window::seeded;
+use super::model::reference_key;
+use super::sliding_window::seeded;
 use burn::tensor::Device;
 use ndarray::{Array3, Array4, Axis};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Oracle B: dice plus cross-entropy of both versions, their gradients, and deep supervision.
 
-use crate::device;
+use super::device;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::{Array3, ArrayD, Axis, Ix3};
 use serde_json::Value;

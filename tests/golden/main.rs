@@ -21,11 +21,20 @@ mod trajectory;
 
 /// The device under test: the processor unless `STUNET_TEST_DEVICE` names another.
 fn device() -> burn::tensor::Device {
-    let name = std::env::var("STUNET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    stunet::device::parse(&name).unwrap()
+    chosen().unwrap()
 }
 
-fn main() -> std::process::ExitCode {
+fn chosen() -> Result<burn::tensor::Device, stunet::device::DeviceError> {
+    let name = std::env::var("STUNET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    stunet::device::parse(&name)
+}
+
+pub fn main() -> std::process::ExitCode {
+    // Once, and not as the failure of every test.
+    if let Err(error) = chosen() {
+        eprintln!("{error}");
+        return std::process::ExitCode::FAILURE;
+    }
     let mut golden = stunet_testing::oracle::Golden::new();
     augment::tests(&mut golden);
     checkpoints::tests(&mut golden);

@@ -1,6 +1,6 @@
 //! Oracle A: the network's logits at every scale, the gradient of every parameter, its cost.
 
-use crate::device;
+use super::device;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use serde_json::Value;
 use std::collections::BTreeMap;

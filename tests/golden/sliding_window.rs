@@ -244,7 +244,7 @@ fn subject(part: &Part, file: &str) -> Subject {
     };
     let data = Npz::open(&part.path(V1[1])).f32("data");
     Subject {
-        network: seeded(&config, &json, &crate::device()),
+        network: seeded(&config, &json, &super::device()),
         data: data.into_dimensionality::<Ix4>().unwrap(),
         window: parse(&json["patch"]),
     }

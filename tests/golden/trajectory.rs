@@ -7,8 +7,8 @@
 //! our f32 run is given five times the recording's own distance between the two, and is run again
 //! with the last bits of its input moved where a voxel fell on the other side.
 
-use crate::device;
-use crate::model::reference_key;
+use super::device;
+use super::model::reference_key;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ndarray::ArrayView3;
 use serde::Deserialize;

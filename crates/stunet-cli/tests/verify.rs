@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use common::boxes::{CONFIGURATION, DATASET, dataset};
 use common::{STUNET, Scene, assert_one_line, model_folder, predict_arguments, said};
 use serde_json::Value;
 
@@ -65,6 +66,42 @@ fn verdicts_are_kept_and_asked_for() {
     assert!(!written, "nothing is written by a device that failed");
     let (output, written) = predict(&["--unverified-device"]);
     assert!(output.status.success() && written, "{}", said(&output).1);
+}
+
+/// A training is refused as a prediction is, and before it writes; one in half precision asks for the verdict on
+/// that too.
+#[test]
+fn a_training_asks_for_verdicts() {
+    let scene = dataset();
+    let (results, cache) = (scene.path("results"), scene.path("cache"));
+    let data = scene.path(&format!("nnUNet_preprocessed/{DATASET}"));
+    let folders = [&data, &results].map(|path| path.to_str().unwrap());
+    let words = ["train", folders[0], CONFIGURATION, "0", "-o", folders[1], "--device", "cpu"];
+    let short = ["--threads", "2", "--width", "2,2,3,3,4,4", "--epochs", "1", "--no-validation"];
+    let steps = ["--iterations", "1", "--val-iterations", "1"];
+    let train = |more: &[&str]| run(&cache, &[&words, &short[..], &steps, more].concat());
+    let refused = |more: &[&str]| {
+        assert_one_line(&train(more), &["device cpu", "\"leaky ReLU\"", "--unverified-device"]);
+        assert!(!results.exists(), "nothing is written by a device that failed");
+    };
+
+    // A fault is within the bounds of half precision: a verdict is made one.
+    let output = run(&cache, &["verify", "--device", "cpu", "--precision", "bf16"]);
+    assert!(output.status.success(), "{}", said(&output).1);
+    let file = verdict(&cache);
+    let mut kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    kept["failed_stage"] = "leaky ReLU".into();
+    fs::write(&file, kept.to_string()).unwrap();
+    refused(&["--precision", "bf16"]);
+    let output = train(&[]);
+    assert!(output.status.success() && results.exists(), "{}", said(&output).1);
+
+    fs::remove_dir_all(&results).unwrap();
+    let output = run(&cache, &["verify", "--device", "cpu", "--fault", "leaky ReLU"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output).1);
+    refused(&[]);
+    let output = train(&["--unverified-device"]);
+    assert!(output.status.success() && results.exists(), "{}", said(&output).1);
 }
 
 #[test]

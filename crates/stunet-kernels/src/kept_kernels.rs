@@ -20,7 +20,8 @@ pub fn keep_compiled_kernels(folder: &Path) -> bool {
 
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.compilation.cache = true;
-        config.environment.name = "kernels".to_owned();
+        // Beside the build's own number, which not every linker gives.
+        config.environment.name = concat!("kernels-", env!("CARGO_PKG_VERSION")).to_owned();
         config.environment.path = CacheConfig::Directory(folder.to_owned());
         CubeClRuntimeConfig::try_set(config)
     }
