@@ -77,7 +77,7 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
     }
     let base = to.as_mut_ptr();
     for row in 0..rows {
-        let from = region.row(row).filter(|_| len > 0);
+        let from = region.row(row).filter(|_| len > 0).map(|from| from + skip);
         // Both halves of a voxel's line while it is in the first cache.
         for (half, volumes) in volumes.iter().enumerate().take(WIDTH / 8) {
             let known = count.saturating_sub(8 * half).min(8);
@@ -86,31 +86,51 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
             // `to` are different allocations.
             unsafe {
                 let to = base.add(row * columns * stride + 8 * half);
-                let Some(from) = from.filter(|_| known > 0) else {
-                    clear(to, stride, 0..columns);
-                    continue;
-                };
-                clear(to, stride, 0..lead);
-                clear(to, stride, lead + len..columns);
-                let to = to.add(lead * stride);
-                if known == 8 && len >= 8 {
-                    let mut x = 0;
-                    while x < len {
-                        // The last block overlaps the one before.
-                        let at = x.min(len - 8);
-                        simd.transpose(
-                            eight!(|I| volumes[I].as_ptr().add(from + skip + at)),
-                            eight!(|I| to.add((at + I) * stride)),
-                        );
-                        x += 8;
-                    }
-                } else {
-                    for (i, volume) in volumes.iter().enumerate() {
-                        for x in 0..len {
-                            let value = if i < known { volume[from + skip + x] } else { 0.0 };
-                            *to.add(x * stride + i) = value;
-                        }
-                    }
+                let from = from.filter(|_| known > 0);
+                gather_row(simd, volumes, known, from, [lead, len, columns], to, stride);
+            }
+        }
+    }
+}
+
+/// Eight channels of a row of `columns` voxels: `len` of them, behind `lead` that are none, from `from` on in
+/// each of the first `known` volumes.
+///
+/// # Safety
+/// Each volume holds `len` values from `from` on; `to` is valid for writing eight values for each voxel, and is
+/// no part of a volume.
+#[inline(always)]
+unsafe fn gather_row<S: Simd>(
+    simd: S,
+    volumes: &[&[f32]; 8],
+    known: usize,
+    from: Option<usize>,
+    [lead, len, columns]: [usize; 3],
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let Some(from) = from else { return clear(to, stride, 0..columns) };
+        clear(to, stride, 0..lead);
+        clear(to, stride, lead + len..columns);
+        let to = to.add(lead * stride);
+        if known == 8 && len >= 8 {
+            let mut x = 0;
+            while x < len {
+                // The last block overlaps the one before.
+                let at = x.min(len - 8);
+                simd.transpose(
+                    eight!(|I| volumes[I].as_ptr().add(from + at)),
+                    eight!(|I| to.add((at + I) * stride)),
+                );
+                x += 8;
+            }
+        } else {
+            for (i, volume) in volumes.iter().enumerate() {
+                for x in 0..len {
+                    let value = if i < known { volume[from + x] } else { 0.0 };
+                    *to.add(x * stride + i) = value;
                 }
             }
         }
