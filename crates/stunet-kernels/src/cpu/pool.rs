@@ -18,6 +18,9 @@ pub(crate) const LARGE: usize = 1 << 18;
 /// Bytes that pages are counted in.
 const CHUNK: usize = 2 << 20;
 
+/// Memory of large buffers, and those of it that wait. Operators share one.
+struct Pool(Mutex<State>);
+
 struct State {
     /// The one that waits longest first.
     waiting: Vec<Pages>,
@@ -30,27 +33,44 @@ struct State {
     watched: bool,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { waiting: Vec::new(), used: 0, most: 0, moves: 0, watched: false });
+static POOL: Pool = Pool::new();
 
 /// Gives the pages back that wait.
 pub(crate) fn release_memory() {
-    let unused = state().give_back();
-    // Unmapping takes a while: not under the lock.
-    drop(unused);
+    POOL.release();
 }
 
 /// Bytes that wait.
 pub(crate) fn kept_memory() -> u64 {
-    (state().num_waiting() * CHUNK) as u64
+    POOL.kept()
 }
 
-fn state() -> MutexGuard<'static, State> {
-    // Nothing under the lock leaves the state half changed.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+impl Pool {
+    const fn new() -> Self {
+        Self(Mutex::new(State::new()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock leaves the state half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self) {
+        let unused = self.state().give_back();
+        // Unmapping takes a while: not under the lock.
+        drop(unused);
+    }
+
+    fn kept(&self) -> u64 {
+        (self.state().num_waiting() * CHUNK) as u64
+    }
 }
 
 impl State {
+    const fn new() -> Self {
+        Self { waiting: Vec::new(), used: 0, most: 0, moves: 0, watched: false }
+    }
+
     /// Pages of `chunks`, taken from those that wait as far as they would be too many.
     fn take(&mut self, chunks: usize) -> Pages {
         self.moves += 1;
@@ -100,6 +120,7 @@ impl State {
 
 /// A large buffer of `f32`, always initialised; goes back to the pool when dropped.
 pub(crate) struct Mapping {
+    pool: &'static Pool,
     pages: Option<Pages>,
     len: usize,
 }
@@ -110,8 +131,12 @@ impl Mapping {
     /// # Panics
     /// When the system has no memory left, as an allocation would.
     pub(crate) fn new(len: usize) -> Self {
+        Self::of(&POOL, len)
+    }
+
+    fn of(pool: &'static Pool, len: usize) -> Self {
         let chunks = (len * size_of::<f32>()).div_ceil(CHUNK);
-        Self { pages: Some(state().take(chunks)), len }
+        Self { pool, pages: Some(pool.state().take(chunks)), len }
     }
 
     /// The values.
@@ -130,10 +155,10 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         let Some(pages) = self.pages.take() else { return };
-        let mut state = state();
+        let mut state = self.pool.state();
         state.moves += 1;
         state.used -= pages.chunks();
-        state.watched = state.watched || idle::watch();
+        state.watched = state.watched || idle::watch(self.pool);
         if state.watched {
             state.wait(pages);
         } else {
@@ -148,61 +173,86 @@ impl Drop for Mapping {
 mod tests {
     use super::*;
 
-    /// The pool is everybody's: a test beside this one that takes or gives a buffer in between disturbs
-    /// it, and it is tried again. A fault would be there every time.
-    #[test]
-    fn buffers_come_back() {
-        const TRIES: u32 = 500;
-        let tried = (0..TRIES).map(|_| come_and_go()).find(|tried| {
-            let disturbed = tried.is_err();
-            if disturbed {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            !disturbed
-        });
-        assert!(tried.is_some(), "{:?}", come_and_go());
+    /// A pool that no other test takes from; each test its own.
+    fn pool() -> &'static Pool {
+        Box::leak(Box::new(Pool::new()))
     }
 
-    fn come_and_go() -> Result<(), &'static str> {
-        let holds = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
-        let all = |mapping: &Mapping, value: f32| mapping.values().iter().all(|v| *v == value);
+    fn all(mapping: &Mapping, value: f32) -> bool {
+        mapping.values().iter().all(|v| *v == value)
+    }
+
+    #[test]
+    fn buffers_come_back() {
+        let pool = pool();
+        // Nobody looks for idle times: they are a test of their own.
+        pool.state().watched = true;
         let len = 3 * CHUNK / 4 + 4321;
-        let mut first = Mapping::new(len);
+        let mut first = Mapping::of(pool, len);
         first.values_mut().fill(7.0);
         let address = first.values().as_ptr();
+        assert_eq!(pool.kept(), 0, "a buffer in use does not wait");
         drop(first);
-        let second = Mapping::new(len - 100);
-        holds(second.values().as_ptr() == address, "the buffer itself comes back")?;
-        holds(second.values().len() == len - 100, "with the length that was asked for")?;
-        holds(all(&second, 7.0), "with what was in it")?;
-        let third = Mapping::new(len);
-        holds(third.values().as_ptr() != address, "a buffer has one owner")?;
-        holds(all(&third, 0.0), "fresh memory is zero")?;
+        let second = Mapping::of(pool, len - 100);
+        assert_eq!(second.values().as_ptr(), address, "the buffer itself comes back");
+        assert_eq!(second.values().len(), len - 100, "with the length that was asked for");
+        assert!(all(&second, 7.0), "with what was in it");
+        let third = Mapping::of(pool, len);
+        assert_ne!(third.values().as_ptr(), address, "a buffer has one owner");
+        assert!(all(&third, 0.0), "fresh memory is zero");
         drop((second, third));
-        holds(kept_memory() > 0, "dropped memory waits")?;
-        release_memory();
-        holds(all(&Mapping::new(LARGE * 16), 0.0), "none waits after it was given back")
+        assert_eq!(pool.kept(), 8 * CHUNK as u64, "dropped memory waits");
+        pool.release();
+        assert_eq!(pool.kept(), 0);
+        assert!(all(&Mapping::of(pool, LARGE * 16), 0.0), "none waits after it was given back");
+    }
+
+    /// Operators take from one pool, and what is said of kept memory is said of that one.
+    #[test]
+    fn operators_share_one_pool() {
+        let buffer = Mapping::new(LARGE);
+        assert!(std::ptr::eq(buffer.pool, &POOL));
+    }
+
+    /// Memory goes back by itself, and is watched anew when some waits again.
+    #[test]
+    fn idle_memory_goes_back() {
+        let pool = pool();
+        for _ in 0..2 {
+            drop(Mapping::of(pool, LARGE));
+            let looks = (0..600).take_while(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                pool.kept() > 0
+            });
+            assert!(looks.count() < 600, "memory still waits after a minute");
+        }
     }
 
     /// A buffer is part of a larger one that waits, and one with it again when it waits.
     #[cfg(target_os = "linux")]
     #[test]
     fn large_buffers_are_divided_and_joined() {
-        let mut whole = Pages::gather(7, 0, &mut Vec::new());
+        let mut whole = Pages::gather(9, 0, &mut Vec::new());
         whole.bytes_mut().fill(5);
+        // One in use lies between those that wait and one apart, wherever the system maps what is fresh.
+        let apart = whole.split_off(1).expect("one of nine chunks");
+        let between = whole.split_off(1).expect("one of eight chunks");
         let first = whole.bytes().as_ptr();
-        let mut state = State { waiting: vec![whole], used: 0, most: 7, moves: 0, watched: true };
+        let mut state = State { most: 7, watched: true, ..State::new() };
+        state.waiting.push(whole);
         let (one, two) = (state.take(2), state.take(4));
         assert_eq!(state.waiting.iter().map(Pages::chunks).collect::<Vec<_>>(), [1]);
         assert!([&one, &two].iter().all(|pages| pages.bytes().iter().all(|byte| *byte == 5)));
         // In either order, and what is no neighbour stays apart.
-        state.wait(Pages::gather(1, 0, &mut Vec::new()));
+        state.wait(apart);
         state.wait(two);
         state.wait(one);
         let mut waiting: Vec<_> = state.waiting.iter().map(Pages::chunks).collect();
         waiting.sort_unstable();
         assert_eq!(waiting, [1, 7]);
         assert!(state.waiting.iter().any(|pages| pages.bytes().as_ptr() == first));
+        state.wait(between);
+        assert_eq!(state.waiting.iter().map(Pages::chunks).collect::<Vec<_>>(), [9]);
     }
 
     #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
 //! Gives memory back where no large buffer is made or dropped for a while.
 
-use super::{State, state};
+use super::{Pool, State};
 use std::time::Duration;
 
 /// How long memory waits at least when no large buffer is in use.
@@ -11,16 +11,16 @@ const LOOKS_IN_USE: u32 = 15;
 
 /// Begins to look for idle times on a thread of its own, which ends when nothing waits any more; false
 /// where there are no threads. Called under the lock of the state.
-pub(super) fn watch() -> bool {
+pub(super) fn watch(pool: &'static Pool) -> bool {
     let thread = std::thread::Builder::new().name("stunet-memory".to_owned());
-    thread.spawn(look).is_ok()
+    thread.spawn(|| look(pool)).is_ok()
 }
 
-fn look() {
+fn look(pool: &Pool) {
     let (mut seen, mut idle) = (0, 0);
     loop {
         std::thread::sleep(UNUSED);
-        let mut state = state();
+        let mut state = pool.state();
         idle = if state.moves == seen { idle + 1 } else { 0 };
         seen = state.moves;
         let unused = match is_over(&state, idle) {
