@@ -202,8 +202,45 @@ fn wide() {
 #[test]
 fn transformed() {
     let case = case(1, (9, 17, 4), [4, 8, 8], [1; 3], 3);
+    assert_eq!(winograd::tile(&case.shape), Some(winograd::Tile::Small));
     assert_eq!(algorithm(&case.shape, 3), Algorithm::Winograd);
     check(&case);
+}
+
+/// Whole tiles, and tiles that reach beyond the volume along each axis.
+#[test]
+fn transformed_in_large_tiles() {
+    for case in [
+        case(1, (9, 17, 4), [16, 16, 16], [1; 3], 3),
+        case(1, (24, 40, 0), [15, 16, 17], [1; 3], 3),
+        case(2, (16, 8, 0), [8, 15, 18], [1; 3], 3),
+    ] {
+        assert_eq!(winograd::tile(&case.shape), Some(winograd::Tile::Large));
+        check(&case);
+    }
+}
+
+/// The root of the mean square error, beside that of products added one by one in `f32`.
+#[test]
+fn large_tiles_are_nearly_as_exact_as_plain_sums() {
+    let case = case(1, (16, 16, 0), [16, 16, 16], [1; 3], 3);
+    let data = case.data();
+    let mut plain = vec![0f32; data.gradient.len()];
+    for_each_product(&case.shape, 3, |x, w, o| {
+        plain[o] = data.x[x].mul_add(data.weight[w], plain[o]);
+    });
+    let bias = |o: usize| data.bias[o / 4096 % 16];
+    plain.iter_mut().enumerate().for_each(|(o, value)| *value += bias(o));
+    let expected = &case.expected(&data)[0].1;
+    let error = |found: &[f32]| -> f64 {
+        let squares = found.iter().zip(expected).map(|(f, e)| (f64::from(*f) - e).powi(2));
+        (squares.sum::<f64>() / found.len() as f64).sqrt()
+    };
+    let plain = error(&plain);
+    for isa in Isa::available() {
+        let found = error(&case.compute(isa, &data)[0].1);
+        assert!(found <= 2.5 * plain, "{isa:?}: {found:.1e}, plain sums {plain:.1e}");
+    }
 }
 
 #[test]
@@ -269,9 +306,27 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_large_tiles(
+        batch in 1usize..3,
+        inputs in 8usize..20,
+        outputs in 8usize..20,
+        part in 0usize..8,
+        size in [15usize..18, 15usize..18, 16usize..22],
+    ) {
+        let case = case(batch, (inputs, outputs, part), size, [1; 3], 3);
+        prop_assume!(winograd::tile(&case.shape) == Some(winograd::Tile::Large));
+        check(&case);
+    }
+}
+
 #[test]
 fn threads_change_no_bit() {
     let cases = [
+        case(1, (20, 40, 4), [16, 16, 24], [1; 3], 3),
         case(2, (20, 40, 0), [6, 16, 24], [1; 3], 3),
         case(1, (20, 40, 4), [6, 16, 24], [2, 1, 2], 3),
         case(1, (70, 150, 0), [8, 8, 8], [2; 3], 3),

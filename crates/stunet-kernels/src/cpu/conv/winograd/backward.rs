@@ -1,7 +1,6 @@
 //! The gradient of the weights.
 
-use super::FREQUENCIES;
-use super::boxes::{Box3, Cut};
+use super::boxes::{Box3, Cut, Tile};
 use super::copy::{Region, gather};
 use super::transform::{transform_gradient, transform_input};
 use super::weights::{Layout, unpack};
@@ -28,12 +27,13 @@ pub(crate) fn weight_gradient(
     gradient: Source<'_>,
     weight: &mut [f32],
 ) {
-    let layout = Layout::new(isa, shape.inputs, shape.outputs);
-    let cut = Cut::new(shape.size, shape.batch, CHANNELS + layout.width);
+    let tile = Tile::of(shape).expect("shapes for which tiles pay");
+    let layout = Layout::new(isa, tile, shape.inputs, shape.outputs);
+    let cut = Cut::new(tile, shape.size, shape.batch, CHANNELS + layout.width);
     let in_blocks = shape.inputs.div_ceil(CHANNELS);
     let groups = in_blocks.div_ceil(GROUP);
     let pairs = layout.blocks * groups;
-    let block_len = shape.inputs * FREQUENCIES * layout.width;
+    let block_len = shape.inputs * tile.frequencies() * layout.width;
     let mut shares = Shares::new(TASKS.div_ceil(pairs).min(cut.len()), layout.blocks * block_len);
     let target = shares.target();
     (0..shares.count * pairs).into_par_iter().evenly().for_each(|task| {
@@ -44,7 +44,7 @@ pub(crate) fn weight_gradient(
         let task = BoxGradients { shape, source, gradient, layout, block, group, target, sums };
         let largest = cut.largest();
         with_scratch(|first, second| {
-            let transformed = FREQUENCIES * largest.pitch();
+            let transformed = largest.len();
             let first = first.scratch(transformed * (CHANNELS + layout.width));
             let (inputs, gradients) = first.split_at_mut(transformed * CHANNELS);
             let voxels = second.scratch(task.voxels_len(largest));
@@ -144,10 +144,11 @@ impl BoxGradients<'_> {
         let (count, pitch) = (tiles.count(), tiles.pitch());
         let channels = (self.layout.inputs - block * CHANNELS).min(CHANNELS);
         assert!(VECTORS * S::LANES == width, "a block of outputs");
-        assert!(inputs.len() >= FREQUENCIES * pitch * CHANNELS, "transformed inputs");
-        assert!(gradients.len() >= FREQUENCIES * pitch * width, "transformed gradients");
-        for frequency in 0..FREQUENCIES {
-            let sums = self.sums + (block * CHANNELS * FREQUENCIES + frequency * channels) * width;
+        assert!(inputs.len() >= tiles.len() * CHANNELS, "transformed inputs");
+        assert!(gradients.len() >= tiles.len() * width, "transformed gradients");
+        let frequencies = tiles.tile.frequencies();
+        for frequency in 0..frequencies {
+            let sums = self.sums + (block * CHANNELS * frequencies + frequency * channels) * width;
             // SAFETY: the tiles of a frequency lie in both buffers, as asserted; the sums lie in this
             // task's block of outputs and its group of inputs, which no other task of its share has.
             unsafe {

@@ -1,13 +1,89 @@
-//! How a volume is cut into boxes of tiles.
+//! Tiles, and how a volume is cut into boxes of them.
+
+use super::Shape;
 
 /// Bytes of a box's transformed values, about: most of a second cache.
 const BOX_BYTES: usize = 640 << 10;
 /// Tiles of a box: enough to use every weight often, few enough to fit.
 const TILES: std::ops::RangeInclusive<usize> = 28..=64;
 
-/// A cut of a volume into boxes of 2×2×2 tiles.
+/// Channels below which transforms cost more than the products they save.
+const LEAST_CHANNELS: usize = 8;
+/// Small tiles below which the kernel's transform costs more than the products they save.
+const LEAST_TILES: usize = 32;
+/// The same for large tiles instead of small ones.
+const LEAST_LARGE_TILES: usize = 128;
+
+/// What is transformed at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cpu::conv) enum Tile {
+    /// 2×2×2 outputs.
+    Small,
+    /// 4×4×2 outputs.
+    Large,
+}
+
+impl Tile {
+    /// The tiles by which a convolution and its gradients are computed fastest, if by any.
+    pub(super) fn of(shape: &Shape) -> Option<Self> {
+        let enough = shape.inputs.min(shape.outputs) >= LEAST_CHANNELS;
+        if shape.stride != [1; 3] || !enough {
+            return None;
+        }
+        let pays = |tile: &Self| {
+            let (tiles, least) = (tile.count(shape.size), tile.least());
+            // Sizes are filled up to whole tiles; thin volumes would mostly be filling.
+            let filled = tiles * tile.outputs().iter().product::<usize>();
+            shape.batch * tiles >= least && tile.is_filled(filled, super::super::voxels(shape.size))
+        };
+        [Self::Large, Self::Small].into_iter().find(pays)
+    }
+
+    const fn least(self) -> usize {
+        match self {
+            Self::Small => LEAST_TILES,
+            Self::Large => LEAST_LARGE_TILES,
+        }
+    }
+
+    const fn is_filled(self, filled: usize, voxels: usize) -> bool {
+        match self {
+            Self::Small => filled <= voxels * 5 / 3,
+            // A small tile needs twice as many products for each output.
+            Self::Large => filled <= voxels * 5 / 4,
+        }
+    }
+
+    /// Outputs along each axis.
+    pub(super) const fn outputs(self) -> [usize; 3] {
+        match self {
+            Self::Small => [2, 2, 2],
+            Self::Large => [4, 4, 2],
+        }
+    }
+
+    /// Transformed values: as many as inputs.
+    pub(super) const fn frequencies(self) -> usize {
+        let [z, y, x] = self.outputs();
+        (z + 2) * (y + 2) * (x + 2)
+    }
+
+    /// Tiles of a volume along each axis.
+    fn along(self, size: [usize; 3]) -> [usize; 3] {
+        let outputs = self.outputs();
+        std::array::from_fn(|axis| size[axis].div_ceil(outputs[axis]))
+    }
+
+    fn count(self, size: [usize; 3]) -> usize {
+        self.along(size).iter().product()
+    }
+}
+
+/// A cut of a volume into boxes of tiles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
+    /// What boxes consist of.
+    pub tile: Tile,
     /// Voxels of the volume.
     pub size: [usize; 3],
     /// Tiles of a box along each axis.
@@ -20,6 +96,8 @@ pub(super) struct Cut {
 /// Some tiles of a sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Box3 {
+    /// What it consists of.
+    pub tile: Tile,
     pub sample: usize,
     /// First voxel.
     pub origin: [usize; 3],
@@ -29,9 +107,9 @@ pub(super) struct Box3 {
 
 impl Cut {
     /// A cut into boxes of which a tile keeps `channels` transformed values per frequency.
-    pub(super) fn new(size: [usize; 3], samples: usize, channels: usize) -> Self {
-        let all = size.map(|size| size.div_ceil(2));
-        let most = BOX_BYTES / (4 * super::FREQUENCIES * channels);
+    pub(super) fn new(tile: Tile, size: [usize; 3], samples: usize, channels: usize) -> Self {
+        let all = tile.along(size);
+        let most = BOX_BYTES / (4 * tile.frequencies() * channels);
         let most = most.clamp(*TILES.start(), *TILES.end());
         let mut best: Option<(f64, [usize; 3])> = None;
         for z in 1..=all[0].min(4) {
@@ -39,7 +117,7 @@ impl Cut {
                 // Whole rows, or runs that are read and written in blocks of eight voxels.
                 let x = all[2].min(most / (z * y));
                 let x = if x < all[2] && x > 4 { x / 4 * 4 } else { x };
-                let cost = cost(all, [z, y, x]);
+                let cost = cost(tile, all, [z, y, x]);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, [z, y, x]));
                 }
@@ -47,7 +125,7 @@ impl Cut {
         }
         let tiles = best.expect("a volume has a tile").1;
         let boxes = std::array::from_fn(|axis| all[axis].div_ceil(tiles[axis]));
-        Self { size, tiles, boxes, samples }
+        Self { tile, size, tiles, boxes, samples }
     }
 
     /// Boxes of all samples.
@@ -63,14 +141,16 @@ impl Cut {
         let at = [index / (by * bx), index / bx % by, index % bx];
         let first: [usize; 3] = std::array::from_fn(|axis| at[axis] * self.tiles[axis]);
         let tiles = std::array::from_fn(|axis| {
-            self.tiles[axis].min(self.size[axis].div_ceil(2) - first[axis])
+            self.tiles[axis].min(self.tile.along(self.size)[axis] - first[axis])
         });
-        Box3 { sample, origin: first.map(|first| 2 * first), tiles }
+        let outputs = self.tile.outputs();
+        let origin = std::array::from_fn(|axis| outputs[axis] * first[axis]);
+        Box3 { tile: self.tile, sample, origin, tiles }
     }
 
     /// The largest box there is, for the buffers.
     pub(super) fn largest(&self) -> Box3 {
-        Box3 { sample: 0, origin: [0; 3], tiles: self.tiles }
+        Box3 { tile: self.tile, sample: 0, origin: [0; 3], tiles: self.tiles }
     }
 }
 
@@ -79,8 +159,9 @@ const ROW: usize = 16;
 
 /// Work beside the products, for one tile: voxels read with their halo in blocks of eight, and what
 /// boxes that end short waste.
-fn cost(all: [usize; 3], tiles: [usize; 3]) -> f64 {
-    let [z, y, x] = tiles.map(|tiles| 2 * tiles + 2);
+fn cost(tile: Tile, all: [usize; 3], tiles: [usize; 3]) -> f64 {
+    let outputs = tile.outputs();
+    let [z, y, x] = std::array::from_fn(|axis| outputs[axis] * tiles[axis] + 2);
     let row = (x.div_ceil(8) * 8 + ROW) as f64;
     let waste: f64 = (0..3)
         .map(|axis| (all[axis].div_ceil(tiles[axis]) * tiles[axis]) as f64 / all[axis] as f64)
@@ -101,14 +182,20 @@ impl Box3 {
         self.count() | 1
     }
 
+    /// Vectors from the first frequency's tiles to behind the last one's.
+    pub(super) fn len(&self) -> usize {
+        self.tile.frequencies() * self.pitch()
+    }
+
     /// Voxels written along each axis, those behind the volume's end included.
     pub(super) fn inner(&self) -> [usize; 3] {
-        self.tiles.map(|tiles| 2 * tiles)
+        let outputs = self.tile.outputs();
+        std::array::from_fn(|axis| outputs[axis] * self.tiles[axis])
     }
 
     /// Voxels read along each axis.
     pub(super) fn outer(&self) -> [usize; 3] {
-        self.tiles.map(|tiles| 2 * tiles + 2)
+        self.inner().map(|inner| inner + 2)
     }
 }
 
@@ -118,8 +205,11 @@ mod tests {
 
     #[test]
     fn boxes_hold_every_voxel_once() {
-        for (size, channels) in [([7, 12, 19], 32), ([128, 128, 128], 32), ([1, 2, 300], 4000)] {
-            let cut = Cut::new(size, 2, channels);
+        let sizes = [([7, 12, 19], 32), ([128, 128, 128], 32), ([1, 2, 300], 4000)];
+        let tiles = [Tile::Small, Tile::Large];
+        for (tile, (size, channels)) in tiles.into_iter().flat_map(|tile| sizes.map(|s| (tile, s)))
+        {
+            let cut = Cut::new(tile, size, 2, channels);
             let mut seen = vec![0u8; 2 * size.iter().product::<usize>()];
             for index in 0..cut.len() {
                 let found = cut.get(index);

@@ -1,7 +1,6 @@
 //! Forward, and the gradient of the input.
 
-use super::FREQUENCIES;
-use super::boxes::{Box3, Cut};
+use super::boxes::{Box3, Cut, Tile};
 use super::copy::{Region, gather, scatter};
 use super::transform::{transform_input, transform_output};
 use super::weights::{Layout, pack};
@@ -22,7 +21,8 @@ const TASKS: usize = 32;
 pub(crate) fn run(isa: Isa, work: &Work<'_>) {
     let shape = work.shape;
     let [inputs, outputs] = work.channels();
-    let layout = Layout::new(isa, inputs, outputs);
+    let tile = Tile::of(shape).expect("shapes for which tiles pay");
+    let layout = Layout::new(isa, tile, inputs, outputs);
     let packed = pack(isa, layout, work);
     let start = work.start(layout.blocks * layout.width);
     let (packed, start) = (packed.values(), start.values());
@@ -30,7 +30,8 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
     // Every task transforms what it reads, so outputs are divided only where boxes are few.
     let mut blocks = layout.blocks;
     let cut = loop {
-        let cut = Cut::new(shape.size, shape.batch, in_blocks * CHANNELS + blocks * layout.width);
+        let channels = in_blocks * CHANNELS + blocks * layout.width;
+        let cut = Cut::new(tile, shape.size, shape.batch, channels);
         if blocks == 1 || cut.len() * layout.blocks.div_ceil(blocks) >= TASKS {
             break cut;
         }
@@ -93,12 +94,12 @@ impl Task for BoxInScratch<'_> {
 impl BoxTask<'_> {
     /// Transformed values of one block of inputs.
     fn input_len(&self) -> usize {
-        FREQUENCIES * self.tiles.pitch() * CHANNELS
+        self.tiles.len() * CHANNELS
     }
 
     /// Transformed values of one block of outputs.
     fn block_len(&self) -> usize {
-        FREQUENCIES * self.tiles.pitch() * self.layout.width
+        self.tiles.len() * self.layout.width
     }
 
     fn sums_len(&self) -> usize {
@@ -136,7 +137,7 @@ impl BoxTask<'_> {
             })
             .collect();
         let zero = [0f32; 32];
-        for frequency in 0..FREQUENCIES {
+        for frequency in 0..self.layout.tile.frequencies() {
             for block in self.blocks.clone() {
                 let weight = (frequency * blocks + block) * self.layout.block_len();
                 let weight = &self.packed[weight..][..self.layout.block_len()];

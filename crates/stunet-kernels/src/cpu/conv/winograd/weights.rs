@@ -4,8 +4,8 @@
 //! `[block of outputs][block of inputs][frequency][input of the block][output of the block]`. A block
 //! of outputs is one or two vectors wide and filled up with zeros.
 
-use super::FREQUENCIES;
-use super::transform::{transform_kernel, transform_kernel_gradient};
+use super::boxes::Tile;
+use super::transform::{MOST, transform_kernel, transform_kernel_gradient};
 use crate::cpu::conv::ends::{Direction, Work};
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::weights::{Order, block_width, transpose};
@@ -20,6 +20,7 @@ const INPUTS: usize = CHANNELS;
 /// Sizes of transformed kernels.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
+    pub tile: Tile,
     pub inputs: usize,
     pub outputs: usize,
     /// Outputs of a block.
@@ -29,9 +30,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(isa: Isa, inputs: usize, outputs: usize) -> Self {
+    pub(super) fn new(isa: Isa, tile: Tile, inputs: usize, outputs: usize) -> Self {
         let width = block_width(isa, outputs);
-        Self { inputs, outputs, width, blocks: outputs.div_ceil(width) }
+        Self { tile, inputs, outputs, width, blocks: outputs.div_ceil(width) }
     }
 
     /// Values of one frequency of one block of outputs.
@@ -40,7 +41,7 @@ impl Layout {
     }
 
     fn len(&self) -> usize {
-        FREQUENCIES * self.blocks * self.block_len()
+        self.tile.frequencies() * self.blocks * self.block_len()
     }
 }
 
@@ -73,8 +74,9 @@ impl Task for PackForBoxes<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { layout, weight, order, mirrored, block, group, target } = self;
-        let Layout { inputs, outputs, width, blocks } = layout;
+        let Layout { tile, inputs, outputs, width, blocks } = layout;
         let mut taps = [[0f32; 32]; 27];
+        let mut frequencies = [simd.zero(); MOST];
         assert!(width <= 32, "a block of outputs is at most 32 wide");
         for input in group * INPUTS..inputs.min((group + 1) * INPUTS) {
             let first = block * width;
@@ -87,10 +89,11 @@ impl Task for PackForBoxes<'_> {
                     // SAFETY: `part` is below `width`, a multiple of the lanes, and that at most 32.
                     *vector = unsafe { simd.load(tap.as_ptr().add(part)) };
                 }
-                for (frequency, value) in transform_kernel(simd, &vectors).into_iter().enumerate() {
+                transform_kernel(simd, tile, &vectors, &mut frequencies);
+                for (frequency, value) in frequencies[..tile.frequencies()].iter().enumerate() {
                     let at = ((frequency * blocks + block) * inputs + input) * width + part;
                     // SAFETY: a place in a buffer of `layout.len()` values that no other task has.
-                    unsafe { simd.store(target.at(at), value) };
+                    unsafe { simd.store(target.at(at), *value) };
                 }
             }
         }
@@ -99,9 +102,10 @@ impl Task for PackForBoxes<'_> {
 
 /// The gradient of the weights, `[Cout, Cin, 27]`, from that of the transformed ones.
 pub(super) fn unpack(isa: Isa, layout: Layout, gradient: &[f32], weight: &mut [f32]) {
-    let Layout { inputs, width, .. } = layout;
+    let Layout { tile, inputs, width, .. } = layout;
+    let len = inputs * tile.frequencies() * width;
     let blocks = weight.par_chunks_mut(width * inputs * 27).evenly();
-    blocks.zip(gradient.par_chunks(inputs * FREQUENCIES * width)).for_each(|(weight, gradient)| {
+    blocks.zip(gradient.par_chunks(len)).for_each(|(weight, gradient)| {
         isa.run(Unpack { layout, gradient, weight });
     });
 }
@@ -116,20 +120,21 @@ struct Unpack<'a> {
 impl Task for Unpack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { layout: Layout { inputs, width, .. }, gradient, weight } = self;
-        assert_eq!(gradient.len(), inputs * FREQUENCIES * width, "all inputs' frequencies");
+        let Self { layout: Layout { tile, inputs, width, .. }, gradient, weight } = self;
+        let all = tile.frequencies();
+        assert_eq!(gradient.len(), inputs * all * width, "all inputs' frequencies");
         for input in 0..inputs {
             let (first, at) = (input / CHANNELS * CHANNELS, input % CHANNELS);
             let channels = (inputs - first).min(CHANNELS);
             let mut taps = [[0f32; 32]; 27];
             for part in (0..width).step_by(S::LANES) {
-                let mut vectors = [simd.zero(); FREQUENCIES];
-                for (frequency, vector) in vectors.iter_mut().enumerate() {
-                    let row = first * FREQUENCIES + frequency * channels + at;
+                let mut vectors = [simd.zero(); MOST];
+                for (frequency, vector) in vectors[..all].iter_mut().enumerate() {
+                    let row = first * all + frequency * channels + at;
                     // SAFETY: `row` is below the number of rows of `width` values, asserted above.
                     *vector = unsafe { simd.load(gradient.as_ptr().add(row * width + part)) };
                 }
-                let found = transform_kernel_gradient(simd, &vectors);
+                let found = transform_kernel_gradient(simd, tile, &vectors);
                 for (tap, value) in taps.iter_mut().zip(found) {
                     // SAFETY: `part` is below `width`, a multiple of the lanes, and that at most 32.
                     unsafe { simd.store(tap.as_mut_ptr().add(part), value) };
