@@ -67,9 +67,10 @@ pub fn conv3d_measured(
     bias: Tensor<1>,
     stride: [usize; 3],
 ) -> Measured {
-    #[cfg(feature = "gpu")]
-    if own_takes(&[&x], &weight, &bias, stride) == Some(Own::Gpu) {
-        note("conv3d", Algorithm::Tiled, x.dims(), Some(weight.dims()));
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_measures(&[&x], &weight, &bias, stride) {
+        let (weight, algorithm) = prepare(own, x.dims(), weight, stride);
+        note("conv3d", algorithm, x.dims(), Some(weight.dims()));
         return own_measured(x, None, weight, bias, stride);
     }
     conv3d(x, weight, bias, stride).into()
@@ -117,10 +118,11 @@ pub fn conv3d_joined_measured(
     bias: Tensor<1>,
     stride: [usize; 3],
 ) -> Measured {
-    #[cfg(feature = "gpu")]
-    if own_takes(&[&first, &second], &weight, &bias, stride) == Some(Own::Gpu) {
+    #[cfg(feature = "_own")]
+    if let Some(own) = own_measures(&[&first, &second], &weight, &bias, stride) {
         let joined = joined_dims(&first, &second);
-        note("conv3d_joined", Algorithm::Tiled, joined, Some(weight.dims()));
+        let (weight, algorithm) = prepare(own, joined, weight, stride);
+        note("conv3d_joined", algorithm, joined, Some(weight.dims()));
         return own_measured(first, Some(second), weight, bias, stride);
     }
     conv3d_joined(first, second, weight, bias, stride).into()
@@ -169,7 +171,7 @@ fn own_conv3d(
 }
 
 /// The convolution with its moments.
-#[cfg(feature = "gpu")]
+#[cfg(feature = "_own")]
 fn own_measured(
     first: Tensor<5>,
     second: Option<Tensor<5>>,
@@ -241,20 +243,28 @@ pub(crate) fn upsampled(
     Some(Measured { features: Tensor::from_dispatch(features), moments })
 }
 
-/// Whether a GPU's operator computes this convolution.
-#[cfg(feature = "gpu")]
-pub(crate) fn gpu_takes(
-    x: &Tensor<5>,
+/// [`own_takes`], where the operator also finds moments: on the processor only without gradients, whose backward
+/// pass reads planes.
+#[cfg(feature = "_own")]
+pub(crate) fn own_measures(
+    parts: &[&Tensor<5>],
     weight: &Tensor<5>,
     bias: &Tensor<1>,
     stride: [usize; 3],
-) -> bool {
-    own_takes(&[x], weight, bias, stride) == Some(Own::Gpu)
+) -> Option<Own> {
+    own_takes(parts, weight, bias, stride).filter(|own| match own {
+        #[cfg(feature = "cpu")]
+        Own::Cpu => {
+            !weight.device().is_autodiff() && !parts.iter().any(|x| x.device().is_autodiff())
+        }
+        #[cfg(feature = "gpu")]
+        Own::Gpu => true,
+    })
 }
 
 /// The weight as the operator takes it, and how the convolution is computed.
 #[cfg(feature = "_own")]
-fn prepare(
+pub(crate) fn prepare(
     own: Own,
     input: [usize; 5],
     weight: Tensor<5>,

@@ -2,10 +2,8 @@
 
 pub(crate) mod reference;
 
-#[cfg(feature = "gpu")]
-use crate::operators::Affine;
 #[cfg(feature = "_own")]
-use crate::operators::{Maybe, Operators};
+use crate::operators::{Affine, Maybe, Operators};
 #[cfg(feature = "_own")]
 use crate::own::{Own, takes};
 use crate::steps::note;
@@ -92,8 +90,8 @@ impl Measured {
         reference::norm_activation(self.features, norm, slope)
     }
 
-    /// [`norm_activation`] of the features, then [`conv3d_measured`](crate::conv3d_measured): on a GPU, and
-    /// where no gradient is wanted, what lies between is never written.
+    /// [`norm_activation`] of the features, then [`conv3d_measured`](crate::conv3d_measured): where no gradient
+    /// is wanted, what lies between is never written.
     ///
     /// # Panics
     /// As those two.
@@ -105,16 +103,16 @@ impl Measured {
         bias: Tensor<1>,
         stride: [usize; 3],
     ) -> Self {
-        #[cfg(feature = "gpu")]
-        if own_takes(&self.features, &norm, slope, false) == Some(Own::Gpu)
-            && crate::conv3d::gpu_takes(&self.features, &weight, &bias, stride)
+        #[cfg(feature = "_own")]
+        if let Some(own) = crate::conv3d::own_measures(&[&self.features], &weight, &bias, stride)
+            .filter(|own| own_takes(&self.features, &norm, slope, false) == Some(*own))
         {
             assert_more_than_one_voxel(&self.features);
             let dims = self.features.dims();
-            let conv =
-                Affine { weight: weight.clone().into_dispatch(), bias: bias.into_dispatch() };
+            let (weight, algorithm) = crate::conv3d::prepare(own, dims, weight, stride);
             note("norm_activation", Algorithm::Fused, dims, None);
-            note("conv3d", Algorithm::Tiled, dims, Some(weight.dims()));
+            note("conv3d", algorithm, dims, Some(weight.dims()));
+            let conv = Affine { weight: weight.into_dispatch(), bias: bias.into_dispatch() };
             return own_normed(self, norm, slope, conv, stride);
         }
         crate::conv3d_measured(self.norm_activation(norm, slope), weight, bias, stride)
@@ -176,7 +174,7 @@ fn own(x: Measured, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tens
 }
 
 /// The norm and the convolution behind it in one.
-#[cfg(feature = "gpu")]
+#[cfg(feature = "_own")]
 fn own_normed(
     x: Measured,
     norm: Norm,

@@ -33,6 +33,7 @@ pub(crate) use pointwise::{
 };
 
 use super::memory::Output;
+use super::norm::Normed;
 use super::simd::Isa;
 use crate::Algorithm;
 use ends::{Direction, Sink, Source, Work};
@@ -96,6 +97,54 @@ pub(crate) fn forward(
         forward::run(isa, &work);
     }
     outputs.pop().expect("one was created")
+}
+
+/// What a convolution does beside its sums, where its shape [is fit for it](fuses).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Fused<'a> {
+    /// Whether the channels of the input lie innermost.
+    pub reads_innermost: bool,
+    /// A norm of the input, with its activation.
+    pub normed: Option<&'a Normed>,
+    /// Whether the channels of the output are to lie innermost.
+    pub writes_innermost: bool,
+}
+
+/// Whether [`forward_fused`] computes a convolution.
+pub(crate) fn fuses(shape: &Shape, kernel: usize) -> bool {
+    algorithm(shape, kernel) == Algorithm::Winograd
+}
+
+/// Whether a tensor of so many channels can be written with these innermost, and read again.
+pub(crate) fn can_be_innermost(channels: usize) -> bool {
+    // Whole blocks of outputs, for all vectors, and of inputs.
+    channels.is_multiple_of(if channels > 16 { 32 } else { 16 })
+}
+
+/// [`forward`] with what else is to be done, and of each channel of each sample of the output the sum of its values
+/// and that of their squares.
+pub(crate) fn forward_fused(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    weight: &[f32],
+    bias: &[f32],
+    fused: Fused<'_>,
+) -> (Output, Vec<[f64; 2]>) {
+    assert!(fuses(shape, 3), "a shape for which tiles pay");
+    assert_eq!(weight.len(), shape.outputs * shape.inputs * 27, "a kernel holds 27 taps");
+    assert_eq!(bias.len(), shape.outputs, "a bias for each output");
+    let Fused { reads_innermost, normed, writes_innermost } = fused;
+    assert!(!reads_innermost || can_be_innermost(shape.inputs), "whole blocks of inputs");
+    assert!(!writes_innermost || can_be_innermost(shape.outputs), "whole blocks of outputs");
+    let mut source = Source::new(parts, [shape.batch, shape.inputs, voxels(shape.size)]);
+    (source.innermost, source.normed) = (reads_innermost, normed);
+    let (mut outputs, mut sink) = Sink::create(&[shape.outputs], shape.batch, voxels(shape.size));
+    sink.innermost = writes_innermost;
+    let (direction, bias) = (Direction::Forward, Some(bias));
+    let work = Work { shape, direction, source, weight, bias, sink };
+    let moments = winograd::run_measured(isa, &work);
+    (outputs.pop().expect("one was created"), moments)
 }
 
 /// The gradient of each part of the input, which have `parts` channels.

@@ -1,9 +1,11 @@
 //! The operators on Flex's tensors.
 
-use super::conv::{self, Shape, voxels};
-use super::norm::{self, Parameters, Statistics};
+use super::conv::{self, Fused, Shape, voxels};
+use super::norm::{self, Normed, Parameters, Statistics};
 use super::simd::Isa;
-use super::tensor::{dims, finish, is_whole, own, tensor, values};
+use super::tensor::{
+    dims, finish, finish_innermost, innermost, is_whole, moments, of_moments, own, tensor, values,
+};
 use super::{interleave, upsample};
 use crate::kernels::{Kernels, NormGradients, NormParameters};
 use burn::backend::{Flex, TensorMetadata};
@@ -25,6 +27,55 @@ impl Kernels for Flex {
             }
         }
         convolve(&parts, &weight, &bias, stride)
+    }
+
+    /// Channels lie innermost in the result, where there are whole blocks of them.
+    fn conv_measured(
+        parts: Vec<FlexTensor>,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        stride: [usize; 3],
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        let (shape, _) = sizes(&parts, &weight, stride);
+        if !conv::fuses(&shape, dims(&weight)[2]) {
+            return (Self::conv(parts, weight, bias, stride), None);
+        }
+        let fused =
+            Fused { writes_innermost: conv::can_be_innermost(shape.outputs), ..Fused::default() };
+        let parts = contiguous(&parts);
+        let (output, moments) = convolve_fused(&shape, &slices(&parts), [&weight, &bias], fused);
+        (output, Some(moments))
+    }
+
+    /// The norm is applied to what the convolution reads.
+    fn conv_normed(
+        x: FlexTensor,
+        found: Option<FlexTensor>,
+        norm: &NormParameters<FlexTensor>,
+        [weight, bias]: [FlexTensor; 2],
+        stride: [usize; 3],
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        let (shape, _) = sizes(std::slice::from_ref(&x), &weight, stride);
+        if norm.slope > 1.0 || !conv::fuses(&shape, dims(&weight)[2]) {
+            let (x, _) = Self::norm(x, found, norm, None);
+            return Self::conv_measured(vec![x], weight, bias, stride);
+        }
+        let is_innermost = innermost(&x).is_some() && conv::can_be_innermost(shape.inputs);
+        let x = if is_innermost { x } else { x.to_contiguous() };
+        let of = innermost(&x).filter(|_| is_innermost).unwrap_or_else(|| values(&x));
+        let volume = voxels(shape.size);
+        let normed = with(norm, |parameters| {
+            let statistics = match &found {
+                Some(found) => of_sums(found, volume, parameters.epsilon),
+                None => norm::statistics(Isa::best(), values(&x), volume, parameters.epsilon),
+            };
+            Normed::new(parameters, &statistics)
+        });
+        let fused =
+            Fused { reads_innermost: is_innermost, normed: Some(&normed), writes_innermost: false };
+        let (output, moments) =
+            convolve_fused(&shape, &[(of, shape.inputs)], [&weight, &bias], fused);
+        (output, Some(moments))
     }
 
     /// The gradient of each part of the input.
@@ -72,11 +123,11 @@ impl Kernels for Flex {
 
     fn norm(
         x: FlexTensor,
-        _moments: Option<FlexTensor>,
+        found: Option<FlexTensor>,
         parameters: &NormParameters<FlexTensor>,
         residual: Option<FlexTensor>,
     ) -> (FlexTensor, Vec<Statistics>) {
-        normalise(x, parameters, residual.as_ref())
+        normalise(x, found.as_ref(), parameters, residual.as_ref())
     }
 
     fn norm_gradients(
@@ -189,6 +240,25 @@ fn convolve(
     finish(output, [shape.batch, shape.outputs, z, y, x])
 }
 
+/// A convolution with what else it does, and the moments of its output.
+fn convolve_fused(
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    [weight, bias]: [&FlexTensor; 2],
+    fused: Fused<'_>,
+) -> (FlexTensor, FlexTensor) {
+    let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+    let (weight, bias) = (values(&weight), values(&bias));
+    let (output, sums) = conv::forward_fused(Isa::best(), shape, parts, weight, bias, fused);
+    let ([z, y, x], Shape { batch, outputs, .. }) = (shape.size, *shape);
+    let dims = [batch, outputs, z, y, x];
+    let output = match fused.writes_innermost {
+        true => finish_innermost(output, dims),
+        false => finish(output, dims),
+    };
+    (output, of_moments(sums, [batch, outputs]))
+}
+
 /// A convolution of single voxels in the memory of its first part, if nobody else holds that and it is
 /// as large as the output; else gives the part back.
 fn convolve_over(
@@ -223,12 +293,21 @@ fn with<R>(parameters: &NormParameters<FlexTensor>, work: impl FnOnce(Parameters
     })
 }
 
-/// The norm with what follows it, in the input's own memory if nobody else holds it.
+/// Statistics of every channel of every sample, from its sums.
+fn of_sums(found: &FlexTensor, volume: usize, epsilon: f64) -> Vec<Statistics> {
+    moments(found).iter().map(|sums| Statistics::of(*sums, volume, epsilon)).collect()
+}
+
+/// The norm with what follows it, in the input's own memory if nobody else holds it. The result is planes.
 fn normalise(
     x: FlexTensor,
+    found: Option<&FlexTensor>,
     parameters: &NormParameters<FlexTensor>,
     residual: Option<&FlexTensor>,
 ) -> (FlexTensor, Vec<Statistics>) {
+    if let (Some(found), Some(values)) = (found, innermost(&x)) {
+        return normalise_innermost(values, dims(&x), found, parameters, residual);
+    }
     let isa = Isa::best();
     let mut x = own(x);
     let [_, _, z, y, w] = dims(&x);
@@ -236,7 +315,10 @@ fn normalise(
     let residual = residual.map(FlexTensor::to_contiguous);
     let residual = residual.as_ref().map(values);
     let (output, statistics) = with(parameters, |parameters| {
-        let statistics = norm::statistics(isa, values(&x), volume, parameters.epsilon);
+        let statistics = match found {
+            Some(found) => of_sums(found, volume, parameters.epsilon),
+            None => norm::statistics(isa, values(&x), volume, parameters.epsilon),
+        };
         let output = match x.try_storage_mut::<f32>() {
             Some(x) => {
                 norm::normalise_in_place(isa, x, residual, volume, parameters, &statistics);
@@ -252,4 +334,23 @@ fn normalise(
         Some(output) => (finish(output, x.shape()), statistics),
         None => (x, statistics),
     }
+}
+
+/// [`normalise`] of values whose channels lie innermost.
+fn normalise_innermost(
+    x: &[f32],
+    dims: [usize; 5],
+    found: &FlexTensor,
+    parameters: &NormParameters<FlexTensor>,
+    residual: Option<&FlexTensor>,
+) -> (FlexTensor, Vec<Statistics>) {
+    let volume = voxels([dims[2], dims[3], dims[4]]);
+    let residual = residual.map(FlexTensor::to_contiguous);
+    let residual = residual.as_ref().map(values);
+    with(parameters, |parameters| {
+        let statistics = of_sums(found, volume, parameters.epsilon);
+        let (isa, of) = (Isa::best(), &statistics);
+        let output = norm::normalise_to_planes(isa, x, residual, volume, parameters, of);
+        (finish(output, dims), statistics)
+    })
 }

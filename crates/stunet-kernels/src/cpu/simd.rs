@@ -20,6 +20,8 @@ use std::sync::OnceLock;
 pub(crate) unsafe trait Simd: Copy {
     /// A vector.
     type Vector: Copy;
+    /// As many values in double precision.
+    type Wide: Copy;
     /// Values in a vector.
     const LANES: usize;
     /// Voxels of a convolution's register tile, two vectors wide.
@@ -41,6 +43,16 @@ pub(crate) unsafe trait Simd: Copy {
     fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b`.
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The larger ones; `b` where one of both is not a number.
+    fn maximum(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// All zero.
+    fn zero_wide(self) -> Self::Wide;
+    /// `sum + a`.
+    fn add_wide(self, sum: Self::Wide, a: Self::Vector) -> Self::Wide;
+    /// `sum + a * a`.
+    fn add_square(self, sum: Self::Wide, a: Self::Vector) -> Self::Wide;
+    /// The values of a wide vector are added to those of `to`.
+    fn flush_wide(self, sum: Self::Wide, to: &mut [f64]);
     /// Reads a vector.
     ///
     /// # Safety
@@ -217,6 +229,29 @@ mod tests {
                 simd.store(found.as_mut_ptr(), simd.add(less, simd.splat(0.5)));
             }
             assert!(found.iter().enumerate().all(|(lane, v)| *v == lane as f32 * 6.0 - 0.5));
+            let mut sums = [vec![0.5; S::LANES], vec![0.5; S::LANES]];
+            // SAFETY: 64 values are at least a vector, and `found` is one.
+            unsafe {
+                let value = simd.load(from.as_ptr());
+                let (mut sum, mut square) = (simd.zero_wide(), simd.zero_wide());
+                for _ in 0..2 {
+                    (sum, square) = (simd.add_wide(sum, value), simd.add_square(square, value));
+                }
+                simd.flush_wide(sum, &mut sums[0]);
+                simd.flush_wide(square, &mut sums[1]);
+                let least = simd.maximum(simd.splat(3.0), value);
+                simd.store(found.as_mut_ptr(), simd.maximum(least, simd.splat(f32::NAN)));
+                assert!(found.iter().all(|value| value.is_nan()));
+                simd.store(found.as_mut_ptr(), least);
+            }
+            for lane in 0..S::LANES {
+                let value = lane as f64;
+                assert_eq!(f64::from(found[lane]), value.max(3.0));
+                assert_eq!(
+                    [sums[0][lane], sums[1][lane]],
+                    [0.5 + 2.0 * value, 0.5 + 2.0 * value * value]
+                );
+            }
         }
     }
 

@@ -17,6 +17,44 @@ pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 /// What a kernel wrote, as a tensor.
 pub(super) fn finish(output: Output, shape: impl Into<Shape>) -> FlexTensor {
     let shape = shape.into();
+    let layout = Layout::contiguous(shape.clone());
+    with_layout(output, &shape, layout)
+}
+
+/// The same, of a kernel that wrote a voxel's channels side by side.
+pub(super) fn finish_innermost(output: Output, shape: [usize; 5]) -> FlexTensor {
+    let layout = Layout::new(shape.into(), innermost_strides(shape), 0);
+    with_layout(output, &shape.into(), layout)
+}
+
+/// Strides of a tensor whose channels lie innermost.
+fn innermost_strides([_, c, z, y, x]: [usize; 5]) -> Vec<isize> {
+    [z * y * x * c, 1, y * x * c, x * c, c].map(|stride| stride as isize).to_vec()
+}
+
+/// The values of a whole `f32` tensor whose channels lie innermost, if it is one.
+pub(super) fn innermost(x: &FlexTensor) -> Option<&[f32]> {
+    let layout = x.layout();
+    let lies_so = layout.start_offset() == 0
+        && layout.strides() == innermost_strides(dims(x))
+        && x.bytes().len() == size_of::<f32>() * x.shape().num_elements();
+    lies_so.then(|| x.storage::<f32>())
+}
+
+/// Sums of each channel of each sample, for [`moments`].
+pub(super) fn of_moments(sums: Vec<[f64; 2]>, [batch, channels]: [usize; 2]) -> FlexTensor {
+    let shape = Shape::from([batch, channels, 2]);
+    let bytes = Bytes::from_elems(sums.into_flattened());
+    FlexTensor::new(bytes, Layout::contiguous(shape), DType::F64)
+}
+
+/// The sums again.
+pub(super) fn moments(tensor: &FlexTensor) -> &[[f64; 2]] {
+    let sums = tensor.as_slice::<f64>().expect("moments are contiguous f64");
+    sums.as_chunks().0
+}
+
+fn with_layout(output: Output, shape: &Shape, layout: Layout) -> FlexTensor {
     assert_eq!(output.values().len(), shape.num_elements(), "a tensor is as large as its shape");
     let bytes = match output {
         Output::Heap(values) => Bytes::from_elems(values),
@@ -26,7 +64,7 @@ pub(super) fn finish(output: Output, shape: impl Into<Shape>) -> FlexTensor {
             unsafe { Bytes::from_controller(Box::new(Controller(mapping)), len) }
         }
     };
-    FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+    FlexTensor::new(bytes, layout, DType::F32)
 }
 
 /// The values of a contiguous `f32` tensor.

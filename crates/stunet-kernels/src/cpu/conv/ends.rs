@@ -2,6 +2,7 @@
 
 use super::Shape;
 use crate::cpu::memory::{Lines, Output, Target};
+use crate::cpu::norm::Normed;
 
 /// Channels to read, from one tensor or from several as if they were concatenated.
 #[derive(Clone, Copy)]
@@ -10,6 +11,10 @@ pub(super) struct Source<'a> {
     parts: &'a [(&'a [f32], usize)],
     /// Voxels of a channel.
     voxels: usize,
+    /// Whether a voxel's channels lie side by side: of one tensor alone.
+    pub innermost: bool,
+    /// What is done to values while they are read.
+    pub normed: Option<&'a Normed>,
 }
 
 impl<'a> Source<'a> {
@@ -25,12 +30,13 @@ impl<'a> Source<'a> {
         for (values, channels) in parts {
             assert_eq!(values.len(), batch * channels * voxels, "values read");
         }
-        Self { parts, voxels }
+        Self { parts, voxels, innermost: false, normed: None }
     }
 
     /// The voxels of one channel of one sample.
     #[inline(always)]
     pub(super) fn channel(&self, sample: usize, mut channel: usize) -> &'a [f32] {
+        debug_assert!(!self.innermost, "channels are no planes");
         for &(values, channels) in self.parts {
             if channel < channels {
                 return &values[(sample * channels + channel) * self.voxels..][..self.voxels];
@@ -38,6 +44,28 @@ impl<'a> Source<'a> {
             channel -= channels;
         }
         panic!("a source has fewer channels than are read");
+    }
+
+    /// Channels of all tensors.
+    #[inline(always)]
+    pub(super) fn channels(&self) -> usize {
+        self.parts.iter().map(|part| part.1).sum()
+    }
+
+    /// Which of all samples' channels a channel is.
+    #[inline(always)]
+    pub(super) fn index(&self, sample: usize, channel: usize) -> usize {
+        sample * self.channels() + channel
+    }
+
+    /// The voxels of one sample, and their channels, where these lie innermost.
+    #[inline(always)]
+    pub(super) fn sample(&self, sample: usize) -> (&'a [f32], usize) {
+        let [(values, channels)] = *self.parts else {
+            panic!("channels lie innermost in one tensor")
+        };
+        let len = channels * self.voxels;
+        (&values[sample * len..][..len], channels)
     }
 }
 
@@ -47,6 +75,8 @@ pub(super) struct Sink {
     parts: Vec<(Target, usize)>,
     /// Voxels of a channel.
     pub voxels: usize,
+    /// Whether a voxel's channels lie side by side: of one tensor alone.
+    pub innermost: bool,
 }
 
 impl Sink {
@@ -55,7 +85,7 @@ impl Sink {
         let create = |channels: &usize| Output::new(batch * channels * voxels);
         let mut outputs: Vec<_> = parts.iter().map(create).collect();
         let targets = outputs.iter_mut().map(Output::target).zip(parts.iter().copied());
-        let sink = Self { parts: targets.collect(), voxels };
+        let sink = Self { parts: targets.collect(), voxels, innermost: false };
         (outputs, sink)
     }
 

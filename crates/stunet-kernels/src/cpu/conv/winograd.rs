@@ -30,15 +30,14 @@ mod transform;
 mod weights;
 
 pub(super) use backward::weight_gradient;
-#[cfg(test)]
 pub(super) use boxes::Tile;
-pub(super) use forward::run;
+pub(super) use forward::{run, run_measured};
 
 use super::Shape;
 
 /// The tiles by which a convolution and its gradients are computed, if that is the fastest way.
-pub(super) fn tile(shape: &Shape) -> Option<boxes::Tile> {
-    boxes::Tile::of(shape)
+pub(super) fn tile(shape: &Shape) -> Option<Tile> {
+    Tile::of(shape)
 }
 
 /// Whether this is the fastest way to compute a convolution and its gradients.

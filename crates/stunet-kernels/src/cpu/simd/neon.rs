@@ -27,6 +27,7 @@ pub(super) fn run_neon<T: Task>(task: T) {
 // SAFETY: `run_neon` alone makes the token, after it has asked the machine.
 unsafe impl Simd for Neon {
     type Vector = [float32x4_t; 2];
+    type Wide = [float64x2_t; 4];
     const LANES: usize = 8;
     // In registers of four: 24 sums, four of weights and one input, 29 of 32.
     const TILE: usize = 6;
@@ -70,6 +71,45 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn maximum(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: the token proves NEON. Where one is not a number, no comparison holds.
+        unsafe {
+            [
+                vbslq_f32(vcgtq_f32(a[0], b[0]), a[0], b[0]),
+                vbslq_f32(vcgtq_f32(a[1], b[1]), a[1], b[1]),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn zero_wide(self) -> Self::Wide {
+        // SAFETY: the token proves NEON.
+        [unsafe { vdupq_n_f64(0.0) }; 4]
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sum: Self::Wide, a: Self::Vector) -> Self::Wide {
+        let wide = self.widen(a);
+        // SAFETY: the token proves NEON.
+        four!(|I| unsafe { vaddq_f64(sum[I], wide[I]) })
+    }
+
+    #[inline(always)]
+    fn add_square(self, sum: Self::Wide, a: Self::Vector) -> Self::Wide {
+        let wide = self.widen(a);
+        // SAFETY: the token proves NEON. The addend comes first here.
+        four!(|I| unsafe { vfmaq_f64(sum[I], wide[I], wide[I]) })
+    }
+
+    #[inline(always)]
+    fn flush_wide(self, sum: Self::Wide, to: &mut [f64]) {
+        for (to, sum) in to[..8].chunks_exact_mut(2).zip(sum) {
+            // SAFETY: the token proves NEON; two values.
+            unsafe { vst1q_f64(to.as_mut_ptr(), vaddq_f64(vld1q_f64(to.as_ptr()), sum)) };
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::Vector {
         // SAFETY: the token proves NEON; the caller promises 8 values.
         unsafe { [vld1q_f32(from), vld1q_f32(from.add(4))] }
@@ -88,6 +128,22 @@ unsafe impl Simd for Neon {
     unsafe fn transpose(self, from: [*const f32; 8], to: [*mut f32; 8]) {
         // SAFETY: the token proves NEON; the rest is the caller's promise.
         unsafe { transpose_8x8(from, to) }
+    }
+}
+
+impl Neon {
+    /// Pairs of a vector's values in double precision.
+    #[inline(always)]
+    fn widen(self, [a, b]: [float32x4_t; 2]) -> [float64x2_t; 4] {
+        // SAFETY: the token proves NEON.
+        unsafe {
+            [
+                vcvt_f64_f32(vget_low_f32(a)),
+                vcvt_high_f64_f32(a),
+                vcvt_f64_f32(vget_low_f32(b)),
+                vcvt_high_f64_f32(b),
+            ]
+        }
     }
 }
 

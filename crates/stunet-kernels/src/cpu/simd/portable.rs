@@ -8,6 +8,7 @@ macro_rules! plain {
 // SAFETY: plain Rust needs no instructions that a machine might lack.
 unsafe impl Simd for $name {
     type Vector = [f32; $lanes];
+    type Wide = [f64; $lanes];
     const LANES: usize = $lanes;
     $(const $constant: usize = $value;)*
 
@@ -46,6 +47,31 @@ unsafe impl Simd for $name {
     #[inline(always)]
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
         std::array::from_fn(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn maximum(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn zero_wide(self) -> Self::Wide {
+        [0.0; $lanes]
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sum: Self::Wide, a: Self::Vector) -> Self::Wide {
+        std::array::from_fn(|lane| sum[lane] + f64::from(a[lane]))
+    }
+
+    #[inline(always)]
+    fn add_square(self, sum: Self::Wide, a: Self::Vector) -> Self::Wide {
+        std::array::from_fn(|lane| sum[lane] + f64::from(a[lane]) * f64::from(a[lane]))
+    }
+
+    #[inline(always)]
+    fn flush_wide(self, sum: Self::Wide, to: &mut [f64]) {
+        to.iter_mut().zip(sum).for_each(|(to, sum)| *to += sum);
     }
 
     #[inline(always)]

@@ -46,6 +46,7 @@ pub(super) fn run_avx2<T: Task>(task: T) {
 // SAFETY: `run_avx512` and `run_avx2` alone make the tokens, after they have asked the machine.
 unsafe impl Simd for Avx512 {
     type Vector = __m512;
+    type Wide = [__m512d; 2];
     const LANES: usize = 16;
     // 28 sums, two vectors of weights and one input: 31 of 32 registers.
     const TILE: usize = 14;
@@ -90,6 +91,48 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn maximum(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn zero_wide(self) -> [__m512d; 2] {
+        // SAFETY: the token proves AVX-512.
+        [unsafe { _mm512_setzero_pd() }; 2]
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sum: [__m512d; 2], a: __m512) -> [__m512d; 2] {
+        // SAFETY: the token proves AVX-512.
+        unsafe {
+            let [low, high] = widen_512(a);
+            [_mm512_add_pd(sum[0], low), _mm512_add_pd(sum[1], high)]
+        }
+    }
+
+    #[inline(always)]
+    fn add_square(self, sum: [__m512d; 2], a: __m512) -> [__m512d; 2] {
+        // SAFETY: the token proves AVX-512.
+        unsafe {
+            let [low, high] = widen_512(a);
+            [_mm512_fmadd_pd(low, low, sum[0]), _mm512_fmadd_pd(high, high, sum[1])]
+        }
+    }
+
+    #[inline(always)]
+    fn flush_wide(self, sum: [__m512d; 2], to: &mut [f64]) {
+        let half = Self::LANES / 2;
+        for (to, sum) in to[..2 * half].chunks_exact_mut(half).zip(sum) {
+            // SAFETY: the token proves AVX-512; half a vector of values.
+            unsafe {
+                let sum = _mm512_add_pd(_mm512_loadu_pd(to.as_ptr()), sum);
+                _mm512_storeu_pd(to.as_mut_ptr(), sum);
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
         // SAFETY: the token proves AVX-512; the caller promises 16 values.
         unsafe { _mm512_loadu_ps(from) }
@@ -129,6 +172,7 @@ unsafe impl Simd for Avx512 {
 // SAFETY: `run_avx512` and `run_avx2` alone make the tokens, after they have asked the machine.
 unsafe impl Simd for Avx2 {
     type Vector = __m256;
+    type Wide = [__m256d; 2];
     const LANES: usize = 8;
     // 12 sums, two vectors of weights and one input: 15 of 16 registers.
     const TILE: usize = 6;
@@ -173,6 +217,48 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn maximum(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn zero_wide(self) -> [__m256d; 2] {
+        // SAFETY: the token proves AVX2.
+        [unsafe { _mm256_setzero_pd() }; 2]
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sum: [__m256d; 2], a: __m256) -> [__m256d; 2] {
+        // SAFETY: the token proves AVX2.
+        unsafe {
+            let [low, high] = widen_256(a);
+            [_mm256_add_pd(sum[0], low), _mm256_add_pd(sum[1], high)]
+        }
+    }
+
+    #[inline(always)]
+    fn add_square(self, sum: [__m256d; 2], a: __m256) -> [__m256d; 2] {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe {
+            let [low, high] = widen_256(a);
+            [_mm256_fmadd_pd(low, low, sum[0]), _mm256_fmadd_pd(high, high, sum[1])]
+        }
+    }
+
+    #[inline(always)]
+    fn flush_wide(self, sum: [__m256d; 2], to: &mut [f64]) {
+        let half = Self::LANES / 2;
+        for (to, sum) in to[..2 * half].chunks_exact_mut(half).zip(sum) {
+            // SAFETY: the token proves AVX2; half a vector of values.
+            unsafe {
+                let sum = _mm256_add_pd(_mm256_loadu_pd(to.as_ptr()), sum);
+                _mm256_storeu_pd(to.as_mut_ptr(), sum);
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
         // SAFETY: the token proves AVX2; the caller promises 8 values.
         unsafe { _mm256_loadu_ps(from) }
@@ -206,6 +292,32 @@ unsafe impl Simd for Avx2 {
     unsafe fn transpose(self, from: [*const f32; 8], to: [*mut f32; 8]) {
         // SAFETY: the token proves AVX2; the rest is the caller's promise.
         unsafe { transpose_8x8(from, to) }
+    }
+}
+
+/// Both halves in double precision.
+///
+/// # Safety
+/// The machine has AVX-512 (F, DQ).
+#[inline(always)]
+unsafe fn widen_512(a: __m512) -> [__m512d; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let high = _mm512_extractf32x8_ps::<1>(a);
+        [_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(high)]
+    }
+}
+
+/// Both halves in double precision.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn widen_256(a: __m256) -> [__m256d; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let high = _mm256_extractf128_ps::<1>(a);
+        [_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(high)]
     }
 }
 

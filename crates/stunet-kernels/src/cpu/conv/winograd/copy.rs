@@ -1,8 +1,10 @@
-//! Between channel planes and boxes whose channels lie innermost.
+//! Between tensors and boxes, whose channels lie innermost: those of tensors are planes, or lie innermost too.
 
 use super::boxes::Box3;
 use crate::cpu::conv::ends::Source;
+use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::memory::Target;
+use crate::cpu::norm::Normed;
 use crate::cpu::simd::Simd;
 
 /// A box of voxels in a volume, which may reach beyond it.
@@ -70,6 +72,11 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
         WIDTH <= 16 && WIDTH.is_multiple_of(8) && to.len() >= (rows * columns - 1) * stride + WIDTH
     );
     assert!(len == 0 || skip + len <= region.size[2], "columns inside the volume");
+    let normed = source.normed.map(|normed| {
+        let at = source.index(region.sample, first.min(source.channels() - 1));
+        assert!(WIDTH == Normed::BLOCK, "a norm is of whole blocks");
+        normed.block(at, count)
+    });
     let mut volumes = [[[].as_slice(); 8]; 2];
     for (i, volume) in volumes.as_flattened_mut().iter_mut().enumerate().take(WIDTH) {
         *volume = source.channel(region.sample, first + i.min(count.max(1) - 1));
@@ -88,6 +95,77 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
                 let to = base.add(row * columns * stride + 8 * half);
                 let from = from.filter(|_| known > 0);
                 gather_row(simd, volumes, known, from, [lead, len, columns], to, stride);
+            }
+        }
+        if let (Some(normed), Some(_)) = (&normed, from) {
+            // SAFETY: the row's voxels lie in `to`, as asserted.
+            unsafe {
+                let voxels = base.add((row * columns + lead) * stride);
+                normed.apply(simd, (voxels, stride), (voxels, stride), len);
+            }
+        }
+    }
+}
+
+/// Writes [`CHANNELS`] channels of a region of a tensor whose channels lie innermost, `first` and those after it; zero
+/// where there is no voxel.
+#[inline(always)]
+pub(super) fn copy_in<S: Simd>(
+    simd: S,
+    source: Source<'_>,
+    region: Region,
+    first: usize,
+    to: &mut [f32],
+) {
+    const { assert!(CHANNELS == Normed::BLOCK, "a norm is of whole blocks") };
+    let (values, channels) = source.sample(region.sample);
+    assert!(first + CHANNELS <= channels, "a whole block of channels");
+    let at = source.index(region.sample, first);
+    let normed = source.normed.map(|normed| normed.block(at, CHANNELS));
+    let columns = region.extent[2];
+    let (lead, len) = region.columns();
+    let skip = (region.origin[2] + lead as isize) as usize;
+    let rows = region.extent[0] * region.extent[1];
+    for (row, to) in to.chunks_exact_mut(columns * CHANNELS).enumerate().take(rows) {
+        let Some(from) = region.row(row).filter(|_| len > 0) else {
+            to.fill(0.0);
+            continue;
+        };
+        let (before, to) = to.split_at_mut(lead * CHANNELS);
+        let (to, behind) = to.split_at_mut(len * CHANNELS);
+        before.fill(0.0);
+        behind.fill(0.0);
+        let from = &values[(from + skip) * channels + first..][..(len - 1) * channels + CHANNELS];
+        let (from, to) = ((from.as_ptr(), channels), (to.as_mut_ptr(), CHANNELS));
+        // SAFETY: a block of channels of `len` voxels in both slices, as just cut.
+        unsafe {
+            match &normed {
+                Some(normed) => normed.apply(simd, from, to, len),
+                None => copy_blocks(simd, from, to, len),
+            }
+        }
+    }
+}
+
+/// Copies [`CHANNELS`] values of each of `count` voxels, which are a number of values apart.
+///
+/// # Safety
+/// As many are valid for reading and for writing.
+#[inline(always)]
+unsafe fn copy_blocks<S: Simd>(
+    simd: S,
+    (from, step): (*const f32, usize),
+    (to, to_step): (*mut f32, usize),
+    count: usize,
+) {
+    for voxel in 0..count {
+        for part in (0..CHANNELS).step_by(S::LANES) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                simd.store(
+                    to.add(voxel * to_step + part),
+                    simd.load(from.add(voxel * step + part)),
+                );
             }
         }
     }
@@ -196,5 +274,70 @@ pub(super) unsafe fn scatter<S: Simd>(
                 }
             }
         }
+    }
+}
+
+/// Copies a block of `width` channels of a region to a tensor whose voxels hold `channels` of them, side by side;
+/// `first` is where the block of the sample's first voxel lies. Voxels behind the volume's end are left out.
+///
+/// # Safety
+/// The target is valid for writing the block of the region's voxels, and no other thread touches it there.
+#[inline(always)]
+pub(super) unsafe fn copy_out<S: Simd>(
+    simd: S,
+    from: &[f32],
+    width: usize,
+    region: Region,
+    (target, first): (Target, usize),
+    channels: usize,
+) {
+    let columns = region.extent[2];
+    let rows = region.extent[0] * region.extent[1];
+    let (_, len) = region.columns();
+    assert!(from.len() >= rows * columns * width && len <= columns, "voxels of a region");
+    assert!(width.is_multiple_of(S::LANES), "whole vectors");
+    for row in 0..rows {
+        let Some(at) = region.row(row) else { continue };
+        for x in 0..len {
+            for part in (0..width).step_by(S::LANES) {
+                // SAFETY: a voxel of `from`, as asserted, and one of the region, as the caller promises.
+                unsafe {
+                    let value = simd.load(from.as_ptr().add((row * columns + x) * width + part));
+                    let voxel = at + region.origin[2] as usize + x;
+                    simd.stream(target.at(first + voxel * channels + part), value);
+                }
+            }
+        }
+    }
+    simd.fence();
+}
+
+/// Adds to `to`, for each of `width` channels of a region, its values and their squares. Voxels behind the volume's
+/// end are left out.
+#[inline(always)]
+pub(super) fn measure<S: Simd>(
+    simd: S,
+    from: &[f32],
+    width: usize,
+    region: Region,
+    [sums, squares]: [&mut [f64]; 2],
+) {
+    let columns = region.extent[2];
+    let rows = region.extent[0] * region.extent[1];
+    let (_, len) = region.columns();
+    assert!(from.len() >= rows * columns * width && len <= columns, "voxels of a region");
+    assert!(width.is_multiple_of(S::LANES), "whole vectors");
+    for part in (0..width).step_by(S::LANES) {
+        let (mut sum, mut square) = (simd.zero_wide(), simd.zero_wide());
+        for row in (0..rows).filter(|row| region.row(*row).is_some()) {
+            for x in 0..len {
+                // SAFETY: a voxel of `from`, as asserted.
+                let value =
+                    unsafe { simd.load(from.as_ptr().add((row * columns + x) * width + part)) };
+                (sum, square) = (simd.add_wide(sum, value), simd.add_square(square, value));
+            }
+        }
+        simd.flush_wide(sum, &mut sums[part..]);
+        simd.flush_wide(square, &mut squares[part..]);
     }
 }

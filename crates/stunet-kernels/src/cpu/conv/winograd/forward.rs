@@ -1,7 +1,7 @@
 //! Forward, and the gradient of the input.
 
 use super::boxes::{Box3, Cut, Tile};
-use super::copy::{Region, gather, scatter};
+use super::copy::{Region, copy_in, copy_out, gather, measure, scatter};
 use super::transform::{transform_input, transform_output};
 use super::weights::{Layout, pack};
 use crate::cpu::conv::ends::{Sink, Source, Work};
@@ -19,6 +19,33 @@ const TASKS: usize = 32;
 
 /// Computes what `work` says, for shapes that [`pays`](super::pays) accepts.
 pub(crate) fn run(isa: Isa, work: &Work<'_>) {
+    run_tasks(isa, work, false);
+}
+
+/// [`run`], and of each channel written of each sample the sum of its values and that of their squares.
+pub(crate) fn run_measured(isa: Isa, work: &Work<'_>) -> Vec<[f64; 2]> {
+    let outputs = work.channels()[1];
+    let mut sums = vec![[0.0; 2]; work.shape.batch * outputs];
+    // Tasks in their order, whatever the threads, so that the sums are always the same.
+    for Moments { sample, channel, found } in run_tasks(isa, work, true) {
+        let sums = &mut sums[sample * outputs..][..outputs][channel..];
+        let [found, squares] = found;
+        for (sum, found) in sums.iter_mut().zip(found.into_iter().zip(squares)) {
+            *sum = [sum[0] + found.0, sum[1] + found.1];
+        }
+    }
+    sums
+}
+
+/// What a task found of the channels it wrote, from `channel` on.
+struct Moments {
+    sample: usize,
+    channel: usize,
+    /// Sums of values and of squares.
+    found: [Vec<f64>; 2],
+}
+
+fn run_tasks(isa: Isa, work: &Work<'_>, measured: bool) -> Vec<Moments> {
     let shape = work.shape;
     let [inputs, outputs] = work.channels();
     let tile = Tile::of(shape).expect("shapes for which tiles pay");
@@ -38,19 +65,26 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
         blocks = blocks.div_ceil(2);
     };
     let ranges = layout.blocks.div_ceil(blocks);
-    (0..cut.len() * ranges).into_par_iter().evenly().for_each(|task| {
+    let tasks = (0..cut.len() * ranges).into_par_iter().evenly().map(|task| {
         // Tasks beside each other share their weights.
         let (range, tiles) = (task / cut.len(), cut.get(task % cut.len()));
         let blocks = range * blocks..((range + 1) * blocks).min(layout.blocks);
         let (size, source, sink) = (shape.size, work.source, &work.sink);
         let task = BoxTask { size, tiles, source, layout, packed, start, blocks, sink };
+        let found = if measured { task.blocks.len() * layout.width } else { 0 };
+        let (sample, channel) = (tiles.sample, task.blocks.start * layout.width);
+        let found = [vec![0.0; found], vec![0.0; found]];
+        let mut moments = Moments { sample, channel, found };
+        let found = &mut moments.found;
         with_scratch(|first, second| {
             let inputs = first.scratch(in_blocks * task.input_len());
             let rest = second.scratch(task.voxels_len() + task.sums_len());
             let (voxels, sums) = rest.split_at_mut(task.voxels_len());
-            isa.run(BoxInScratch { task, inputs, voxels, sums });
+            isa.run(BoxInScratch { task, inputs, voxels, sums, moments: found });
         });
+        moments
     });
+    tasks.collect()
 }
 
 /// A box, for a range of blocks of outputs.
@@ -75,19 +109,21 @@ struct BoxInScratch<'a> {
     voxels: &'a mut [f32],
     /// `[block of outputs][frequency][tile][output]`.
     sums: &'a mut [f32],
+    /// For each output of the blocks, if any.
+    moments: &'a mut [Vec<f64>; 2],
 }
 
 impl Task for BoxInScratch<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { task, inputs, voxels, sums } = self;
+        let Self { task, inputs, voxels, sums, moments } = self;
         task.read(simd, inputs, voxels);
         if task.layout.width == S::LANES {
             task.multiply::<S, 1>(simd, inputs, sums);
         } else {
             task.multiply::<S, 2>(simd, inputs, sums);
         }
-        task.write(simd, sums, voxels);
+        task.write(simd, sums, voxels, moments);
     }
 }
 
@@ -117,7 +153,11 @@ impl BoxTask<'_> {
         for (block, to) in inputs.chunks_exact_mut(self.input_len()).enumerate() {
             let first = block * CHANNELS;
             let count = (self.layout.inputs - first).min(CHANNELS);
-            gather::<S, CHANNELS>(simd, self.source, region, first, count, voxels, CHANNELS);
+            if self.source.innermost {
+                copy_in(simd, self.source, region, first, voxels);
+            } else {
+                gather::<S, CHANNELS>(simd, self.source, region, first, count, voxels, CHANNELS);
+            }
             transform_input(simd, self.tiles, CHANNELS, voxels, to);
         }
     }
@@ -161,13 +201,33 @@ impl BoxTask<'_> {
     }
 
     #[inline(always)]
-    fn write<S: Simd>(&self, simd: S, sums: &[f32], voxels: &mut [f32]) {
+    fn write<S: Simd>(
+        &self,
+        simd: S,
+        sums: &[f32],
+        voxels: &mut [f32],
+        moments: &mut [Vec<f64>; 2],
+    ) {
         let Layout { outputs, width, .. } = self.layout;
         let region = Region::written(self.tiles, self.size);
         for (block, sums) in self.blocks.clone().zip(sums.chunks_exact(self.block_len())) {
             let start = &self.start[block * width..][..width];
             transform_output(simd, self.tiles, width, sums, start, voxels);
+            let at = (block - self.blocks.start) * width;
+            let [sums, squares] = moments;
+            if !sums.is_empty() {
+                let to = [&mut sums[at..], &mut squares[at..]];
+                measure(simd, voxels, width, region, to);
+            }
             let first = block * width;
+            if self.sink.innermost {
+                let (target, sample) = self.sink.channel(self.tiles.sample, 0);
+                let to = (target, sample + first);
+                // SAFETY: the outputs are whole blocks, of whose voxels only this task, with its box and its
+                // blocks of outputs, writes the region.
+                unsafe { copy_out(simd, voxels, width, region, to, outputs) };
+                continue;
+            }
             for channel in (first..outputs.min(first + width)).step_by(8) {
                 let count = (outputs - channel).min(8);
                 let sample = self.tiles.sample;
