@@ -2,10 +2,8 @@
 
 pub(crate) mod reference;
 
-#[cfg(feature = "gpu")]
-use crate::operators::Affine;
 #[cfg(feature = "_own")]
-use crate::operators::{Operators, Parts};
+use crate::operators::{Affine, Operators, Parts};
 #[cfg(feature = "_own")]
 use crate::own::{Own, takes};
 use crate::steps::note;
@@ -214,33 +212,40 @@ fn own_takes(
     (known && fits && alike && !empty && own.all(|other| other == Some(first))).then_some(first)
 }
 
-/// The convolution of a tensor whose voxels are repeated while they are read and of one that lies beside it,
-/// where a GPU's operator computes it.
-#[cfg(feature = "gpu")]
-pub(crate) fn upsampled(
+/// Whose operator computes the convolution of a tensor whose voxels are repeated while they are read and of one that
+/// lies beside it.
+#[cfg(feature = "_own")]
+pub(crate) fn own_repeats(
     coarse: &Tensor<5>,
     factor: [usize; 3],
     second: &Tensor<5>,
     (weight, bias): (&Tensor<5>, &Tensor<1>),
+) -> Option<Own> {
+    let [n, _, z, y, x] = coarse.dims();
+    let [batch, _, size @ ..] = second.dims();
+    let fits = batch == n && size == [z * factor[0], y * factor[1], x * factor[2]];
+    own_measures(&[second, coarse], weight, bias, [1; 3]).filter(|_| fits)
+}
+
+/// That convolution.
+#[cfg(feature = "_own")]
+pub(crate) fn upsampled(
+    own: Own,
+    (coarse, factor): (Tensor<5>, [usize; 3]),
+    second: Tensor<5>,
+    (weight, bias): (Tensor<5>, Tensor<1>),
     measured: bool,
-) -> Option<Measured> {
-    let [n, c, z, y, x] = coarse.dims();
+) -> Measured {
     let mut joined = second.dims();
-    let fine = [n, z * factor[0], y * factor[1], x * factor[2]];
-    let fits = [joined[0], joined[2], joined[3], joined[4]] == fine
-        && own_takes(&[second, coarse], weight, bias, [1; 3]) == Some(Own::Gpu);
-    if !fits {
-        return None;
-    }
-    joined[1] += c;
-    note("conv3d_joined", Algorithm::Tiled, joined, Some(weight.dims()));
-    let conv =
-        Affine { weight: weight.clone().into_dispatch(), bias: bias.clone().into_dispatch() };
-    let (coarse, second) = (coarse.clone().into_dispatch(), second.clone().into_dispatch());
+    joined[1] += coarse.dims()[1];
+    let (weight, algorithm) = prepare(own, joined, weight, [1; 3]);
+    note("conv3d_joined", algorithm, joined, Some(weight.dims()));
+    let conv = Affine { weight: weight.into_dispatch(), bias: bias.into_dispatch() };
+    let (coarse, second) = (coarse.into_dispatch(), second.into_dispatch());
     let (features, moments) =
         Dispatch::stunet_upsampled_conv3d(coarse, factor, second, conv, measured);
     let moments = moments.into_option().map(Tensor::from_dispatch);
-    Some(Measured { features: Tensor::from_dispatch(features), moments })
+    Measured { features: Tensor::from_dispatch(features), moments }
 }
 
 /// [`own_takes`], where the operator also finds moments: on the processor only without gradients, whose backward

@@ -1,18 +1,20 @@
 //! A tensor whose voxels are repeated, to lie beside another one.
 
+#[cfg(feature = "_own")]
+use crate::conv3d::{own_repeats, upsampled};
 use crate::{Measured, conv3d_joined, conv3d_joined_measured, upsample_nearest};
 use burn::tensor::Tensor;
 
 /// A tensor whose voxels are repeated by whole factors.
 ///
-/// A GPU repeats them while it reads, where no gradient is wanted; elsewhere they are written once.
+/// Where no gradient is wanted they are repeated while they are read; elsewhere they are written once.
 #[derive(Clone, Debug)]
 pub struct Upsampled(Repeats);
 
 #[derive(Clone, Debug)]
 enum Repeats {
     Written(Tensor<5>),
-    #[cfg(feature = "gpu")]
+    #[cfg(feature = "_own")]
     Read(Tensor<5>, [usize; 3]),
 }
 
@@ -29,8 +31,8 @@ impl Upsampled {
     /// # Shapes
     /// `[N, C, Z, Y, X]` stands for `[N, C, fz Z, fy Y, fx X]`.
     pub fn new(x: Tensor<5>, factor: [usize; 3]) -> Self {
-        #[cfg(feature = "gpu")]
-        if crate::own::takes(&x) == Some(crate::own::Own::Gpu)
+        #[cfg(feature = "_own")]
+        if crate::own::takes(&x).is_some()
             && !x.device().is_autodiff()
             && !x.dims().contains(&0)
             && !factor.contains(&0)
@@ -49,15 +51,11 @@ impl Upsampled {
     pub fn conv3d_joined(self, second: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
         match self.0 {
             Repeats::Written(x) => conv3d_joined(x, second, weight, bias, [1; 3]),
-            #[cfg(feature = "gpu")]
-            Repeats::Read(x, factor) => {
-                match crate::conv3d::upsampled(&x, factor, &second, (&weight, &bias), false) {
-                    Some(y) => y.features,
-                    None => {
-                        conv3d_joined(upsample_nearest(x, factor), second, weight, bias, [1; 3])
-                    }
-                }
-            }
+            #[cfg(feature = "_own")]
+            Repeats::Read(x, factor) => match own_repeats(&x, factor, &second, (&weight, &bias)) {
+                Some(own) => upsampled(own, (x, factor), second, (weight, bias), false).features,
+                None => conv3d_joined(upsample_nearest(x, factor), second, weight, bias, [1; 3]),
+            },
         }
     }
 
@@ -73,16 +71,14 @@ impl Upsampled {
     ) -> Measured {
         match self.0 {
             Repeats::Written(x) => conv3d_joined_measured(x, second, weight, bias, [1; 3]),
-            #[cfg(feature = "gpu")]
-            Repeats::Read(x, factor) => {
-                match crate::conv3d::upsampled(&x, factor, &second, (&weight, &bias), true) {
-                    Some(y) => y,
-                    None => {
-                        let x = upsample_nearest(x, factor);
-                        conv3d_joined_measured(x, second, weight, bias, [1; 3])
-                    }
+            #[cfg(feature = "_own")]
+            Repeats::Read(x, factor) => match own_repeats(&x, factor, &second, (&weight, &bias)) {
+                Some(own) => upsampled(own, (x, factor), second, (weight, bias), true),
+                None => {
+                    let x = upsample_nearest(x, factor);
+                    conv3d_joined_measured(x, second, weight, bias, [1; 3])
                 }
-            }
+            },
         }
     }
 }

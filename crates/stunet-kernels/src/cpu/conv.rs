@@ -28,8 +28,8 @@ mod winograd;
 
 pub(crate) use backward::bias_gradient;
 pub(crate) use pointwise::{
-    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_rows,
-    pointwise_weight_gradient,
+    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_over_repeated,
+    pointwise_repeated, pointwise_rows, pointwise_weight_gradient,
 };
 
 use super::memory::Output;
@@ -102,6 +102,8 @@ pub(crate) fn forward(
 /// What a convolution does beside its sums, where its shape [is fit for it](fuses).
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Fused<'a> {
+    /// By what whole factors the voxels of the first part are repeated while they are read; none is as it is.
+    pub repeats: Option<[usize; 3]>,
     /// Whether the channels of the input lie innermost.
     pub reads_innermost: bool,
     /// A norm of the input, with its activation.
@@ -121,6 +123,12 @@ pub(crate) fn can_be_innermost(channels: usize) -> bool {
     channels.is_multiple_of(if channels > 16 { 32 } else { 16 })
 }
 
+/// Whether the voxels of a first part of so many channels can be repeated while they are read.
+pub(crate) fn can_repeat(shape: &Shape, repeats: [usize; 3], channels: usize) -> bool {
+    // Eight channels are read at a time.
+    channels.is_multiple_of(8) && (0..3).all(|axis| shape.size[axis].is_multiple_of(repeats[axis]))
+}
+
 /// [`forward`] with what else is to be done, and of each channel of each sample of the output the sum of its values
 /// and that of their squares.
 pub(crate) fn forward_fused(
@@ -134,10 +142,12 @@ pub(crate) fn forward_fused(
     assert!(fuses(shape, 3), "a shape for which tiles pay");
     assert_eq!(weight.len(), shape.outputs * shape.inputs * 27, "a kernel holds 27 taps");
     assert_eq!(bias.len(), shape.outputs, "a bias for each output");
-    let Fused { reads_innermost, normed, writes_innermost } = fused;
+    let Fused { repeats, reads_innermost, normed, writes_innermost } = fused;
     assert!(!reads_innermost || can_be_innermost(shape.inputs), "whole blocks of inputs");
     assert!(!writes_innermost || can_be_innermost(shape.outputs), "whole blocks of outputs");
-    let mut source = Source::new(parts, [shape.batch, shape.inputs, voxels(shape.size)]);
+    assert!(repeats.is_none_or(|repeats| can_repeat(shape, repeats, parts[0].1)), "whole repeats");
+    let sizes = [shape.batch, shape.inputs, voxels(shape.size)];
+    let mut source = Source::repeated(parts, sizes, repeats.unwrap_or([1; 3]));
     (source.innermost, source.normed) = (reads_innermost, normed);
     let (mut outputs, mut sink) = Sink::create(&[shape.outputs], shape.batch, voxels(shape.size));
     sink.innermost = writes_innermost;

@@ -115,6 +115,17 @@ impl Origin {
         Self { start: values.as_ptr(), len: values.len() }
     }
 
+    /// The value at `offset`.
+    ///
+    /// # Safety
+    /// It lies inside the allocation, and no other thread writes it meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn read(self, offset: usize) -> f32 {
+        debug_assert!(offset < self.len, "the value at {offset} of {}", self.len);
+        // SAFETY: the caller's promise.
+        unsafe { *self.start.add(offset) }
+    }
+
     /// Copies the values from `offset` on.
     ///
     /// # Safety

@@ -47,6 +47,40 @@ impl Kernels for Flex {
         (output, Some(moments))
     }
 
+    /// Voxels are repeated while they are read.
+    fn conv_upsampled(
+        [coarse, second]: [FlexTensor; 2],
+        factor: [usize; 3],
+        [weight, bias]: [FlexTensor; 2],
+        measured: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        let ([n, coarse_channels, z, y, x], [outputs, inputs, kernel, ..]) =
+            (dims(&coarse), dims(&weight));
+        let size = [z * factor[0], y * factor[1], x * factor[2]];
+        let shape = Shape { batch: n, inputs, outputs, size, stride: [1; 3] };
+        let fits = conv::can_repeat(&shape, factor, coarse_channels);
+        if kernel == 1 && !measured {
+            let output = convolve_repeated(&shape, (coarse, factor), second, [&weight, &bias]);
+            return (output, None);
+        }
+        let parts = contiguous(&[coarse, second]);
+        if measured && fits && conv::fuses(&shape, kernel) {
+            let fused = Fused {
+                repeats: Some(factor),
+                writes_innermost: conv::can_be_innermost(outputs),
+                ..Fused::default()
+            };
+            let (output, found) = convolve_fused(&shape, &slices(&parts), [&weight, &bias], fused);
+            return (output, Some(found));
+        }
+        let [(coarse, _), (second, _)] = <[_; 2]>::try_from(parts).expect("two parts");
+        let parts = vec![Self::upsample(coarse, factor), second];
+        match measured {
+            true => Self::conv_measured(parts, weight, bias, [1; 3]),
+            false => (Self::conv(parts, weight, bias, [1; 3]), None),
+        }
+    }
+
     /// The norm is applied to what the convolution reads.
     fn conv_normed(
         x: FlexTensor,
@@ -72,7 +106,7 @@ impl Kernels for Flex {
             Normed::new(parameters, &statistics)
         });
         let fused =
-            Fused { reads_innermost: is_innermost, normed: Some(&normed), writes_innermost: false };
+            Fused { reads_innermost: is_innermost, normed: Some(&normed), ..Fused::default() };
         let (output, moments) =
             convolve_fused(&shape, &[(of, shape.inputs)], [&weight, &bias], fused);
         (output, Some(moments))
@@ -281,6 +315,32 @@ fn convolve_over(
     let (weight, bias, second) = (values(&weight), values(&bias), (values(&second), channels));
     conv::pointwise_over(Isa::best(), &shape, over, second, weight, bias);
     Ok(first)
+}
+
+/// A convolution of single voxels, of which those of the first part are repeated; in the memory of the second part, if
+/// nobody else holds that and it is as large as the output.
+fn convolve_repeated(
+    shape: &Shape,
+    (coarse, factor): (FlexTensor, [usize; 3]),
+    second: FlexTensor,
+    [weight, bias]: [&FlexTensor; 2],
+) -> FlexTensor {
+    let isa = Isa::best();
+    let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+    let (weight, bias) = (values(&weight), values(&bias));
+    let (coarse, coarse_channels) = (coarse.to_contiguous(), dims(&coarse)[1]);
+    let first = (values(&coarse), coarse_channels);
+    let channels = dims(&second)[1];
+    let mut second = if is_whole(&second) { second } else { second.to_contiguous() };
+    let fits = channels == shape.outputs && is_whole(&second) && conv::can_overwrite(shape);
+    if fits && let Some(over) = second.try_storage_mut::<f32>() {
+        conv::pointwise_over_repeated(isa, shape, (first, factor), over, weight, bias);
+        return second;
+    }
+    let parts = [first, (values(&second), channels)];
+    let output = conv::pointwise_repeated(isa, shape, (&parts, factor), weight, bias);
+    let [z, y, x] = shape.size;
+    finish(output, [shape.batch, shape.outputs, z, y, x])
 }
 
 fn with<R>(parameters: &NormParameters<FlexTensor>, work: impl FnOnce(Parameters<'_>) -> R) -> R {

@@ -11,6 +11,8 @@ pub(super) struct Source<'a> {
     parts: &'a [(&'a [f32], usize)],
     /// Voxels of a channel.
     voxels: usize,
+    /// How often each voxel of the first tensor is read along each axis.
+    repeats: [usize; 3],
     /// Whether a voxel's channels lie side by side: of one tensor alone.
     pub innermost: bool,
     /// What is done to values while they are read.
@@ -22,26 +24,45 @@ impl<'a> Source<'a> {
     ///
     /// # Panics
     /// When the parts hold anything else.
-    pub(super) fn new(
-        parts: &'a [(&'a [f32], usize)],
-        [batch, channels, voxels]: [usize; 3],
-    ) -> Self {
-        assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), channels, "channels read");
-        for (values, channels) in parts {
-            assert_eq!(values.len(), batch * channels * voxels, "values read");
-        }
-        Self { parts, voxels, innermost: false, normed: None }
+    pub(super) fn new(parts: &'a [(&'a [f32], usize)], sizes: [usize; 3]) -> Self {
+        Self::repeated(parts, sizes, [1; 3])
     }
 
-    /// The voxels of one channel of one sample.
+    /// [`new`](Self::new), where each voxel of the first part stands for a block of `repeats`.
+    ///
+    /// # Panics
+    /// When the parts hold anything else.
+    pub(super) fn repeated(
+        parts: &'a [(&'a [f32], usize)],
+        [batch, channels, voxels]: [usize; 3],
+        repeats: [usize; 3],
+    ) -> Self {
+        assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), channels, "channels read");
+        for (index, (values, channels)) in parts.iter().enumerate() {
+            let repeats: usize = if index == 0 { repeats.iter().product() } else { 1 };
+            assert_eq!(values.len() * repeats, batch * channels * voxels, "values read");
+        }
+        Self { parts, voxels, repeats, innermost: false, normed: None }
+    }
+
+    /// How often each voxel of a channel is read along each axis.
+    #[inline(always)]
+    pub(super) fn repeats(&self, channel: usize) -> [usize; 3] {
+        if channel < self.parts[0].1 { self.repeats } else { [1; 3] }
+    }
+
+    /// The voxels of one channel of one sample: those that lie in memory.
     #[inline(always)]
     pub(super) fn channel(&self, sample: usize, mut channel: usize) -> &'a [f32] {
         debug_assert!(!self.innermost, "channels are no planes");
+        let mut repeats = self.repeats.iter().product::<usize>();
         for &(values, channels) in self.parts {
             if channel < channels {
-                return &values[(sample * channels + channel) * self.voxels..][..self.voxels];
+                let voxels = self.voxels / repeats;
+                return &values[(sample * channels + channel) * voxels..][..voxels];
             }
             channel -= channels;
+            repeats = 1;
         }
         panic!("a source has fewer channels than are read");
     }

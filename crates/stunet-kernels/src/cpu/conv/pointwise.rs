@@ -14,7 +14,7 @@ use super::{STREAMED, Shape, voxels};
 use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Origin, Output, Target, with_scratch};
 use crate::cpu::simd::Isa;
-use planes::{Planes, Weights, buffer_len};
+use planes::{Planes, Repeated, Weights, buffer_len};
 use rayon::prelude::*;
 pub(crate) use rows::pointwise_rows;
 use std::ops::Range;
@@ -101,7 +101,29 @@ pub(crate) fn pointwise(
     let inputs: Vec<_> =
         parts.iter().map(|(values, channels)| (Origin::new(values.values()), *channels)).collect();
     let mut output = Output::new(shape.batch * shape.outputs * volume);
-    convolve(isa, shape, &inputs, weight, bias, output.target());
+    convolve(isa, shape, (&inputs, [1; 3]), weight, bias, output.target());
+    output
+}
+
+/// [`pointwise`] at stride 1, where each voxel of the first part stands for a block of `repeats`.
+pub(crate) fn pointwise_repeated(
+    isa: Isa,
+    shape: &Shape,
+    (parts, repeats): (&[(&[f32], usize)], [usize; 3]),
+    weight: &[f32],
+    bias: &[f32],
+) -> Output {
+    assert_eq!(shape.stride, [1; 3], "voxels in their order");
+    let fits = (0..3).all(|axis| shape.size[axis].is_multiple_of(repeats[axis]));
+    assert!(fits, "whole repeats");
+    let volume = shape.batch * voxels(shape.size);
+    for (index, (values, channels)) in parts.iter().enumerate() {
+        let repeats: usize = if index == 0 { repeats.iter().product() } else { 1 };
+        assert_eq!(values.len() * repeats, channels * volume, "values read");
+    }
+    let inputs: Vec<_> = parts.iter().map(|part| (Origin::new(part.0), part.1)).collect();
+    let mut output = Output::new(shape.outputs * volume);
+    convolve(isa, shape, (&inputs, repeats), weight, bias, output.target());
     output
 }
 
@@ -124,7 +146,28 @@ pub(crate) fn pointwise_over(
     assert_eq!(second.len(), channels * volume, "values read");
     let target = Target::new(first);
     let inputs = [(target.into(), shape.outputs), (Origin::new(second), channels)];
-    convolve(isa, shape, &inputs, weight, bias, target);
+    convolve(isa, shape, (&inputs, [1; 3]), weight, bias, target);
+}
+
+/// [`pointwise_repeated`] of a first part and of `second`, written over the second; for shapes that [`can_overwrite`]
+/// accepts.
+pub(crate) fn pointwise_over_repeated(
+    isa: Isa,
+    shape: &Shape,
+    ((first, channels), repeats): ((&[f32], usize), [usize; 3]),
+    second: &mut [f32],
+    weight: &[f32],
+    bias: &[f32],
+) {
+    let volume = shape.batch * voxels(shape.size);
+    let fits = (0..3).all(|axis| shape.size[axis].is_multiple_of(repeats[axis]));
+    assert!(fits && shape.stride == [1; 3], "voxels in their order, and whole repeats");
+    assert!(can_overwrite(shape), "every voxel is read by its task alone");
+    assert_eq!(second.len(), shape.outputs * volume, "what is read is what is written");
+    assert_eq!(first.len() * repeats.iter().product::<usize>(), channels * volume, "values read");
+    let target = Target::new(second);
+    let inputs = [(Origin::new(first), channels), (target.into(), shape.outputs)];
+    convolve(isa, shape, (&inputs, repeats), weight, bias, target);
 }
 
 /// Whether each voxel is read by the task that writes it, and by no other.
@@ -133,11 +176,12 @@ pub(crate) fn can_overwrite(shape: &Shape) -> bool {
     rows_per_task([shape.batch, rows, inputs, voxels(shape.out_size())]) == rows
 }
 
-/// Writes the convolution of whole planes of the output's size.
+/// Writes the convolution of whole planes of the output's size, or, of the first input, of as many voxels as become that
+/// by repetition.
 fn convolve(
     isa: Isa,
     shape: &Shape,
-    inputs: &[(Origin, usize)],
+    (inputs, repeats): (&[(Origin, usize)], [usize; 3]),
     weight: &[f32],
     bias: &[f32],
     target: Target,
@@ -149,10 +193,11 @@ fn convolve(
     let weights = Weights { values: weight, row: shape.inputs, column: 1 };
     let sizes = [shape.batch, shape.outputs, shape.inputs, volume];
     let (bias, streamed) = (Some(bias), shape.batch * shape.outputs * volume > STREAMED);
+    let repeated = (repeats != [1; 3]).then_some(Repeated { size: shape.out_size(), repeats });
     for_each_block(isa, sizes, |sample, rows, columns, buffer| {
         let to = sample * shape.outputs * volume;
         #[rustfmt::skip]
-        isa.run(Planes { inputs, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
+        isa.run(Planes { inputs, repeated, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
     });
 }
 
@@ -178,7 +223,7 @@ pub(crate) fn pointwise_input_gradient(
         for_each_block(isa, sizes, |sample, rows, columns, buffer| {
             let to = sample * channels * volume;
             #[rustfmt::skip]
-            isa.run(Planes { inputs, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
+            isa.run(Planes { inputs, repeated: None, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
         });
         first += channels;
         spread(shape, output, channels)

@@ -21,10 +21,62 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// How voxels in memory stand for those that are read.
+#[derive(Clone, Copy)]
+pub(super) struct Repeated {
+    /// Voxels that are read along each axis.
+    pub size: [usize; 3],
+    /// How often each is read along each axis: a whole part of the size.
+    pub repeats: [usize; 3],
+}
+
+impl Repeated {
+    /// Copies voxels `first..` of a plane, whose voxels in memory begin at `plane`.
+    ///
+    /// # Safety
+    /// As [`Origin::copy`], for the voxels in memory.
+    #[inline(always)]
+    unsafe fn copy(self, origin: Origin, plane: usize, first: usize, to: &mut [f32]) {
+        let ([_, rows, columns], [along_z, along_y, along_x]) = (self.size, self.repeats);
+        let mut done = 0;
+        while done < to.len() {
+            let (row, x) = ((first + done) / columns, (first + done) % columns);
+            let coarse = [row / rows / along_z, row % rows / along_y];
+            let row = (coarse[0] * (rows / along_y) + coarse[1]) * (columns / along_x);
+            let len = (columns - x).min(to.len() - done);
+            let to = &mut to[done..done + len];
+            done += len;
+            let from = plane + row + x / along_x;
+            // SAFETY: voxels of this row, as the caller promises.
+            unsafe {
+                match to.as_chunks_mut::<2>() {
+                    (pairs, []) if along_x == 2 && x.is_multiple_of(2) => {
+                        for (i, pair) in pairs.iter_mut().enumerate() {
+                            *pair = [origin.read(from + i); 2];
+                        }
+                    }
+                    _ => {
+                        for (i, to) in to.iter_mut().enumerate() {
+                            *to = origin.read(plane + row + (x + i) / along_x);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Voxels in memory of a plane of `volume` that are read.
+    fn in_memory(self, volume: usize) -> usize {
+        volume / self.repeats.iter().product::<usize>()
+    }
+}
+
 /// Some output channels of some voxels of a sample.
 pub(super) struct Planes<'a> {
     /// Tensors of input planes, with their channels: whole planes of every sample.
     pub inputs: &'a [(Origin, usize)],
+    /// How voxels of the first input stand for those that are read, if they do not lie there one by one.
+    pub repeated: Option<Repeated>,
     pub sample: usize,
     /// Voxels of a plane.
     pub volume: usize,
@@ -98,14 +150,23 @@ impl Planes<'_> {
     #[inline(always)]
     fn copy(&mut self, width: usize, inner: usize) {
         let mut plane = 0;
-        for &(origin, count) in self.inputs {
+        for (index, &(origin, count)) in self.inputs.iter().enumerate() {
+            let repeated = self.repeated.filter(|_| index == 0);
             for channel in self.sample * count..(self.sample + 1) * count {
                 for tile in 0..self.columns.len().div_ceil(width) {
                     let column = self.columns.start + tile * width;
                     let to = &mut self.buffer[(tile * inner + plane) * width..][..width];
                     let (voxels, behind) = to.split_at_mut(width.min(self.columns.end - column));
                     // SAFETY: columns of a whole plane, which at most this task will write, later.
-                    unsafe { origin.copy(channel * self.volume + column, voxels) };
+                    unsafe {
+                        match repeated {
+                            None => origin.copy(channel * self.volume + column, voxels),
+                            Some(repeated) => {
+                                let plane = channel * repeated.in_memory(self.volume);
+                                repeated.copy(origin, plane, column, voxels);
+                            }
+                        }
+                    }
                     behind.fill(0.0);
                 }
                 plane += 1;

@@ -35,12 +35,19 @@ impl Region {
     /// The rows of the region in order: where each begins in the volume, if it is there.
     #[inline(always)]
     fn row(&self, index: usize) -> Option<usize> {
+        self.row_repeated(index, [1; 3])
+    }
+
+    /// [`row`](Self::row) of a volume whose voxels are repeated, where that lies in memory.
+    #[inline(always)]
+    fn row_repeated(&self, index: usize, repeats: [usize; 3]) -> Option<usize> {
         let at = [index / self.extent[1], index % self.extent[1]];
         let inside = |axis: usize| {
             let place = usize::try_from(at[axis] as isize + self.origin[axis]).ok()?;
-            (place < self.size[axis]).then_some(place)
+            (place < self.size[axis]).then(|| place / repeats[axis])
         };
-        Some((inside(0)? * self.size[1] + inside(1)?) * self.size[2])
+        let size = [1, 2].map(|axis| self.size[axis] / repeats[axis]);
+        Some((inside(0)? * size[0] + inside(1)?) * size[1])
     }
 
     /// Columns before the volume begins, and those that lie in it.
@@ -79,9 +86,13 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
     });
     let mut volumes = [[[].as_slice(); 8]; 2];
     for (i, volume) in volumes.as_flattened_mut().iter_mut().enumerate().take(WIDTH) {
-        *volume = source.channel(region.sample, first + i.min(count.max(1) - 1));
-        assert!(volume.len() >= region.size.iter().product(), "a channel's voxels");
+        let channel = first + i.min(count.max(1) - 1);
+        *volume = source.channel(region.sample, channel);
+        let repeats: usize = source.repeats(channel).iter().product();
+        assert!(volume.len() * repeats >= region.size.iter().product(), "a channel's voxels");
     }
+    // A part that is repeated ends with eight channels.
+    let repeats = [0, 8].map(|half| source.repeats(first + half));
     let base = to.as_mut_ptr();
     for row in 0..rows {
         let from = region.row(row).filter(|_| len > 0).map(|from| from + skip);
@@ -89,12 +100,21 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
         for (half, volumes) in volumes.iter().enumerate().take(WIDTH / 8) {
             let known = count.saturating_sub(8 * half).min(8);
             // SAFETY: the row's voxels lie in `to`, as asserted; each volume holds `len` voxels from
-            // the row's first on, as `row` is inside and its columns are, as asserted. Volumes and
-            // `to` are different allocations.
+            // the row's first on, as `row` is inside and its columns are, as asserted, or those that
+            // stand for them. Volumes and `to` are different allocations.
             unsafe {
                 let to = base.add(row * columns * stride + 8 * half);
                 let from = from.filter(|_| known > 0);
-                gather_row(simd, volumes, known, from, [lead, len, columns], to, stride);
+                let [_, _, along_x] = repeats[half];
+                if repeats[half] == [1; 3] || from.is_none() {
+                    gather_row(simd, volumes, known, from, [lead, len, columns], to, stride);
+                } else {
+                    let from = region.row_repeated(row, repeats[half]).unwrap_or_default();
+                    clear(to, stride, 0..lead);
+                    clear(to, stride, lead + len..columns);
+                    let to = to.add(lead * stride);
+                    gather_repeated(simd, volumes, known, (from, along_x), [skip, len], to, stride);
+                }
             }
         }
         if let (Some(normed), Some(_)) = (&normed, from) {
@@ -210,6 +230,52 @@ unsafe fn gather_row<S: Simd>(
                     let value = if i < known { volume[from + x] } else { 0.0 };
                     *to.add(x * stride + i) = value;
                 }
+            }
+        }
+    }
+}
+
+/// Eight channels of `len` voxels of a row, from its voxel `skip` on, where every voxel in memory stands for `repeats` of
+/// them. The row begins at `from` in each of the first `known` volumes.
+///
+/// # Safety
+/// Each volume holds the row; `to` is valid for writing eight values for each voxel, and is no part of a volume.
+#[inline(always)]
+unsafe fn gather_repeated<S: Simd>(
+    simd: S,
+    volumes: &[&[f32]; 8],
+    known: usize,
+    (from, repeats): (usize, usize),
+    [skip, len]: [usize; 2],
+    to: *mut f32,
+    stride: usize,
+) {
+    let (first, end) = (skip / repeats, (skip + len).div_ceil(repeats));
+    // The first of the voxels that one in memory stands for, and how many there are up to the last.
+    let place = |voxel: usize| (voxel * repeats).saturating_sub(skip);
+    // SAFETY: voxels `first..end` lie in the row, and their places are below `len`.
+    unsafe {
+        if known == 8 && end - first >= 8 {
+            for at in (first..end).step_by(8) {
+                // The last block overlaps the one before.
+                let at = at.min(end - 8);
+                simd.transpose(
+                    eight!(|I| volumes[I].as_ptr().add(from + at)),
+                    eight!(|I| to.add(place(at + I) * stride)),
+                );
+            }
+        } else {
+            for voxel in first..end {
+                for (i, volume) in volumes.iter().enumerate() {
+                    let value = if i < known { volume[from + voxel] } else { 0.0 };
+                    *to.add(place(voxel) * stride + i) = value;
+                }
+            }
+        }
+        for voxel in first..end {
+            let value = to.add(place(voxel) * stride).cast::<[f32; 8]>().read_unaligned();
+            for x in place(voxel) + 1..place(voxel + 1).min(len) {
+                to.add(x * stride).cast::<[f32; 8]>().write_unaligned(value);
             }
         }
     }
