@@ -4,8 +4,9 @@ use burn::tensor::Tensor;
 
 /// Features that a norm alone will read, and what it need not read again.
 ///
-/// A convolution on a GPU finds the moments of its result while that is still in registers, which saves the
-/// norm a pass over memory; the processor, whose caches are large, finds none.
+/// A convolution finds the moments of its result while that is still in registers or in a cache, which saves the norm a
+/// pass over memory: on a GPU, and on the processor where no gradient is wanted and small kernels are filtered. There the
+/// channels of a voxel may lie side by side in memory, as the norm's next reader takes them.
 #[derive(Debug)]
 #[must_use = "a norm reads it"]
 pub struct Measured {

@@ -43,7 +43,7 @@ pub(super) fn innermost(x: &FlexTensor) -> Option<&[f32]> {
 
 /// Sums of each channel of each sample, for [`moments`].
 pub(super) fn of_moments(sums: Vec<[f64; 2]>, [batch, channels]: [usize; 2]) -> FlexTensor {
-    let shape = Shape::from([batch, channels, 2]);
+    let shape = Shape::from([batch, channels, 1, 2]);
     let bytes = Bytes::from_elems(sums.into_flattened());
     FlexTensor::new(bytes, Layout::contiguous(shape), DType::F64)
 }

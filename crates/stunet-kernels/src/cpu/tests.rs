@@ -1,6 +1,8 @@
 //! The operators through Burn, forward and every gradient, against the reference compositions in
 //! double precision.
 
+mod fused;
+
 use crate::own::takes;
 use crate::{Norm, reference};
 use burn::tensor::{DType, Device, Tensor, TensorData};

@@ -347,3 +347,63 @@ fn threads_change_no_bit() {
         }
     }
 }
+
+/// From planes to channels innermost.
+fn to_innermost(planes: &[f32], shape: &Shape, channels: usize) -> Vec<f32> {
+    let volume = voxels(shape.size);
+    let samples = planes.chunks(channels * volume);
+    samples
+        .flat_map(|s| (0..volume * channels).map(|i| s[i % channels * volume + i / channels]))
+        .collect()
+}
+
+/// Bit by bit what the convolution gives whose input was normalised and whose output was rearranged, for any number of
+/// threads; and its sums.
+#[test]
+fn fused_convolutions_are_the_same_convolutions() {
+    use crate::cpu::norm::{self, Normed, Parameters};
+    for (channels, size) in [((16, 32, 0), [9, 8, 11]), ((32, 16, 0), [15, 16, 18])] {
+        let case = case(2, channels, size, [1; 3], 3);
+        let (shape, data) = (&case.shape, case.data());
+        let (inputs, outputs, volume) = (shape.inputs, shape.outputs, voxels(size));
+        let parameters = Parameters {
+            weight: &values(7, inputs),
+            bias: &values(8, inputs),
+            epsilon: 1e-5,
+            slope: 0.01,
+        };
+        for isa in Isa::available() {
+            let statistics = norm::statistics(isa, &data.x, volume, parameters.epsilon);
+            let normed = Normed::new(parameters, &statistics);
+            let read = norm::normalise(isa, &data.x, None, volume, parameters, &statistics);
+            let plain = forward(isa, shape, &[(read.values(), inputs)], &data.weight, &data.bias);
+            let innermost = to_innermost(&data.x, shape, inputs);
+            let run = |threads: usize, x: &[f32], reads_innermost, writes_innermost| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let normed = Some(&normed);
+                let fused = Fused { repeats: None, reads_innermost, normed, writes_innermost };
+                let parts = [(x, inputs)];
+                pool.install(|| forward_fused(isa, shape, &parts, &data.weight, &data.bias, fused))
+            };
+            let (_, first) = run(1, &data.x, false, false);
+            for (threads, reads, writes) in
+                [(1, false, false), (3, true, false), (2, false, true), (7, true, true)]
+            {
+                let x = if reads { &innermost } else { &data.x };
+                let (found, sums) = run(threads, x, reads, writes);
+                let expected = match writes {
+                    true => to_innermost(plain.values(), shape, outputs),
+                    false => plain.values().to_vec(),
+                };
+                assert!(found.values() == expected, "{isa:?} {case:?}: {reads} {writes}");
+                assert_eq!(sums, first, "{isa:?} {case:?} with {threads} threads");
+            }
+            for (sums, plane) in first.iter().zip(plain.values().chunks(volume)) {
+                let sum = |f: fn(f64) -> f64| plane.iter().map(|v| f(f64::from(*v))).sum::<f64>();
+                let expected = [sum(|v| v), sum(|v| v * v)];
+                let near = |i: usize| (sums[i] - expected[i]).abs() <= 1e-12 * expected[1];
+                assert!(near(0) && near(1), "{isa:?}: {sums:?}, expected {expected:?}");
+            }
+        }
+    }
+}
