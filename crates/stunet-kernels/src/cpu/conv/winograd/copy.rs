@@ -84,13 +84,7 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
         assert!(WIDTH == Normed::BLOCK, "a norm is of whole blocks");
         normed.block(at, count)
     });
-    let mut volumes = [[[].as_slice(); 8]; 2];
-    for (i, volume) in volumes.as_flattened_mut().iter_mut().enumerate().take(WIDTH) {
-        let channel = first + i.min(count.max(1) - 1);
-        *volume = source.channel(region.sample, channel);
-        let repeats: usize = source.repeats(channel).iter().product();
-        assert!(volume.len() * repeats >= region.size.iter().product(), "a channel's voxels");
-    }
+    let volumes = volumes::<WIDTH>(source, region, first, count);
     // A part that is repeated ends with eight channels.
     let repeats = [0, 8].map(|half| source.repeats(first + half));
     let base = to.as_mut_ptr();
@@ -110,10 +104,8 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
                     gather_row(simd, volumes, known, from, [lead, len, columns], to, stride);
                 } else {
                     let from = region.row_repeated(row, repeats[half]).unwrap_or_default();
-                    clear(to, stride, 0..lead);
-                    clear(to, stride, lead + len..columns);
-                    let to = to.add(lead * stride);
-                    gather_repeated(simd, volumes, known, (from, along_x), [skip, len], to, stride);
+                    let (from, cut) = ([from, skip, along_x], [lead, len, columns]);
+                    gather_repeated(simd, volumes, known, from, cut, to, stride);
                 }
             }
         }
@@ -125,6 +117,24 @@ pub(super) fn gather<S: Simd, const WIDTH: usize>(
             }
         }
     }
+}
+
+/// The channels that [`gather`] reads, eight by eight; the last one in the place of those there are not.
+#[inline(always)]
+fn volumes<'a, const WIDTH: usize>(
+    source: Source<'a>,
+    region: Region,
+    first: usize,
+    count: usize,
+) -> [[&'a [f32]; 8]; 2] {
+    let mut volumes = [[[].as_slice(); 8]; 2];
+    for (i, volume) in volumes.as_flattened_mut().iter_mut().enumerate().take(WIDTH) {
+        let channel = first + i.min(count.max(1) - 1);
+        *volume = source.channel(region.sample, channel);
+        let repeats: usize = source.repeats(channel).iter().product();
+        assert!(volume.len() * repeats >= region.size.iter().product(), "a channel's voxels");
+    }
+    volumes
 }
 
 /// Writes [`CHANNELS`] channels of a region of a tensor whose channels lie innermost, `first` and those after it; zero
@@ -235,8 +245,8 @@ unsafe fn gather_row<S: Simd>(
     }
 }
 
-/// Eight channels of `len` voxels of a row, from its voxel `skip` on, where every voxel in memory stands for `repeats` of
-/// them. The row begins at `from` in each of the first `known` volumes.
+/// [`gather_row`] where every voxel in memory stands for `repeats` of a row. The row begins at `from` in each of the
+/// volumes, and is read from its voxel `skip` on.
 ///
 /// # Safety
 /// Each volume holds the row; `to` is valid for writing eight values for each voxel, and is no part of a volume.
@@ -245,8 +255,8 @@ unsafe fn gather_repeated<S: Simd>(
     simd: S,
     volumes: &[&[f32]; 8],
     known: usize,
-    (from, repeats): (usize, usize),
-    [skip, len]: [usize; 2],
+    [from, skip, repeats]: [usize; 3],
+    [lead, len, columns]: [usize; 3],
     to: *mut f32,
     stride: usize,
 ) {
@@ -255,6 +265,9 @@ unsafe fn gather_repeated<S: Simd>(
     let place = |voxel: usize| (voxel * repeats).saturating_sub(skip);
     // SAFETY: voxels `first..end` lie in the row, and their places are below `len`.
     unsafe {
+        clear(to, stride, 0..lead);
+        clear(to, stride, lead + len..columns);
+        let to = to.add(lead * stride);
         if known == 8 && end - first >= 8 {
             for at in (first..end).step_by(8) {
                 // The last block overlaps the one before.
