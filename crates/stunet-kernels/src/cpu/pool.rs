@@ -173,18 +173,15 @@ impl Drop for Mapping {
 mod tests {
     use super::*;
 
-    /// A pool that no other test takes from; each test its own.
-    fn pool() -> &'static Pool {
-        Box::leak(Box::new(Pool::new()))
-    }
-
     fn all(mapping: &Mapping, value: f32) -> bool {
         mapping.values().iter().all(|v| *v == value)
     }
 
     #[test]
     fn buffers_come_back() {
-        let pool = pool();
+        // One that no other test takes from.
+        static ALONE: Pool = Pool::new();
+        let pool = &ALONE;
         // Nobody looks for idle times: they are a test of their own.
         pool.state().watched = true;
         let len = 3 * CHUNK / 4 + 4321;
@@ -217,7 +214,8 @@ mod tests {
     /// Memory goes back by itself, and is watched anew when some waits again.
     #[test]
     fn idle_memory_goes_back() {
-        let pool = pool();
+        static ALONE: Pool = Pool::new();
+        let pool = &ALONE;
         for _ in 0..2 {
             drop(Mapping::of(pool, LARGE));
             let looks = (0..600).take_while(|_| {
