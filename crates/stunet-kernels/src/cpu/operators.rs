@@ -94,7 +94,9 @@ impl Kernels for Flex {
             let (x, _) = Self::norm(x, found, norm, None);
             return Self::conv_measured(vec![x], weight, bias, stride);
         }
-        let is_innermost = innermost(&x).is_some() && conv::can_be_innermost(shape.inputs);
+        // Without moments they are summed over planes: anybody may have permuted a tensor so.
+        let is_innermost =
+            found.is_some() && innermost(&x).is_some() && conv::can_be_innermost(shape.inputs);
         let x = if is_innermost { x } else { x.to_contiguous() };
         let of = innermost(&x).filter(|_| is_innermost).unwrap_or_else(|| values(&x));
         let volume = voxels(shape.size);

@@ -146,6 +146,23 @@ fn measured_features_are_an_ordinary_tensor() {
     assert!(normed.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-6 * scale));
 }
 
+/// A tensor that somebody else permuted lies as a convolution would leave it, without having been measured.
+#[test]
+fn permuted_features_are_measured() {
+    let block = Block::new([1, 16, 8, 9, 10], 16, None, 0.01);
+    let (v, p) = block.tensors(&Device::flex(), DType::F32);
+    let innermost = Tensor::<5>::from_data(data(20, [1, 8, 9, 10, 16]), &Device::flex());
+    let permuted = innermost.permute([0, 4, 1, 2, 3]);
+    let planes = Tensor::<5>::from_data(permuted.clone().into_data(), &Device::flex());
+    let run = |x: Tensor<5>| {
+        let (weight, bias) = (v[3].clone(), p[1].clone());
+        let y = crate::Measured::from(x);
+        let y = y.norm_conv3d_measured(norm(&p[2..]), 0.01, weight, bias, [1; 3]);
+        list(y.norm_activation(norm(&p[4..]), 0.01))
+    };
+    assert_eq!(run(permuted), run(planes));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
