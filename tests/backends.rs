@@ -298,6 +298,7 @@ const OPERATORS: &[(&str, OnDevice)] = &[
     ("norms", operators::norms),
     ("measured", operators::measured),
     ("half", operators::half),
+    ("convolved_residuals", operators::convolved_residuals),
     #[cfg(feature = "gpu")]
     ("traffic", traffic::traffic),
     #[cfg(feature = "gpu")]

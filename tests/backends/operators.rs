@@ -265,6 +265,52 @@ pub fn measured(device: &Device) {
     }
 }
 
+/// A norm and the convolution beside it that is added before the activation, as at the end of a block.
+pub fn convolved_residuals(device: &Device) {
+    for (shape, inputs, kernel, stride, slope) in [
+        ([2, 5, 5, 6, 7], 1, 1, [1; 3], 0.01),
+        ([1, 16, 5, 3, 9], 8, 1, [1, 2, 2], 0.01),
+        ([2, 105, 2, 3, 5], 5, 1, [2; 3], 0.2),
+        ([1, 24, 4, 4, 4], 12, 3, [1; 3], 0.01),
+    ] {
+        let [n, c, z, y, x] = shape;
+        let size = [z * stride[0], y * stride[1], x * stride[2]];
+        let beside = [n, inputs, size[0], size[1], size[2]];
+        let weight = [c, inputs, kernel, kernel, kernel];
+        let block = |(x, v): Arguments<'_>| {
+            let (weight, y) = (prepared(x[2].clone()), Measured::from(x[0].clone()));
+            let (norm, bias) = (norm(&v[1..]), v[0].clone());
+            y.norm_convolved_activation(norm, slope, x[1].clone(), weight, bias, stride)
+        };
+        let name = format!("norm_convolved_activation {c} {kernel} {stride:?}");
+        check_above(1.0, &name, &[shape, beside, weight], &[c; 3], &block, device);
+    }
+    let join = |(x, v): Arguments<'_>| {
+        let [features, first, second, weight] = [0, 1, 2, 3].map(|index: usize| x[index].clone());
+        let (up, norm) = (Upsampled::from(first), norm(&v[1..]));
+        up.conv3d_joined_normed(second, (weight, v[0].clone()), features.into(), norm, 0.01)
+    };
+    let volumes = [[1, 7, 5, 6, 9], [1, 3, 5, 6, 9], [1, 5, 5, 6, 9], [7, 8, 1, 1, 1]];
+    check_above(1.0, "conv3d_joined_normed", &volumes, &[7; 3], &join, device);
+    // Without gradients the first is repeated while it is read.
+    let tensor = |id, shape| Tensor::<5>::from_data(data(id, shape), device);
+    let (coarse, beside) = (tensor(1, [2, 4, 3, 4, 3]), tensor(2, [2, 8, 6, 4, 9]));
+    let (features, weight) = (tensor(3, [2, 8, 6, 4, 9]), tensor(4, [8, 12, 1, 1, 1]));
+    let vectors = [5, 6, 7].map(|id| Tensor::<1>::from_data(data(id, [8]), device));
+    let block = |up: Upsampled| {
+        let (skip, norm) = ((weight.clone(), vectors[0].clone()), norm(&vectors[1..]));
+        let y = Measured::from(features.clone());
+        up.conv3d_joined_normed(beside.clone(), skip, y, norm, 0.01).into_data()
+    };
+    let found = block(Upsampled::new(coarse.clone(), [2, 1, 3]));
+    let fine = upsample_nearest(coarse, [2, 1, 3]);
+    assert_eq!(found, block(fine.clone().into()));
+    // What is added is what would have been written.
+    let residual = conv3d_joined(fine, beside.clone(), weight.clone(), vectors[0].clone(), [1; 3]);
+    let expected = norm_residual_activation(features.clone(), norm(&vectors[1..]), residual, 0.01);
+    assert_eq!(found, expected.into_data());
+}
+
 /// The order of a weight in memory is nobody's business but the convolution's.
 pub fn prepared_weights(device: &Device) {
     for shape in [[8, 3, 3, 3, 3], [5, 16, 1, 1, 1], [32, 4, 1, 3, 3]] {

@@ -3,8 +3,9 @@
 //! States hold tensors, not recomputations: a convolution keeps its input, a norm its input with the
 //! statistics, and its output only where a residual went in.
 
-use crate::kernels::{Kernels, NormGradients, NormParameters};
+use crate::kernels::{ConvolvedResidual, Kernels, NormGradients, NormParameters};
 use crate::operators::{Affine, Maybe, Operators, Parts};
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -54,6 +55,54 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
                 let (residual, node) = residual.into_parts();
                 let nodes = [x_node, weight_node, bias_node, node];
                 norm::<B, C, 4>(nodes, input, Some(residual))
+            }
+        }
+    }
+
+    fn stunet_norm_convolved(
+        x: Tracked<B, C>,
+        moments: Maybe<Self>,
+        norm: Affine<Self>,
+        [epsilon, slope]: [f64; 2],
+        parts: Parts<Self>,
+        conv: Affine<Self>,
+        [factor, stride]: [[usize; 3]; 2],
+    ) -> Tracked<B, C> {
+        let ((x, x_node), (weight, weight_node), (bias, bias_node)) =
+            (x.into_parts(), norm.weight.into_parts(), norm.bias.into_parts());
+        let moments = moments.into_option().map(|moments| moments.into_parts().0);
+        let input =
+            NormInput { x, moments, parameters: NormParameters { weight, bias, epsilon, slope } };
+        let ((weight, conv_weight_node), (bias, conv_bias_node)) =
+            (conv.weight.into_parts(), conv.bias.into_parts());
+        let residual = |parts| ConvolvedResidual { parts, factor: [1; 3], weight, bias, stride };
+        let nodes = [x_node, weight_node, bias_node, conv_weight_node, conv_bias_node];
+        let [x_node, weight_node, bias_node, conv_weight_node, conv_bias_node] = nodes;
+        match parts {
+            Parts::One(first) => {
+                let (first, node) = first.into_parts();
+                let nodes =
+                    [x_node, weight_node, bias_node, conv_weight_node, conv_bias_node, node];
+                norm_convolved::<B, C, 6>(nodes, input, residual(vec![first]))
+            }
+            Parts::Two(first, second) => {
+                // The backward pass of the convolution reads what is repeated, so that it is written.
+                let first = match factor {
+                    [1, 1, 1] => first,
+                    factor => Self::stunet_upsample(first, factor),
+                };
+                let ((first, first_node), (second, second_node)) =
+                    (first.into_parts(), second.into_parts());
+                let nodes = [
+                    x_node,
+                    weight_node,
+                    bias_node,
+                    conv_weight_node,
+                    conv_bias_node,
+                    first_node,
+                    second_node,
+                ];
+                norm_convolved::<B, C, 7>(nodes, input, residual(vec![first, second]))
             }
         }
     }
@@ -194,24 +243,38 @@ impl<B: Kernels, const N: usize> Backward<B, N> for ConvBackward {
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<B>(&ops.node);
-        let ConvState { parts, weight, stride, measured } = &ops.state;
-        let (inputs, parameters) = ops.parents.split_at(parts.len());
-        if let Some(node) = &parameters[0] {
-            let found = B::conv_weight_gradient(&gradient, parts, weight, *stride);
-            grads.register::<B>(node.id, found);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        let (inputs, parameters) = parents.split_at(ops.state.parts.len());
+        ops.state.register_gradients::<B>(&gradient, inputs, parameters, grads);
+    }
+}
+
+impl<T> ConvState<T> {
+    /// Hands on the gradients of the parts, and those of weight and bias.
+    fn register_gradients<B: Kernels<FloatTensorPrimitive = T>>(
+        &self,
+        gradient: &T,
+        inputs: &[Option<NodeId>],
+        parameters: &[Option<NodeId>],
+        grads: &mut Gradients,
+    ) {
+        let Self { parts, weight, stride, measured } = self;
+        if let Some(node) = parameters[0] {
+            let found = B::conv_weight_gradient(gradient, parts, weight, *stride);
+            grads.register::<B>(node, found);
         }
-        if let Some(node) = &parameters[1] {
+        if let Some(node) = parameters[1] {
             let found = match measured {
-                true => no_gradient::<B>(weight, &gradient),
-                false => B::conv_bias_gradient(&gradient),
+                true => no_gradient::<B>(weight, gradient),
+                false => B::conv_bias_gradient(gradient),
             };
-            grads.register::<B>(node.id, found);
+            grads.register::<B>(node, found);
         }
         if inputs.iter().any(Option::is_some) {
-            let found = B::conv_input_gradient(&gradient, parts, weight, *stride);
+            let found = B::conv_input_gradient(gradient, parts, weight, *stride);
             for (node, found) in inputs.iter().zip(found) {
-                if let Some(node) = node {
-                    grads.register::<B>(node.id, found);
+                if let Some(node) = *node {
+                    grads.register::<B>(node, found);
                 }
             }
         }
@@ -276,6 +339,50 @@ impl<B: Kernels, const N: usize> Backward<B, N> for NormBackward {
             if let (Some(node), Some(found)) = (node, found) {
                 grads.register::<B>(node.id, found);
             }
+        }
+    }
+}
+
+fn norm_convolved<B: Kernels, C: CheckpointStrategy, const N: usize>(
+    nodes: [NodeGuard; N],
+    NormInput { x, moments, parameters }: NormInput<FloatTensor<B>>,
+    residual: ConvolvedResidual<FloatTensor<B>>,
+) -> Tracked<B, C> {
+    match NormConvolvedBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => {
+            let ConvolvedResidual { parts, weight, stride, .. } = residual.clone();
+            let conv = ConvState { parts, weight, stride, measured: false };
+            let (output, statistics) = B::norm_convolved(x.clone(), moments, &parameters, residual);
+            let norm = NormState { x, output: Some(output.clone()), parameters, statistics };
+            prepared.finish((norm, conv), output)
+        }
+        OpsKind::UnTracked(prepared) => {
+            prepared.finish(B::norm_convolved(x, moments, &parameters, residual).0)
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NormConvolvedBackward;
+
+/// Parents: input, weight and bias of the norm, weight and bias of the convolution, the parts of its input.
+impl<B: Kernels, const N: usize> Backward<B, N> for NormConvolvedBackward {
+    type State = (NormState<FloatTensor<B>, B::Statistics>, ConvState<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let (NormState { x, output, parameters, statistics }, conv) = ops.state;
+        let found = B::norm_gradients(gradient, x, output, &parameters, &statistics);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        let (norm, rest) = parents.split_at(3);
+        for (node, found) in norm.iter().zip([found.x, found.weight, found.bias]) {
+            if let Some(node) = *node {
+                grads.register::<B>(node, found);
+            }
+        }
+        let (parameters, inputs) = rest.split_at(2);
+        if let Some(gradient) = found.residual {
+            conv.register_gradients::<B>(&gradient, inputs, parameters, grads);
         }
     }
 }

@@ -186,7 +186,7 @@ fn own_measured(
 
 /// Whose operator of this crate computes this convolution of the parts of an input.
 #[cfg(feature = "_own")]
-fn own_takes(
+pub(crate) fn own_takes(
     parts: &[&Tensor<5>],
     weight: &Tensor<5>,
     bias: &Tensor<1>,

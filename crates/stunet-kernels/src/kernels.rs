@@ -20,6 +20,18 @@ pub(crate) struct NormParameters<T> {
     pub slope: f64,
 }
 
+/// A residual that is a convolution of one or two tensors.
+#[derive(Clone, Debug)]
+pub(crate) struct ConvolvedResidual<T> {
+    /// One, or two side by side along the channels.
+    pub parts: Vec<T>,
+    /// How often each voxel of the first of two is repeated along each axis.
+    pub factor: [usize; 3],
+    pub weight: T,
+    pub bias: T,
+    pub stride: [usize; 3],
+}
+
 /// Gradients of what went into a norm.
 pub(crate) struct NormGradients<T> {
     /// Of the input.
@@ -83,6 +95,24 @@ pub(crate) trait Kernels: Backend {
         parameters: &NormParameters<FloatTensor<Self>>,
         residual: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, Self::Statistics);
+
+    /// [`norm`](Self::norm) with a residual that need not be written.
+    fn norm_convolved(
+        x: FloatTensor<Self>,
+        moments: Option<FloatTensor<Self>>,
+        parameters: &NormParameters<FloatTensor<Self>>,
+        residual: ConvolvedResidual<FloatTensor<Self>>,
+    ) -> (FloatTensor<Self>, Self::Statistics) {
+        let ConvolvedResidual { parts, factor, weight, bias, stride } = residual;
+        let residual = match <[_; 2]>::try_from(parts) {
+            Ok(parts) if factor != [1; 3] => {
+                Self::conv_upsampled(parts, factor, [weight, bias], false).0
+            }
+            Ok(parts) => Self::conv(Vec::from(parts), weight, bias, stride),
+            Err(parts) => Self::conv(parts, weight, bias, stride),
+        };
+        Self::norm(x, moments, parameters, Some(residual))
+    }
 
     /// [`conv_measured`](Self::conv_measured) of the norm of `x`; weight and bias of the convolution. What
     /// lies between need not be written.

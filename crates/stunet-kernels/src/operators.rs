@@ -1,6 +1,6 @@
 //! The differentiable operators, for every backend that has the passes of [`Kernels`].
 
-use crate::kernels::{Kernels, NormParameters};
+use crate::kernels::{ConvolvedResidual, Kernels, NormParameters};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, Shape, TensorMetadata, backend_extension};
 
@@ -19,7 +19,7 @@ impl<B: Backend> Parts<B> {
         }
     }
 
-    fn into_vec(self) -> Vec<FloatTensor<B>> {
+    pub fn into_vec(self) -> Vec<FloatTensor<B>> {
         match self {
             Self::One(first) => vec![first],
             Self::Two(first, second) => vec![first, second],
@@ -89,6 +89,18 @@ pub(crate) trait Operators: Backend {
         epsilon_slope: [f64; 2],
     ) -> FloatTensor<Self>;
 
+    /// [`stunet_norm`](Self::stunet_norm) with a residual that is a convolution of the parts, of which the first of two
+    /// is repeated by a factor; factor and stride.
+    fn stunet_norm_convolved(
+        x: FloatTensor<Self>,
+        #[extension_type] moments: Maybe<Self>,
+        #[extension_type] norm: Affine<Self>,
+        epsilon_slope: [f64; 2],
+        #[extension_type] parts: Parts<Self>,
+        #[extension_type] conv: Affine<Self>,
+        factor_stride: [[usize; 3]; 2],
+    ) -> FloatTensor<Self>;
+
     /// [`stunet_conv3d_measured`](Self::stunet_conv3d_measured) of the norm of `x`, with its activation.
     fn stunet_norm_conv3d_measured(
         x: FloatTensor<Self>,
@@ -154,6 +166,20 @@ impl<B: Kernels> Operators for B {
     ) -> FloatTensor<B> {
         let parameters = NormParameters { weight, bias, epsilon, slope };
         B::norm(x, moments.into_option(), &parameters, residual.into_option()).0
+    }
+
+    fn stunet_norm_convolved(
+        x: FloatTensor<B>,
+        moments: Maybe<B>,
+        norm: Affine<B>,
+        [epsilon, slope]: [f64; 2],
+        parts: Parts<B>,
+        Affine { weight, bias }: Affine<B>,
+        [factor, stride]: [[usize; 3]; 2],
+    ) -> FloatTensor<B> {
+        let norm = NormParameters { weight: norm.weight, bias: norm.bias, epsilon, slope };
+        let residual = ConvolvedResidual { parts: parts.into_vec(), factor, weight, bias, stride };
+        B::norm_convolved(x, moments.into_option(), &norm, residual).0
     }
 
     fn stunet_norm_conv3d_measured(

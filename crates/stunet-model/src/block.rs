@@ -97,12 +97,7 @@ impl Conv {
         kernels::conv3d_measured(x, self.weight.val(), self.bias.val(), stride)
     }
 
-    /// [`forward`](Self::forward) of a tensor that is upsampled and the one beside it.
-    fn forward_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Tensor<5> {
-        first.conv3d_joined(second, self.weight.val(), self.bias.val())
-    }
-
-    /// [`forward_upsampled`](Self::forward_upsampled), for a norm alone to read.
+    /// [`forward`](Self::forward) of a tensor that is upsampled and the one beside it, for a norm alone to read.
     fn measured_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Measured {
         first.conv3d_joined_measured(second, self.weight.val(), self.bias.val())
     }
@@ -224,11 +219,14 @@ impl ResidualBlock {
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
         // The residual comes last: until then only its input is held.
         let y = self.second_conv(self.conv1.measured(x.clone(), stride));
-        let residual = match &self.skip {
-            Some(skip) => skip.forward(x, stride),
-            None => x,
-        };
-        self.second_half(y, residual)
+        let norm = self.norm2.norm();
+        match &self.skip {
+            Some(skip) => {
+                let (weight, bias) = (skip.weight.val(), skip.bias.val());
+                y.norm_convolved_activation(norm, LEAKY_SLOPE, x, weight, bias, stride)
+            }
+            None => y.norm_residual_activation(norm, x, LEAKY_SLOPE),
+        }
     }
 
     /// Runs the block on the concatenation of two tensors along the channels.
@@ -246,20 +244,14 @@ impl ResidualBlock {
     pub(crate) fn forward_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Tensor<5> {
         let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
         let y = self.conv1.measured_upsampled(first.clone(), second.clone());
-        // The residual takes the place of its two inputs before more is computed.
-        let residual = skip.forward_upsampled(first, second);
-        self.second_half(self.second_conv(y), residual)
+        let (y, skip) = (self.second_conv(y), (skip.weight.val(), skip.bias.val()));
+        first.conv3d_joined_normed(second, skip, y, self.norm2.norm(), LEAKY_SLOPE)
     }
 
     /// `conv2` of what follows `conv1`.
     fn second_conv(&self, y: Measured) -> Measured {
         let (weight, bias) = (self.conv2.weight.val(), self.conv2.bias.val());
         y.norm_conv3d_measured(self.norm1.norm(), LEAKY_SLOPE, weight, bias, [1; 3])
-    }
-
-    /// What follows `conv2`.
-    fn second_half(&self, y: Measured, residual: Tensor<5>) -> Tensor<5> {
-        y.norm_residual_activation(self.norm2.norm(), residual, LEAKY_SLOPE)
     }
 }
 

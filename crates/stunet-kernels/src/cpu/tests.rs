@@ -141,6 +141,37 @@ fn joined() {
     }
 }
 
+/// A norm with a convolution beside it: results and all gradients.
+#[test]
+fn convolved_residuals() {
+    for (shape, inputs, kernel, stride) in [
+        ([2, 5, 4, 5, 6], 3, 1, [1; 3]),
+        ([1, 16, 3, 4, 5], 8, 1, [2, 1, 2]),
+        ([1, 4, 5, 4, 3], 4, 3, [1; 3]),
+    ] {
+        let [n, c, z, y, x] = shape;
+        let beside = [n, inputs, z * stride[0], y * stride[1], x * stride[2]];
+        let weight = data(2, [c, inputs, kernel, kernel, kernel]);
+        let take =
+            |x: &[Tensor<5>], p: &[Tensor<1>]| (norm(p), x[1].clone(), x[2].clone(), p[2].clone());
+        check_above(
+            [1e-3, 0.1],
+            &[data(1, shape), data(4, beside), weight],
+            &[data(5, [c]), data(6, [c]), data(7, [c])],
+            &|(x, p)| {
+                let (norm, beside, weight, bias) = take(x, p);
+                let x = crate::Measured::from(x[0].clone());
+                x.norm_convolved_activation(norm, 0.01, beside, weight, bias, stride)
+            },
+            &|(x, p)| {
+                let (norm, beside, weight, bias) = take(x, p);
+                let residual = reference::conv3d(beside, weight, bias, stride);
+                reference::norm_residual_activation(x[0].clone(), norm, residual, 0.01)
+            },
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

@@ -12,12 +12,13 @@ mod weights;
 use super::launch::{
     Kernel, channels_last, contiguous, dims, elem, elements, empty, empty_f32, strides, tensor,
 };
+use super::norm;
 use super::tiles::Tile;
+use crate::kernels::{ConvolvedResidual, NormParameters};
 use burn::tensor::DType;
 use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
 use job::Job;
-use kernels::prologue;
 use shape::shape_of;
 use std::ops::Range;
 use weights::{OrderLaunch, arrange};
@@ -29,15 +30,19 @@ pub(super) use weight_gradient::weight_gradient;
 pub(super) struct Around {
     /// How often each voxel of the first part is repeated along each axis.
     pub factor: [usize; 3],
-    /// What the one part is normed by, `[N, C, 3]`, and the slope of the activation: [`norm_by`].
-    pub normed: Option<(CubeTensor, f32)>,
+    /// Statistics that the one part is normed by.
+    pub reads_by: Option<CubeTensor>,
+    /// What is normed and added to the result, `[N, Z, Y, X, C]`, and its statistics.
+    pub added: Option<[CubeTensor; 2]>,
+    /// Of the activation behind either norm.
+    pub slope: f64,
     /// Whether the moments of the output are wanted.
     pub measured: bool,
 }
 
 impl Default for Around {
     fn default() -> Self {
-        Self { factor: [1; 3], normed: None, measured: false }
+        Self { factor: [1; 3], reads_by: None, added: None, slope: 1.0, measured: false }
     }
 }
 
@@ -48,8 +53,9 @@ pub(super) fn forward(
     weight: &CubeTensor,
     bias: CubeTensor,
     stride: [usize; 3],
-    Around { factor, normed, measured }: Around,
+    around: Around,
 ) -> (CubeTensor, Option<CubeTensor>) {
+    let Around { factor, reads_by, added, slope, measured } = around;
     let mut shape = shape_of(&parts, weight, stride);
     shape.size = std::array::from_fn(|axis| shape.size[axis] * factor[axis]);
     let Shape { samples, inputs, outputs, kernel, .. } = shape;
@@ -63,42 +69,38 @@ pub(super) fn forward(
     let tiles = tile.tiles([z, y, x]).iter().product();
     let moments =
         (measured && tile.measures()).then(|| empty_f32(&output, [samples, tiles, outputs, 3]));
-    let (name, bias, products) = ("conv", Some(contiguous(bias)), shape.products());
-    let kept = moments.clone();
-    let job = Job { name, tile, parts, factor, normed, arranged, bias, output, moments, products };
+    let name = if added.is_some() { "conv_norm" } else { "conv" };
+    let (bias, products, kept) = (Some(contiguous(bias)), shape.products(), moments.clone());
+    let job = Job {
+        name,
+        tile,
+        parts,
+        factor,
+        reads_by,
+        added,
+        slope: slope as f32,
+        arranged,
+        bias,
+        output,
+        moments,
+        products,
+    };
     (tensor(job.run()), kept)
 }
 
-/// What a convolution norms its input by, `[N, C, 3]`, of statistics `[N, C, 2]`.
-pub(super) fn norm_by(
-    statistics: &CubeTensor,
-    weight: &CubeTensor,
-    bias: &CubeTensor,
-) -> CubeTensor {
-    let [samples, channels, _] = dims(statistics);
-    let found = empty_f32(statistics, [samples, channels, 3]);
-    let (weight, bias) = (contiguous(weight.clone()), contiguous(bias.clone()));
-    let values = samples * channels;
-    let kernel = Kernel::new("prologue").reads(&[statistics, &weight, &bias]).writes(&[&found]);
-    kernel.each(values, |count, dim| {
-        let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
-        // SAFETY: there are `values` channels of all samples, `channels` of each.
-        unsafe {
-            prologue::launch_unchecked(
-                &statistics.client,
-                count,
-                dim,
-                arg(statistics),
-                arg(&weight),
-                arg(&bias),
-                arg(&found),
-                values,
-                channels,
-                elem(&weight),
-            );
-        }
-    });
-    found
+/// The norm of `x`, plus a convolution of what lies beside it, then the activation; and the norm's statistics.
+pub(super) fn normed_and_added(
+    x: CubeTensor,
+    moments: Option<CubeTensor>,
+    parameters: &NormParameters<CubeTensor>,
+    residual: ConvolvedResidual<CubeTensor>,
+) -> (CubeTensor, CubeTensor) {
+    let x = channels_last(x);
+    let statistics = norm::statistics_of(&x, moments, parameters);
+    let ConvolvedResidual { parts, factor, weight, bias, stride } = residual;
+    let (slope, added) = (parameters.slope, Some([x, statistics.clone()]));
+    let around = Around { factor, added, slope, ..Around::default() };
+    (forward(parts, &weight, bias, stride, around).0, statistics)
 }
 
 /// Weights `[Cout, Cin, 1, 1, 1]` of some output channels as `[1, Cin, channels]` of single precision, with
@@ -155,8 +157,20 @@ fn part_gradient(
     let arranged = arrangement.apply(weight, tile.channels());
     let (parts, products) = (vec![gradient.clone()], shape.products());
     let (name, factor) = ("conv_input_gradient", [1; 3]);
-    let (bias, moments, normed) = (None, None, None);
-    let job = Job { name, tile, parts, factor, normed, arranged, bias, output, moments, products };
+    let job = Job {
+        name,
+        tile,
+        parts,
+        factor,
+        reads_by: None,
+        added: None,
+        slope: 1.0,
+        arranged,
+        bias: None,
+        output,
+        moments: None,
+        products,
+    };
     if is_plain { job.run() } else { job.run_transposed(shape.remainder_size()) }
 }
 

@@ -15,7 +15,7 @@ use cubecl::prelude::*;
 use kernels::{NormSizesLaunch, UNITS, chunk_moments, normalise, statistics};
 
 pub(super) use backward::add_rows;
-pub(super) use kernels::{NormSizes, lane};
+pub(super) use kernels::{NormSizes, OF_CHANNEL, activated, channel_at, lane, normed};
 
 /// Chunks a sample is divided into, at most.
 const CHUNKS: usize = 256;
@@ -65,7 +65,7 @@ fn arg(x: &CubeTensor) -> BufferArg {
     x.clone().into_buffer_arg()
 }
 
-/// The norm with what follows it, and its statistics, `[N, C, 2]`. Moments are those of chunks of `x`,
+/// The norm with what follows it, and its statistics, `[N, C, 4]`: [`statistics_of`]. Moments are those of chunks of `x`,
 /// `[N, chunks, C, 3]`, if the convolution before found them.
 pub(super) fn forward(
     x: CubeTensor,
@@ -75,14 +75,12 @@ pub(super) fn forward(
 ) -> (CubeTensor, CubeTensor) {
     let x = channels_last(x);
     let residual = residual.map(channels_last);
-    let found = statistics_of(&x, moments, parameters.epsilon);
-    let (weight, bias) =
-        (contiguous(parameters.weight.clone()), contiguous(parameters.bias.clone()));
+    let found = statistics_of(&x, moments, parameters);
     let output = empty(&x, dims::<5>(&x));
     let [_, z, y, w, c] = dims(&x);
     let size = vector_size(&[c]);
     let (vectors, channels) = (elements(&x) / size, c / size);
-    let mut read = vec![&x, &weight, &bias, &found];
+    let mut read = vec![&x, &found];
     read.extend(&residual);
     Kernel::new("norm").reads(&read).writes(&[&output]).each(vectors, |count, dim| {
         // SAFETY: indices stay below `vectors`, channels below those of the parameters.
@@ -94,15 +92,13 @@ pub(super) fn forward(
                 size,
                 arg(&x),
                 residual.as_ref().map(arg).into(),
-                arg(&weight),
-                arg(&bias),
                 arg(&found),
                 arg(&output),
                 vectors,
                 channels,
                 z * y * w * channels,
                 parameters.slope as f32,
-                [elem(&x), elem(&weight)],
+                elem(&x),
             );
         }
     });
@@ -126,26 +122,39 @@ fn moments_of(x: &CubeTensor) -> CubeTensor {
     moments
 }
 
-/// Mean and inverse deviation of every channel of every sample of `x`, which is `[N, Z, Y, X, C]`, from the
-/// moments of its chunks.
+/// What a norm does to every channel of every sample of `x`, which is `[N, Z, Y, X, C]`, from the moments of its
+/// chunks: mean, inverse deviation, scale and shift, `[N, C, 4]`.
 pub(super) fn statistics_of(
     x: &CubeTensor,
     moments: Option<CubeTensor>,
-    epsilon: f64,
+    parameters: &NormParameters<CubeTensor>,
 ) -> CubeTensor {
     let moments = &moments.unwrap_or_else(|| moments_of(x));
     let chunks = dims::<4>(moments)[1];
     let division = Division { chunks, ..Division::of(x) };
     let Division { samples, channels, width, .. } = division;
-    let found = empty_f32(x, [samples, channels, 2]);
+    let found = empty_f32(x, [samples, channels, OF_CHANNEL]);
+    let (weight, bias) =
+        (contiguous(parameters.weight.clone()), contiguous(parameters.bias.clone()));
     let cubes = samples * division.blocks;
-    let kernel = Kernel::new("norm_statistics").reads(&[moments]).writes(&[&found]);
+    let read = [moments, &weight, &bias];
+    let kernel = Kernel::new("norm_statistics").reads(&read).writes(&[&found]);
     kernel.cubes(cubes, UNITS, |count, dim| {
-        let (from, to, sizes) = (arg(moments), arg(&found), division.launch(cubes));
-        let epsilon = epsilon as f32;
         // SAFETY: as above.
         unsafe {
-            statistics::launch_unchecked(&x.client, count, dim, from, to, sizes, epsilon, width);
+            statistics::launch_unchecked(
+                &x.client,
+                count,
+                dim,
+                arg(moments),
+                arg(&weight),
+                arg(&bias),
+                arg(&found),
+                division.launch(cubes),
+                parameters.epsilon as f32,
+                width,
+                elem(&weight),
+            );
         }
     });
     found
@@ -163,13 +172,11 @@ pub(super) fn gradients(
         gradient: channels_last(gradient),
         x: channels_last(x),
         output: output.map(channels_last),
-        weight: contiguous(parameters.weight.clone()),
-        bias: contiguous(parameters.bias.clone()),
         statistics: statistics.clone(),
         slope: parameters.slope as f32,
     };
     let [sums, bias, weight] =
-        add(&pass.chunks(), Division::of(&pass.x), &pass.weight, Some(&pass));
+        add(&pass.chunks(), Division::of(&pass.x), &parameters.weight, Some(statistics));
     let (x, residual) = pass.gradients(&sums);
     NormGradients { x: tensor(x), weight, bias, residual: residual.map(tensor) }
 }
@@ -179,15 +186,13 @@ struct Pass {
     gradient: CubeTensor,
     x: CubeTensor,
     output: Option<CubeTensor>,
-    weight: CubeTensor,
-    bias: CubeTensor,
     statistics: CubeTensor,
     slope: f32,
 }
 
 impl Pass {
     fn read(&self) -> Vec<&CubeTensor> {
-        let mut read = vec![&self.gradient, &self.x, &self.weight, &self.bias, &self.statistics];
+        let mut read = vec![&self.gradient, &self.x, &self.statistics];
         read.extend(&self.output);
         read
     }
@@ -213,15 +218,13 @@ impl Pass {
                     arg(&self.gradient),
                     arg(&self.x),
                     self.output(),
-                    arg(&self.weight),
-                    arg(&self.bias),
                     arg(&self.statistics),
                     arg(&chunks),
                     division.launch(cubes),
                     self.slope,
                     self.output.is_some(),
                     division.width,
-                    [elem(&self.x), elem(&self.weight)],
+                    elem(&self.x),
                 );
             }
         });
@@ -268,14 +271,14 @@ fn add(
     chunks: &CubeTensor,
     division: Division,
     like: &CubeTensor,
-    norm: Option<&Pass>,
+    statistics: Option<&CubeTensor>,
 ) -> [CubeTensor; 3] {
     let Division { samples, channels, blocks, width, .. } = division;
-    let each = if norm.is_some() { OF_NORM } else { OF_SUMS };
+    let each = if statistics.is_some() { OF_NORM } else { OF_SUMS };
     let sums = empty_f32(like, [samples, channels, each]);
     let cubes = samples * blocks;
     let mut read = vec![chunks];
-    read.extend(norm.into_iter().flat_map(|pass| [&pass.weight, &pass.bias, &pass.statistics]));
+    read.extend(statistics);
     let kernel = Kernel::new("add_chunks").reads(&read).writes(&[&sums]);
     kernel.cubes(cubes, UNITS, |count, dim| {
         // SAFETY: chunks and channels beyond the last are left out by the kernel.
@@ -286,13 +289,10 @@ fn add(
                 dim,
                 arg(chunks),
                 arg(&sums),
-                norm.map(|pass| arg(&pass.weight)).into(),
-                norm.map(|pass| arg(&pass.bias)).into(),
-                norm.map(|pass| arg(&pass.statistics)).into(),
+                statistics.map(arg).into(),
                 division.launch(cubes),
                 each,
                 width,
-                elem(like),
             );
         }
     });

@@ -3,12 +3,12 @@
 use super::conv::{self, Around};
 use super::launch::{channels_last, tensor};
 use super::{norm, voxels};
-use crate::kernels::{Kernels, NormGradients, NormParameters};
+use crate::kernels::{ConvolvedResidual, Kernels, NormGradients, NormParameters};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
 impl Kernels for CubeBackend {
-    /// Mean and inverse deviation, `[N, C, 2]`.
+    /// What the norm does to a channel: mean, inverse deviation, scale and shift, `[N, C, 4]`.
     type Statistics = CubeTensor;
 
     fn conv(
@@ -37,10 +37,8 @@ impl Kernels for CubeBackend {
         stride: [usize; 3],
     ) -> (CubeTensor, Option<CubeTensor>) {
         let x = channels_last(x);
-        let statistics = norm::statistics_of(&x, moments, norm.epsilon);
-        let by = conv::norm_by(&statistics, &norm.weight, &norm.bias);
-        let normed = Some((by, norm.slope as f32));
-        let around = Around { normed, measured: true, ..Around::default() };
+        let reads_by = Some(norm::statistics_of(&x, moments, norm));
+        let around = Around { reads_by, slope: norm.slope, measured: true, ..Around::default() };
         conv::forward(vec![tensor(x)], &weight, bias, stride, around)
     }
 
@@ -83,6 +81,15 @@ impl Kernels for CubeBackend {
         residual: Option<CubeTensor>,
     ) -> (CubeTensor, CubeTensor) {
         norm::forward(x, moments, parameters, residual)
+    }
+
+    fn norm_convolved(
+        x: CubeTensor,
+        moments: Option<CubeTensor>,
+        parameters: &NormParameters<CubeTensor>,
+        residual: ConvolvedResidual<CubeTensor>,
+    ) -> (CubeTensor, CubeTensor) {
+        conv::normed_and_added(x, moments, parameters, residual)
     }
 
     fn norm_gradients(

@@ -46,22 +46,18 @@ impl Block {
     fn found(&self, device: &Device) -> Vec<f64> {
         let (v, p) = self.tensors(device, DType::F32);
         let (weight, bias) = (v[2].clone(), p[0].clone());
-        let (first, skip) = match self.factor {
-            None => (
-                crate::conv3d_measured(v[0].clone(), weight, bias, [1; 3]),
-                crate::conv3d(v[0].clone(), v[4].clone(), p[1].clone(), [1; 3]),
-            ),
-            Some(factor) => {
-                let read = Upsampled::new(v[0].clone(), factor);
-                (
-                    read.clone().conv3d_joined_measured(v[1].clone(), weight, bias),
-                    read.conv3d_joined(v[1].clone(), v[4].clone(), p[1].clone()),
-                )
-            }
+        let read = self.factor.map(|factor| Upsampled::new(v[0].clone(), factor));
+        let first = match &read {
+            None => crate::conv3d_measured(v[0].clone(), weight, bias, [1; 3]),
+            Some(read) => read.clone().conv3d_joined_measured(v[1].clone(), weight, bias),
         };
         let (weight, bias) = (v[3].clone(), p[1].clone());
-        let second = first.norm_conv3d_measured(norm(&p[2..]), self.slope, weight, bias, [1; 3]);
-        list(second.norm_residual_activation(norm(&p[4..]), skip, self.slope))
+        let y = first.norm_conv3d_measured(norm(&p[2..]), self.slope, weight, bias, [1; 3]);
+        let (last, slope, skip) = (norm(&p[4..]), self.slope, (v[4].clone(), p[1].clone()));
+        list(match read {
+            None => y.norm_convolved_activation(last, slope, v[0].clone(), skip.0, skip.1, [1; 3]),
+            Some(read) => read.conv3d_joined_normed(v[1].clone(), skip, y, last, slope),
+        })
     }
 
     /// The same in double precision by definition.

@@ -16,8 +16,12 @@ pub(super) struct Job {
     pub parts: Vec<CubeTensor>,
     /// How often each voxel of the first part is repeated along each axis.
     pub factor: [usize; 3],
-    /// What the one part is normed by before it is activated with a slope: `[N, C, 3]`.
-    pub normed: Option<(CubeTensor, f32)>,
+    /// Statistics that the one part is normed by: `[N, C, 4]`.
+    pub reads_by: Option<CubeTensor>,
+    /// What is normed and added to the result, and its statistics.
+    pub added: Option<[CubeTensor; 2]>,
+    /// Of the activation behind either norm.
+    pub slope: f32,
     /// The weights, as [`arrange`](super::weights::arrange) left them.
     pub arranged: CubeTensor,
     pub bias: Option<CubeTensor>,
@@ -45,13 +49,15 @@ impl Job {
                     vector_size(&[outputs]),
                     arg(first),
                     self.parts.get(1).map(arg).into(),
-                    self.normed.as_ref().map(|(normed, _)| arg(normed)).into(),
+                    self.reads_by.as_ref().map(arg).into(),
                     arg(&self.arranged),
                     self.bias.as_ref().map(arg).into(),
+                    self.added.as_ref().map(|[added, _]| arg(added)).into(),
+                    self.added.as_ref().map(|[_, by]| arg(by)).into(),
                     arg(&self.output),
                     self.moments.as_ref().map(arg).into(),
                     self.sizes(tiles, cube, cubes),
-                    self.normed.as_ref().map_or(1.0, |(_, slope)| *slope),
+                    self.slope,
                     self.factor,
                     self.tile,
                     elem(first),
@@ -94,7 +100,8 @@ impl Job {
         let mut read: Vec<_> = self.parts.iter().collect();
         read.push(&self.arranged);
         read.extend(&self.bias);
-        read.extend(self.normed.iter().map(|(normed, _)| normed));
+        read.extend(&self.reads_by);
+        read.extend(self.added.iter().flatten());
         let mut written = vec![&self.output];
         written.extend(&self.moments);
         Kernel::new(self.name).reads(&read).writes(&written).products(self.products)

@@ -7,20 +7,25 @@
 
 use super::measure::measure;
 use super::place::{Place, Sizes, V4, place};
+use crate::gpu::norm::{OF_CHANNEL, activated, channel_at, normed};
 use crate::gpu::tiles::{ROW, Tile};
 use cubecl::prelude::*;
 
 /// Convolves the concatenation of one or two tensors `[N, Z, Y, X, C]`.
 ///
-/// The first is repeated by a factor while it is read, or normed, or neither. The weights are `[taps, Cin, Cout]` with as many zeros behind as fill the last block; the grid is
-/// one workgroup for each tile and block, blocks innermost.
+/// The first is repeated by a factor while it is read, or normed by `reads_by`, or neither. The weights are
+/// `[taps, Cin, Cout]` with as many zeros behind as fill the last block. To what comes out is added the norm of
+/// `added`, by `added_by`, before the activation, if there is such a tensor. The grid is one workgroup for each tile
+/// and block, blocks innermost.
 #[cube(launch_unchecked)]
 pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     first: &[Vector<E, NI>],
     second: ComptimeOption<&[Vector<E, NI>]>,
-    normed: ComptimeOption<&[f32]>,
+    reads_by: ComptimeOption<&[f32]>,
     weight: &[V4],
     bias: ComptimeOption<&[E]>,
+    added: ComptimeOption<&[Vector<E, NO>]>,
+    added_by: ComptimeOption<&[f32]>,
     output: &mut [Vector<E, NO>],
     moments: ComptimeOption<&mut [f32]>,
     sizes: Sizes,
@@ -43,7 +48,7 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     }
     let channels = sizes.first_channels;
     accumulate::<E, NI>(
-        first, normed, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize,
+        first, reads_by, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize,
         factor, tile,
     );
     #[comptime]
@@ -63,6 +68,20 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
                 [1, 1, 1],
                 tile,
             );
+        }
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match added {
+        ComptimeOption::Some(added) =>
+        {
+            #[comptime]
+            match added_by {
+                ComptimeOption::Some(by) => {
+                    add_normed::<E, NO>(added, by, slope, &mut sums, &sizes, place, tile);
+                }
+                ComptimeOption::None => {}
+            }
         }
         ComptimeOption::None => {}
     }
@@ -114,7 +133,7 @@ fn begin<E: Float>(
 #[cube]
 fn accumulate<E: Float, N: Size>(
     part: &[Vector<E, N>],
-    normed: ComptimeOption<&[f32]>,
+    reads_by: ComptimeOption<&[f32]>,
     slope: f32,
     weight: &[V4],
     halo: &mut Shared<[f32]>,
@@ -130,7 +149,7 @@ fn accumulate<E: Float, N: Size>(
     while channel < channels {
         // Nobody still reads what is overwritten.
         sync_cube();
-        fill::<E, N>(part, normed, slope, halo, sizes, place, channels, channel, factor, tile);
+        fill::<E, N>(part, reads_by, slope, halo, sizes, place, channels, channel, factor, tile);
         sync_cube();
         let mut here = channels - channel;
         if here > tile.depth {
@@ -168,19 +187,12 @@ fn voxel_at(
     row * coarse(sizes.in_x, factor[2]) + coarse(x, factor[2])
 }
 
-/// The norm of a value by what lies `at` and beyond, and the activation.
-#[cube]
-fn norm(value: f32, normed: &[f32], at: usize, slope: f32) -> f32 {
-    let value = (value - normed[at]) * normed[at + 1] + normed[at + 2];
-    select(value < 0.0f32, value * slope, value)
-}
-
 /// Brings the input under a tile into shared memory, `[depth, z, y, x]`: channels `from` on; normed and
-/// activated on the way if there is something to norm it by, [`prologue`].
+/// activated on the way if there is something to norm it by, statistics `[N, C, 4]`.
 #[cube]
 fn fill<E: Float, N: Size>(
     part: &[Vector<E, N>],
-    normed: ComptimeOption<&[f32]>,
+    reads_by: ComptimeOption<&[f32]>,
     slope: f32,
     halo: &mut Shared<[f32]>,
     sizes: &Sizes,
@@ -221,12 +233,12 @@ fn fill<E: Float, N: Size>(
         for i in 0..size {
             let mut stored = f32::cast_from(value.extract(i));
             #[comptime]
-            match normed {
-                ComptimeOption::Some(normed) => {
+            match reads_by {
+                ComptimeOption::Some(by) => {
                     // What lies outside stays zero.
                     if inside {
-                        let at = (place.sample * channels + from + channel + i) * 3;
-                        stored = norm(stored, normed, at, slope);
+                        let at = (place.sample * channels + from + channel + i) * OF_CHANNEL;
+                        stored = activated(normed(stored, channel_at(by, at)), slope);
                     }
                 }
                 ComptimeOption::None => {}
@@ -276,6 +288,48 @@ fn multiply(
                         let value = row[comptime!(voxel * tile.step(2) + tap_x)];
                         sums[at] = fma(V4::new(value), w, sums[at]);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the norm of the voxels at the same places, by statistics `[N, C, 4]`, and activates.
+#[cube]
+fn add_normed<E: Float, N: Size>(
+    added: &[Vector<E, N>],
+    by: &[f32],
+    slope: f32,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    let size = N::value();
+    let (z, y) = (place.z + place.unit_z, place.y + place.unit_y);
+    let row = ((place.sample * sizes.out_z + z) * sizes.out_y + y) * sizes.out_x;
+    let is_row = z < sizes.out_z && y < sizes.out_y;
+    let first = place.x + place.unit_x;
+    #[unroll]
+    for part in 0..comptime!(tile.vectors * 4 / size) {
+        let channel = place.channel + comptime!(part * size);
+        let vector = comptime!(part * size / 4);
+        if is_row && channel < sizes.outputs {
+            let at = (place.sample * sizes.outputs + channel) * OF_CHANNEL;
+            #[unroll]
+            for voxel in 0..ROW {
+                let x = first + voxel;
+                if x < sizes.out_x {
+                    let values = added[((row + x) * sizes.outputs + channel) / size];
+                    let mut all = sums[comptime!(voxel * tile.vectors + vector)];
+                    #[unroll]
+                    for i in 0..size {
+                        let place = comptime!(part * size % 4 + i);
+                        let by = channel_at(by, at + comptime!(i * OF_CHANNEL));
+                        let value = normed(f32::cast_from(values.extract(i)), by);
+                        all.insert(place, activated(value + all.extract(place), slope));
+                    }
+                    sums[comptime!(voxel * tile.vectors + vector)] = all;
                 }
             }
         }
@@ -333,26 +387,4 @@ pub(super) fn store_voxel<E: Float, N: Size>(
             }
         }
     }
-}
-
-/// Mean, scale and shift of every channel of every sample, `[N, C, 3]`, from statistics `[N, C, 2]`: what
-/// [`convolve`] norms its input by.
-#[cube(launch_unchecked)]
-pub(super) fn prologue<P: Float>(
-    statistics: &[f32],
-    weight: &[P],
-    bias: &[P],
-    to: &mut [f32],
-    values: usize,
-    channels: usize,
-    #[define(P)] _dtype: ElemType,
-) {
-    let index = ABSOLUTE_POS;
-    if index >= values {
-        terminate!();
-    }
-    let channel = index % channels;
-    to[index * 3] = statistics[index * 2];
-    to[index * 3 + 1] = statistics[index * 2 + 1] * f32::cast_from(weight[channel]);
-    to[index * 3 + 2] = f32::cast_from(bias[channel]);
 }

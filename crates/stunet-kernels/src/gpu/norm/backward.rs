@@ -1,36 +1,10 @@
 //! Gradients of the norm, and sums over all voxels of a channel.
 
-use super::kernels::{NormSizes, UNITS, affine, lane};
+use super::kernels::{Channel, NormSizes, OF_CHANNEL, UNITS, channel_at, lane, normed};
 use cubecl::prelude::*;
 
 /// Values that are added before their sum is added to the others.
 const RUN: usize = 16;
-
-/// What the norm did to a channel of a sample.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-struct Channel {
-    mean: f32,
-    deviation: f32,
-    weight: f32,
-    bias: f32,
-}
-
-#[cube]
-fn channel_of<P: Float>(
-    weight: &[P],
-    bias: &[P],
-    statistics: &[f32],
-    at: usize,
-    channel: usize,
-) -> Channel {
-    Channel {
-        mean: statistics[at * 2],
-        deviation: statistics[at * 2 + 1],
-        weight: f32::cast_from(weight[channel]),
-        bias: f32::cast_from(bias[channel]),
-    }
-}
 
 /// The gradient before the activation: the sign there is that of the output, or computed again.
 #[cube]
@@ -44,7 +18,7 @@ fn before_activation(
 ) -> f32 {
     let mut sign = output;
     if comptime!(!has_output) {
-        sign = affine(x, channel.mean, channel.deviation, channel.weight, channel.bias);
+        sign = normed(x, channel);
     }
     select(sign < 0.0f32, gradient * slope, gradient)
 }
@@ -76,19 +50,17 @@ pub(in crate::gpu) fn add_rows(first: f32, second: f32, #[comptime] width: usize
 /// Sums of the gradient before the activation, and of its products with the normed input, of every
 /// chunk: `[N, chunks, C, 2]`. `output` is read if `has_output`.
 #[cube(launch_unchecked)]
-pub(super) fn chunk_gradients<E: Float, P: Float>(
+pub(super) fn chunk_gradients<E: Float>(
     gradient: &[E],
     x: &[E],
     output: &[E],
-    weight: &[P],
-    bias: &[P],
     statistics: &[f32],
     chunks: &mut [f32],
     sizes: NormSizes,
     slope: f32,
     #[comptime] has_output: bool,
     #[comptime] width: usize,
-    #[define(E, P)] _dtypes: [ElemType; 2],
+    #[define(E)] _dtype: ElemType,
 ) {
     if CUBE_POS >= sizes.cubes {
         terminate!();
@@ -99,7 +71,7 @@ pub(super) fn chunk_gradients<E: Float, P: Float>(
     let mut products = 0.0f32.runtime();
     if lane.channel < sizes.channels {
         let at = lane.sample * sizes.channels + lane.channel;
-        let channel = channel_of::<P>(weight, bias, statistics, at, lane.channel);
+        let channel = channel_at(statistics, at * OF_CHANNEL);
         let mut voxel = lane.from;
         while voxel < lane.to {
             let mut run = 0.0f32.runtime();
@@ -174,23 +146,20 @@ pub(super) fn chunk_sums<E: Float>(
 
 /// Values of a channel of a sample in what [`add_chunks`] writes for a norm: the two sums, then what the norm
 /// did to the channel. One tensor instead of four, so that [`norm_gradient`] has as few as WebGPU offers.
-pub(super) const OF_NORM: usize = 6;
+pub(super) const OF_NORM: usize = OF_SUMS + OF_CHANNEL;
 /// The same without a norm: the two sums.
 pub(super) const OF_SUMS: usize = 2;
 
 /// The sums of all chunks, `[N, C, each]`, and behind them what the norm did to the channel, if there is one:
 /// one workgroup for each sample and block of channels.
 #[cube(launch_unchecked)]
-pub(super) fn add_chunks<P: Float>(
+pub(super) fn add_chunks(
     chunks: &[f32],
     sums: &mut [f32],
-    weight: ComptimeOption<&[P]>,
-    bias: ComptimeOption<&[P]>,
     statistics: ComptimeOption<&[f32]>,
     sizes: NormSizes,
     #[comptime] each: usize,
     #[comptime] width: usize,
-    #[define(P)] _dtype: ElemType,
 ) {
     if CUBE_POS >= sizes.cubes {
         terminate!();
@@ -217,20 +186,13 @@ pub(super) fn add_chunks<P: Float>(
         sums[at + 1] = products;
         #[comptime]
         match statistics {
-            ComptimeOption::Some(statistics) => {
-                sums[at + 2] = statistics[index * 2];
-                sums[at + 3] = statistics[index * 2 + 1];
+            ComptimeOption::Some(statistics) =>
+            {
+                #[unroll]
+                for i in 0..OF_CHANNEL {
+                    sums[at + comptime!(OF_SUMS + i)] = statistics[index * OF_CHANNEL + i];
+                }
             }
-            ComptimeOption::None => {}
-        }
-        #[comptime]
-        match weight {
-            ComptimeOption::Some(weight) => sums[at + 4] = f32::cast_from(weight[channel]),
-            ComptimeOption::None => {}
-        }
-        #[comptime]
-        match bias {
-            ComptimeOption::Some(bias) => sums[at + 5] = f32::cast_from(bias[channel]),
             ComptimeOption::None => {}
         }
     }
@@ -295,12 +257,7 @@ pub(super) fn norm_gradient<E: Float>(
     let channel_index = index % sizes.channels;
     let at = index / sizes.channels / sizes.voxels * sizes.channels + channel_index;
     let at = at * OF_NORM;
-    let channel = Channel {
-        mean: sums[at + 2],
-        deviation: sums[at + 3],
-        weight: sums[at + 4],
-        bias: sums[at + 5],
-    };
+    let channel = channel_at(sums, at + OF_SUMS);
     let value = f32::cast_from(x[index]);
     let mut sign = value;
     if comptime!(has_output) {
@@ -316,5 +273,5 @@ pub(super) fn norm_gradient<E: Float>(
     let voxels = f32::cast_from(sizes.voxels as u32);
     let normed = (value - channel.mean) * channel.deviation;
     let rest = g - sums[at] / voxels - normed * (sums[at + 1] / voxels);
-    to[index] = E::cast_from(channel.deviation * channel.weight * rest);
+    to[index] = E::cast_from(channel.scale * rest);
 }

@@ -161,14 +161,17 @@ pub(super) fn chunk_moments<E: Float>(
     }
 }
 
-/// Mean and inverse standard deviation, `[N, C, 2]`: one workgroup for each sample and block.
+/// What a norm does to each channel of each sample, `[N, C, 4]`: [`Channel`]. One workgroup for each sample and block.
 #[cube(launch_unchecked)]
-pub(super) fn statistics(
+pub(super) fn statistics<P: Float>(
     chunks: &[f32],
+    weight: &[P],
+    bias: &[P],
     statistics: &mut [f32],
     sizes: NormSizes,
     epsilon: f32,
     #[comptime] width: usize,
+    #[define(P)] _dtype: ElemType,
 ) {
     if CUBE_POS >= sizes.cubes {
         terminate!();
@@ -193,45 +196,70 @@ pub(super) fn statistics(
     }
     let all = merge_rows(all, width);
     if unit < width && channel < sizes.channels {
-        let at = (sample * sizes.channels + channel) * 2;
+        let at = (sample * sizes.channels + channel) * OF_CHANNEL;
+        let deviation = 1.0f32 / (all.squares / all.count + epsilon).sqrt();
         statistics[at] = all.mean;
-        statistics[at + 1] = 1.0f32 / (all.squares / all.count + epsilon).sqrt();
+        statistics[at + 1] = deviation;
+        statistics[at + 2] = deviation * f32::cast_from(weight[channel]);
+        statistics[at + 3] = f32::cast_from(bias[channel]);
     }
 }
 
-/// What the norm and the sum with a residual give, before the activation.
+/// Values of a [`Channel`] in memory.
+pub(in crate::gpu) const OF_CHANNEL: usize = 4;
+
+/// What a norm does to a channel of a sample.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(in crate::gpu) struct Channel {
+    pub mean: f32,
+    /// The inverse standard deviation, and that times the norm's weight.
+    pub deviation: f32,
+    pub scale: f32,
+    pub shift: f32,
+}
+
+/// The channel whose values begin at a place.
 #[cube]
-pub(super) fn affine(x: f32, mean: f32, deviation: f32, weight: f32, bias: f32) -> f32 {
-    (x - mean) * (deviation * weight) + bias
+pub(in crate::gpu) fn channel_at(values: &[f32], at: usize) -> Channel {
+    Channel {
+        mean: values[at],
+        deviation: values[at + 1],
+        scale: values[at + 2],
+        shift: values[at + 3],
+    }
+}
+
+/// The norm of a value.
+#[cube]
+pub(in crate::gpu) fn normed(x: f32, channel: Channel) -> f32 {
+    (x - channel.mean) * channel.scale + channel.shift
 }
 
 #[cube]
-fn activate(x: f32, slope: f32) -> f32 {
+pub(in crate::gpu) fn activated(x: f32, slope: f32) -> f32 {
     select(x < 0.0f32, x * slope, x)
 }
 
 /// Norm, sum with a residual, activation, in one pass; `vectors`, `channels` and the `volume` of a sample count vectors.
 #[cube(launch_unchecked)]
-pub(super) fn normalise<E: Float, P: Float, N: Size>(
+pub(super) fn normalise<E: Float, N: Size>(
     x: &[Vector<E, N>],
     residual: ComptimeOption<&[Vector<E, N>]>,
-    weight: &[P],
-    bias: &[P],
     statistics: &[f32],
     output: &mut [Vector<E, N>],
     vectors: usize,
     channels: usize,
     volume: usize,
     slope: f32,
-    #[define(E, P)] _dtypes: [ElemType; 2],
+    #[define(E)] _dtype: ElemType,
 ) {
     let index = ABSOLUTE_POS;
     if index >= vectors {
         terminate!();
     }
     let size = N::value();
-    let channel = index % channels * size;
-    let at = index / volume * channels * size + channel;
+    let at = index / volume * channels * size + index % channels * size;
     let values = x[index];
     let mut result = Vector::<E, N>::empty();
     let mut added = Vector::<E, N>::new(E::new(0.0));
@@ -242,15 +270,10 @@ pub(super) fn normalise<E: Float, P: Float, N: Size>(
     }
     #[unroll]
     for i in 0..size {
-        let normed = affine(
-            f32::cast_from(values.extract(i)),
-            statistics[(at + i) * 2],
-            statistics[(at + i) * 2 + 1],
-            f32::cast_from(weight[channel + i]),
-            f32::cast_from(bias[channel + i]),
-        );
+        let channel = channel_at(statistics, (at + i) * OF_CHANNEL);
+        let normed = normed(f32::cast_from(values.extract(i)), channel);
         let sum = normed + f32::cast_from(added.extract(i));
-        result.insert(i, E::cast_from(activate(sum, slope)));
+        result.insert(i, E::cast_from(activated(sum, slope)));
     }
     output[index] = result;
 }

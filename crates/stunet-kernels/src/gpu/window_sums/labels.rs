@@ -109,6 +109,7 @@ fn column(
 }
 
 /// Labels of all classes so far, and the largest value so far; -1 where a value is not finite.
+#[allow(clippy::manual_range_contains)] // Kernels know no ranges.
 #[cube(launch_unchecked)]
 pub(super) fn decide(
     averages: &[f32],
