@@ -8,8 +8,9 @@ use burn::tensor::{DType, Device, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use stunet::device::Chosen;
 use stunet::kernels::{
-    Norm, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined_measured, conv3d_measured,
-    kernel_calls, norm_activation, norm_residual_activation, sgd_step, upsample_nearest,
+    Measured, Norm, Residual, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined_measured,
+    conv3d_measured, kernel_calls, norm_activation, norm_residual_activation, sgd_step,
+    upsample_nearest,
 };
 use stunet::model::StuNet;
 
@@ -113,6 +114,10 @@ fn operators(dtype: DType, device: &Device) {
     done(norm_residual_activation(x.clone(), norm(8), x.clone(), 0.01));
     done(upsample_nearest(x.clone(), [2; 3]));
     done(conv_transpose3d(x.clone(), tensor([8, 3, 2, 2, 2], dtype, device), vector(3)));
+    let residual =
+        Residual::convolved(x.clone(), tensor([5, 8, 1, 1, 1], dtype, device), vector(5), [2; 3]);
+    let beside = Measured::from(tensor([2, 5, 2, 3, 4], dtype, device));
+    done(beside.norm_residual_activation(norm(5), residual, 0.01));
     let second = tensor([2, 4, 8, 12, 16], dtype, device);
     let weight = tensor([8, 12, 3, 3, 3], dtype, device);
     let up = Upsampled::new(x.clone(), [2; 3]);

@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use stunet::kernels::{
-    Algorithm, InUse, Measured, Norm, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined,
-    conv3d_joined_measured, conv3d_measured, in_use, instance_norm, norm_activation,
+    Algorithm, InUse, Measured, Norm, Residual, SgdStep, Upsampled, conv_transpose3d, conv3d,
+    conv3d_joined, conv3d_joined_measured, conv3d_measured, in_use, instance_norm, norm_activation,
     norm_residual_activation, prepared, sgd_step, steps, upsample_nearest,
 };
 use stunet_testing::{prng, say};
@@ -279,28 +279,29 @@ pub fn convolved_residuals(device: &Device) {
         let weight = [c, inputs, kernel, kernel, kernel];
         let block = |(x, v): Arguments<'_>| {
             let (weight, y) = (prepared(x[2].clone()), Measured::from(x[0].clone()));
-            let (norm, bias) = (norm(&v[1..]), v[0].clone());
-            y.norm_convolved_activation(norm, slope, x[1].clone(), weight, bias, stride)
+            let residual = Residual::convolved(x[1].clone(), weight, v[0].clone(), stride);
+            y.norm_residual_activation(norm(&v[1..]), residual, slope)
         };
-        let name = format!("norm_convolved_activation {c} {kernel} {stride:?}");
+        let name = format!("convolved residual {c} {kernel} {stride:?}");
         check_above(1.0, &name, &[shape, beside, weight], &[c; 3], &block, device);
     }
     let join = |(x, v): Arguments<'_>| {
         let [features, first, second, weight] = [0, 1, 2, 3].map(|index: usize| x[index].clone());
-        let (up, norm) = (Upsampled::from(first), norm(&v[1..]));
-        up.conv3d_joined_normed(second, (weight, v[0].clone()), features.into(), norm, 0.01)
+        let residual = Residual::convolved_joined(first.into(), second, weight, v[0].clone());
+        Measured::from(features).norm_residual_activation(norm(&v[1..]), residual, 0.01)
     };
     let volumes = [[1, 7, 5, 6, 9], [1, 3, 5, 6, 9], [1, 5, 5, 6, 9], [7, 8, 1, 1, 1]];
-    check_above(1.0, "conv3d_joined_normed", &volumes, &[7; 3], &join, device);
+    check_above(1.0, "convolved residual of two", &volumes, &[7; 3], &join, device);
     // Without gradients the first is repeated while it is read.
     let tensor = |id, shape| Tensor::<5>::from_data(data(id, shape), device);
     let (coarse, beside) = (tensor(1, [2, 4, 3, 4, 3]), tensor(2, [2, 8, 6, 4, 9]));
     let (features, weight) = (tensor(3, [2, 8, 6, 4, 9]), tensor(4, [8, 12, 1, 1, 1]));
     let vectors = [5, 6, 7].map(|id| Tensor::<1>::from_data(data(id, [8]), device));
     let block = |up: Upsampled| {
-        let (skip, norm) = ((weight.clone(), vectors[0].clone()), norm(&vectors[1..]));
+        let (weight, bias) = (weight.clone(), vectors[0].clone());
+        let residual = Residual::convolved_joined(up, beside.clone(), weight, bias);
         let y = Measured::from(features.clone());
-        up.conv3d_joined_normed(beside.clone(), skip, y, norm, 0.01).into_data()
+        y.norm_residual_activation(norm(&vectors[1..]), residual, 0.01).into_data()
     };
     let found = block(Upsampled::new(coarse.clone(), [2, 1, 3]));
     let fine = upsample_nearest(coarse, [2, 1, 3]);

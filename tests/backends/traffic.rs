@@ -10,7 +10,7 @@ use stunet_testing::say;
 
 /// Gigabytes of a forward pass that may be moved at 128³, and those that Burn's operators move: counted in their
 /// source, 24 passes over memory for each convolution with its norm and activation.
-const SIZES: [(&str, f64, f64); 2] = [("S", 4.6, 20.0), ("B", 8.5, 40.0)];
+const SIZES: [(&str, f64, f64); 2] = [("S", 3.8, 20.0), ("B", 6.8, 40.0)];
 
 /// Bytes and launches of a forward pass and of a training step, and the launches of the same passes where
 /// Burn's operators compute.
@@ -40,10 +40,9 @@ pub fn traffic(device: &Device) {
         }
         assert_eq!(own.others, 0, "{name}: a forward pass is this project's alone");
         assert!(own.gigabytes() <= most, "{name}: {} GB", own.gigabytes());
-        assert!(own.gigabytes() <= stock_gigabytes / 4.0, "{name}: {} GB", own.gigabytes());
-        // Kernels, for one that takes long has several launches, whatever else is saved.
-        let kernels = own.kernels.len() as f64;
-        assert!(kernels * 6.0 <= stock.launches(), "{name}: {kernels} kernels");
+        assert!(own.gigabytes() <= stock_gigabytes / 5.0, "{name}: {} GB", own.gigabytes());
+        // A kernel that takes long has several launches.
+        assert!(own.launches() * 6.0 <= stock.launches(), "{name}: {} launches", own.launches());
     }
 }
 

@@ -2,12 +2,16 @@
 
 pub(crate) mod reference;
 
+#[cfg(feature = "gpu")]
+use crate::operators::Parts;
 #[cfg(feature = "_own")]
-use crate::operators::{Affine, Maybe, Operators, Parts};
+use crate::operators::{Affine, Maybe, Operators};
 #[cfg(feature = "_own")]
 use crate::own::{Own, takes};
+#[cfg(feature = "gpu")]
+use crate::residual::{Added, Waiting};
 use crate::steps::note;
-use crate::{Algorithm, Measured};
+use crate::{Algorithm, Measured, Residual};
 #[cfg(feature = "_own")]
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
@@ -118,18 +122,31 @@ impl Measured {
         crate::conv3d_measured(self.norm_activation(norm, slope), weight, bias, stride)
     }
 
-    /// [`norm_residual_activation`] of the features.
+    /// [`norm_residual_activation`] of the features: plus a tensor, or a convolution that is computed while it is added.
     ///
     /// # Panics
     /// As [`norm_residual_activation`].
     pub fn norm_residual_activation(
         self,
         norm: Norm,
-        residual: Tensor<5>,
+        residual: impl Into<Residual>,
         slope: f64,
     ) -> Tensor<5> {
+        let residual = residual.into();
         let x = &self.features;
         assert_more_than_one_voxel(x);
+        #[cfg(feature = "gpu")]
+        let residual = match residual.0 {
+            Added::Waiting(waiting)
+                if waiting.dims()[1] == x.dims()
+                    && waiting.weight.dtype() == x.dtype()
+                    && own_takes(x, &norm, slope, true) == Some(Own::Gpu) =>
+            {
+                return own_convolved(self, norm, slope, waiting);
+            }
+            residual => Residual(residual),
+        };
+        let residual = residual.into_tensor();
         assert_eq!(x.dims(), residual.dims(), "the residual must have the shape of the input");
         #[cfg(feature = "_own")]
         if residual.dtype() == x.dtype()
@@ -140,46 +157,6 @@ impl Measured {
         }
         note("norm_residual_activation", Algorithm::Reference, x.dims(), None);
         reference::norm_residual_activation(self.features, norm, residual, slope)
-    }
-
-    /// [`norm_residual_activation`] of the features, whose residual is [`conv3d`](crate::conv3d) of `x`: on a GPU it
-    /// is added while it is computed, and never written.
-    ///
-    /// # Panics
-    /// As those two.
-    pub fn norm_convolved_activation(
-        self,
-        norm: Norm,
-        slope: f64,
-        x: Tensor<5>,
-        weight: Tensor<5>,
-        bias: Tensor<1>,
-        stride: [usize; 3],
-    ) -> Tensor<5> {
-        #[cfg(feature = "_own")]
-        if let Some(own) = crate::conv3d::own_takes(&[&x], &weight, &bias, stride)
-            && self.adds(own, &norm, slope, &weight)
-        {
-            let (dims, joined) = (self.dims(), x.dims());
-            let (weight, algorithm) = crate::conv3d::prepare(own, joined, weight, stride);
-            note("conv3d", algorithm, joined, Some(weight.dims()));
-            note("norm_residual_activation", Algorithm::Fused, dims, None);
-            let (parts, how) = (Parts::One(x.into_dispatch()), [[1; 3], stride]);
-            return own_convolved(self, norm, slope, parts, (weight, bias), how);
-        }
-        let residual = crate::conv3d(x, weight, bias, stride);
-        self.norm_residual_activation(norm, residual, slope)
-    }
-}
-
-#[cfg(feature = "_own")]
-impl Measured {
-    /// Whether the operator whose convolution has this weight also adds it to a norm of the features.
-    pub(crate) fn adds(&self, own: Own, norm: &Norm, slope: f64, weight: &Tensor<5>) -> bool {
-        let x = &self.features;
-        weight.dims()[0] == x.dims()[1]
-            && weight.dtype() == x.dtype()
-            && own_takes(x, norm, slope, true) == Some(own)
     }
 }
 
@@ -213,24 +190,25 @@ fn own(x: Measured, norm: Norm, residual: Option<Tensor<5>>, slope: f64) -> Tens
     Tensor::from_dispatch(Dispatch::stunet_norm(x, moments, weight, bias, residual, how))
 }
 
-/// The norm, the convolution beside it, their sum and the activation in one; factor and stride.
-#[cfg(feature = "_own")]
-pub(crate) fn own_convolved(
-    x: Measured,
-    norm: Norm,
-    slope: f64,
-    parts: Parts<Dispatch>,
-    (weight, bias): (Tensor<5>, Tensor<1>),
-    how: [[usize; 3]; 2],
-) -> Tensor<5> {
-    assert_more_than_one_voxel(&x.features);
+/// The norm, the convolution beside it, their sum and the activation in one.
+#[cfg(feature = "gpu")]
+fn own_convolved(x: Measured, norm: Norm, slope: f64, waiting: Waiting) -> Tensor<5> {
+    let [dims, _] = waiting.dims();
+    let Waiting { first, second, weight, bias, stride } = waiting;
+    let (weight, algorithm) = crate::conv3d::prepare(Own::Gpu, dims, weight, stride);
+    let name = if second.is_some() { "conv3d_joined" } else { "conv3d" };
+    note(name, algorithm, dims, Some(weight.dims()));
+    note("norm_residual_activation", Algorithm::Fused, x.dims(), None);
+    let (first, factor) = first.into_parts();
+    let parts = Parts::of(first.into_dispatch(), second.map(Tensor::into_dispatch));
     let moments = Maybe::of(x.moments.map(Tensor::into_dispatch));
-    let epsilon_slope = [norm.epsilon, slope];
+    let how = [norm.epsilon, slope];
     let norm = Affine { weight: norm.weight.into_dispatch(), bias: norm.bias.into_dispatch() };
     let conv = Affine { weight: weight.into_dispatch(), bias: bias.into_dispatch() };
-    let x = x.features.into_dispatch();
-    let output = Dispatch::stunet_norm_convolved(x, moments, norm, epsilon_slope, parts, conv, how);
-    Tensor::from_dispatch(output)
+    let (x, sizes) = (x.features.into_dispatch(), [factor, stride]);
+    Tensor::from_dispatch(Dispatch::stunet_norm_convolved(
+        x, moments, norm, how, parts, conv, sizes,
+    ))
 }
 
 /// The norm and the convolution behind it in one.

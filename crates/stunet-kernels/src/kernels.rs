@@ -103,7 +103,15 @@ pub(crate) trait Kernels: Backend {
         parameters: &NormParameters<FloatTensor<Self>>,
         residual: ConvolvedResidual<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, Self::Statistics) {
-        norm_beside_convolution::<Self>(x, moments, parameters, residual)
+        let ConvolvedResidual { parts, factor, weight, bias, stride } = residual;
+        let residual = match <[_; 2]>::try_from(parts) {
+            Ok(parts) if factor != [1; 3] => {
+                Self::conv_upsampled(parts, factor, [weight, bias], false).0
+            }
+            Ok(parts) => Self::conv(Vec::from(parts), weight, bias, stride),
+            Err(parts) => Self::conv(parts, weight, bias, stride),
+        };
+        Self::norm(x, moments, parameters, Some(residual))
     }
 
     /// [`conv_measured`](Self::conv_measured) of the norm of `x`; weight and bias of the convolution. What
@@ -166,20 +174,4 @@ pub(crate) trait Kernels: Backend {
 
     /// The way back, which is also the gradient.
     fn separate(x: FloatTensor<Self>, factor: [usize; 3]) -> FloatTensor<Self>;
-}
-
-/// [`Kernels::norm_convolved`] where the convolution is written first.
-pub(crate) fn norm_beside_convolution<B: Kernels>(
-    x: FloatTensor<B>,
-    moments: Option<FloatTensor<B>>,
-    parameters: &NormParameters<FloatTensor<B>>,
-    residual: ConvolvedResidual<FloatTensor<B>>,
-) -> (FloatTensor<B>, B::Statistics) {
-    let ConvolvedResidual { parts, factor, weight, bias, stride } = residual;
-    let residual = match <[_; 2]>::try_from(parts) {
-        Ok(parts) if factor != [1; 3] => B::conv_upsampled(parts, factor, [weight, bias], false).0,
-        Ok(parts) => B::conv(Vec::from(parts), weight, bias, stride),
-        Err(parts) => B::conv(parts, weight, bias, stride),
-    };
-    B::norm(x, moments, parameters, Some(residual))
 }

@@ -17,6 +17,7 @@
 //! | [`leaky_relu`] | `x` where positive, else `slope * x` |
 //! | [`norm_activation`] | norm, then activation |
 //! | [`norm_residual_activation`] | norm, plus a residual, then activation |
+//! | [`Residual::convolved`] | a residual that is a convolution: computed while it is added, where the device can |
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`PointwiseRows`] | a 1×1×1 convolution of rows of voxels that the caller has on the host |
 //! | [`sgd_step`] | a step of stochastic gradient descent |
@@ -67,6 +68,7 @@ mod operators;
 #[cfg(feature = "_own")]
 mod own;
 mod pointwise_rows;
+mod residual;
 mod sgd;
 mod steps;
 mod upsample_nearest;
@@ -92,6 +94,7 @@ pub use labelled_softmax::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
 pub use pointwise_rows::PointwiseRows;
+pub use residual::Residual;
 pub use sgd::{SgdStep, sgd_step};
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;

@@ -3,14 +3,10 @@
 #[cfg(feature = "_own")]
 use crate::Algorithm;
 #[cfg(feature = "_own")]
-use crate::conv3d::{own_repeats, own_takes, prepare, upsampled};
-#[cfg(feature = "_own")]
-use crate::instance_norm::own_convolved;
-#[cfg(feature = "_own")]
-use crate::operators::Parts;
+use crate::conv3d::{own_repeats, upsampled};
 #[cfg(feature = "_own")]
 use crate::steps::note;
-use crate::{Measured, Norm, conv3d_joined, conv3d_joined_measured, upsample_nearest};
+use crate::{Measured, conv3d_joined, conv3d_joined_measured, upsample_nearest};
 use burn::tensor::Tensor;
 
 /// A tensor whose voxels are repeated by whole factors.
@@ -90,45 +86,21 @@ impl Upsampled {
         }
     }
 
-    /// [`conv3d_joined`](Self::conv3d_joined), added to the norm of `features` before the activation: on a GPU what is
-    /// added is never written.
-    ///
-    /// # Panics
-    /// As [`conv3d_joined`](Self::conv3d_joined) and [`Measured::norm_residual_activation`].
-    pub fn conv3d_joined_normed(
-        self,
-        second: Tensor<5>,
-        (weight, bias): (Tensor<5>, Tensor<1>),
-        features: Measured,
-        norm: Norm,
-        slope: f64,
-    ) -> Tensor<5> {
-        #[cfg(feature = "_own")]
-        {
-            let (first, factor) = match &self.0 {
-                Repeats::Written(x) => (x, [1; 3]),
-                Repeats::Read(x, factor) => (x, *factor),
-            };
-            let own = match &self.0 {
-                Repeats::Written(x) => own_takes(&[x, &second], &weight, &bias, [1; 3]),
-                Repeats::Read(x, factor) => own_repeats(x, *factor, &second, (&weight, &bias)),
-            };
-            if let Some(own) = own.filter(|own| features.adds(*own, &norm, slope, &weight)) {
-                let mut joined = second.dims();
-                joined[1] += first.dims()[1];
-                let (weight, algorithm) = prepare(own, joined, weight, [1; 3]);
-                note("conv3d_joined", algorithm, joined, Some(weight.dims()));
-                note("norm_residual_activation", Algorithm::Fused, features.dims(), None);
-                // Nobody else holds what goes in.
-                let first = match self.0 {
-                    Repeats::Written(x) | Repeats::Read(x, _) => x,
-                };
-                let parts = Parts::Two(first.into_dispatch(), second.into_dispatch());
-                let how = [factor, [1; 3]];
-                return own_convolved(features, norm, slope, parts, (weight, bias), how);
-            }
+    /// The tensor in memory, and how often each of its voxels is repeated.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn parts(&self) -> (&Tensor<5>, [usize; 3]) {
+        match &self.0 {
+            Repeats::Written(x) => (x, [1; 3]),
+            Repeats::Read(x, factor) => (x, *factor),
         }
-        let residual = self.conv3d_joined(second, weight, bias);
-        features.norm_residual_activation(norm, residual, slope)
+    }
+
+    /// [`parts`](Self::parts) that nobody else holds.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn into_parts(self) -> (Tensor<5>, [usize; 3]) {
+        match self.0 {
+            Repeats::Written(x) => (x, [1; 3]),
+            Repeats::Read(x, factor) => (x, factor),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use kernels::{Measured, PointwiseRows, Upsampled, WindowValues};
+use kernels::{Measured, PointwiseRows, Residual, Upsampled, WindowValues};
 use stunet_kernels as kernels;
 
 /// Slope of the activation for negative values.
@@ -219,14 +219,11 @@ impl ResidualBlock {
     pub fn forward(&self, x: Tensor<5>, stride: [usize; 3]) -> Tensor<5> {
         // The residual comes last: until then only its input is held.
         let y = self.second_conv(self.conv1.measured(x.clone(), stride));
-        let norm = self.norm2.norm();
-        match &self.skip {
-            Some(skip) => {
-                let (weight, bias) = (skip.weight.val(), skip.bias.val());
-                y.norm_convolved_activation(norm, LEAKY_SLOPE, x, weight, bias, stride)
-            }
-            None => y.norm_residual_activation(norm, x, LEAKY_SLOPE),
-        }
+        let residual = match &self.skip {
+            Some(skip) => Residual::convolved(x, skip.weight.val(), skip.bias.val(), stride),
+            None => x.into(),
+        };
+        y.norm_residual_activation(self.norm2.norm(), residual, LEAKY_SLOPE)
     }
 
     /// Runs the block on the concatenation of two tensors along the channels.
@@ -244,8 +241,10 @@ impl ResidualBlock {
     pub(crate) fn forward_upsampled(&self, first: Upsampled, second: Tensor<5>) -> Tensor<5> {
         let skip = self.skip.as_ref().expect("the first block of a stage has a skip convolution");
         let y = self.conv1.measured_upsampled(first.clone(), second.clone());
-        let (y, skip) = (self.second_conv(y), (skip.weight.val(), skip.bias.val()));
-        first.conv3d_joined_normed(second, skip, y, self.norm2.norm(), LEAKY_SLOPE)
+        // Where the residual is written, it takes the place of its two inputs before more is computed.
+        let (weight, bias) = (skip.weight.val(), skip.bias.val());
+        let residual = Residual::convolved_joined(first, second, weight, bias);
+        self.second_conv(y).norm_residual_activation(self.norm2.norm(), residual, LEAKY_SLOPE)
     }
 
     /// `conv2` of what follows `conv1`.

@@ -1,15 +1,13 @@
 //! The operators on Flex's tensors.
 
-use super::conv::{self, Added, Fused, Part, Pointwise, Shape, voxels};
+use super::conv::{self, Fused, Shape, voxels};
 use super::norm::{self, Normed, Parameters, Statistics};
 use super::simd::Isa;
 use super::tensor::{
     dims, finish, finish_innermost, innermost, is_whole, moments, of_moments, own, tensor, values,
 };
 use super::{interleave, upsample};
-use crate::kernels::{
-    ConvolvedResidual, Kernels, NormGradients, NormParameters, norm_beside_convolution,
-};
+use crate::kernels::{Kernels, NormGradients, NormParameters};
 use burn::backend::{Flex, TensorMetadata};
 use burn_flex::FlexTensor;
 
@@ -17,21 +15,18 @@ impl Kernels for Flex {
     type Statistics = Vec<Statistics>;
 
     fn conv(
-        parts: Vec<FlexTensor>,
+        mut parts: Vec<FlexTensor>,
         weight: FlexTensor,
         bias: FlexTensor,
         stride: [usize; 3],
     ) -> FlexTensor {
-        let (shape, is_pointwise) = sizes(&parts, &weight, stride);
-        let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-        let (weight, bias) = (values(&weight), values(&bias));
-        if is_pointwise {
-            return convolve_voxels(&shape, &Pointwise::new(&shape, weight, bias), parts);
+        if parts.len() == 2 {
+            match convolve_over(parts.swap_remove(0), &parts[0], &weight, &bias, stride) {
+                Ok(output) => return output,
+                Err(first) => parts.insert(0, first),
+            }
         }
-        let parts = contiguous(&parts);
-        let output = conv::forward(Isa::best(), &shape, &slices(&parts), weight, bias);
-        let [z, y, x] = shape.out_size();
-        finish(output, [shape.batch, shape.outputs, z, y, x])
+        convolve(&parts, &weight, &bias, stride)
     }
 
     /// Channels lie innermost in the result, where there are whole blocks of them.
@@ -65,10 +60,8 @@ impl Kernels for Flex {
         let shape = Shape { batch: n, inputs, outputs, size, stride: [1; 3] };
         let fits = conv::can_repeat(&shape, factor, coarse_channels);
         if kernel == 1 && !measured {
-            let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-            let mut convolution = Pointwise::new(&shape, values(&weight), values(&bias));
-            convolution.repeats = factor;
-            return (convolve_voxels(&shape, &convolution, vec![coarse, second]), None);
+            let output = convolve_repeated(&shape, (coarse, factor), second, [&weight, &bias]);
+            return (output, None);
         }
         let parts = contiguous(&[coarse, second]);
         if measured && fits && conv::fuses(&shape, kernel) {
@@ -173,18 +166,6 @@ impl Kernels for Flex {
         normalise(x, found.as_ref(), parameters, residual.as_ref())
     }
 
-    fn norm_convolved(
-        x: FlexTensor,
-        found: Option<FlexTensor>,
-        parameters: &NormParameters<FlexTensor>,
-        residual: ConvolvedResidual<FlexTensor>,
-    ) -> (FlexTensor, Vec<Statistics>) {
-        if parameters.slope > 1.0 || dims(&residual.weight)[2] != 1 {
-            return norm_beside_convolution::<Self>(x, found, parameters, residual);
-        }
-        norm_beside_voxels(x, found.as_ref(), parameters, residual)
-    }
-
     fn norm_gradients(
         gradient: FlexTensor,
         x: FlexTensor,
@@ -277,6 +258,24 @@ fn slices(parts: &[(FlexTensor, usize)]) -> Vec<(&[f32], usize)> {
     parts.iter().map(|(part, channels)| (values(part), *channels)).collect()
 }
 
+fn convolve(
+    parts: &[FlexTensor],
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    stride: [usize; 3],
+) -> FlexTensor {
+    let (shape, is_pointwise) = sizes(parts, weight, stride);
+    let (parts, weight, bias) = (contiguous(parts), weight.to_contiguous(), bias.to_contiguous());
+    let (parts, weight, bias) = (slices(&parts), values(&weight), values(&bias));
+    let output = if is_pointwise {
+        conv::pointwise(Isa::best(), &shape, &parts, weight, bias)
+    } else {
+        conv::forward(Isa::best(), &shape, &parts, weight, bias)
+    };
+    let [z, y, x] = shape.out_size();
+    finish(output, [shape.batch, shape.outputs, z, y, x])
+}
+
 /// A convolution with what else it does, and the moments of its output.
 fn convolve_fused(
     shape: &Shape,
@@ -296,65 +295,54 @@ fn convolve_fused(
     (output, of_moments(sums, [batch, outputs]))
 }
 
-/// A convolution of single voxels: of two parts in the memory of one of them, if nobody else holds that and it is as large
-/// as the output. The first is not, where it is repeated.
-fn convolve_voxels(
-    shape: &Shape,
-    convolution: &Pointwise<'_>,
-    mut parts: Vec<FlexTensor>,
-) -> FlexTensor {
-    let isa = Isa::best();
-    let can_be_over = |part: &FlexTensor| {
-        let fits = shape.stride == [1; 3] && dims(part)[1] == shape.outputs;
-        fits && is_whole(part) && conv::can_overwrite(shape)
-    };
-    let over = usize::from(convolution.repeats != [1; 3]);
-    if parts.len() == 2 && can_be_over(&parts[over]) {
-        let mut onto = parts.remove(over);
-        let (beside, channels) = (parts[0].to_contiguous(), dims(&parts[0])[1]);
-        if let Some(values_over) = onto.try_storage_mut::<f32>() {
-            let mut both = [Part::Over(values_over), Part::Read(values(&beside), channels)];
-            both.rotate_left(over);
-            convolution.over(isa, both);
-            return onto;
-        }
-        parts.insert(over, onto);
+/// A convolution of single voxels in the memory of its first part, if nobody else holds that and it is
+/// as large as the output; else gives the part back.
+fn convolve_over(
+    first: FlexTensor,
+    second: &FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    stride: [usize; 3],
+) -> Result<FlexTensor, FlexTensor> {
+    let parts = [first, second.clone()];
+    let (shape, is_pointwise) = sizes(&parts, weight, stride);
+    let [mut first, second] = parts;
+    let fits = stride == [1; 3] && dims(&first)[1] == shape.outputs;
+    if !(is_pointwise && fits && is_whole(&first) && conv::can_overwrite(&shape)) {
+        return Err(first);
     }
-    let parts = contiguous(&parts);
-    let output = convolution.of(isa, &slices(&parts));
-    let [z, y, x] = shape.out_size();
-    finish(output, [shape.batch, shape.outputs, z, y, x])
+    let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+    let (second, channels) = (second.to_contiguous(), dims(&second)[1]);
+    let Some(over) = first.try_storage_mut::<f32>() else { return Err(first) };
+    let (weight, bias, second) = (values(&weight), values(&bias), (values(&second), channels));
+    conv::pointwise_over(Isa::best(), &shape, over, second, weight, bias);
+    Ok(first)
 }
 
-/// The norm, plus a convolution of single voxels, then the activation, in one pass.
-fn norm_beside_voxels(
-    x: FlexTensor,
-    found: Option<&FlexTensor>,
-    parameters: &NormParameters<FlexTensor>,
-    residual: ConvolvedResidual<FlexTensor>,
-) -> (FlexTensor, Vec<Statistics>) {
-    let ConvolvedResidual { parts, factor, weight, bias, stride } = residual;
-    let is_innermost =
-        found.is_some() && innermost(&x).is_some() && conv::can_be_innermost(dims(&x)[1]);
-    let x = if is_innermost { x } else { x.to_contiguous() };
-    let of = innermost(&x).filter(|_| is_innermost).unwrap_or_else(|| values(&x));
-    let [_, _, z, y, w] = dims(&x);
-    let (normed, statistics) = with(parameters, |parameters| {
-        let volume = voxels([z, y, w]);
-        let statistics = match found {
-            Some(found) => of_sums(found, volume, parameters.epsilon),
-            None => norm::statistics(Isa::best(), values(&x), volume, parameters.epsilon),
-        };
-        (Normed::new(parameters, &statistics), statistics)
-    });
-    let (mut shape, _) = sizes(&parts, &weight, stride);
-    shape.size = std::array::from_fn(|axis| shape.size[axis] * factor[axis]);
-    assert_eq!(shape.out_size(), [z, y, w], "a residual of the size of what is normed");
+/// A convolution of single voxels, of which those of the first part are repeated; in the memory of the second part, if
+/// nobody else holds that and it is as large as the output.
+fn convolve_repeated(
+    shape: &Shape,
+    (coarse, factor): (FlexTensor, [usize; 3]),
+    second: FlexTensor,
+    [weight, bias]: [&FlexTensor; 2],
+) -> FlexTensor {
+    let isa = Isa::best();
     let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-    let mut convolution = Pointwise::new(&shape, values(&weight), values(&bias));
-    convolution.repeats = factor;
-    convolution.added = Some(Added { values: of, is_innermost, normed: &normed });
-    (convolve_voxels(&shape, &convolution, parts), statistics)
+    let (weight, bias) = (values(&weight), values(&bias));
+    let (coarse, coarse_channels) = (coarse.to_contiguous(), dims(&coarse)[1]);
+    let first = (values(&coarse), coarse_channels);
+    let channels = dims(&second)[1];
+    let mut second = if is_whole(&second) { second } else { second.to_contiguous() };
+    let fits = channels == shape.outputs && is_whole(&second) && conv::can_overwrite(shape);
+    if fits && let Some(over) = second.try_storage_mut::<f32>() {
+        conv::pointwise_over_repeated(isa, shape, (first, factor), over, weight, bias);
+        return second;
+    }
+    let parts = [first, (values(&second), channels)];
+    let output = conv::pointwise_repeated(isa, shape, (&parts, factor), weight, bias);
+    let [z, y, x] = shape.size;
+    finish(output, [shape.batch, shape.outputs, z, y, x])
 }
 
 fn with<R>(parameters: &NormParameters<FlexTensor>, work: impl FnOnce(Parameters<'_>) -> R) -> R {

@@ -160,8 +160,9 @@ fn convolved_residuals() {
             &[data(5, [c]), data(6, [c]), data(7, [c])],
             &|(x, p)| {
                 let (norm, beside, weight, bias) = take(x, p);
+                let residual = crate::Residual::convolved(beside, weight, bias, stride);
                 let x = crate::Measured::from(x[0].clone());
-                x.norm_convolved_activation(norm, 0.01, beside, weight, bias, stride)
+                x.norm_residual_activation(norm, residual, 0.01)
             },
             &|(x, p)| {
                 let (norm, beside, weight, bias) = take(x, p);

@@ -6,17 +6,14 @@
 //!
 //! With a stride it reads every `stride`-th voxel and nothing between, so those are picked first.
 
-mod added;
 mod planes;
 mod rows;
 
 use super::shares::Shares;
 use super::{STREAMED, Shape, voxels};
 use crate::cpu::evenly::Evenly;
-use crate::cpu::memory::{Lines, Origin, Output, Target, with_scratch};
+use crate::cpu::memory::{Origin, Output, Target, with_scratch};
 use crate::cpu::simd::Isa;
-pub(crate) use added::Added;
-use added::AddedRows;
 use planes::{Planes, Repeated, Weights, buffer_len};
 use rayon::prelude::*;
 pub(crate) use rows::pointwise_rows;
@@ -90,118 +87,118 @@ unsafe fn multiply(
     }
 }
 
-/// A convolution of single voxels, with what it does beside its sums.
-#[derive(Clone, Copy)]
-pub(crate) struct Pointwise<'a> {
-    shape: &'a Shape,
-    weight: &'a [f32],
-    bias: &'a [f32],
-    /// How often each voxel of the first part is repeated along each axis.
-    pub repeats: [usize; 3],
-    /// What is normed and added before the activation.
-    pub added: Option<Added<'a>>,
+/// The convolution of the concatenation of `parts`, with bias.
+pub(crate) fn pointwise(
+    isa: Isa,
+    shape: &Shape,
+    parts: &[(&[f32], usize)],
+    weight: &[f32],
+    bias: &[f32],
+) -> Output {
+    let volume = voxels(shape.out_size());
+    let parts: Vec<_> =
+        parts.iter().map(|&(values, channels)| (pick(shape, values, channels), channels)).collect();
+    let inputs: Vec<_> =
+        parts.iter().map(|(values, channels)| (Origin::new(values.values()), *channels)).collect();
+    let mut output = Output::new(shape.batch * shape.outputs * volume);
+    convolve(isa, shape, (&inputs, [1; 3]), weight, bias, output.target());
+    output
 }
 
-/// A part of what a convolution reads.
-pub(crate) enum Part<'a> {
-    /// Values, and their channels.
-    Read(&'a [f32], usize),
-    /// Values over which the output is written, which has as many channels.
-    Over(&'a mut [f32]),
+/// [`pointwise`] at stride 1, where each voxel of the first part stands for a block of `repeats`.
+pub(crate) fn pointwise_repeated(
+    isa: Isa,
+    shape: &Shape,
+    (parts, repeats): (&[(&[f32], usize)], [usize; 3]),
+    weight: &[f32],
+    bias: &[f32],
+) -> Output {
+    assert_eq!(shape.stride, [1; 3], "voxels in their order");
+    let fits = (0..3).all(|axis| shape.size[axis].is_multiple_of(repeats[axis]));
+    assert!(fits, "whole repeats");
+    let volume = shape.batch * voxels(shape.size);
+    for (index, (values, channels)) in parts.iter().enumerate() {
+        let repeats: usize = if index == 0 { repeats.iter().product() } else { 1 };
+        assert_eq!(values.len() * repeats, channels * volume, "values read");
+    }
+    let inputs: Vec<_> = parts.iter().map(|part| (Origin::new(part.0), part.1)).collect();
+    let mut output = Output::new(shape.outputs * volume);
+    convolve(isa, shape, (&inputs, repeats), weight, bias, output.target());
+    output
 }
 
-impl<'a> Pointwise<'a> {
-    pub(crate) fn new(shape: &'a Shape, weight: &'a [f32], bias: &'a [f32]) -> Self {
-        Self { shape, weight, bias, repeats: [1; 3], added: None }
-    }
+/// The convolution of the concatenation of `first` and `second`, at stride 1, written over `first`;
+/// for shapes that [`can_overwrite`] accepts.
+pub(crate) fn pointwise_over(
+    isa: Isa,
+    shape: &Shape,
+    first: &mut [f32],
+    (second, channels): (&[f32], usize),
+    weight: &[f32],
+    bias: &[f32],
+) {
+    let volume = shape.batch * voxels(shape.size);
+    assert!(
+        can_overwrite(shape) && shape.stride == [1; 3],
+        "every voxel is read by its task alone"
+    );
+    assert_eq!(first.len(), shape.outputs * volume, "what is read is what is written");
+    assert_eq!(second.len(), channels * volume, "values read");
+    let target = Target::new(first);
+    let inputs = [(target.into(), shape.outputs), (Origin::new(second), channels)];
+    convolve(isa, shape, (&inputs, [1; 3]), weight, bias, target);
+}
 
-    /// The convolution of the concatenation of `parts`.
-    pub(crate) fn of(&self, isa: Isa, parts: &[(&[f32], usize)]) -> Output {
-        let shape = self.shape;
-        let mut output = Output::new(shape.batch * shape.outputs * voxels(shape.out_size()));
-        if self.repeats == [1; 3] {
-            let pick = |&(values, channels)| (pick(shape, values, channels), channels);
-            let parts: Vec<_> = parts.iter().map(pick).collect();
-            let origin = |(values, channels): &(Picked<'_>, usize)| {
-                (Origin::new(values.values()), *channels)
-            };
-            let inputs: Vec<_> = parts.iter().map(origin).collect();
-            self.convolve(isa, &inputs, output.target());
-        } else {
-            let lengths = parts.iter().map(|(values, channels)| (values.len(), *channels));
-            self.assert_whole(lengths);
-            let inputs: Vec<_> = parts.iter().map(|part| (Origin::new(part.0), part.1)).collect();
-            self.convolve(isa, &inputs, output.target());
-        }
-        output
-    }
-
-    /// [`of`](Self::of) two parts, at stride 1, written over one of them; for shapes that [`can_overwrite`] accepts.
-    pub(crate) fn over(&self, isa: Isa, parts: [Part<'_>; 2]) {
-        assert!(can_overwrite(self.shape), "every voxel is read by its task alone");
-        let outputs = self.shape.outputs;
-        let lengths = parts.iter().map(|part| match part {
-            Part::Read(values, channels) => (values.len(), *channels),
-            Part::Over(values) => (values.len(), outputs),
-        });
-        self.assert_whole(lengths);
-        let whole = outputs * self.shape.batch * voxels(self.shape.size);
-        let mut target = None;
-        let inputs = parts.map(|part| match part {
-            Part::Read(values, channels) => (Origin::new(values), channels),
-            Part::Over(values) => {
-                assert_eq!(values.len(), whole, "what is read is what is written");
-                let over = *target.insert(Target::new(values));
-                (over.into(), outputs)
-            }
-        });
-        self.convolve(isa, &inputs, target.expect("a part that is written over"));
-    }
-
-    /// Asserts that parts of these lengths and channels are whole, at stride 1, the first of them repeated.
-    fn assert_whole(&self, lengths: impl Iterator<Item = (usize, usize)>) {
-        let Self { shape, repeats, .. } = self;
-        let fits = (0..3).all(|axis| shape.size[axis].is_multiple_of(repeats[axis]));
-        assert!(fits && shape.stride == [1; 3], "voxels in their order, and whole repeats");
-        let volume = shape.batch * voxels(shape.size);
-        for (index, (len, channels)) in lengths.enumerate() {
-            let repeats: usize = if index == 0 { repeats.iter().product() } else { 1 };
-            assert_eq!(len * repeats, channels * volume, "values read");
-        }
-    }
-
-    /// Writes the convolution of whole planes of the output's size, or, of the first input, of as many voxels as become
-    /// that by repetition.
-    fn convolve(&self, isa: Isa, inputs: &[(Origin, usize)], target: Target) {
-        let Self { shape, weight, bias, repeats, added } = *self;
-        assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
-        assert_eq!(bias.len(), shape.outputs, "a bias for each output");
-        let channels: usize = inputs.iter().map(|input| input.1).sum();
-        assert_eq!(channels, shape.inputs, "channels read");
-        let (volume, channels) = (voxels(shape.out_size()), shape.outputs);
-        let whole = shape.batch * channels * volume;
-        assert!(added.is_none_or(|added| added.values.len() == whole), "as many values");
-        let weights = Weights { values: weight, row: shape.inputs, column: 1 };
-        let sizes = [shape.batch, channels, shape.inputs, volume];
-        let (bias, streamed) = (Some(bias), whole > STREAMED);
-        let repeated = (repeats != [1; 3]).then_some(Repeated { size: shape.out_size(), repeats });
-        for_each_block(sizes, |sample, rows, columns, [buffer, beside]| {
-            let to = sample * channels * volume;
-            let added = added.map(|of| {
-                let len = buffer_len(isa, rows.len(), columns.len());
-                AddedRows { of, sample, channels, volume, buffer: beside.scratch(len) }
-            });
-            let buffer = buffer.scratch(buffer_len(isa, shape.inputs, columns.len()));
-            #[rustfmt::skip]
-            isa.run(Planes { inputs, repeated, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer, added });
-        });
-    }
+/// [`pointwise_repeated`] of a first part and of `second`, written over the second; for shapes that [`can_overwrite`]
+/// accepts.
+pub(crate) fn pointwise_over_repeated(
+    isa: Isa,
+    shape: &Shape,
+    ((first, channels), repeats): ((&[f32], usize), [usize; 3]),
+    second: &mut [f32],
+    weight: &[f32],
+    bias: &[f32],
+) {
+    let volume = shape.batch * voxels(shape.size);
+    let fits = (0..3).all(|axis| shape.size[axis].is_multiple_of(repeats[axis]));
+    assert!(fits && shape.stride == [1; 3], "voxels in their order, and whole repeats");
+    assert!(can_overwrite(shape), "every voxel is read by its task alone");
+    assert_eq!(second.len(), shape.outputs * volume, "what is read is what is written");
+    assert_eq!(first.len() * repeats.iter().product::<usize>(), channels * volume, "values read");
+    let target = Target::new(second);
+    let inputs = [(Origin::new(first), channels), (target.into(), shape.outputs)];
+    convolve(isa, shape, (&inputs, repeats), weight, bias, target);
 }
 
 /// Whether each voxel is read by the task that writes it, and by no other.
 pub(crate) fn can_overwrite(shape: &Shape) -> bool {
     let [rows, inputs] = [shape.outputs, shape.inputs];
     rows_per_task([shape.batch, rows, inputs, voxels(shape.out_size())]) == rows
+}
+
+/// Writes the convolution of whole planes of the output's size, or, of the first input, of as many voxels as become that
+/// by repetition.
+fn convolve(
+    isa: Isa,
+    shape: &Shape,
+    (inputs, repeats): (&[(Origin, usize)], [usize; 3]),
+    weight: &[f32],
+    bias: &[f32],
+    target: Target,
+) {
+    assert_eq!(weight.len(), shape.outputs * shape.inputs, "a kernel of one voxel");
+    assert_eq!(bias.len(), shape.outputs, "a bias for each output");
+    assert_eq!(inputs.iter().map(|input| input.1).sum::<usize>(), shape.inputs, "channels read");
+    let volume = voxels(shape.out_size());
+    let weights = Weights { values: weight, row: shape.inputs, column: 1 };
+    let sizes = [shape.batch, shape.outputs, shape.inputs, volume];
+    let (bias, streamed) = (Some(bias), shape.batch * shape.outputs * volume > STREAMED);
+    let repeated = (repeats != [1; 3]).then_some(Repeated { size: shape.out_size(), repeats });
+    for_each_block(isa, sizes, |sample, rows, columns, buffer| {
+        let to = sample * shape.outputs * volume;
+        #[rustfmt::skip]
+        isa.run(Planes { inputs, repeated, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
+    });
 }
 
 /// The gradient of each part of the input.
@@ -223,11 +220,10 @@ pub(crate) fn pointwise_input_gradient(
         let weights = Weights { values: &weight[first..], row: 1, column: shape.inputs };
         let sizes = [shape.batch, channels, shape.outputs, volume];
         let (bias, streamed) = (None, shape.batch * channels * volume > STREAMED);
-        for_each_block(sizes, |sample, rows, columns, [buffer, _]| {
-            let (to, added) = (sample * channels * volume, None);
-            let buffer = buffer.scratch(buffer_len(isa, shape.outputs, columns.len()));
+        for_each_block(isa, sizes, |sample, rows, columns, buffer| {
+            let to = sample * channels * volume;
             #[rustfmt::skip]
-            isa.run(Planes { inputs, repeated: None, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer, added });
+            isa.run(Planes { inputs, repeated: None, sample, volume, weights, bias, rows, columns, target, to, streamed, buffer });
         });
         first += channels;
         spread(shape, output, channels)
@@ -282,11 +278,12 @@ fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(ROWS).map(move |from| from..rows.min(from + ROWS))
 }
 
-/// Calls `work` with every sample, block of rows and run of voxels, and buffers for the voxels, in
+/// Calls `work` with every sample, block of rows and run of voxels, and a buffer for the voxels, in
 /// parallel. Rows are divided only where voxels are few: each division copies the input again.
 fn for_each_block(
+    isa: Isa,
     [batch, rows, inputs, volume]: [usize; 4],
-    work: impl Fn(usize, Range<usize>, Range<usize>, [&mut Lines; 2]) + Sync,
+    work: impl Fn(usize, Range<usize>, Range<usize>, &mut [f32]) + Sync,
 ) {
     let (width, per_task) = (run_len(inputs), rows_per_task([batch, rows, inputs, volume]));
     let tasks: Vec<_> = (0..batch)
@@ -296,9 +293,10 @@ fn for_each_block(
         })
         .collect();
     tasks.into_par_iter().evenly().for_each(|(sample, row, column)| {
-        with_scratch(|buffer, beside| {
+        with_scratch(|buffer, _| {
             let columns = column..volume.min(column + width);
-            work(sample, row..rows.min(row + per_task), columns, [buffer, beside]);
+            let buffer = buffer.scratch(buffer_len(isa, inputs, columns.len()));
+            work(sample, row..rows.min(row + per_task), columns, buffer);
         });
     });
 }

@@ -90,7 +90,7 @@ impl Case {
         let vec = |mut output: Output| output.values_mut().to_vec();
         let (y, dx, dw) = if self.kernel == 1 {
             (
-                Pointwise::new(shape, weight, &data.bias).of(isa, &slices),
+                pointwise(isa, shape, &slices, weight, &data.bias),
                 pointwise_input_gradient(isa, shape, gradient, weight, &channels),
                 pointwise_weight_gradient(shape, &slices, gradient),
             )

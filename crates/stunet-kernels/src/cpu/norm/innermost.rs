@@ -25,15 +25,6 @@ impl Normed {
         Self { affine: (0..statistics.len()).map(affine).collect(), slope: parameters.slope }
     }
 
-    /// For one channel, counted through all samples.
-    #[inline(always)]
-    pub(crate) fn channel<S: Simd>(&self, simd: S, index: usize) -> NormedChannel<S> {
-        let Affine { mean, scale, shift } = self.affine[index];
-        let [mean, scale, shift, slope] =
-            [mean, scale, shift, self.slope].map(|value| simd.splat(value));
-        NormedChannel { mean, scale, shift, slope }
-    }
-
     /// For `count` channels, at most a block, from `first` on, counted through all samples; what lies behind them
     /// becomes zero.
     #[inline(always)]
@@ -46,25 +37,6 @@ impl Normed {
             found.shift[i] = affine.shift;
         }
         found
-    }
-}
-
-/// What [`Normed`] does to voxels of one channel.
-pub(crate) struct NormedChannel<S: Simd> {
-    mean: S::Vector,
-    scale: S::Vector,
-    shift: S::Vector,
-    slope: S::Vector,
-}
-
-impl<S: Simd> NormedChannel<S> {
-    /// The norm of values, plus others, activated.
-    #[inline(always)]
-    pub(crate) fn added(&self, simd: S, value: S::Vector, other: S::Vector) -> S::Vector {
-        let value = simd.multiply(simd.subtract(value, self.mean), self.scale);
-        let value = simd.add(simd.add(value, self.shift), other);
-        // As in [`NormedBlock::apply`].
-        simd.maximum(simd.multiply(value, self.slope), value)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What convolutions do beside their sums where no gradient is wanted: measuring, norms of what is read, repetition.
 
 use super::{data, norm};
-use crate::{Upsampled, reference};
+use crate::{Residual, Upsampled, reference};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 
@@ -53,11 +53,12 @@ impl Block {
         };
         let (weight, bias) = (v[3].clone(), p[1].clone());
         let y = first.norm_conv3d_measured(norm(&p[2..]), self.slope, weight, bias, [1; 3]);
-        let (last, slope, skip) = (norm(&p[4..]), self.slope, (v[4].clone(), p[1].clone()));
-        list(match read {
-            None => y.norm_convolved_activation(last, slope, v[0].clone(), skip.0, skip.1, [1; 3]),
-            Some(read) => read.conv3d_joined_normed(v[1].clone(), skip, y, last, slope),
-        })
+        let (weight, bias) = (v[4].clone(), p[1].clone());
+        let residual = match read {
+            None => Residual::convolved(v[0].clone(), weight, bias, [1; 3]),
+            Some(read) => Residual::convolved_joined(read, v[1].clone(), weight, bias),
+        };
+        list(y.norm_residual_activation(norm(&p[4..]), residual, self.slope))
     }
 
     /// The same in double precision by definition.

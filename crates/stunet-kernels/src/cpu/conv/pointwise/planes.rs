@@ -1,6 +1,5 @@
 //! Weighted sums of channel planes.
 
-use super::added::AddedRows;
 use crate::cpu::memory::{Origin, Target};
 use crate::cpu::simd::{Isa, Simd, Task};
 use std::ops::Range;
@@ -95,8 +94,6 @@ pub(super) struct Planes<'a> {
     pub streamed: bool,
     /// Room for [`buffer_len`] values.
     pub buffer: &'a mut [f32],
-    /// What is normed and added, before the activation.
-    pub added: Option<AddedRows<'a>>,
 }
 
 /// Vectors of a register tile.
@@ -123,9 +120,6 @@ impl Task for Planes<'_> {
         assert!(self.bias.is_none_or(|bias| bias.len() >= self.rows.end), "a bias for each row");
         assert!(self.buffer.len() >= tiles * inner * width, "room for whole tiles");
         self.copy(width, inner);
-        if let Some(added) = &mut self.added {
-            added.copy(simd, &self.rows, &self.columns, width);
-        }
         let mut row = self.rows.start;
         while row < self.rows.end {
             let rows = if row + S::PLANES <= self.rows.end { S::PLANES } else { 1 };
@@ -198,9 +192,7 @@ impl Planes<'_> {
         // SAFETY: every address below is one the caller promised.
         unsafe {
             let inner = from.len() / width;
-            let mut sums =
-                products::<S, ROWS>(simd, self.weights.at(row), bias, from, [inner, width]);
-            self.add(simd, row, column, &mut sums);
+            let sums = products::<S, ROWS>(simd, self.weights.at(row), bias, from, [inner, width]);
             let left = self.columns.end - column;
             for (r, sums) in sums.iter().enumerate() {
                 let to = self.target.at(self.to + (row + r) * self.volume + column);
@@ -219,33 +211,6 @@ impl Planes<'_> {
                     }
                     std::ptr::copy_nonoverlapping(whole.as_ptr(), to, left);
                 }
-            }
-        }
-    }
-}
-
-impl Planes<'_> {
-    /// Adds the norm of what lies at the same rows and columns, if there is such a tensor, and activates.
-    #[inline(always)]
-    fn add<S: Simd, const ROWS: usize>(
-        &self,
-        simd: S,
-        row: usize,
-        column: usize,
-        sums: &mut [[S::Vector; VECTORS]; ROWS],
-    ) {
-        let Some(added) = &self.added else { return };
-        let width = VECTORS * S::LANES;
-        let first =
-            (column - self.columns.start) * self.rows.len() + (row - self.rows.start) * width;
-        let from = &added.buffer[first..][..ROWS * width];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let channel = added.sample * added.channels + row + r;
-            let normed = added.of.normed.channel(simd, channel);
-            for (v, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: `from` holds `VECTORS` vectors of each row.
-                let value = unsafe { simd.load(from.as_ptr().add(r * width + v * S::LANES)) };
-                *sum = normed.added(simd, value, *sum);
             }
         }
     }

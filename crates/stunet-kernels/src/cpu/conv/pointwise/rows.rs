@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// The 1×1×1 convolution of `columns` of `input` `[Cin, pitch]`, to `to` `[Cout, columns]`.
 ///
-/// Every sum is formed as in [`Pointwise`](super::Pointwise): equal bit by bit.
+/// Every sum is formed as in [`pointwise`](super::pointwise): equal bit by bit.
 ///
 /// # Panics
 /// When lengths do not fit.
@@ -109,7 +109,7 @@ impl Rows<'_> {
 mod tests {
     use super::*;
     use crate::cpu::conv::Shape;
-    use crate::cpu::conv::pointwise::Pointwise;
+    use crate::cpu::conv::pointwise::pointwise;
     use proptest::prelude::*;
 
     proptest! {
@@ -128,8 +128,7 @@ mod tests {
             for isa in Isa::available() {
                 let (size, stride) = ([1, 1, width], [1; 3]);
                 let shape = Shape { batch: 1, inputs: inner, outputs, size, stride };
-                let convolution = Pointwise::new(&shape, &weight, &bias);
-                let whole = convolution.of(isa, &[(&input, inner)]);
+                let whole = pointwise(isa, &shape, &[(&input, inner)], &weight, &bias);
                 let mut rows = vec![f32::NAN; outputs * columns.len()];
                 pointwise_rows(isa, (&weight, &bias), (&input, width), columns.clone(), &mut rows);
                 for (channel, row) in rows.chunks_exact(columns.len()).enumerate() {
