@@ -316,6 +316,7 @@ const OPERATORS: &[(&str, OnDevice)] = &[
     #[cfg(feature = "gpu")]
     ("upstream", upstream_reports),
     ("steps_of_sgd", operators::steps_of_sgd),
+    ("squares", operators::squares),
     ("prepared_weights", operators::prepared_weights),
     ("upsampled", operators::upsampled),
     ("many_workgroups", operators::many_workgroups),

@@ -4,13 +4,14 @@
 use super::counted::{ForwardDeep, step_once};
 use super::step::{Precision, Step, Task, random_network};
 use super::{Args, case::Case};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use stunet::device::Chosen;
 use stunet::kernels::{
-    Measured, Norm, Residual, SgdStep, Upsampled, conv_transpose3d, conv3d, conv3d_joined_measured,
-    conv3d_measured, kernel_calls, norm_activation, norm_residual_activation, sgd_step,
-    upsample_nearest,
+    LabelledSoftmax, Measured, MirroredPass, Norm, Residual, SgdStep, SoftmaxSlopes, Upsampled,
+    WindowAverage, WindowOverlap, WindowSums, WindowValues, conv_transpose3d, conv3d,
+    conv3d_joined_measured, conv3d_measured, kernel_calls, norm_activation,
+    norm_residual_activation, sgd_step, sum_of_squares, upsample_nearest,
 };
 use stunet::model::StuNet;
 
@@ -33,6 +34,8 @@ pub fn launch(args: &Args, chosen: &Chosen) {
         }
         let name = format!("operators {}", precision.name());
         parts.push((name, launched(|| operators(precision.dtype(), device))));
+        let name = format!("loss {}", precision.name());
+        parts.push((name, launched(|| loss(precision.dtype(), device))));
     }
     let vector = Tensor::<1>::ones([1000], device);
     let step =
@@ -40,8 +43,10 @@ pub fn launch(args: &Args, chosen: &Chosen) {
     let sgd = || {
         let (value, velocity) = sgd_step(vector.clone(), vector.clone(), None, step);
         let _ = sgd_step(value, vector.clone(), Some(velocity), step);
+        let _ = sum_of_squares(std::slice::from_ref(&vector));
     };
     parts.push(("sgd".into(), launched(sgd)));
+    parts.push(("rows for the host".into(), launched(|| rows_for_the_host(device))));
     for (name, launches) in parts {
         println!("{name}: {launches}");
     }
@@ -77,6 +82,29 @@ fn network(args: &Args, size: &str, task: Task, precision: Precision, device: &D
         },
     };
     step_once(&network, forward, input, None);
+}
+
+/// Sums of a softmax beside labels, and the gradient of a loss of them.
+fn loss(dtype: DType, device: &Device) {
+    let logits = Tensor::<5>::ones([2, 105, 4, 5, 6], device).cast(dtype);
+    let labels = Tensor::<4, Int>::zeros([2, 4, 5, 6], device);
+    let Some((softmax, _)) = LabelledSoftmax::of(&logits, &labels, Some(-1)) else { return };
+    let slopes = || vec![0.5; 2 * 105];
+    let slopes = SoftmaxSlopes { overlap: slopes(), predicted: slopes(), cross_entropy: 1.0 };
+    let _ = softmax.gradient(&slopes);
+}
+
+/// Sums of a window whose averages the host reads.
+fn rows_for_the_host(device: &Device) {
+    let window = [4, 5, 6];
+    let average = WindowAverage { window, importance: None, softmax: false };
+    let mut sums = WindowSums::new(average, 3, [5, 6], device);
+    let values = WindowValues::Ready(Tensor::ones([1, 3, 4, 5, 6], device));
+    let at = WindowOverlap { rows: 0..5, columns: 0..6, first: [0, 0] };
+    let pass = MirroredPass { flips: [false; 3], index: 0, count: 1 };
+    sums.add(values, pass, &at);
+    sums.add_weights(&at);
+    let _ = sums.take(0..4, 0..5, 1);
 }
 
 fn tensor(shape: [usize; 5], dtype: DType, device: &Device) -> Tensor<5> {

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData, Tolerance};
 use stunet::kernels::{
     Algorithm, InUse, Measured, Norm, Residual, SgdStep, Upsampled, conv_transpose3d, conv3d,
     conv3d_joined, conv3d_joined_measured, conv3d_measured, in_use, instance_norm, norm_activation,
-    norm_residual_activation, prepared, sgd_step, steps, upsample_nearest,
+    norm_residual_activation, prepared, sgd_step, steps, sum_of_squares, upsample_nearest,
 };
 use stunet_testing::{prng, say};
 
@@ -342,6 +342,26 @@ pub fn steps_of_sgd(device: &Device) {
             found.assert_approx_eq::<f32>(expected, Tolerance::absolute(1e-6));
         }
     }
+}
+
+/// Of tensors of any length, in double precision on the processor.
+pub fn squares(device: &Device) {
+    let lengths = [1, 70_001, 3, 16_384, 0, 16_385];
+    let values: Vec<Vec<f32>> =
+        lengths.iter().enumerate().map(|(id, len)| prng::uniform(93, id as u64, *len)).collect();
+    let tensors: Vec<_> = values
+        .iter()
+        .map(|values| {
+            Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), device)
+        })
+        .collect();
+    let expected: f64 = values.iter().flatten().map(|v| f64::from(*v).powi(2)).sum();
+    let found = sum_of_squares(&tensors).expect("an operator of our own");
+    assert!((found - expected).abs() <= 1e-6 * expected, "{found}, expected {expected}");
+    assert_eq!(sum_of_squares(&tensors), Some(found), "other bits the second time");
+    let infinite = Tensor::<1>::from_data([1.0f32, f32::INFINITY], device);
+    assert_eq!(sum_of_squares(&[infinite]), Some(f64::INFINITY));
+    assert_eq!(sum_of_squares(&tensors[4..5]), Some(0.0));
 }
 
 pub fn upsampled(device: &Device) {

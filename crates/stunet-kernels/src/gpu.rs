@@ -19,6 +19,8 @@ mod norm;
 mod operators;
 #[cfg_attr(feature = "fusion", allow(unused_variables))] // Nothing is called then.
 mod sgd;
+#[cfg_attr(feature = "fusion", allow(unused_variables))] // Nothing is called then.
+mod squares;
 mod traffic;
 mod voxels;
 #[cfg_attr(feature = "fusion", allow(dead_code, unused_variables))] // Nothing is called then.
@@ -33,6 +35,7 @@ use tiles::{SHARED, UNITS};
 pub use faults::with_broken_kernel;
 pub(crate) use labelled_softmax::OwnSoftmax;
 pub(crate) use sgd::{sgd_step, steps};
+pub(crate) use squares::{squares_of, sum_of_squares};
 pub use traffic::{KernelCall, dry_kernel_calls, kernel_calls, launches};
 pub(crate) use window_sums::OwnSums;
 

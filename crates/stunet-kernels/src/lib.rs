@@ -21,6 +21,7 @@
 //! | [`upsample_nearest`] | repetition by whole factors |
 //! | [`PointwiseRows`] | a 1×1×1 convolution of rows of voxels that the caller has on the host |
 //! | [`sgd_step`] | a step of stochastic gradient descent |
+//! | [`sum_of_squares`] | of all values of several tensors, on GPUs: what gradients are clipped by |
 //! | [`LabelledSoftmax`] | sums of a softmax beside its labels, and the gradient of a loss of them, on GPUs |
 //! | [`concat_channels`] | two tensors along the channel axis |
 //! | [`WindowSums`] | sums of windows that overlap, of what a last convolution gives |
@@ -70,6 +71,7 @@ mod own;
 mod pointwise_rows;
 mod residual;
 mod sgd;
+mod squares;
 mod steps;
 mod upsample_nearest;
 mod upsampled;
@@ -96,6 +98,7 @@ pub use measured::Measured;
 pub use pointwise_rows::PointwiseRows;
 pub use residual::Residual;
 pub use sgd::{SgdStep, sgd_step};
+pub use squares::sum_of_squares;
 pub use steps::{Algorithm, OperatorCall, steps};
 pub use upsample_nearest::upsample_nearest;
 pub use upsampled::Upsampled;

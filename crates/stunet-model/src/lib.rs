@@ -49,5 +49,5 @@ pub use stunet_kernels::{
     DeviceFailure, DeviceFault, DeviceMemory, InUse, LabelDecision, LabelledSoftmax, LinePlace,
     MirroredPass, PointwiseRows, SgdStep, SoftmaxSlopes, SoftmaxSums, WindowAverage, WindowOverlap,
     WindowSums, WindowSumsCost, WindowValues, copied, device_memory, guarded, in_use, kept_memory,
-    read, release_memory, sgd_step, synchronized, with_gradient,
+    read, release_memory, sgd_step, sum_of_squares, synchronized, with_gradient,
 };

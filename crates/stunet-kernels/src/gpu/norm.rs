@@ -12,10 +12,10 @@ use backward::{
 };
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use kernels::{NormSizesLaunch, UNITS, chunk_moments, normalise, statistics};
+use kernels::{NormSizesLaunch, chunk_moments, normalise, statistics};
 
 pub(super) use backward::add_rows;
-pub(super) use kernels::{NormSizes, OF_CHANNEL, activated, channel_at, lane, normed};
+pub(super) use kernels::{NormSizes, OF_CHANNEL, UNITS, activated, channel_at, lane, normed};
 
 /// Chunks a sample is divided into, at most.
 const CHUNKS: usize = 256;

@@ -3,7 +3,7 @@
 use crate::host::is_host;
 use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use rayon::prelude::*;
-use stunet_model::{ParameterRef, ParameterSpec, StuNet};
+use stunet_model::{ParameterRef, ParameterSpec, StuNet, sum_of_squares};
 
 /// Values summed by one task: always the same cuts, so that sums do not depend on the threads.
 const BLOCK: usize = 1 << 14;
@@ -98,17 +98,20 @@ impl ParameterGradients {
     /// The global L2 norm; not finite when any gradient is.
     ///
     /// # Source
-    /// `torch.nn.utils.clip_grad_norm_`, here summed in f64 from f32 sums over one output channel
-    /// each.
+    /// `torch.nn.utils.clip_grad_norm_`, here summed in f64 from f32 sums over some thousand values
+    /// each, or over one output channel where Burn's operators compute.
     pub fn norm(&self) -> f64 {
         let present = || self.gradients.iter().flatten();
         let Some((first, _)) = present().next() else { return 0.0 };
         let squares: f64 = if is_host(&first.device()) {
             present().map(|(g, _)| host_squares(&g.to_data())).sum()
         } else {
-            let rows = present().map(|(g, rows)| row_squares(g.clone(), *rows)).collect();
-            // One tensor, one wait for the device.
-            stunet_model::read(Tensor::cat(rows, 0)).iter::<f64>().sum()
+            let tensors: Vec<_> = present().map(|(g, _)| g.clone()).collect();
+            sum_of_squares(&tensors).unwrap_or_else(|| {
+                let rows = present().map(|(g, rows)| row_squares(g.clone(), *rows)).collect();
+                // One tensor, one wait for the device.
+                stunet_model::read(Tensor::cat(rows, 0)).iter::<f64>().sum()
+            })
         };
         squares.sqrt()
     }
