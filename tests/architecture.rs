@@ -509,6 +509,27 @@ fn backends_are_chosen_in_one_file() {
 }
 
 /// Results appear whole or not at all: two rooms write files, one appends lines, one locks.
+/// A kernel of a GPU with several optional arguments says which it is given: the number by which CubeCL keeps compiled
+/// kernels does not (`Present`).
+#[test]
+fn kernels_say_which_options_they_are_given() {
+    let mut files = Vec::new();
+    rust_files(&root().join("crates/stunet-kernels/src/gpu"), &mut files);
+    let mut several = 0;
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for kernel in text.split("#[cube(launch").skip(1) {
+            let signature = kernel.split_once(") {").map_or(kernel, |(signature, _)| signature);
+            if signature.matches("ComptimeOption<").count() > 1 {
+                several += 1;
+                let name = signature.split("fn ").nth(1).unwrap_or(signature);
+                assert!(signature.contains("_present: Present"), "{}: {name}", path.display());
+            }
+        }
+    }
+    assert!(several > 1, "found {several} kernels with several optional arguments");
+}
+
 #[test]
 fn files_are_written_in_their_rooms() {
     // The last opens a device in which writing leaves nothing; log and events grow record by record.

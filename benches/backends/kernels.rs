@@ -47,6 +47,8 @@ pub fn launch(args: &Args, chosen: &Chosen) {
     };
     parts.push(("sgd".into(), launched(sgd)));
     parts.push(("rows for the host".into(), launched(|| rows_for_the_host(device))));
+    // What was launched is compiled at its turn.
+    let _ = device.sync();
     for (name, launches) in parts {
         println!("{name}: {launches}");
     }

@@ -106,6 +106,21 @@ pub(super) fn vector_size(channels: &[usize]) -> usize {
     if channels.iter().all(|channels| channels.is_multiple_of(4)) { 4 } else { 1 }
 }
 
+/// Which of a kernel's optional tensors it is given: a part of every kernel with more than one of them.
+///
+/// CubeCL 0.11.3 keeps compiled kernels by a number in which an optional argument counts for the same at every place:
+/// a kernel with the first of two and one with the second would be taken for each other (its enums of launch arguments hash
+/// their fields alone).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Present(u32);
+
+impl Present {
+    /// In the order of the arguments.
+    pub(super) fn of(are_given: &[bool]) -> Self {
+        Self(are_given.iter().fold(0, |all, given| all << 1 | u32::from(*given)))
+    }
+}
+
 /// Enough threads for `each` of something.
 fn grid(each: usize) -> (CubeCount, CubeDim) {
     spread(each.div_ceil(UNITS), UNITS)

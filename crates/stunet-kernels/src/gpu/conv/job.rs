@@ -3,7 +3,7 @@
 use super::kernels::convolve;
 use super::place::SizesLaunch;
 use super::transposed::convolve_transposed;
-use crate::gpu::launch::{Kernel, dims, elem, vector_size};
+use crate::gpu::launch::{Kernel, Present, dims, elem, vector_size};
 use crate::gpu::tiles::Tile;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -60,6 +60,7 @@ impl Job {
                     self.slope,
                     self.factor,
                     self.tile,
+                    self.present(),
                     elem(first),
                 );
             }
@@ -105,6 +106,12 @@ impl Job {
         let mut written = vec![&self.output];
         written.extend(&self.moments);
         Kernel::new(self.name).reads(&read).writes(&written).products(self.products)
+    }
+
+    fn present(&self) -> Present {
+        let [second, bias] = [self.parts.len() > 1, self.bias.is_some()];
+        let [reads_by, added] = [self.reads_by.is_some(), self.added.is_some()];
+        Present::of(&[second, reads_by, bias, added, added, self.moments.is_some()])
     }
 
     /// Blocks of output channels.

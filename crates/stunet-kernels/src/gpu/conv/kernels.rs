@@ -7,6 +7,7 @@
 
 use super::measure::measure;
 use super::place::{Place, Sizes, V4, place};
+use crate::gpu::launch::Present;
 use crate::gpu::norm::{OF_CHANNEL, activated, channel_at, normed};
 use crate::gpu::tiles::{ROW, Tile};
 use cubecl::prelude::*;
@@ -32,6 +33,7 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     slope: f32,
     #[comptime] factor: [usize; 3],
     #[comptime] tile: Tile,
+    #[comptime] _present: Present,
     #[define(E)] _dtype: ElemType,
 ) {
     let cube = CUBE_POS + sizes.cube;

@@ -4,7 +4,7 @@ use super::kernels::{BLOCK, HeadSizesLaunch, add, statistics};
 use super::place::Place;
 use crate::gpu::conv::pointwise_weights;
 use crate::gpu::launch::{
-    Kernel, UNITS, channels_last, contiguous, dims, elem, elements, empty_f32, vector_size,
+    Kernel, Present, UNITS, channels_last, contiguous, dims, elem, elements, empty_f32, vector_size,
 };
 use crate::windowed::WindowValues;
 use burn::backend::tensor::FloatTensor;
@@ -159,6 +159,7 @@ impl Head {
                     self.sizes(),
                     sizes,
                     place.factor,
+                    Present::of(&[self.weight.is_some(), found.is_some(), importance.is_some()]),
                     elem(&self.from),
                 );
             }

@@ -4,7 +4,7 @@
 //! threads have neighbouring voxels of a row, whose sums lie beside each other. Products are added in the
 //! order in which a convolution adds them. Every sum has one thread.
 
-use crate::gpu::launch::UNITS;
+use crate::gpu::launch::{Present, UNITS};
 use cubecl::prelude::*;
 
 /// Four values.
@@ -226,6 +226,7 @@ pub(super) fn add<E: Float, N: Size>(
     head: HeadSizes,
     sizes: WindowSizes,
     factor: f32,
+    #[comptime] _present: Present,
     #[define(E)] _dtype: ElemType,
 ) {
     let index = (CUBE_POS + sizes.cube) * UNITS + UNIT_POS as usize;
