@@ -118,8 +118,8 @@ fn gradients(device: &Device, input_is_tracked: bool) -> (f32, BTreeMap<String, 
     (values(loss)[0], all)
 }
 
-/// A volume larger than the window, its windows mirrored and blended.
-fn blended(device: &Device, reference: Reference, keep: Keep) -> Vec<f32> {
+/// A volume larger than the window, its windows mirrored and blended, so many passes at once.
+fn blended(device: &Device, reference: Reference, (keep, at_once): (Keep, usize)) -> Vec<f32> {
     struct Planes(Vec<f32>);
     impl PlaneSink for Planes {
         fn plane(&mut self, _: usize, plane: &mut Vec<f32>) -> Result<(), InferError> {
@@ -134,6 +134,7 @@ fn blended(device: &Device, reference: Reference, keep: Keep) -> Vec<f32> {
         reference,
         accumulation: Accumulation::F32,
         keep,
+        windows_at_once: at_once,
         part_of: None,
     };
     let values = prng::uniform(74, 0, 19 * 16 * 30);
@@ -198,11 +199,15 @@ fn check_windows(backend: Backend) -> Result<(), Absent> {
         (Reference::NnUNetV28, &[Keep::DeviceSums]),
     ];
     for (reference, sides) in kinds {
-        let expected = blended(&device::parse("cpu").unwrap(), reference, Keep::Sums);
+        let expected = blended(&device::parse("cpu").unwrap(), reference, (Keep::Sums, 1));
         for &keep in sides {
-            let found = blended(&device, reference, keep);
+            let found = blended(&device, reference, (keep, 1));
             let name = format!("{backend} {reference:?}, {keep:?}");
             assert_close(&name, &found, &expected, BOUND, BOUND);
+            if keep == Keep::DeviceSums && in_use(&device) == InUse::Own {
+                let two = blended(&device, reference, (keep, 2));
+                assert!(two == found, "{name}: other values of two windows at once");
+            }
         }
     }
     Ok(())

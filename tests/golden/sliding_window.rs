@@ -260,6 +260,7 @@ impl Subject {
             reference,
             accumulation,
             keep: Keep::Sums,
+            windows_at_once: 1,
             part_of: None,
         };
         let classes = self.network.config().num_classes;

@@ -104,6 +104,7 @@ fn main() {
             reference,
             accumulation,
             keep: Keep::Sums,
+            windows_at_once: 1,
             part_of: None,
         };
         let decision = Decision::Largest { labels: (0..classes as u16).collect() };

@@ -50,6 +50,8 @@ pub(crate) struct Averages {
     /// `[z, y, x]`; none where every voxel counts alike.
     pub importance: Option<Vec<f32>>,
     pub num_passes: usize,
+    /// Passes that a device computes at once, at most.
+    pub at_once: usize,
 }
 
 /// What of the windows is held until their voxels are final, and where.

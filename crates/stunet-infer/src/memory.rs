@@ -56,6 +56,8 @@ pub struct MemoryPlan {
     pub sums_bytes: u64,
     /// Memory of the device for sums; 0 where they are on the host.
     pub device_bytes: u64,
+    /// Passes over windows that the device computes at once, at most; 1 on the host.
+    pub windows_at_once: usize,
     /// Why sums are on the host, where a device could have taken them.
     pub on_host: Option<SumsOnHost>,
     /// One window in the network: activations (where the host computes), logits, mirrored sum.
@@ -210,7 +212,15 @@ impl Needs<'_> {
         };
         let sums_bytes = each(&|rows, columns| self.waiting_bytes(rows, columns));
         let device_bytes = each(&|rows, columns| self.device_cost(device, rows, columns).bytes);
-        Some(MemoryPlan { sums_bytes, device_bytes, ..plan })
+        let windows_at_once = device.windows_at_once(device_bytes, self.largest_features());
+        Some(MemoryPlan { sums_bytes, device_bytes, windows_at_once, ..plan })
+    }
+
+    /// Bytes of the largest tensor of a pass over a window, those of the finest features; none where nothing is known
+    /// of them.
+    fn largest_features(&self) -> Option<u64> {
+        let voxels: usize = self.windows.window_shape().iter().product();
+        self.num_features.map(|features| (features * voxels * size_of::<f32>()) as u64)
     }
 
     fn device_cost(
@@ -246,6 +256,7 @@ impl Needs<'_> {
             num_repeated: num_windows.saturating_sub(self.windows.len()),
             sums_bytes: kept.max().unwrap_or(0),
             device_bytes: 0,
+            windows_at_once: 1,
             on_host: None,
             window_bytes: self.window_bytes,
             volume_bytes: match tiles.len() {

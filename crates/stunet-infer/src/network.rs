@@ -138,13 +138,22 @@ pub trait Resident: Network {
     /// Where it computes.
     fn device(&self) -> Device;
 
-    /// Values of one window that is there already.
+    /// Values of windows that are there already: of one, or of as many as
+    /// [`windows_at_once`](Self::windows_at_once) says.
     ///
     /// # Shapes
-    /// `[1, Cin, z, y, x]` gives values `[1, C, z, y, x]`, or what a convolution of single voxels makes
+    /// `[N, Cin, z, y, x]` gives values `[N, C, z, y, x]`, or what a convolution of single voxels makes
     /// them of.
     fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues;
+
+    /// Most windows that it takes at once. The values of each have to be those of the window alone.
+    fn windows_at_once(&self) -> usize {
+        1
+    }
 }
+
+/// Windows that a device computes at once, where it has room for them: as many as it may be given and not have done.
+pub(crate) const MOST_AT_ONCE: usize = 2;
 
 /// A window as a tensor of one sample on a device.
 ///
@@ -342,6 +351,10 @@ impl Resident for StuNet {
     fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
         self.forward_to_head(window)
     }
+
+    fn windows_at_once(&self) -> usize {
+        MOST_AT_ONCE
+    }
 }
 
 impl Network for PlainConvUNet {
@@ -404,6 +417,10 @@ impl Resident for PlainConvUNet {
 
     fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
         self.forward_to_head(window)
+    }
+
+    fn windows_at_once(&self) -> usize {
+        MOST_AT_ONCE
     }
 }
 

@@ -329,6 +329,7 @@ fn prepared_predicted(
     let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.keep = plan.keep;
+    settings.windows_at_once = plan.windows_at_once;
 
     tell(events, PredictEvent::Stage(Stage::Windows))?;
     let estimated_secs = estimated_secs(model, &settings, &plan, options);

@@ -43,6 +43,10 @@ pub struct WindowSettings {
     pub accumulation: Accumulation,
     /// What of the windows is held until their voxels are final, and where.
     pub keep: Keep,
+    /// Passes over windows that a device computes at once, at most, where sums are there and the network
+    /// [takes several](crate::network::Resident::windows_at_once): more work for a large device, and as much more
+    /// memory. The values are the same.
+    pub windows_at_once: usize,
     /// Where the volume lies in a larger one, if it is a part of one: its windows are those of the larger
     /// one ([`Windows::within`]).
     pub part_of: Option<PartOf>,
@@ -68,6 +72,7 @@ impl WindowSettings {
             reference: Reference::NnUNetV28,
             accumulation: Accumulation::F32,
             keep: Keep::Sums,
+            windows_at_once: 1,
             part_of: None,
         }
     }
@@ -143,6 +148,7 @@ impl WindowSettings {
             window: self.window,
             importance: self.importance(num_windows),
             num_passes,
+            at_once: self.windows_at_once,
         };
         let singles = self.effective_accumulation() == Accumulation::F32;
         let keep = match self.keep {

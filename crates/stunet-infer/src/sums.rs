@@ -6,13 +6,15 @@ use crate::blend::{Blender, Pass};
 use crate::cutter::{Cutter, DeviceLayer};
 use crate::error::InferError;
 use crate::kept::Trunks;
-use crate::network::{Network, Resident};
+use crate::network::{MOST_AT_ONCE, Network, Resident};
 use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::Slab;
 use crate::tile::Tile;
+use burn::tensor::Tensor;
+use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
-use stunet_model::{MirroredPass, device_memory};
+use stunet_model::{MirroredPass, WindowValues, device_memory};
 
 /// The networks, and where their windows are summed.
 pub(crate) enum Summing<'a> {
@@ -21,7 +23,12 @@ pub(crate) enum Summing<'a> {
     /// On the host.
     Host { networks: &'a [&'a dyn Network], blender: Blender },
     /// Where the networks compute.
-    Device { networks: Vec<&'a dyn Resident>, weighting: Box<Weighting>, num_classes: usize },
+    Device {
+        networks: Vec<&'a dyn Resident>,
+        weighting: Box<Weighting>,
+        num_classes: usize,
+        at_once: usize,
+    },
 }
 
 impl<'a> Summing<'a> {
@@ -35,12 +42,14 @@ impl<'a> Summing<'a> {
             _ => averages,
         };
         let on_device = keep == Keep::DeviceSums;
-        let Averages { averaging, num_classes, window, importance, num_passes } = averages;
+        let Averages { averaging, num_classes, window, importance, num_passes, at_once } = averages;
         match on_device.then(|| band::residents(networks)).flatten() {
             Some(networks) => {
                 let device = networks[0].device();
-                let weighting = Weighting::new(averaging, window, importance, &device);
-                Self::Device { networks, weighting: Box::new(weighting), num_classes }
+                let weighting = Box::new(Weighting::new(averaging, window, importance, &device));
+                let taken = networks.iter().map(|network| network.windows_at_once()).min();
+                let at_once = at_once.min(taken.unwrap_or(1)).max(1);
+                Self::Device { networks, weighting, num_classes, at_once }
             }
             None => {
                 let blender = Blender::new(averaging, num_classes, window, importance, num_passes);
@@ -70,14 +79,19 @@ impl<'a> Summing<'a> {
                 let _ = windows(&mut HostSums { networks, blender, slab, sink })?;
                 Ok(slab.bytes())
             }
-            Self::Device { networks, weighting, num_classes } => {
+            Self::Device { networks, weighting, num_classes, at_once } => {
                 let rule = sink.rule();
                 let band = Band::new(weighting, *num_classes, (tile, below), rule);
                 let device = networks[0].device();
                 let most = device_memory(&device).map_or(u64::MAX, |memory| memory.most_at_once);
                 let layer = DeviceLayer::new(device, most);
                 band::with_sink_thread(slab, sink, networks.len(), |outlet| {
-                    windows(&mut DeviceSums { networks, layer, band, outlet, unfinished: 0 })
+                    let (at_once, given, unfinished) = (*at_once, Vec::new(), 0);
+                    let mut sums =
+                        DeviceSums { networks, layer, band, outlet, at_once, given, unfinished };
+                    let flow = windows(&mut sums)?;
+                    sums.compute();
+                    Ok(flow)
                 })
             }
         }
@@ -126,7 +140,16 @@ impl Accumulators for HostSums<'_> {
 }
 
 /// Windows whose work a device has been given and may not have done.
-const MOST_UNFINISHED: usize = 2;
+const MOST_UNFINISHED: usize = MOST_AT_ONCE;
+
+/// What is to be done for a window, in the order of the sums.
+#[allow(clippy::large_enum_variant)] // There are few at a time.
+enum Given {
+    /// A pass of one of the networks, and its window, `[1, Cin, z, y, x]`.
+    Pass { window: Tensor<5>, fold: usize, pass: MirroredPass, start: [usize; 3] },
+    /// The weights behind all passes.
+    Weights([usize; 3]),
+}
 
 /// Sums in a [`Band`] on the device.
 struct DeviceSums<'a> {
@@ -135,28 +158,94 @@ struct DeviceSums<'a> {
     layer: DeviceLayer,
     band: Band,
     outlet: &'a Outlet,
+    /// Passes that are computed at once, at most.
+    at_once: usize,
+    /// What waits for more passes.
+    given: Vec<Given>,
     /// Windows since the device was last waited for.
     unfinished: usize,
 }
 
+impl DeviceSums<'_> {
+    /// Passes that wait.
+    fn waiting(&self) -> usize {
+        self.given.iter().filter(|given| matches!(given, Given::Pass { .. })).count()
+    }
+
+    /// Computes what waits and adds it, in its order. Returns the seconds that the networks took.
+    fn compute(&mut self) -> f64 {
+        let mut secs = 0.0;
+        let (mut ready, mut given) = (VecDeque::new(), std::mem::take(&mut self.given));
+        for next in 0..given.len() {
+            match &given[next] {
+                Given::Weights(start) => {
+                    self.band.add_weights(*start);
+                    self.unfinished += 1;
+                }
+                Given::Pass { fold, pass, start, .. } => {
+                    let (fold, pass, start) = (*fold, *pass, *start);
+                    if ready.is_empty() {
+                        let forward = Moment::now();
+                        ready = self.forward(fold, &mut given[next..]);
+                        secs += forward.secs();
+                    }
+                    let values = ready.pop_front().expect("as many values as windows");
+                    self.band.add(values, pass, start);
+                }
+            }
+        }
+        secs
+    }
+
+    /// The values of the first passes that one network computes.
+    fn forward(&self, fold: usize, given: &mut [Given]) -> VecDeque<WindowValues> {
+        let passes = given.iter_mut().filter_map(|given| match given {
+            Given::Pass { window, fold, .. } => Some((window, *fold)),
+            Given::Weights(_) => None,
+        });
+        let of_fold = passes.take_while(|(_, other)| *other == fold);
+        let mut windows: Vec<_> = of_fold.map(|(window, _)| window.clone()).collect();
+        let network = self.networks[fold];
+        if windows.len() == 1 {
+            return VecDeque::from([network.predict_window_on_device(windows.remove(0))]);
+        }
+        let count = windows.len();
+        let values = network.predict_window_on_device(Tensor::cat(windows, 0));
+        (0..count).map(|index| one_of(&values, index)).collect()
+    }
+}
+
+/// Those of one of several windows.
+fn one_of(values: &WindowValues, index: usize) -> WindowValues {
+    match values {
+        WindowValues::Ready(values) => WindowValues::Ready(values.clone().narrow(0, index, 1)),
+        WindowValues::BeforeHead { features, weight, bias } => WindowValues::BeforeHead {
+            features: features.clone().narrow(0, index, 1),
+            weight: weight.clone(),
+            bias: bias.clone(),
+        },
+    }
+}
+
 impl Accumulators for DeviceSums<'_> {
     fn advance(&mut self, z: usize) {
+        self.compute();
         self.band.advance(z);
     }
 
     fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
         let WindowPass { start, flips, fold, index, count } = *pass;
-        let forward = Moment::now();
         let window = self.layer.window(cutter, start, flips);
-        let values = self.networks[fold].predict_window_on_device(window);
-        let secs = forward.secs();
-        self.band.add(values, MirroredPass { flips, index, count }, start);
-        secs
+        let pass = MirroredPass { flips, index, count };
+        self.given.push(Given::Pass { window, fold, pass, start });
+        if self.waiting() < self.at_once { 0.0 } else { self.compute() }
     }
 
     fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError> {
-        self.band.add_weights(start);
-        self.unfinished += 1;
+        self.given.push(Given::Weights(start));
+        if self.waiting() == 0 {
+            self.compute();
+        }
         if self.unfinished < MOST_UNFINISHED {
             return Ok(0.0);
         }
@@ -173,7 +262,10 @@ impl Accumulators for DeviceSums<'_> {
         rows: Range<usize>,
     ) -> Result<ControlFlow<()>, InferError> {
         match self.band.ends_with(&rows) {
-            true => Ok(self.outlet.send(&mut self.band, planes)),
+            true => {
+                self.compute();
+                Ok(self.outlet.send(&mut self.band, planes))
+            }
             false => Ok(ControlFlow::Continue(())),
         }
     }

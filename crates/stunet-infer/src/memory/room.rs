@@ -13,6 +13,10 @@ pub(crate) struct DeviceRoom {
     pub bytes: u64,
     /// Bytes of the largest tensor.
     pub most_at_once: u64,
+    /// Bytes of one more window in the network at the same time; none where it is not known what the device has.
+    pub window_bytes: Option<u64>,
+    /// Most windows that the networks take at once.
+    pub taken_at_once: usize,
     pub device: Device,
 }
 
@@ -26,7 +30,9 @@ impl DeviceRoom {
     ) -> Option<Self> {
         let residents: Option<Vec<&dyn Resident>> =
             networks.iter().map(|network| network.resident()).collect();
-        let device = residents?.first()?.device();
+        let residents = residents?;
+        let device = residents.first()?.device();
+        let taken_at_once = residents.iter().map(|network| network.windows_at_once()).min()?;
         let told = device_memory(&device);
         let peaks = networks.iter().map(|network| network.cost(window).map(|cost| cost.peak_bytes));
         let network = peaks.map(|peak| peak.unwrap_or(u64::MAX)).max()?;
@@ -39,7 +45,18 @@ impl DeviceRoom {
             (None, None) => return None,
         };
         let most_at_once = told.map_or(u64::MAX, |told| told.most_at_once);
-        Some(Self { bytes, most_at_once, device })
+        let window_bytes = told.and_then(|told| told.total).map(|_| in_pages(network));
+        Some(Self { bytes, most_at_once, window_bytes, taken_at_once, device })
+    }
+
+    /// Windows that the networks may compute at once beside sums of so many bytes; `largest` are the bytes of the largest
+    /// tensor of one, where they are known.
+    pub fn windows_at_once(&self, sums: u64, largest: Option<u64>) -> usize {
+        let (Some(each), Some(largest)) = (self.window_bytes, largest) else { return 1 };
+        let more = self.bytes.saturating_sub(sums) / each.max(1);
+        let in_a_tensor = self.most_at_once / largest.max(1);
+        let most = self.taken_at_once as u64;
+        (1 + more).min(in_a_tensor).clamp(1, most.max(1)) as usize
     }
 
     /// Whether labels are decided there.
@@ -60,17 +77,18 @@ impl DeviceRoom {
 
 /// Bytes for sums on a device that holds weights, and a network that needs `network` bytes for a window.
 ///
-/// Of the memory that the driver tells of, a tenth is left to others; how much they use is not told. A
-/// network's tensors lie in pages that are larger than they are, by a quarter. Where the driver tells
+/// Of the memory that the driver tells of, a tenth is left to others; how much they use is not told. Where the driver tells
 /// nothing but the largest tensor, all sums together may be as large as one of those.
 fn room_beside(told: DeviceMemory, network: u64, held: u64) -> u64 {
     match told.total {
-        Some(total) => {
-            let network = network.saturating_add(network / 4);
-            (total - total / 10).saturating_sub(held).saturating_sub(network)
-        }
+        Some(total) => (total - total / 10).saturating_sub(held).saturating_sub(in_pages(network)),
         None => told.most_at_once,
     }
+}
+
+/// A network's tensors lie in pages that are larger than they are, by a quarter.
+fn in_pages(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4)
 }
 
 /// Why sums are on the host although a device could have taken them.
@@ -112,6 +130,21 @@ mod tests {
     fn a_device_that_tells_nothing_gives_the_processor_the_sums() {
         assert!(DeviceRoom::of(&[], [8; 3], None).is_none());
         assert!(device_memory(&Device::flex()).is_none());
+    }
+
+    #[test]
+    fn as_many_windows_at_once_as_there_is_room_for() {
+        let (bytes, window_bytes, device) = (1000, Some(300), Device::flex());
+        let room = DeviceRoom { bytes, most_at_once: 250, window_bytes, taken_at_once: 2, device };
+        assert_eq!(room.windows_at_once(700, Some(100)), 2);
+        assert_eq!(room.windows_at_once(701, Some(100)), 1);
+        // Two of the largest tensor would be more than one may be; and what is not known is not tried.
+        assert_eq!(room.windows_at_once(0, Some(126)), 1);
+        assert_eq!(room.windows_at_once(0, None), 1);
+        let unknown = DeviceRoom { window_bytes: None, ..room.clone() };
+        assert_eq!(unknown.windows_at_once(0, Some(100)), 1);
+        let own = DeviceRoom { taken_at_once: 1, ..room };
+        assert_eq!(own.windows_at_once(0, Some(100)), 1);
     }
 
     #[test]

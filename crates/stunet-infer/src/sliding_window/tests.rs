@@ -94,12 +94,20 @@ impl Resident for There {
     }
 
     fn predict_window_on_device(&self, window: Tensor<5>) -> WindowValues {
-        let [_, c, z, y, x] = window.dims();
+        let [n, c, z, y, x] = window.dims();
         let values = window.into_data().try_into_vec::<f32>().unwrap();
-        let logits = self.0.whole(&Array4::from_shape_vec((c, z, y, x), values).unwrap());
-        let (c, z, y, x) = logits.dim();
-        let data = TensorData::new(logits.into_raw_vec_and_offset().0, [1, c, z, y, x]);
+        let one = |values: &[f32]| {
+            let window = Array4::from_shape_vec((c, z, y, x), values.to_vec()).unwrap();
+            self.0.whole(&window).into_raw_vec_and_offset().0
+        };
+        let values: Vec<f32> = values.chunks(c * z * y * x).flat_map(one).collect();
+        let classes = values.len() / (n * z * y * x);
+        let data = TensorData::new(values, [n, classes, z, y, x]);
         WindowValues::Ready(Tensor::from_data(data, (&self.device(), DType::F32)))
+    }
+
+    fn windows_at_once(&self) -> usize {
+        2
     }
 }
 
@@ -181,6 +189,7 @@ pub(crate) fn recipe(
         reference,
         accumulation,
         keep: Keep::Sums,
+        windows_at_once: 1,
         part_of: None,
     }
 }
@@ -291,7 +300,10 @@ proptest! {
         let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
         let there: Vec<_> = gains.iter().map(|gain| There(Fake { classes: 3, gain: *gain })).collect();
         let host = run(&fakes, shape, &recipe).concat();
-        let device = run(&there, shape, &WindowSettings { keep: Keep::DeviceSums, ..recipe.clone() }).concat();
+        let device = WindowSettings { keep: Keep::DeviceSums, ..recipe.clone() };
+        let two = WindowSettings { windows_at_once: 2, ..device.clone() };
+        let device = run(&there, shape, &device).concat();
+        prop_assert_eq!(&run(&there, shape, &two).concat(), &device);
         // v1's probabilities go through the device's own exponential.
         let bound = if reference == Reference::NnUNetV1 { 1e-6 } else { 0.0 };
         let most = host.iter().zip(&device).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
