@@ -43,11 +43,7 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     let place = place(&sizes, cube, tile);
     let mut halo = Shared::<[f32]>::new_slice(comptime!(tile.plane() * tile.depth));
     let mut sums = Array::<V4>::new(comptime!(ROW * tile.vectors));
-    #[comptime]
-    match bias {
-        ComptimeOption::Some(bias) => begin::<E>(bias, &mut sums, &sizes, place, tile),
-        ComptimeOption::None => zero(&mut sums),
-    }
+    begin::<E>(bias, &mut sums, &sizes, place, tile);
     let channels = sizes.first_channels;
     accumulate::<E, NI>(
         first, reads_by, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize,
@@ -73,20 +69,7 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
         }
         ComptimeOption::None => {}
     }
-    #[comptime]
-    match added {
-        ComptimeOption::Some(added) =>
-        {
-            #[comptime]
-            match added_by {
-                ComptimeOption::Some(by) => {
-                    add_normed::<E, NO>(added, by, slope, &mut sums, &sizes, place, tile);
-                }
-                ComptimeOption::None => {}
-            }
-        }
-        ComptimeOption::None => {}
-    }
+    add_normed::<E, NO>(added, added_by, slope, &mut sums, &sizes, place, tile);
     store::<E, NO>(output, &sums, &sizes, place, tile);
     #[comptime]
     match moments {
@@ -105,9 +88,24 @@ pub(super) fn zero(sums: &mut Array<V4>) {
     }
 }
 
-/// Sums begin with the bias.
+/// Sums begin with the bias, if there is one.
 #[cube]
 fn begin<E: Float>(
+    bias: ComptimeOption<&[E]>,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    #[comptime]
+    match bias {
+        ComptimeOption::Some(bias) => begin_with::<E>(bias, sums, sizes, place, tile),
+        ComptimeOption::None => zero(sums),
+    }
+}
+
+#[cube]
+fn begin_with<E: Float>(
     bias: &[E],
     sums: &mut Array<V4>,
     sizes: &Sizes,
@@ -296,9 +294,35 @@ fn multiply(
     }
 }
 
-/// Adds the norm of the voxels at the same places, by statistics `[N, C, 4]`, and activates.
+/// Adds the norm of the voxels at the same places, by statistics `[N, C, 4]`, and activates, if there are such.
 #[cube]
 fn add_normed<E: Float, N: Size>(
+    added: ComptimeOption<&[Vector<E, N>]>,
+    by: ComptimeOption<&[f32]>,
+    slope: f32,
+    sums: &mut Array<V4>,
+    sizes: &Sizes,
+    place: Place,
+    #[comptime] tile: Tile,
+) {
+    #[comptime]
+    match added {
+        ComptimeOption::Some(added) =>
+        {
+            #[comptime]
+            match by {
+                ComptimeOption::Some(by) => {
+                    add_normed_by::<E, N>(added, by, slope, sums, sizes, place, tile);
+                }
+                ComptimeOption::None => {}
+            }
+        }
+        ComptimeOption::None => {}
+    }
+}
+
+#[cube]
+fn add_normed_by<E: Float, N: Size>(
     added: &[Vector<E, N>],
     by: &[f32],
     slope: f32,
