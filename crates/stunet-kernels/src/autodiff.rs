@@ -76,8 +76,6 @@ impl<B: Kernels, C: CheckpointStrategy> Operators for Autodiff<B, C> {
         let ((weight, conv_weight_node), (bias, conv_bias_node)) =
             (conv.weight.into_parts(), conv.bias.into_parts());
         let residual = |parts| ConvolvedResidual { parts, factor: [1; 3], weight, bias, stride };
-        let nodes = [x_node, weight_node, bias_node, conv_weight_node, conv_bias_node];
-        let [x_node, weight_node, bias_node, conv_weight_node, conv_bias_node] = nodes;
         match parts {
             Parts::One(first) => {
                 let (first, node) = first.into_parts();
