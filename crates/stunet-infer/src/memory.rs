@@ -212,15 +212,8 @@ impl Needs<'_> {
         };
         let sums_bytes = each(&|rows, columns| self.waiting_bytes(rows, columns));
         let device_bytes = each(&|rows, columns| self.device_cost(device, rows, columns).bytes);
-        let windows_at_once = device.windows_at_once(device_bytes, self.largest_features());
+        let windows_at_once = device.windows_at_once(device_bytes);
         Some(MemoryPlan { sums_bytes, device_bytes, windows_at_once, ..plan })
-    }
-
-    /// Bytes of the largest tensor of a pass over a window, those of the finest features; none where nothing is known
-    /// of them.
-    fn largest_features(&self) -> Option<u64> {
-        let voxels: usize = self.windows.window_shape().iter().product();
-        self.num_features.map(|features| (features * voxels * size_of::<f32>()) as u64)
     }
 
     fn device_cost(

@@ -150,6 +150,12 @@ pub trait Resident: Network {
     fn windows_at_once(&self) -> usize {
         1
     }
+
+    /// Feature maps at full resolution, which are its largest tensor on the device; none where that is not known, and
+    /// then it is given one window at a time.
+    fn finest_features(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Windows that a device computes at once, where it has room for them: as many as it may be given and not have done.
@@ -355,6 +361,10 @@ impl Resident for StuNet {
     fn windows_at_once(&self) -> usize {
         MOST_AT_ONCE
     }
+
+    fn finest_features(&self) -> Option<usize> {
+        self.config().width.first().copied()
+    }
 }
 
 impl Network for PlainConvUNet {
@@ -421,6 +431,10 @@ impl Resident for PlainConvUNet {
 
     fn windows_at_once(&self) -> usize {
         MOST_AT_ONCE
+    }
+
+    fn finest_features(&self) -> Option<usize> {
+        self.config().features.first().copied()
     }
 }
 

@@ -175,7 +175,7 @@ impl DeviceSums<'_> {
     /// Computes what waits and adds it, in its order. Returns the seconds that the networks took.
     fn compute(&mut self) -> f64 {
         let mut secs = 0.0;
-        let (mut ready, mut given) = (VecDeque::new(), std::mem::take(&mut self.given));
+        let (mut ready, given) = (VecDeque::new(), std::mem::take(&mut self.given));
         for next in 0..given.len() {
             match &given[next] {
                 Given::Weights(start) => {
@@ -186,7 +186,7 @@ impl DeviceSums<'_> {
                     let (fold, pass, start) = (*fold, *pass, *start);
                     if ready.is_empty() {
                         let forward = Moment::now();
-                        ready = self.forward(fold, &mut given[next..]);
+                        ready = self.forward(fold, &given[next..]);
                         secs += forward.secs();
                     }
                     let values = ready.pop_front().expect("as many values as windows");
@@ -198,8 +198,8 @@ impl DeviceSums<'_> {
     }
 
     /// The values of the first passes that one network computes.
-    fn forward(&self, fold: usize, given: &mut [Given]) -> VecDeque<WindowValues> {
-        let passes = given.iter_mut().filter_map(|given| match given {
+    fn forward(&self, fold: usize, given: &[Given]) -> VecDeque<WindowValues> {
+        let passes = given.iter().filter_map(|given| match given {
             Given::Pass { window, fold, .. } => Some((window, *fold)),
             Given::Weights(_) => None,
         });

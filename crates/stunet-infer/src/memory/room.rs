@@ -15,6 +15,8 @@ pub(crate) struct DeviceRoom {
     pub most_at_once: u64,
     /// Bytes of one more window in the network at the same time; none where it is not known what the device has.
     pub window_bytes: Option<u64>,
+    /// Bytes of the largest tensor of a window in the networks, where that is known.
+    pub largest: Option<u64>,
     /// Most windows that the networks take at once.
     pub taken_at_once: usize,
     pub device: Device,
@@ -46,13 +48,13 @@ impl DeviceRoom {
         };
         let most_at_once = told.map_or(u64::MAX, |told| told.most_at_once);
         let window_bytes = told.and_then(|told| told.total).map(|_| in_pages(network));
-        Some(Self { bytes, most_at_once, window_bytes, taken_at_once, device })
+        let largest = largest_tensor(&residents, window);
+        Some(Self { bytes, most_at_once, window_bytes, largest, taken_at_once, device })
     }
 
-    /// Windows that the networks may compute at once beside sums of so many bytes; `largest` are the bytes of the largest
-    /// tensor of one, where they are known.
-    pub fn windows_at_once(&self, sums: u64, largest: Option<u64>) -> usize {
-        let (Some(each), Some(largest)) = (self.window_bytes, largest) else { return 1 };
+    /// Windows that the networks may compute at once beside sums of so many bytes.
+    pub fn windows_at_once(&self, sums: u64) -> usize {
+        let (Some(each), Some(largest)) = (self.window_bytes, self.largest) else { return 1 };
         let more = self.bytes.saturating_sub(sums) / each.max(1);
         let in_a_tensor = self.most_at_once / largest.max(1);
         let most = self.taken_at_once as u64;
@@ -84,6 +86,14 @@ fn room_beside(told: DeviceMemory, network: u64, held: u64) -> u64 {
         Some(total) => (total - total / 10).saturating_sub(held).saturating_sub(in_pages(network)),
         None => told.most_at_once,
     }
+}
+
+/// Bytes of the largest tensor of a window in networks that tell of it.
+fn largest_tensor(networks: &[&dyn Resident], window: [usize; 3]) -> Option<u64> {
+    let features: Option<Vec<_>> =
+        networks.iter().map(|network| network.finest_features()).collect();
+    let values = features?.into_iter().max()? * window.iter().product::<usize>();
+    Some((values * size_of::<f32>()) as u64)
 }
 
 /// A network's tensors lie in pages that are larger than they are, by a quarter.
@@ -125,6 +135,7 @@ impl fmt::Display for SumsOnHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stunet_model::StuNetConfig;
 
     #[test]
     fn a_device_that_tells_nothing_gives_the_processor_the_sums() {
@@ -135,16 +146,23 @@ mod tests {
     #[test]
     fn as_many_windows_at_once_as_there_is_room_for() {
         let (bytes, window_bytes, device) = (1000, Some(300), Device::flex());
-        let room = DeviceRoom { bytes, most_at_once: 250, window_bytes, taken_at_once: 2, device };
-        assert_eq!(room.windows_at_once(700, Some(100)), 2);
-        assert_eq!(room.windows_at_once(701, Some(100)), 1);
+        let (most_at_once, largest, taken_at_once) = (250, Some(100), 2);
+        let room = DeviceRoom { bytes, most_at_once, window_bytes, largest, taken_at_once, device };
+        assert_eq!(room.windows_at_once(700), 2);
+        assert_eq!(room.windows_at_once(701), 1);
         // Two of the largest tensor would be more than one may be; and what is not known is not tried.
-        assert_eq!(room.windows_at_once(0, Some(126)), 1);
-        assert_eq!(room.windows_at_once(0, None), 1);
-        let unknown = DeviceRoom { window_bytes: None, ..room.clone() };
-        assert_eq!(unknown.windows_at_once(0, Some(100)), 1);
-        let own = DeviceRoom { taken_at_once: 1, ..room };
-        assert_eq!(own.windows_at_once(0, Some(100)), 1);
+        assert_eq!(DeviceRoom { largest: Some(126), ..room.clone() }.windows_at_once(0), 1);
+        assert_eq!(DeviceRoom { largest: None, ..room.clone() }.windows_at_once(0), 1);
+        assert_eq!(DeviceRoom { window_bytes: None, ..room.clone() }.windows_at_once(0), 1);
+        assert_eq!(DeviceRoom { taken_at_once: 1, ..room }.windows_at_once(0), 1);
+    }
+
+    #[test]
+    fn the_networks_tell_of_their_largest_tensor() {
+        let network = StuNetConfig::small(1, 3).init(&Device::flex());
+        let networks: [&dyn Resident; 1] = [&network];
+        assert_eq!(networks[0].windows_at_once(), 2);
+        assert_eq!(largest_tensor(&networks, [128; 3]), Some(128 << 20));
     }
 
     #[test]

@@ -196,8 +196,9 @@ fn sums_on_the_device_leave_little_on_the_host() {
     let windows = Windows::new(shape, recipe.window, 0.5).unwrap();
     let room = |bytes: u64| {
         let device = Device::flex();
-        let (most_at_once, window_bytes, taken_at_once) = (u64::MAX, None, 1);
-        let device = DeviceRoom { bytes, most_at_once, window_bytes, taken_at_once, device };
+        let (most_at_once, window_bytes, largest, taken_at_once) = (u64::MAX, None, None, 1);
+        let device =
+            DeviceRoom { bytes, most_at_once, window_bytes, largest, taken_at_once, device };
         let device = Some(device);
         Needs { device, ..needs(&windows, &taps, &recipe) }
     };
