@@ -6,6 +6,8 @@
 
 /// Bytes of shared memory a workgroup may use.
 pub(crate) const SHARED: usize = 16 << 10;
+/// Values of shared memory where a convolution keeps which tile it computes.
+pub(crate) const KEPT: usize = 8;
 /// Threads of a workgroup.
 pub(crate) const UNITS: usize = 256;
 /// Voxels of a row that one thread computes.
@@ -91,7 +93,7 @@ impl Tile {
 
     /// As many input channels as there is room for.
     fn choose_depth(&mut self) -> Option<()> {
-        let room = SHARED / size_of::<f32>() / self.plane();
+        let room = (SHARED / size_of::<f32>() - KEPT) / self.plane();
         self.depth = [16, 8, 4, 2, 1].into_iter().find(|depth| *depth <= room)?;
         Some(())
     }
@@ -246,10 +248,15 @@ impl WeightTile {
         self.voxels[0] * self.voxels[1] * self.outputs / VECTOR
     }
 
+    /// Vectors of shared memory for the gradient, and for the sums of the threads behind it.
+    pub const fn gradient_room(&self) -> usize {
+        let (gradient, sums) = (self.gradient_vectors(), self.units() * 2);
+        if self.shares > 1 && sums > gradient { sums } else { gradient }
+    }
+
     /// Values in shared memory.
     const fn shared(&self) -> usize {
-        let sums = if self.shares > 1 { self.units() * 2 * VECTOR } else { 0 };
-        self.input_values() + self.gradient_vectors() * VECTOR + sums
+        self.input_values() + self.gradient_room() * VECTOR + KEPT
     }
 
     /// Threads that divide the weights.

@@ -54,6 +54,7 @@ fn add_repeated<E: Float, N: Size>(
     growth: Growth,
     vectors: usize,
     channels: usize,
+    #[comptime] factor: [usize; 3],
     #[define(E)] _dtype: ElemType,
 ) {
     let index = ABSOLUTE_POS;
@@ -63,12 +64,14 @@ fn add_repeated<E: Float, N: Size>(
     let (voxel, channel) = (index / channels, index % channels);
     let (row, at_x) = (voxel / growth.x, voxel % growth.x);
     let (plane, at_y) = (row / growth.y, row % growth.y);
+    let (by_z, by_y, by_x) = comptime!((factor[0], factor[1], factor[2]));
+    let (wide, high) = (growth.x * by_x, growth.y * by_y);
+    let first = (plane * by_z * high + at_y * by_y) * wide + at_x * by_x;
     let mut sum = Vector::<f32, N>::new(0.0f32);
-    for z in 0..growth.by_z {
-        for y in 0..growth.by_y {
-            let row = (plane * growth.by_z + z) * growth.y * growth.by_y + at_y * growth.by_y + y;
-            for x in 0..growth.by_x {
-                let voxel = row * growth.x * growth.by_x + at_x * growth.by_x + x;
+    for z in 0..comptime!(factor[0]) {
+        for y in 0..comptime!(factor[1]) {
+            for x in 0..comptime!(factor[2]) {
+                let voxel = first + (z * high + y) * wide + x;
                 sum += Vector::<f32, N>::cast_from(gradient[voxel * channels + channel]);
             }
         }
@@ -164,6 +167,7 @@ pub(super) fn upsample_gradient(gradient: CubeTensor, factor: [usize; 3]) -> Cub
                 growth,
                 vectors,
                 c / size,
+                factor,
                 elem(&g),
             );
         }

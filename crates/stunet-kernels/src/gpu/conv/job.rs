@@ -151,6 +151,7 @@ impl Job {
             dims::<3>(&self.arranged)[2] / 4,
             cube,
             cubes,
+            cube,
         )
     }
 }

@@ -6,7 +6,9 @@
 //! weights in 4 × 4. All sums are in single precision, in an order that only shapes decide.
 
 use super::measure::measure;
-use super::place::{Place, Sizes, V4, place};
+use super::place::{
+    Place, Sizes, V4, cube_again, cube_of, keep, kept_place, part_of, place_of, unit_again,
+};
 use crate::gpu::launch::Present;
 use crate::gpu::norm::{OF_CHANNEL, activated, channel_at, normed};
 use crate::gpu::tiles::{ROW, Tile};
@@ -36,17 +38,18 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     #[comptime] _present: Present,
     #[define(E)] _dtype: ElemType,
 ) {
-    let cube = CUBE_POS + sizes.cube;
+    let cube = cube_of(&sizes);
     if cube >= sizes.cubes {
         terminate!();
     }
-    let place = place(&sizes, cube, tile);
+    let part = part_of(&sizes, cube, tile);
     let mut halo = Shared::<[f32]>::new_slice(comptime!(tile.plane() * tile.depth));
+    let kept = keep(part, 0usize);
     let mut sums = Array::<V4>::new(comptime!(ROW * tile.vectors));
-    begin::<E>(bias, &mut sums, &sizes, place, tile);
+    begin::<E>(bias, &mut sums, &sizes, place_of(part, UNIT_POS as usize, tile), tile);
     let channels = sizes.first_channels;
     accumulate::<E, NI>(
-        first, reads_by, slope, weight, &mut halo, &mut sums, &sizes, place, channels, 0usize,
+        first, reads_by, slope, weight, &mut halo, &kept, &mut sums, &sizes, channels, 0usize,
         factor, tile,
     );
     #[comptime]
@@ -58,9 +61,9 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
                 slope,
                 weight,
                 &mut halo,
+                &kept,
                 &mut sums,
                 &sizes,
-                place,
                 sizes.second_channels,
                 channels,
                 [1, 1, 1],
@@ -69,6 +72,8 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
         }
         ComptimeOption::None => {}
     }
+    let cube = cube_again(&sizes);
+    let place = place_of(part_of(&sizes, cube, tile), unit_again(&sizes), tile);
     add_normed::<E, NO>(added, added_by, slope, &mut sums, &sizes, place, tile);
     store::<E, NO>(output, &sums, &sizes, place, tile);
     #[comptime]
@@ -137,9 +142,9 @@ fn accumulate<E: Float, N: Size>(
     slope: f32,
     weight: &[V4],
     halo: &mut Shared<[f32]>,
+    kept: &Shared<[u32]>,
     sums: &mut Array<V4>,
     sizes: &Sizes,
-    place: Place,
     channels: usize,
     from: usize,
     #[comptime] factor: [usize; 3],
@@ -149,8 +154,10 @@ fn accumulate<E: Float, N: Size>(
     while channel < channels {
         // Nobody still reads what is overwritten.
         sync_cube();
+        let place = kept_place(kept, tile);
         fill::<E, N>(part, reads_by, slope, halo, sizes, place, channels, channel, factor, tile);
         sync_cube();
+        let place = kept_place(kept, tile);
         let mut here = channels - channel;
         if here > tile.depth {
             here = comptime!(tile.depth).runtime();
@@ -206,7 +213,7 @@ fn fill<E: Float, N: Size>(
     let vectors = comptime!(tile.depth / size);
     let plane = comptime!(tile.plane());
     let (high, wide) = comptime!((tile.halo(1), tile.halo(2)));
-    let mut index = UNIT_POS as usize;
+    let mut index = place.unit;
     while index < comptime!(plane * vectors) {
         let (voxel, channel) = (index / vectors, index % vectors * size);
         let (row, h_x) = (voxel / wide, voxel % wide);

@@ -5,8 +5,11 @@
 //! Nothing is multiplied by the zeros between the voxels.
 
 use super::kernels::{store_voxel, zero};
-use super::place::{Place, Sizes, V4, place};
-use crate::gpu::tiles::{ROW, Tile};
+use super::place::{
+    Place, Sizes, V4, cube_again, cube_of, keep, kept_number, kept_place, kept_zero, part_of,
+    place_of, unit_again,
+};
+use crate::gpu::tiles::{ROW, SHARED, Tile};
 use cubecl::prelude::*;
 
 /// The gradient `[N, Z, Y, X, Cin]` of the input, from that of the output, `[N, Z, Y, X, Cout]`.
@@ -22,37 +25,53 @@ pub(super) fn convolve_transposed<E: Float, NI: Size, NO: Size>(
     #[comptime] tile: Tile,
     #[define(E)] _dtype: ElemType,
 ) {
-    let cube = CUBE_POS + sizes.cube;
+    let cube = cube_of(&sizes);
     if cube >= sizes.cubes {
         terminate!();
     }
     let remainders = comptime!(tile.stride[0] * tile.stride[1] * tile.stride[2]);
     let each = sizes.cubes / remainders;
-    let remainder = cube / each;
-    let place = place(&sizes, cube % each, tile);
-    let r_x = remainder % comptime!(tile.stride[2]);
-    let r_y = remainder / comptime!(tile.stride[2]) % comptime!(tile.stride[1]);
-    let r_z = remainder / comptime!(tile.stride[2] * tile.stride[1]);
-
     let plane =
         comptime!(tile.halo_transposed(0) * tile.halo_transposed(1) * tile.halo_transposed(2));
     let mut halo = Shared::<[f32]>::new_slice(comptime!(plane * tile.depth));
+    let kept = keep(part_of(&sizes, cube % each, tile), cube / each);
     let mut sums = Array::<V4>::new(comptime!(ROW * tile.vectors));
     zero(&mut sums);
     let channels = sizes.first_channels;
     let mut channel = 0usize;
     while channel < channels {
         sync_cube();
+        let place = kept_place(&kept, tile);
         fill::<E, NI>(gradient, &mut halo, &sizes, place, channel, tile);
         sync_cube();
+        let place = kept_place(&kept, tile);
         let mut here = channels - channel;
         if here > tile.depth {
             here = comptime!(tile.depth).runtime();
         }
-        multiply(weight, &halo, &mut sums, &sizes, place, (r_z, r_y, r_x), here, channel, tile);
+        // One register each, instead of what a compiler takes apart.
+        let zero = kept_zero(&kept);
+        let (r_z, r_y, r_x) = remainder_of(kept_number(&kept), tile);
+        let from_voxel = (
+            shifted(r_z, 0usize, tile) ^ zero,
+            shifted(r_y, 1usize, tile) ^ zero,
+            shifted(r_x, 2usize, tile) ^ zero,
+        );
+        let first = first_of(place, tile) ^ zero;
+        multiply(weight, &halo, &mut sums, &sizes, place, first, from_voxel, here, channel, tile);
         channel += tile.depth;
     }
-    store::<E, NO>(output, &sums, &sizes, place, (r_z, r_y, r_x), tile);
+    let cube = cube_again(&sizes);
+    let place = place_of(part_of(&sizes, cube % each, tile), unit_again(&sizes), tile);
+    store::<E, NO>(output, &sums, &sizes, place, remainder_of(cube / each, tile), tile);
+}
+
+/// The remainder of a number, z, y and x.
+#[cube]
+fn remainder_of(remainder: usize, #[comptime] tile: Tile) -> (usize, usize, usize) {
+    let r_x = remainder % comptime!(tile.stride[2]);
+    let r_y = remainder / comptime!(tile.stride[2]) % comptime!(tile.stride[1]);
+    (remainder / comptime!(tile.stride[2] * tile.stride[1]), r_y, r_x)
 }
 
 /// Brings the gradient around a tile into shared memory, `[depth, z, y, x]`: channels `from` on.
@@ -69,7 +88,7 @@ fn fill<E: Float, N: Size>(
     let vectors = comptime!(tile.depth / size);
     let (high, wide) = comptime!((tile.halo_transposed(1), tile.halo_transposed(2)));
     let plane = comptime!(tile.halo_transposed(0) * high * wide);
-    let mut index = UNIT_POS as usize;
+    let mut index = place.unit;
     while index < comptime!(plane * vectors) {
         let (voxel, channel) = (index / vectors, index % vectors * size);
         let (row, h_x) = (voxel / wide, voxel % wide);
@@ -95,20 +114,18 @@ fn fill<E: Float, N: Size>(
     }
 }
 
-/// Whether a tap reaches voxels with a remainder.
+/// From where on an axis of the gradient lies what the taps multiply: a remainder, shifted so that no tap falls below zero.
 #[cube]
-fn reaches(remainder: usize, tap: usize, #[comptime] axis: usize, #[comptime] tile: Tile) -> bool {
-    let stride = comptime!(tile.stride[axis]);
-    (remainder + comptime!(tile.kernel[axis] / 2 + stride) - tap).is_multiple_of(stride)
+fn shifted(remainder: usize, #[comptime] axis: usize, #[comptime] tile: Tile) -> usize {
+    let by = comptime!(tile.kernel[axis] / 2 + (tile.below(axis) + 1) * tile.stride[axis]);
+    remainder + by
 }
 
-/// How far from a voxel, in shared memory, that lies which a tap multiplies.
+/// Where a thread's voxels begin in shared memory, less the one voxel along each axis by which [`shifted`] is too high.
 #[cube]
-fn offset(remainder: usize, tap: usize, #[comptime] axis: usize, #[comptime] tile: Tile) -> usize {
-    let stride = comptime!(tile.stride[axis]);
-    (remainder + comptime!(tile.kernel[axis] / 2 + stride) - tap) / stride
-        + comptime!(tile.below(axis))
-        - 1
+fn first_of(place: Place, #[comptime] tile: Tile) -> usize {
+    let (high, wide) = comptime!((tile.halo_transposed(1), tile.halo_transposed(2)));
+    (place.unit_z * high + place.unit_y) * wide + place.unit_x - comptime!((high + 1) * wide + 1)
 }
 
 /// Adds the products of the channels in shared memory, with the taps that reach the remainder.
@@ -119,39 +136,26 @@ fn multiply(
     sums: &mut Array<V4>,
     sizes: &Sizes,
     place: Place,
-    remainder: (usize, usize, usize),
+    first: usize,
+    from_voxel: (usize, usize, usize),
     channels: usize,
     from: usize,
     #[comptime] tile: Tile,
 ) {
-    for tap_z in 0..comptime!(tile.kernel[0]) {
-        if reaches(remainder.0, tap_z, 0usize, tile) {
-            let z = place.unit_z + offset(remainder.0, tap_z, 0usize, tile);
-            for tap_y in 0..comptime!(tile.kernel[1]) {
-                if reaches(remainder.1, tap_y, 1usize, tile) {
-                    let y = place.unit_y + offset(remainder.1, tap_y, 1usize, tile);
-                    for tap_x in 0..comptime!(tile.kernel[2]) {
-                        if reaches(remainder.2, tap_x, 2usize, tile) {
-                            let x = place.unit_x + offset(remainder.2, tap_x, 2usize, tile);
-                            let tap = (tap_z * comptime!(tile.kernel[1]) + tap_y)
-                                * comptime!(tile.kernel[2])
-                                + tap_x;
-                            multiply_tap(
-                                weight,
-                                halo,
-                                sums,
-                                sizes,
-                                place,
-                                (z, y, x),
-                                tap,
-                                channels,
-                                from,
-                                tile,
-                            );
-                        }
-                    }
-                }
-            }
+    let (high, wide) = comptime!((tile.halo_transposed(1), tile.halo_transposed(2)));
+    let (taps_y, taps_x) = comptime!((tile.kernel[1], tile.kernel[2]));
+    let (stride_z, stride_y, stride_x) =
+        comptime!((tile.stride[0], tile.stride[1], tile.stride[2]));
+    let (from_z, from_y, from_x) = from_voxel;
+    for tap in 0..comptime!(tile.kernel[0] * taps_y * taps_x) {
+        let (tap_z, tap_y, tap_x) = (tap / taps_x / taps_y, tap / taps_x % taps_y, tap % taps_x);
+        let (z, y, x) = (from_z - tap_z, from_y - tap_y, from_x - tap_x);
+        // The tap reaches voxels with these remainders.
+        if z.is_multiple_of(stride_z) && y.is_multiple_of(stride_y) && x.is_multiple_of(stride_x) {
+            let start = first + (z / stride_z * high + y / stride_y) * wide + x / stride_x;
+            // Nothing changes: it tells compilers that no address overflows.
+            let start = start & comptime!(SHARED / size_of::<f32>() - 1);
+            multiply_tap(weight, halo, sums, sizes, place, start, tap, channels, from, tile);
         }
     }
 }
@@ -164,7 +168,7 @@ fn multiply_tap(
     sums: &mut Array<V4>,
     sizes: &Sizes,
     place: Place,
-    at: (usize, usize, usize),
+    start: usize,
     tap: usize,
     channels: usize,
     from: usize,
@@ -172,17 +176,20 @@ fn multiply_tap(
 ) {
     let (high, wide) = comptime!((tile.halo_transposed(1), tile.halo_transposed(2)));
     let plane = comptime!(tile.halo_transposed(0) * high * wide);
-    let start = (at.0 * high + at.1) * wide + at.2;
     for depth in 0..channels {
         let weights = (tap * sizes.first_channels + from + depth) * sizes.row + place.channel / 4;
+        let mut row = Array::<f32>::new(ROW);
+        #[unroll]
+        for voxel in 0..ROW {
+            row[voxel] = halo[depth * plane + start + voxel];
+        }
         #[unroll]
         for vector in 0..tile.vectors {
             let w = weight[weights + vector];
             #[unroll]
             for voxel in 0..ROW {
                 let at = comptime!(voxel * tile.vectors + vector);
-                let value = halo[depth * plane + start + voxel];
-                sums[at] = fma(V4::new(value), w, sums[at]);
+                sums[at] = fma(V4::new(row[voxel]), w, sums[at]);
             }
         }
     }

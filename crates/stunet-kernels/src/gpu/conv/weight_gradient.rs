@@ -86,6 +86,7 @@ fn weight_shares(shape: &Shape, parts: &[CubeTensor], gradient: &CubeTensor) -> 
             share,
             cube,
             cubes,
+            cube,
         );
         let arg = |x: &CubeTensor| x.clone().into_buffer_arg();
         // SAFETY: what is read and written is held against the sizes of the tensors in the kernel.

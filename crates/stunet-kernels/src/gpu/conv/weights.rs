@@ -5,8 +5,8 @@
 //! Shares are then added in their order. No unfolded copy of the input exists, and nothing is added
 //! atomically, so that the same tensors give the same bits.
 
-use super::place::V4;
-use crate::gpu::tiles::WeightTile;
+use super::place::{V4, kept_number, kept_zero};
+use crate::gpu::tiles::{KEPT, WeightTile};
 use cubecl::prelude::*;
 
 /// Sizes of the gradient, and which part of it a launch computes.
@@ -37,6 +37,8 @@ pub(super) struct WeightSizes {
     /// The first workgroup of this launch, and how many there are in all launches.
     pub cube: usize,
     pub cubes: usize,
+    /// The first workgroup once more, as in [`Sizes`](super::place::Sizes).
+    pub cube_again: usize,
 }
 
 /// Which part of the gradient a workgroup computes.
@@ -57,6 +59,8 @@ struct Part {
     output: usize,
     /// Which share of the voxels.
     share: usize,
+    /// The thread's number.
+    unit: usize,
 }
 
 /// Sums of the products of input and gradient over a share of the voxels,
@@ -71,26 +75,30 @@ pub(super) fn gradient_shares<E: Float>(
     #[comptime] tile: WeightTile,
     #[define(E)] _dtype: ElemType,
 ) {
-    let cube = CUBE_POS + sizes.cube;
+    let cube = CUBE_POS_X as usize + sizes.cube;
     if cube >= sizes.cubes {
         terminate!();
     }
-    let part = part(&sizes, cube, tile);
+    let part = part_of(&sizes, cube, UNIT_POS as usize, tile);
     let mut x = Shared::<[f32]>::new_slice(comptime!(tile.input_values()));
-    let mut g = Shared::<[V4]>::new_slice(comptime!(tile.gradient_vectors()));
+    let mut g = Shared::<[V4]>::new_slice(comptime!(tile.gradient_room()));
     let mut sums = Array::<V4>::new(comptime!(tile.taps() * tile.each * 2));
     #[unroll]
     for i in 0..sums.len() {
         sums[i] = V4::new(0.0f32);
     }
-    let first_tile = part.share * sizes.share;
-    for index in first_tile..first_tile + sizes.share {
+    let kept = keep(&part, part.share * sizes.share);
+    for tile_of_share in 0..sizes.share {
+        // Nobody still reads what is overwritten.
+        sync_cube();
+        let part = kept_part(&kept);
+        let index = kept_number(&kept) + tile_of_share;
         let plane = index / (sizes.tiles_y * sizes.tiles_x);
         let z = plane % sizes.out_z * comptime!(tile.stride[0]) + part.tap_z;
         let pad = comptime!(tile.kernel[0] / 2);
         // The tap may lie outside the volume, and the last share is not always whole.
-        if index < sizes.tiles && z >= pad && z < sizes.in_z + pad {
-            sync_cube();
+        let inside = index < sizes.tiles && z >= pad && z < sizes.in_z + pad;
+        if inside {
             fill_gradient::<E>(gradient, &mut g, &sizes, &part, index, tile);
             let plane = plane / sizes.out_z * sizes.in_z + z - pad;
             #[comptime]
@@ -106,16 +114,21 @@ pub(super) fn gradient_shares<E: Float>(
                     fill_input::<E>(first, &mut x, &sizes, &part, index, plane, tile);
                 }
             }
-            sync_cube();
-            multiply(&x, &g, &mut sums, tile);
+        }
+        // Outside of conditions, as WebGPU demands where they depend on memory.
+        sync_cube();
+        if inside {
+            multiply(&x, &g, &mut sums, kept_unit(&kept), tile);
         }
     }
-    store(shares, &mut sums, &sizes, &part, tile);
+    let unit = UNIT_POS as usize + (sizes.cube_again - sizes.cube);
+    let part = part_of(&sizes, CUBE_POS_X as usize + sizes.cube_again, unit, tile);
+    store(shares, &mut g, &mut sums, &sizes, &part, tile);
 }
 
 /// The part of a workgroup: output blocks innermost, shares outermost.
 #[cube]
-fn part(sizes: &WeightSizes, cube: usize, #[comptime] tile: WeightTile) -> Part {
+fn part_of(sizes: &WeightSizes, cube: usize, unit: usize, #[comptime] tile: WeightTile) -> Part {
     let block = cube % sizes.output_blocks;
     let index = cube / sizes.output_blocks;
     let inputs = sizes.first_blocks + sizes.second_blocks;
@@ -130,7 +143,45 @@ fn part(sizes: &WeightSizes, cube: usize, #[comptime] tile: WeightTile) -> Part 
         from: select(second, sizes.first_channels, 0usize.runtime()),
         output: block * comptime!(tile.outputs),
         share: index / comptime!(tile.kernel[0]),
+        unit,
     }
+}
+
+/// Keeps a workgroup's part and a number in shared memory, as [`place::keep`](super::place::keep) does and in the same
+/// order from the zero on.
+#[cube]
+fn keep(part: &Part, number: usize) -> Shared<[u32]> {
+    let mut kept = Shared::<[u32]>::new_slice(KEPT);
+    if UNIT_POS == 0 {
+        kept[0] = part.tap_z as u32;
+        kept[1] = u32::cast_from(part.second);
+        kept[2] = part.input as u32;
+        kept[3] = part.channels as u32;
+        kept[4] = part.output as u32;
+        kept[5] = 0u32.runtime();
+        kept[6] = number as u32;
+    }
+    kept
+}
+
+/// What a thread reads of its part while it adds, between two synchronisations: nothing of where it writes.
+#[cube]
+fn kept_part(kept: &Shared<[u32]>) -> Part {
+    Part {
+        tap_z: kept[0] as usize,
+        second: kept[1] != 0,
+        input: kept[2] as usize,
+        channels: kept[3] as usize,
+        from: 0usize.runtime(),
+        output: kept[4] as usize,
+        share: 0usize.runtime(),
+        unit: kept_unit(kept),
+    }
+}
+
+#[cube]
+fn kept_unit(kept: &Shared<[u32]>) -> usize {
+    UNIT_POS as usize + kept_zero(kept)
 }
 
 /// Brings the gradient of a tile into shared memory, `[y, x, Cout]`.
@@ -148,7 +199,7 @@ fn fill_gradient<E: Float>(
     let index = tile_index / sizes.tiles_x;
     let y_0 = index % sizes.tiles_y * comptime!(tile.voxels[0]);
     let plane = index / sizes.tiles_y;
-    let mut index = UNIT_POS as usize;
+    let mut index = part.unit;
     while index < comptime!(tile.gradient_vectors()) {
         let (voxel, vector) = (index / vectors, index % vectors);
         let (y, x) =
@@ -184,7 +235,7 @@ fn fill_input<E: Float>(
     let x_0 = tile_index % sizes.tiles_x * comptime!(tile.voxels[1]);
     let y_0 = tile_index / sizes.tiles_x % sizes.tiles_y * comptime!(tile.voxels[0]);
     let (pad_y, pad_x) = comptime!((tile.kernel[1] / 2, tile.kernel[2] / 2));
-    let mut index = UNIT_POS as usize;
+    let mut index = part.unit;
     while index < comptime!(tile.input_values()) {
         let voxel = index / comptime!(tile.inputs);
         let channel = part.input + index % comptime!(tile.inputs);
@@ -208,9 +259,9 @@ fn multiply(
     x: &Shared<[f32]>,
     g: &Shared<[V4]>,
     sums: &mut Array<V4>,
+    unit: usize,
     #[comptime] tile: WeightTile,
 ) {
-    let unit = UNIT_POS as usize;
     let thread = unit % comptime!(tile.threads());
     let input = thread % comptime!(tile.inputs / tile.each) * tile.each;
     let pair = thread / comptime!(tile.inputs / tile.each);
@@ -241,12 +292,13 @@ fn multiply(
 #[cube]
 fn store(
     shares: &mut [V4],
+    found: &mut Shared<[V4]>,
     sums: &mut Array<V4>,
     sizes: &WeightSizes,
     part: &Part,
     #[comptime] tile: WeightTile,
 ) {
-    let unit = UNIT_POS as usize;
+    let unit = part.unit;
     let threads = comptime!(tile.threads());
     let thread = unit % threads;
     let input = part.input + thread % comptime!(tile.inputs / tile.each) * tile.each;
@@ -255,7 +307,6 @@ fn store(
     let row = sizes.outputs.div_ceil(4usize);
     let taps_yx = comptime!(tile.taps());
     let first_tap = (part.share * comptime!(tile.kernel[0]) + part.tap_z) * taps_yx;
-    let mut found = Shared::<[V4]>::new_slice(comptime!(tile.units() * 2));
     #[unroll]
     for tap in 0..taps_yx {
         #[unroll]
