@@ -334,6 +334,10 @@ pub fn predictions(network: &dyn Fn() -> StuNet) -> Result<(), Absent> {
         assert_eq!(differ, 0, "{how:?}: labels depend on where sums are");
         let many = counts.values().filter(|count| **count * 100 > there.len()).count();
         assert!(many > 1, "{counts:?}");
+        // More than sums and a second window need, said by the caller: the software device does not tell.
+        let (both, two) = labels(&scan, network(), how, Some(8 << 30));
+        assert_eq!(two.memory.windows_at_once, 2, "{two:?}");
+        assert!(both == there, "{how:?}: labels depend on how many windows are computed at once");
         // Too little for all sums, enough for tiles of them.
         let room = report.memory.device_bytes * 3 / 4;
         let (tiled, tiles) = labels(&scan, network(), how, Some(room));

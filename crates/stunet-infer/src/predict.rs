@@ -68,9 +68,9 @@ pub struct PredictOptions {
     pub memory_bytes: Option<u64>,
     /// True for GPUs: activations are in device memory and do not count against `memory_bytes`.
     pub device_has_own_memory: bool,
-    /// Bytes of the device's memory that sums may take: within it, f32 sums stay there, as a whole or in
-    /// tiles; 0 keeps them on the host. None is what a GPU has beside the network by what its driver tells,
-    /// and nothing on the processor.
+    /// Bytes of the device's memory beside the network: within them f32 sums stay there, as a whole or in
+    /// tiles, and where more is left, two windows are computed at once; 0 keeps sums on the host. None is what a GPU
+    /// has beside the network by what its driver tells, and nothing on the processor.
     pub device_sums_bytes: Option<u64>,
     /// Seconds of one pass over one window, from an earlier prediction of the same model, for the
     /// time in [`PredictEvent::Plan`]. Where it is not known, and the prediction is long, it is measured.
@@ -130,6 +130,8 @@ pub enum PredictEvent {
         total_bytes: u64,
         /// Bytes of the device for sums; 0 where they are on the host.
         device_bytes: u64,
+        /// Windows that the network computes at once.
+        windows_at_once: usize,
         /// Why sums are on the host, where a device could have taken them.
         on_host: Option<SumsOnHost>,
         /// Seconds of all windows, where something is known of them.
@@ -409,6 +411,7 @@ fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
         sums_bytes: plan.sums_bytes,
         total_bytes: plan.total_bytes(),
         device_bytes: plan.device_bytes,
+        windows_at_once: plan.windows_at_once,
         on_host: plan.on_host,
         secs,
     }

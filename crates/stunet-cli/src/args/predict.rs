@@ -119,9 +119,9 @@ pub struct PredictArgs {
     #[arg(help_heading = DEVICE, long, value_name = "BYTES", value_parser = byte_count)]
     pub max_memory: Option<u64>,
 
-    /// Device memory for the accumulators of the sliding window, such as 8G; 0 accumulates on the host.
-    /// Accumulators in f32 stay on the device, as a whole or in tiles, and only labels or final rows are
-    /// read back [default: what a GPU has beside the network, by what its driver tells]
+    /// Device memory beside the network, such as 8G: for the accumulators of the sliding window and, where more is
+    /// left, a second window at a time; 0 accumulates on the host. Accumulators in f32 stay on the device, as a whole or in
+    /// tiles, and only labels or final rows are read back [default: what a GPU has beside the network, by what its driver tells]
     #[arg(help_heading = DEVICE, long, value_name = "BYTES", value_parser = byte_count)]
     pub device_memory: Option<u64>,
 

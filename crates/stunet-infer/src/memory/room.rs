@@ -13,7 +13,8 @@ pub(crate) struct DeviceRoom {
     pub bytes: u64,
     /// Bytes of the largest tensor.
     pub most_at_once: u64,
-    /// Bytes of one more window in the network at the same time; none where it is not known what the device has.
+    /// Bytes of one more window in the network at the same time; none where it is not known what the device has: its
+    /// driver does not tell, and the caller has said nothing.
     pub window_bytes: Option<u64>,
     /// Bytes of the largest tensor of a window in the networks, where that is known.
     pub largest: Option<u64>,
@@ -47,7 +48,8 @@ impl DeviceRoom {
             (None, None) => return None,
         };
         let most_at_once = told.map_or(u64::MAX, |told| told.most_at_once);
-        let window_bytes = told.and_then(|told| told.total).map(|_| in_pages(network));
+        let is_known = told.is_some_and(|told| allowed.is_some() || told.total.is_some());
+        let window_bytes = is_known.then(|| in_pages(network));
         let largest = largest_tensor(&residents, window);
         Some(Self { bytes, most_at_once, window_bytes, largest, taken_at_once, device })
     }

@@ -60,6 +60,7 @@ impl Session<'_> {
             sums_bytes,
             total_bytes,
             device_bytes,
+            windows_at_once,
             on_host,
             secs,
         } = event
@@ -75,13 +76,17 @@ impl Session<'_> {
             (0, Some(why)) => format!(", accumulators on the host ({why})"),
             (bytes, _) => format!(", {} of device memory for accumulators", output::bytes(bytes)),
         };
+        let at_once = match windows_at_once {
+            1 => String::new(),
+            windows => format!(", {windows} at a time"),
+        };
         let kept = match keep {
             Keep::Features => "feature maps of windows",
             _ => "accumulators",
         };
         let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
         let line = format!(
-            "{}: {num_windows} windows{tiles}, {} of memory, {} of it for {kept}{place}{}",
+            "{}: {num_windows} windows{tiles}{at_once}, {} of memory, {} of it for {kept}{place}{}",
             job.case.name,
             output::bytes(total_bytes),
             output::bytes(sums_bytes),
