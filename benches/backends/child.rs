@@ -31,6 +31,7 @@ impl Child {
             .args(["--patch", &words(&args.patch), "--case", &words(&args.case)])
             .args(["--classes", &args.classes.to_string(), "--batch", &args.batch.to_string()])
             .args(["--repeats", &args.repeats.to_string(), "--budget", &args.budget.to_string()])
+            .args(args.recompute.then_some("--recompute"))
             .args(args.cache.iter().flat_map(|cache| [OsStr::new("--cache"), cache.as_os_str()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

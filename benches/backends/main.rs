@@ -83,6 +83,9 @@ struct Args {
     /// Samples in a training step; forward passes take one
     #[arg(long, default_value_t = 2)]
     batch: usize,
+    /// Recompute the activations of a training step, with operators of our own
+    #[arg(long)]
+    recompute: bool,
     /// Measured repeats, after the first call and one warm-up
     #[arg(long, default_value_t = 10)]
     repeats: usize,

@@ -54,6 +54,9 @@ struct Args {
     /// Samples in a training step; forward passes take one
     #[arg(long, default_value_t = 2)]
     batch: usize,
+    /// Recompute the activations of a training step, with operators of our own
+    #[arg(long)]
+    recompute: bool,
     /// Measured repeats, after the first call and one warm-up
     #[arg(long, default_value_t = 10)]
     repeats: usize,
@@ -139,6 +142,7 @@ fn run_child(args: &Args, size: &str, task: Task, precision: Precision) -> Resul
         .args(["--patch", &patch.join(","), "--classes", &args.classes.to_string()])
         .args(["--batch", &args.batch.to_string(), "--repeats", &args.repeats.to_string()])
         .args(["--budget", &args.budget.to_string()])
+        .args(args.recompute.then_some("--recompute"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -7,7 +7,7 @@ use stunet::model::cost::cost;
 use stunet::model::{ModelError, ParameterKind, ParameterSpec, StuNet, StuNetConfig, StuNetSize};
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::optimiser::{Sgd, SgdConfig};
-use stunet::train::precision;
+use stunet::train::{precision, recompute};
 use stunet_testing::prng::{self, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -117,6 +117,8 @@ pub struct Step {
     input: Tensor<5>,
     precision: Precision,
     operators: Operators,
+    /// Whether activations are recomputed in the backward pass.
+    recompute: bool,
     training: Option<Training>,
     /// Without the head.
     features: bool,
@@ -174,6 +176,7 @@ impl Step {
             input: input.cast(precision.dtype()),
             precision,
             operators: args.operators,
+            recompute: args.recompute,
             training,
             features: task == Task::Features,
             flop: flop(&config, patch, task, args.batch),
@@ -188,6 +191,20 @@ impl Step {
             return corner.into_scalar::<f32>();
         };
         let network = self.network.take().expect("put back below");
+        if self.recompute {
+            let (precision, input) = (self.precision.computed(), self.input.clone());
+            let (loss, gradients) = recompute::backward(
+                &network,
+                precision,
+                input,
+                &training.loss,
+                &training.targets,
+                1.0,
+            )
+            .expect("the loss depends on the network");
+            self.network = Some(training.sgd.step(network, gradients, 0.01).0);
+            return loss as f32;
+        }
         let working = self.precision.computed().network(&network);
         let outputs = self.operators.forward_deep(&working, self.input.clone());
         drop(working);
