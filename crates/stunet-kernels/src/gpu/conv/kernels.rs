@@ -6,9 +6,7 @@
 //! weights in 4 × 4. All sums are in single precision, in an order that only shapes decide.
 
 use super::measure::measure;
-use super::place::{
-    Place, Sizes, V4, cube_again, cube_of, keep, kept_place, part_of, place_of, unit_again,
-};
+use super::place::{Place, Sizes, V4, cube_of, keep, kept_place, part_of, place_again, place_of};
 use crate::gpu::launch::Present;
 use crate::gpu::norm::{OF_CHANNEL, activated, channel_at, normed};
 use crate::gpu::tiles::{ROW, Tile};
@@ -47,7 +45,7 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     let kept = keep(part, 0usize);
     let mut sums = Array::<V4>::new(comptime!(ROW * tile.vectors));
     begin::<E>(bias, &mut sums, &sizes, place_of(part, UNIT_POS as usize, tile), tile);
-    let channels = sizes.first_channels;
+    let (channels, more) = (sizes.first_channels, sizes.second_channels);
     accumulate::<E, NI>(
         first, reads_by, slope, weight, &mut halo, &kept, &mut sums, &sizes, channels, 0usize,
         factor, tile,
@@ -55,31 +53,21 @@ pub(super) fn convolve<E: Float, NI: Size, NO: Size>(
     #[comptime]
     match second {
         ComptimeOption::Some(second) => {
+            let (by, each) = (ComptimeOption::new_None(), comptime!([1, 1, 1]));
             accumulate::<E, NI>(
-                second,
-                ComptimeOption::new_None(),
-                slope,
-                weight,
-                &mut halo,
-                &kept,
-                &mut sums,
-                &sizes,
-                sizes.second_channels,
-                channels,
-                [1, 1, 1],
-                tile,
+                second, by, slope, weight, &mut halo, &kept, &mut sums, &sizes, more, channels,
+                each, tile,
             );
         }
         ComptimeOption::None => {}
     }
-    let cube = cube_again(&sizes);
-    let place = place_of(part_of(&sizes, cube, tile), unit_again(&sizes), tile);
+    let place = place_again(&sizes, tile);
     add_normed::<E, NO>(added, added_by, slope, &mut sums, &sizes, place, tile);
     store::<E, NO>(output, &sums, &sizes, place, tile);
     #[comptime]
     match moments {
         ComptimeOption::Some(moments) => {
-            measure(moments, &mut halo, &sums, &sizes, place, cube / sizes.blocks, tile);
+            measure(moments, &mut halo, &sums, &sizes, place, tile);
         }
         ComptimeOption::None => {}
     }

@@ -1,7 +1,7 @@
 //! Moments of what a convolution gives, found while it is still in registers: the norm behind it need not
 //! read it again for them.
 
-use super::place::{Place, Sizes, V4};
+use super::place::{Place, Sizes, V4, cube_again};
 use crate::gpu::moments::{Moments, merge};
 use crate::gpu::tiles::{ROW, Tile};
 use cubecl::prelude::*;
@@ -15,11 +15,11 @@ pub(super) fn measure(
     sums: &Array<V4>,
     sizes: &Sizes,
     place: Place,
-    tile_index: usize,
     #[comptime] tile: Tile,
 ) {
     let unit = UNIT_POS as usize;
     let units = comptime!(tile.units());
+    let tile_index = cube_again(sizes) / sizes.blocks;
     let x = place.x + place.unit_x;
     let inside = place.z + place.unit_z < sizes.out_z && place.y + place.unit_y < sizes.out_y;
     #[unroll]

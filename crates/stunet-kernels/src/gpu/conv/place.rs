@@ -93,6 +93,12 @@ pub(super) fn unit_again(sizes: &Sizes) -> usize {
     UNIT_POS as usize + (sizes.cube_again - sizes.cube)
 }
 
+/// The place of this thread, found anew: [`cube_again`].
+#[cube]
+pub(super) fn place_again(sizes: &Sizes, #[comptime] tile: Tile) -> Place {
+    place_of(part_of(sizes, cube_again(sizes), tile), unit_again(sizes), tile)
+}
+
 /// What a workgroup computes.
 #[cube]
 pub(super) fn part_of(sizes: &Sizes, cube: usize, #[comptime] tile: Tile) -> Part {

@@ -60,8 +60,7 @@ fn weight_shares(shape: &Shape, parts: &[CubeTensor], gradient: &CubeTensor) -> 
     let tiles = samples * out_z * tiles_y * tiles_x;
     let share = tiles.div_ceil((SHARES / (blocks * kernel[0])).clamp(1, tiles));
     let shares = tiles.div_ceil(share);
-    let row = outputs.next_multiple_of(4);
-    let found = empty_f32(gradient, [shares, shape.taps() * inputs * row]);
+    let found = empty_f32(gradient, [shares, shape.taps() * inputs * outputs.next_multiple_of(4)]);
     let mut read: Vec<_> = parts.iter().collect();
     read.push(gradient);
     let cubes = shares * kernel[0] * blocks;
