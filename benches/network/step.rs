@@ -150,6 +150,9 @@ impl Step {
             args.patch.clone().try_into().map_err(|_| "--patch: three sizes")?;
         config.validate_patch(patch).map_err(|e| e.to_string())?;
 
+        if args.recompute && args.operators == Operators::Stock {
+            return Err("--recompute: only with --operators own".to_owned());
+        }
         let train = task == Task::Train;
         let device = if train { device.clone().autodiff() } else { device.clone() };
         let mut network = if seeded {
