@@ -4,8 +4,7 @@ use super::decide::{Given, LabelPart, Maybes};
 use super::head::{Head, Values};
 use super::kernels::{add_weights, average, clear, take};
 use super::place::{Place, Taken};
-use crate::gpu::launch::{Kernel, UNITS, contiguous, dims, elements, empty_f32, empty_i32};
-use crate::gpu::traffic::{KernelCall, note};
+use crate::gpu::launch::{Kernel, UNITS, contiguous, dims, empty_f32, empty_i32};
 use crate::operators::Maybe;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
@@ -13,7 +12,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// Sums are written in place where nothing else holds them.
+/// Sums, weights and what was decided so far are written in place: nothing else may hold them.
 #[backend_extension(Cube: cfg(not(feature = "fusion")))]
 pub(super) trait Windows: Backend {
     /// What makes the values of every voxel probabilities, `[voxels, 2]`.
@@ -73,7 +72,7 @@ impl Windows for CubeBackend {
         importance: Maybe<Self>,
         place: Place,
     ) -> CubeTensor {
-        let sums = writable(sums);
+        let sums = in_place(sums);
         let [classes, ..] = dims::<4>(&sums);
         let head = Head::of(values, place.class, Some(classes));
         let importance = importance.into_option().map(contiguous);
@@ -86,7 +85,7 @@ impl Windows for CubeBackend {
         importance: Maybe<Self>,
         place: Place,
     ) -> CubeTensor {
-        let weights = writable(weights);
+        let weights = in_place(weights);
         let importance = importance.into_option().map(contiguous);
         let [voxels, cubes] = place.threads();
         let bytes = voxels * size_of::<f32>();
@@ -109,7 +108,7 @@ impl Windows for CubeBackend {
         weights: CubeTensor,
         taken: Taken,
     ) -> (CubeTensor, CubeTensor) {
-        let (sums, weights) = (writable(sums), contiguous(weights));
+        let (sums, weights) = (in_place(sums), contiguous(weights));
         let [classes, _, _, columns] = dims(&sums);
         let to = empty_f32(&sums, [classes, taken.planes, taken.rows, columns]);
         let values = taken.values(&sums);
@@ -135,7 +134,7 @@ impl Windows for CubeBackend {
     }
 
     fn stunet_clear_rows(sums: CubeTensor, taken: Taken) -> CubeTensor {
-        let sums = writable(sums);
+        let sums = in_place(sums);
         let values = taken.values(&sums);
         let kernel = Kernel::new("clear_rows").moves(0, values * size_of::<f32>());
         kernel.in_turns(values.div_ceil(UNITS), UNITS, |cube, count, dim| {
@@ -147,7 +146,7 @@ impl Windows for CubeBackend {
     }
 
     fn stunet_average_rows(sums: CubeTensor, weights: CubeTensor, taken: Taken) -> CubeTensor {
-        let (sums, weights) = (writable(sums), contiguous(weights));
+        let (sums, weights) = (in_place(sums), contiguous(weights));
         let values = taken.values(&sums);
         let (bytes, classes) = (values * size_of::<f32>(), dims::<4>(&sums)[0]);
         let kernel = Kernel::new("average_rows").moves(bytes + bytes / classes.max(1), bytes);
@@ -168,7 +167,7 @@ impl Windows for CubeBackend {
     ) -> (CubeTensor, CubeTensor) {
         let averages = contiguous(averages);
         let (best, labels) = match so_far {
-            Maybes::Some(best, labels) => (writable(best), writable(labels)),
+            Maybes::Some(best, labels) => (in_place(best), in_place(labels)),
             Maybes::None => (empty_f32(&averages, part.size), empty_i32(&averages, part.size)),
         };
         part.run(&averages, &between, &best, &labels);
@@ -176,15 +175,13 @@ impl Windows for CubeBackend {
     }
 }
 
-/// The tensor, or a copy where something else holds it too.
-fn writable(sums: CubeTensor) -> CubeTensor {
-    let sums = contiguous(sums);
-    if sums.can_mut() {
-        return sums;
-    }
-    let bytes = elements(&sums) * sums.elem_size();
-    note(KernelCall { kernel: "copy_sums", launches: 1, read: bytes, written: bytes, products: 0 });
-    sums.copy()
+/// The tensor, of which the caller holds the only reference: [`super::OwnSums`] lends it.
+///
+/// CubeCL's count of references is no proof of that: while the device's own thread binds new memory it holds one
+/// of its own for a moment, and a copy made then would be as large as the sums.
+fn in_place(sums: CubeTensor) -> CubeTensor {
+    assert!(sums.is_contiguous(), "sums: expected values in the order of their axes");
+    sums
 }
 
 fn arg(x: &CubeTensor) -> BufferArg {
