@@ -65,6 +65,13 @@ pub enum Keep {
     /// that can wait: fewer bytes for a network with fewer feature maps than classes. The labels are
     /// those of sums, bit by bit.
     Features,
+    /// Sums of the last feature maps, on the host, where windows are averaged as logits in f32 and the
+    /// networks have a [head](crate::network::Featured) that is affine: it is computed once for each voxel
+    /// instead of once for each window over it. Fewest bytes and least time for a network with fewer
+    /// feature maps than classes. Where this cannot be, as [`Features`](Self::Features).
+    ///
+    /// The labels are those of sums but for f32's rounding: the terms of each are added in another order.
+    FeatureSums,
     /// Sums of all classes, on the networks' device; those in half precision are kept on the host.
     ///
     /// The labels are those of sums on the host but for the rounding of the device.

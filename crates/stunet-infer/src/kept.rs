@@ -16,6 +16,8 @@ use crate::network::{Featured, Head, Network};
 use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::{Overlap, RowSums, Slab};
+use burn::tensor::Tensor;
+use ndarray::Array4;
 use rayon::prelude::*;
 use std::ops::{ControlFlow, Range};
 use stunet_data::simd::{Work, wide};
@@ -46,13 +48,52 @@ impl<'a> Trunks<'a> {
         if alike { Ok(Self { networks, heads, averages }) } else { Err(averages) }
     }
 
+    pub fn averages(&self) -> &Averages {
+        &self.averages
+    }
+
+    pub fn num_folds(&self) -> usize {
+        self.networks.len()
+    }
+
+    pub fn num_features(&self) -> usize {
+        self.heads.first().map_or(0, |head| head.num_features)
+    }
+
+    /// Whether the values of averaged feature maps are averaged values.
+    pub fn are_affine(&self) -> bool {
+        self.heads.iter().all(|head| head.is_affine)
+    }
+
+    /// The last feature maps of one network.
+    pub fn features(&self, fold: usize, window: Array4<f32>) -> Tensor<5> {
+        self.networks[fold].features(window)
+    }
+
+    /// The mean over networks of the values `[C, X]` of averaged feature maps `[F, X]`, once `fold` is the
+    /// last of them; the networks come one after the other.
+    pub fn run_head(&self, fold: usize, features: &[f32], to: &mut [f32], scratch: &mut Vec<f32>) {
+        let width = features.len() / self.num_features();
+        if fold == 0 {
+            (self.heads[fold].run)(features, width, 0..width, to);
+        } else {
+            scratch.resize(to.len(), 0.0);
+            (self.heads[fold].run)(features, width, 0..width, scratch);
+            to.iter_mut().zip(&*scratch).for_each(|(to, v)| *to += v);
+        }
+        let folds = self.num_folds();
+        if folds > 1 && fold + 1 == folds {
+            to.iter_mut().for_each(|to| *to /= folds as f32);
+        }
+    }
+
     /// The feature maps of windows of one tile.
     pub fn keep<'s>(&'s self, slab: &'s mut Slab, sink: &'s mut dyn RowSink) -> KeptFeatures<'s> {
         KeptFeatures { trunks: self, slab, sink, windows: Vec::new(), free: Vec::new(), made: 0 }
     }
 
     fn row_len(&self) -> usize {
-        self.heads.first().map_or(0, |head| head.num_features) * self.averages.window[2]
+        self.num_features() * self.averages.window[2]
     }
 }
 
@@ -155,7 +196,7 @@ impl Accumulators for KeptFeatures<'_> {
     fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
         let window = cutter.window(pass.start, pass.flips);
         let forward = Moment::now();
-        let features = self.trunks.networks[pass.fold].features(window).into_data();
+        let features = self.trunks.features(pass.fold, window).into_data();
         let secs = forward.secs();
         self.keep(features.as_slice::<f32>().expect("features are f32"), pass);
         secs

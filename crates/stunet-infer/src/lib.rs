@@ -35,6 +35,7 @@ pub mod ensemble;
 mod error;
 pub mod evaluate;
 pub mod export;
+mod feature_sums;
 pub mod importance;
 mod kept;
 pub mod memory;

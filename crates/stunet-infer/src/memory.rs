@@ -40,6 +40,12 @@ use stunet_model::WindowSumsCost;
 /// read and written by every window.
 const FEATURES_PER_SUM: f64 = 1.6;
 
+/// Whether so many networks' feature maps are summed instead of classes, where that is possible. It does not
+/// depend on the memory that is there: values would.
+pub(crate) fn sums_features(num_folds: usize, num_features: usize, num_classes: usize) -> bool {
+    (num_folds * num_features) as f64 <= FEATURES_PER_SUM * num_classes as f64
+}
+
 /// Bytes and windows of a prediction, by estimate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
@@ -83,6 +89,8 @@ pub(crate) struct Needs<'a> {
     pub num_passes: usize,
     /// Feature maps that a window may be kept as.
     pub num_features: Option<usize>,
+    /// Whether they are averaged before the head.
+    pub averages_features: bool,
     pub accumulation: Accumulation,
     pub window_bytes: u64,
     /// The volume and the labels.
@@ -112,7 +120,7 @@ impl Rooms {
 
 impl Needs<'_> {
     /// The plan with the fewest windows within `allowed` bytes; with sums on the device, if they fit, else
-    /// with feature maps where those are few enough, else with sums.
+    /// with sums of feature maps, with feature maps where those are few enough, or with sums.
     ///
     /// # Errors
     /// [`InferError::Memory`] when the smallest tiles do not fit.
@@ -126,8 +134,11 @@ impl Needs<'_> {
         Ok(MemoryPlan { on_host, ..plan })
     }
 
-    /// The plan with feature maps where those are few enough, else with sums.
+    /// The plan with sums of feature maps, or with feature maps where those are few enough, else with sums.
     fn on_the_host(&self, whole: &Tile, allowed: Option<u64>) -> Result<MemoryPlan, InferError> {
+        if self.averages_features {
+            return self.plan_for(Keep::FeatureSums, whole, allowed);
+        }
         let sums = self.plan_for(Keep::Sums, whole, allowed);
         let features = self.num_features.map(|_| self.plan_for(Keep::Features, whole, allowed));
         match (sums, features) {
@@ -303,13 +314,21 @@ impl Needs<'_> {
     /// Bytes on the host of what is kept of windows over a tile of so many columns.
     fn kept_bytes(&self, keep: Keep, rows: &Range<usize>, columns: usize) -> u64 {
         let row = Slab::row_bytes(self.num_classes, self.num_folds, self.accumulation, columns);
-        if keep != Keep::Features {
-            return (peak_rows(self.windows, rows) * row) as u64;
-        }
-        let window = self.windows.window_shape()[2];
         let num_features = self.num_features.unwrap_or(self.num_classes);
-        let maps = self.num_folds * self.num_passes * num_features * window * size_of::<f32>();
-        let kept = peak_window_rows(self.windows, rows, columns) * maps;
+        let kept = match keep {
+            Keep::Sums | Keep::DeviceSums => {
+                return (peak_rows(self.windows, rows) * row) as u64;
+            }
+            Keep::Features => {
+                let maps = self.num_folds * self.num_passes * num_features;
+                let row = maps * self.windows.window_shape()[2] * size_of::<f32>();
+                peak_window_rows(self.windows, rows, columns) * row
+            }
+            Keep::FeatureSums => {
+                let row = Slab::row_bytes(num_features, 1, self.accumulation, columns);
+                self.num_folds * peak_rows(self.windows, rows) * row
+            }
+        };
         // Rows just formed, and those that are interpolated with the next plane or row.
         let planes = self.most_closed();
         let piece = kept::rows_per_piece(row, planes).min(rows.len());

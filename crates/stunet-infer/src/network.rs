@@ -110,6 +110,9 @@ pub trait Featured: Network {
 pub struct Head {
     /// Feature maps `F`.
     pub num_features: usize,
+    /// Whether every value is a sum of a voxel's feature maps, each times a constant, and a constant: what it
+    /// makes of averaged feature maps are then averaged values, and a prediction may average first.
+    pub is_affine: bool,
     /// Makes `[C, columns]` of some columns of `[F, width]`: the feature maps, their width, the columns,
     /// and where the values go.
     pub run: HeadFn,
@@ -123,7 +126,7 @@ impl Head {
         let [num_features, _] = rows.channels();
         let run: HeadFn =
             Box::new(move |from, width, columns, to| rows.run(from, width, columns, to));
-        Self { num_features, run }
+        Self { num_features, is_affine: true, run }
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::confidence::{Confidence, ConfidenceMeasure};
 use crate::error::InferError;
 use crate::export::{Decision, Extras, NetworkLabels, Restore};
-use crate::memory::{DeviceRoom, Held, MemoryPlan, Needs, SumsOnHost, window_bytes};
+use crate::memory::{DeviceRoom, Held, MemoryPlan, Needs, SumsOnHost, sums_features, window_bytes};
 use crate::mirror;
 use crate::model::Model;
-use crate::network::{Network, Outputs};
+use crate::network::{Head, Network, Outputs};
 use crate::platform::{self, Moment};
 use crate::probabilities::{Frame, ProbabilityFile, ProbabilityFormat, ProbabilityKind};
 use crate::sink::RowSink;
@@ -54,6 +54,12 @@ pub struct PredictOptions {
     pub mirror: bool,
     /// Precision of the sums, if not the plans'.
     pub accumulation: Option<Accumulation>,
+    /// Where the reference averages the logits of overlapping windows, average the feature maps before the
+    /// network's last layer instead, and compute that layer once for each voxel instead of once for each window
+    /// over it: less time and memory, and logits that differ by the rounding of f32 sums. This is done for
+    /// averages in f32 of networks with about as many classes as feature maps, or more, on the processor.
+    /// False computes the last layer for each window, as nnU-Net does.
+    pub average_features: bool,
     /// Where to write the probabilities, if wanted; only with [`Mode::Normal`]. Beside an `.npz` in the
     /// layout of nnU-Net 2 goes the `.pkl` of the same name, which nnU-Net's ensembles need.
     pub save_probabilities: Option<PathBuf>,
@@ -84,6 +90,7 @@ impl Default for PredictOptions {
             step_size: 0.5,
             mirror: true,
             accumulation: None,
+            average_features: true,
             save_probabilities: None,
             probability_format: ProbabilityFormat::default(),
             record: None,
@@ -417,10 +424,26 @@ fn told(plan: &MemoryPlan, secs: Option<f64>) -> PredictEvent {
     }
 }
 
-/// Feature maps that windows may be kept as; none where a network has no head that can wait.
-fn num_features(model: &Model) -> Option<usize> {
-    let heads = model.networks().iter().map(|network| network.featured()?.head());
-    heads.collect::<Option<Vec<_>>>()?.iter().map(|head| head.num_features).max()
+/// The heads of networks on the processor; none where a network has no head that can wait.
+fn heads(model: &Model) -> Option<Vec<Head>> {
+    model.networks().iter().map(|network| network.featured()?.head()).collect()
+}
+
+/// Whether feature maps are averaged before these heads.
+fn averages_features(
+    model: &Model,
+    settings: &WindowSettings,
+    heads: &[Head],
+    options: &PredictOptions,
+) -> bool {
+    let outputs = model.outputs();
+    let [num_folds, num_classes] = [heads.len(), model.labels().num_outputs()];
+    let most = heads.iter().map(|head| head.num_features).max().unwrap_or(0);
+    options.average_features
+        && settings.effective_accumulation() == Accumulation::F32
+        && settings.averages(outputs) == outputs
+        && heads.iter().all(|head| head.is_affine)
+        && sums_features(num_folds, most, num_classes)
 }
 
 /// The memory plan of a prediction.
@@ -447,15 +470,23 @@ fn plan(
     let volume = 4 * network * model.plans().num_channels() as u64;
     let num_passes = mirror::passes(settings.reference, &settings.mirror_axes).len();
     let own = options.device_has_own_memory;
+    let heads = heads(model);
+    let num_classes = model.labels().num_outputs();
+    let num_features = heads.iter().flatten().map(|head| head.num_features).max();
+    let averages_features =
+        heads.is_some_and(|heads| averages_features(model, settings, &heads, options));
+    let summed = num_features.filter(|_| averages_features).unwrap_or(num_classes);
+    let summed = (num_passes, summed);
     let needs = Needs {
         windows,
         taps,
-        num_classes: model.labels().num_outputs(),
+        num_classes,
         num_folds: model.networks().len(),
         num_passes,
-        num_features: num_features(model),
+        num_features,
+        averages_features,
         accumulation: settings.effective_accumulation(),
-        window_bytes: window_bytes(model.networks(), settings.window, num_passes, own)?,
+        window_bytes: window_bytes(model.networks(), settings.window, summed, own)?,
         held: Held { volume, written: labels + graded, in_order },
         device: device_room(model, settings, options),
         stored: options.save_probabilities.is_some(),

@@ -130,6 +130,11 @@ impl Slab {
         self.layout.num_classes
     }
 
+    /// Planes of the volume.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// The rows it is for.
     pub fn rows(&self) -> Range<usize> {
         self.rows.clone()
@@ -303,6 +308,43 @@ impl Slab {
         rows: Range<usize>,
         form: impl Fn(usize, usize, &mut RowSums<'_>, &mut S) + Sync,
     ) -> Result<(), InferError> {
+        let layout = self.layout.clone();
+        self.fill(planes, rows, |z, y, row, scratch: &mut S| {
+            row.empty();
+            form(z, y, &mut RowSums { row, layout: &layout }, scratch);
+            wide(Close { row, layout: &layout })
+        })
+    }
+
+    /// Computes final rows: `compute` writes all values `[C, X]` of each, in parallel, and is given one
+    /// scratch per thread.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    ///
+    /// # Panics
+    /// When the sums are in half precision.
+    pub(crate) fn compute<S: Default + Send>(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+        compute: impl Fn(usize, usize, &mut [f32], &mut S) + Sync,
+    ) -> Result<(), InferError> {
+        self.fill(planes, rows, |z, y, row, scratch: &mut S| {
+            let Sums::Single(values) = &mut row.sums else { panic!("final rows are in f32") };
+            row.stale = false;
+            compute(z, y, values, scratch);
+            wide(Finite(values))
+        })
+    }
+
+    /// Has final rows written, in parallel; `write` says whether all values are finite.
+    fn fill<S: Default + Send>(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+        write: impl Fn(usize, usize, &mut Row, &mut S) -> bool + Sync,
+    ) -> Result<(), InferError> {
         let mut open = Vec::with_capacity(planes.len() * rows.len());
         for z in planes {
             for y in rows.clone() {
@@ -311,11 +353,8 @@ impl Slab {
                 open.push((z, y, row));
             }
         }
-        let layout = &self.layout;
         let finite = open.par_iter_mut().map_init(S::default, |scratch, (z, y, row)| {
-            row.empty();
-            form(*z, *y, &mut RowSums { row, layout }, scratch);
-            if wide(Close { row, layout }) { usize::MAX } else { *z }
+            if write(*z, *y, row, scratch) { usize::MAX } else { *z }
         });
         let bad = finite.min().filter(|plane| *plane < usize::MAX);
         for (z, y, row) in open {
@@ -454,6 +493,18 @@ impl Work for Close<'_> {
     #[inline(always)]
     fn run(self) -> bool {
         self.row.close(self.layout)
+    }
+}
+
+/// See [`all_finite`].
+struct Finite<'a>(&'a [f32]);
+
+impl Work for Finite<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        all_finite(self.0)
     }
 }
 

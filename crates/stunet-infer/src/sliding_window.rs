@@ -153,6 +153,7 @@ impl WindowSettings {
         let singles = self.effective_accumulation() == Accumulation::F32;
         let keep = match self.keep {
             Keep::DeviceSums if !platform::THREADS || !singles => Keep::Sums,
+            Keep::FeatureSums if !singles => Keep::Features,
             keep => keep,
         };
         Summing::new(networks, averages, keep)

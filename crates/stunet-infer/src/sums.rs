@@ -5,6 +5,7 @@ use crate::band::{self, Band, Outlet, Weighting};
 use crate::blend::{Blender, Pass};
 use crate::cutter::{Cutter, DeviceLayer};
 use crate::error::InferError;
+use crate::feature_sums::AveragedTrunks;
 use crate::kept::Trunks;
 use crate::network::{MOST_AT_ONCE, Network, Resident};
 use crate::platform::Moment;
@@ -20,6 +21,8 @@ use stunet_model::{MirroredPass, WindowValues, device_memory};
 pub(crate) enum Summing<'a> {
     /// Not summed before all have come.
     Kept(Box<Trunks<'a>>),
+    /// Before their heads.
+    BeforeHeads(Box<AveragedTrunks<'a>>),
     /// On the host.
     Host { networks: &'a [&'a dyn Network], blender: Blender },
     /// Where the networks compute.
@@ -35,8 +38,8 @@ impl<'a> Summing<'a> {
     /// As is asked for, if all networks can do so, else on the host.
     pub fn new(networks: &'a [&'a dyn Network], averages: Averages, keep: Keep) -> Self {
         let averages = match keep {
-            Keep::Features => match Trunks::new(networks, averages) {
-                Ok(trunks) => return Self::Kept(Box::new(trunks)),
+            Keep::Features | Keep::FeatureSums => match Trunks::new(networks, averages) {
+                Ok(trunks) => return Self::of(trunks, keep),
                 Err(averages) => averages,
             },
             _ => averages,
@@ -58,6 +61,13 @@ impl<'a> Summing<'a> {
         }
     }
 
+    fn of(trunks: Trunks<'a>, keep: Keep) -> Self {
+        match keep == Keep::FeatureSums && AveragedTrunks::take(&trunks) {
+            true => Self::BeforeHeads(Box::new(AveragedTrunks::new(trunks))),
+            false => Self::Kept(Box::new(trunks)),
+        }
+    }
+
     /// Sums the windows of a tile, which `windows` goes through, and gives final rows to `sink`.
     /// Returns the most bytes of sums held on the host.
     pub fn tile(
@@ -72,6 +82,11 @@ impl<'a> Summing<'a> {
                 let mut kept = trunks.keep(&mut slab, sink);
                 let _ = windows(&mut kept)?;
                 Ok(kept.bytes())
+            }
+            Self::BeforeHeads(trunks) => {
+                let mut sums = trunks.sums(&mut slab, below, sink);
+                let _ = windows(&mut sums)?;
+                Ok(sums.bytes())
             }
             Self::Host { networks, blender } => {
                 let slab = &mut slab;

@@ -133,6 +133,12 @@ pub struct PredictArgs {
     #[arg(help_heading = WINDOWS, long, value_enum, value_name = "PRECISION")]
     pub accumulation: Option<AccumulationArg>,
 
+    /// Compute the network's last layer for every window, as nnU-Net does, and not once for every voxel from
+    /// averaged feature maps. Only averages of logits in f32 on the processor are affected: slower, and
+    /// the same logits but for rounding
+    #[arg(help_heading = WINDOWS, long)]
+    pub head_per_window: bool,
+
     /// Device to compute on
     #[arg(help_heading = DEVICE, long, value_name = "DEVICE", default_value = "auto", help = device_help())]
     pub device: String,

@@ -9,14 +9,14 @@ use crate::windows::Windows;
 use std::ops::Range;
 
 /// Bytes that one window takes: in the network (of a device with memory of its own, only the values
-/// that it hands out), and as the sum over mirrored passes.
+/// that it hands out), and as the sum over mirrored passes of `summed` values for each voxel.
 ///
 /// # Errors
 /// When a network cannot take such windows.
 pub(crate) fn window_bytes(
     networks: &[Box<dyn Network>],
     window: [usize; 3],
-    num_passes: usize,
+    (num_passes, summed): (usize, usize),
     device_has_own_memory: bool,
 ) -> Result<u64, InferError> {
     let mut network = 0;
@@ -27,9 +27,8 @@ pub(crate) fn window_bytes(
             false => cost.peak_bytes,
         });
     }
-    let num_classes = networks.first().map_or(0, |network| network.num_classes());
     let voxels = window.iter().product::<usize>();
-    let mirrored = if num_passes > 1 { (num_classes * voxels) as u64 * 4 } else { 0 };
+    let mirrored = if num_passes > 1 { (summed * voxels) as u64 * 4 } else { 0 };
     Ok(network + mirrored)
 }
 

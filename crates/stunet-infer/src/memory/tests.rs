@@ -3,7 +3,7 @@
 use super::*;
 use crate::export::{Decision, Extras, Restore};
 use crate::mirror;
-use crate::network::Network;
+use crate::network::{Network, Outputs};
 use crate::sliding_window::tests::{ALL, Apart, Fake, There, image, recipe, whole_volume};
 use crate::sliding_window::{SlideReport, WindowSettings, slide_tiles};
 use crate::volume::Volume;
@@ -73,6 +73,7 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &WindowSetti
         num_folds: 1,
         num_passes: mirror::passes(recipe.reference, &recipe.mirror_axes).len(),
         num_features: None,
+        averages_features: false,
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
         held: Held::default(),
@@ -101,7 +102,7 @@ proptest! {
         axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=2),
         apart in 0usize..6,
         share in 0.0f64..1.0,
-        features in any::<bool>(),
+        keep in proptest::sample::select(vec![Keep::Sums, Keep::Features, Keep::FeatureSums]),
     ) {
         let (reference, accumulation) = ALL[which];
         let recipe = WindowSettings { window, step_size: step, ..recipe(reference, accumulation, &axes) };
@@ -109,12 +110,14 @@ proptest! {
         let taps = taps(shape, to, apart);
         let half = recipe.effective_accumulation() == Accumulation::F16;
         let planes = whole_volume(&fakes, shape, &recipe);
+        // Elsewhere feature maps are kept, by another plan.
+        let averaged = !half && recipe.averages(Outputs::Logits) == Outputs::Logits;
+        prop_assume!(keep != Keep::FeatureSums || averaged);
         let expected = unslabbed(&planes, [shape[1], shape[2]], &taps, half);
 
         let windows = Windows::new(shape, window, step).unwrap();
         let needs = Needs { num_features: Some(CLASSES), ..needs(&windows, &taps, &recipe) };
         let whole = Tile::whole(shape, to);
-        let keep = if features { Keep::Features } else { Keep::Sums };
         let most = needs.plan_for(keep, &whole, None).unwrap();
         prop_assert_eq!(most.tiles.len(), 1);
         let least = match needs.plan_for(keep, &whole, Some(0)).unwrap_err() {
@@ -128,7 +131,7 @@ proptest! {
         let apart = [Apart(Fake { classes: CLASSES, gain: 1.0 })];
         for plan in [most, plan] {
             let (found, report) = match keep {
-                Keep::Features => restored(&apart, shape, &recipe, &taps, &plan.tiles),
+                Keep::Features | Keep::FeatureSums => restored(&apart, shape, &recipe, &taps, &plan.tiles),
                 _ => restored(&fakes, shape, &recipe, &taps, &plan.tiles),
             };
             prop_assert_eq!(&found, &expected);

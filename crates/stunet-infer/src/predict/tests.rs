@@ -219,6 +219,49 @@ fn a_bound_divides_and_changes_nothing() {
     }
 }
 
+/// The head of the average instead of the average of heads: the same logits but for rounding, the same
+/// bits in tiles, and what is asked for where that is something else.
+#[test]
+fn feature_maps_are_averaged_before_the_head() {
+    let folder = tempfile::tempdir().unwrap();
+    for folds in [1, 2] {
+        let accumulation = Accumulation::F32;
+        let plans = Plans { accumulation, ..plans(Reference::NnUNetV28, [1, 0, 2]) };
+        let model = model(plans, labels(), folds);
+        let run_with = |average_features, memory_bytes, name: &str| {
+            let path = folder.path().join(format!("{folds}{name}.npz"));
+            let options = PredictOptions {
+                average_features,
+                memory_bytes,
+                save_probabilities: Some(path.clone()),
+                probability_format: ProbabilityFormat::Npz,
+                ..Default::default()
+            };
+            let found = run(&model, &options);
+            assert!(found.report.sums_bytes as u64 <= found.report.memory.sums_bytes);
+            (found.report.memory, found.labelmap, Npz::open(&path).f32("probabilities"))
+        };
+        let (plan, labels, values) = run_with(true, None, "averaged");
+        assert_eq!((plan.keep, plan.tiles.len()), (Keep::FeatureSums, 1));
+        let (other, expected, of_windows) = run_with(false, None, "windows");
+        assert!(matches!(other.keep, Keep::Features | Keep::Sums), "{:?}", other.keep);
+        assert_eq!(labels, expected);
+        let most = values.iter().zip(&of_windows).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(most < 1e-6, "{most}");
+
+        let bound = plan.total_bytes() - plan.sums_bytes / 4;
+        let (tiled, labels_of_tiles, of_tiles) = run_with(true, Some(bound), "tiles");
+        assert!(tiled.tiles.len() > 1 && tiled.keep == Keep::FeatureSums);
+        assert_eq!((labels_of_tiles, of_tiles), (labels, values));
+    }
+    // More feature maps than classes are worth: sums of classes.
+    let few = LabelSet::from_names(["background"]).unwrap();
+    let plans = plans(Reference::NnUNetV28, [0, 1, 2]);
+    let plans = Plans { accumulation: Accumulation::F32, ..plans };
+    let found = run(&model(plans, few, 1), &PredictOptions::default());
+    assert_ne!(found.report.memory.keep, Keep::FeatureSums);
+}
+
 #[test]
 fn too_little_memory_is_refused_before_the_first_window() {
     let model = model(plans(Reference::NnUNetV1, [0, 1, 2]), labels(), 1);

@@ -155,7 +155,7 @@ impl Featured for Apart {
                 .zip(rows)
                 .for_each(|(to, row)| to.copy_from_slice(&row[columns.clone()]));
         });
-        Some(Head { num_features: self.0.classes, run })
+        Some(Head { num_features: self.0.classes, is_affine: true, run })
     }
 }
 
@@ -331,12 +331,39 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    /// Where logits are averaged in f32; elsewhere they are kept.
+    #[test]
+    fn sums_of_feature_maps_give_the_sums_but_for_rounding(
+        shape in [1usize..14, 1..14, 1..14],
+        which in 0usize..5,
+        axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+        folds in 1usize..3,
+    ) {
+        let (reference, accumulation) = ALL[which];
+        let recipe = recipe(reference, accumulation, &axes);
+        let gains = &[1.0, 0.3][..folds];
+        let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
+        let apart: Vec<_> = gains.iter().map(|gain| Apart(Fake { classes: 3, gain: *gain })).collect();
+        let sums = run(&fakes, shape, &recipe).concat();
+        let averaged = WindowSettings { keep: Keep::FeatureSums, ..recipe.clone() };
+        let averaged = run(&apart, shape, &averaged).concat();
+        prop_assert_eq!(averaged.len(), sums.len());
+        let kept = recipe.effective_accumulation() == Accumulation::F16
+            || recipe.averages(Outputs::Logits) != Outputs::Logits;
+        let bound = if kept { 0.0 } else { 1e-6 };
+        let most = averaged.iter().zip(&sums).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        prop_assert!(most <= bound, "{} of at most {}", most, bound);
+    }
+}
+
 #[test]
 fn feature_maps_that_are_not_finite_are_noticed() {
-    for (reference, accumulation) in ALL {
+    let both = ALL.into_iter().flat_map(|all| [(all, Keep::Features), (all, Keep::FeatureSums)]);
+    for ((reference, accumulation), keep) in both {
         let apart = Apart(Fake { classes: 2, gain: f32::INFINITY });
-        let recipe =
-            WindowSettings { keep: Keep::Features, ..recipe(reference, accumulation, &[]) };
+        let recipe = WindowSettings { keep, ..recipe(reference, accumulation, &[]) };
         let networks: [&dyn Network; 1] = [&apart];
         let (mut sink, image) = (Collect::default(), image([8, 9, 10]));
         let go_on = &mut |_, _| ControlFlow::Continue(());

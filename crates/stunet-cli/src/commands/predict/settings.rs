@@ -19,6 +19,7 @@ pub fn settings(args: &PredictArgs) -> PredictOptions {
             AccumulationArg::F32 => plans::Accumulation::F32,
             AccumulationArg::F16 => plans::Accumulation::F16,
         }),
+        average_features: !args.head_per_window,
         probability_format: args.save_probabilities.map(format_of).unwrap_or_default(),
         confidence: args.confidence.map(measure_of),
         ..PredictOptions::default()

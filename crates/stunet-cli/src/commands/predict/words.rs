@@ -82,6 +82,7 @@ impl Session<'_> {
         };
         let kept = match keep {
             Keep::Features => "feature maps of windows",
+            Keep::FeatureSums => "averages of feature maps",
             _ => "accumulators",
         };
         let time = secs.map(|secs| format!(", about {}", output::duration(secs)));
