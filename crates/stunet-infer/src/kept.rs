@@ -138,12 +138,12 @@ impl KeptFeatures<'_> {
         self.made * self.trunks.row_len() * size_of::<f32>() + self.slab.bytes()
     }
 
-    /// Room for the rows of another pass.
-    fn vacant(&mut self, count: usize) -> Vec<Box<[f32]>> {
-        let length = self.trunks.row_len();
-        let mut rows = self.free.split_off(self.free.len() - count.min(self.free.len()));
-        self.made += count - rows.len();
-        rows.resize_with(count, || vec![0.0; length].into());
+    /// Room for the rows of another pass; none where it is yet to be made.
+    fn vacant(&mut self, count: usize) -> Vec<Option<Box<[f32]>>> {
+        let free = self.free.split_off(self.free.len() - count.min(self.free.len()));
+        self.made += count - free.len();
+        let mut rows: Vec<_> = free.into_iter().map(Some).collect();
+        rows.resize_with(count, || None);
         rows
     }
 
@@ -157,15 +157,18 @@ impl KeptFeatures<'_> {
         }
         let count = self.windows.last().map_or(0, KeptWindow::num_rows);
         let mut rows = self.vacant(count);
+        let length = self.trunks.row_len();
         let last = self.windows.last_mut().expect("the first pass pushed it");
         let [planes, height, _] = &last.within;
         rows.par_iter_mut().enumerate().for_each(|(index, to)| {
             let z = planes.skipped + index / height.there.len();
             let y = height.skipped + index % height.there.len();
+            // By all threads: fresh memory is slow, and there is much of it.
+            let to = to.get_or_insert_with(|| vec![0.0; length].into());
             copy_row(features, window, (z, y), pass.flips, to);
         });
         last.held += count;
-        last.rows.extend(rows.into_iter().map(Some));
+        last.rows.extend(rows);
     }
 
     /// These rows of these planes are final: nobody needs their feature maps.

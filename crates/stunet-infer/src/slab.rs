@@ -72,7 +72,7 @@ impl Layout {
 struct Row {
     sums: Sums,
     weights: Vec<f32>,
-    /// Whether it holds the sums of an earlier use.
+    /// Whether it holds the sums of an earlier use, or has no room for any yet.
     stale: bool,
 }
 
@@ -183,8 +183,7 @@ impl Slab {
     ) -> Result<(), InferError> {
         let at = self.at(z, y);
         let mut row = self.held[at].take().unwrap_or_else(|| self.vacant());
-        row.stale = false;
-        let Sums::Single(sums) = &mut row.sums else { panic!("final rows are in f32") };
+        let Sums::Single(sums) = row.room(&self.layout) else { panic!("final rows are in f32") };
         let mut finite = true;
         for (class, sums) in sums.chunks_exact_mut(self.layout.columns.len()).enumerate() {
             sums.copy_from_slice(values(class));
@@ -198,7 +197,7 @@ impl Slab {
     fn vacant(&mut self) -> Box<Row> {
         self.free.pop().unwrap_or_else(|| {
             self.made += 1;
-            Box::new(Row::new(&self.layout))
+            Box::new(Row::new(self.layout.accumulation))
         })
     }
 
@@ -244,8 +243,7 @@ impl Slab {
                 }
             }
         }
-        let width = self.layout.columns.len();
-        let num_classes = self.layout.num_classes;
+        let layout = &self.layout;
         let first = rows.there.start - self.rows.start;
         let within = first..first + rows.there.len();
         let at_column = columns.there.start - self.layout.columns.start;
@@ -260,8 +258,7 @@ impl Slab {
                 first_row: rows.skipped,
                 columns: columns.skipped..columns.skipped + columns.there.len(),
                 at_column,
-                num_classes,
-                width,
+                layout,
             });
         }
         sums
@@ -310,7 +307,7 @@ impl Slab {
     ) -> Result<(), InferError> {
         let layout = self.layout.clone();
         self.fill(planes, rows, |z, y, row, scratch: &mut S| {
-            row.empty();
+            row.empty(&layout);
             form(z, y, &mut RowSums { row, layout: &layout }, scratch);
             wide(Close { row, layout: &layout })
         })
@@ -330,9 +327,9 @@ impl Slab {
         rows: Range<usize>,
         compute: impl Fn(usize, usize, &mut [f32], &mut S) + Sync,
     ) -> Result<(), InferError> {
+        let layout = self.layout.clone();
         self.fill(planes, rows, |z, y, row, scratch: &mut S| {
-            let Sums::Single(values) = &mut row.sums else { panic!("final rows are in f32") };
-            row.stale = false;
+            let Sums::Single(values) = row.room(&layout) else { panic!("final rows are in f32") };
             compute(z, y, values, scratch);
             wide(Finite(values))
         })
@@ -392,23 +389,34 @@ pub(crate) struct Overlap {
 }
 
 impl Row {
-    fn new(layout: &Layout) -> Self {
-        let width = layout.columns.len();
-        let length = layout.num_lanes() * layout.num_classes * width;
-        let sums = match layout.accumulation {
-            Accumulation::F32 => Sums::Single(vec![0.0; length]),
-            Accumulation::F16 => Sums::Half(vec![f16::ZERO; length]),
+    /// Without room for sums: whoever writes it first makes that. Fresh memory is slow, and all threads write.
+    fn new(accumulation: Accumulation) -> Self {
+        let sums = match accumulation {
+            Accumulation::F32 => Sums::Single(Vec::new()),
+            Accumulation::F16 => Sums::Half(Vec::new()),
         };
-        Self { sums, weights: vec![0.0; width], stale: false }
+        Self { sums, weights: Vec::new(), stale: true }
     }
 
-    fn empty(&mut self) {
+    /// Room for values that are about to be written, whatever it holds.
+    fn room(&mut self, layout: &Layout) -> &mut Sums {
+        let width = layout.columns.len();
+        let length = layout.num_lanes() * layout.num_classes * width;
         match &mut self.sums {
+            Sums::Single(values) => values.resize(length, 0.0),
+            Sums::Half(values) => values.resize(length, f16::ZERO),
+        }
+        self.weights.resize(width, 0.0);
+        self.stale = false;
+        &mut self.sums
+    }
+
+    fn empty(&mut self, layout: &Layout) {
+        match self.room(layout) {
             Sums::Single(values) => values.fill(0.0),
             Sums::Half(values) => values.fill(f16::ZERO),
         }
         self.weights.fill(0.0);
-        self.stale = false;
     }
 
     /// Adds `values` from `at` of the lane that begins at `lane`; sums in single precision have one.
@@ -529,8 +537,7 @@ pub(crate) struct PlaneSums<'a> {
     /// Columns of the window that lie in the slab, and where they begin there.
     columns: Range<usize>,
     at_column: usize,
-    num_classes: usize,
-    width: usize,
+    layout: &'a Layout,
 }
 
 impl PlaneSums<'_> {
@@ -542,7 +549,7 @@ impl PlaneSums<'_> {
     fn row(&mut self, y: usize) -> &mut Row {
         let row = self.held[y - self.first_row].as_mut().expect("made for this window");
         if row.stale {
-            row.empty();
+            row.empty(self.layout);
         }
         row
     }
@@ -558,8 +565,9 @@ impl PlaneSums<'_> {
         importance: Option<&[f32]>,
     ) {
         let columns = self.columns.clone();
-        let at = class * self.width + self.at_column;
-        let lane = self.num_classes * self.width;
+        let width = self.layout.columns.len();
+        let at = class * width + self.at_column;
+        let lane = self.layout.num_classes * width;
         let values = &values[columns.clone()];
         let importance = importance.map(|map| &map[columns]);
         self.row(y).add([fold * lane, at], values, importance);
