@@ -1,7 +1,10 @@
 //! Loops that are also compiled for AVX2 and AVX-512, and half-precision conversions inside such loops.
 #![allow(unsafe_code)] // Calls of functions compiled for instructions that the machine was asked for.
 
+mod halves;
+
 use half::f16;
+use halves::Halves;
 
 /// What [`wide`] runs.
 ///
@@ -119,24 +122,34 @@ pub fn narrowed(value: f32) -> f16 {
     f16::from_bits((rounded | bits >> 16 & 0x8000) as u16)
 }
 
-/// [`widened`] values, one by one.
+/// [`widened`] values, one by one; by the processor's own instructions where it has some.
 ///
 /// # Panics
 /// When the lengths differ.
-#[inline(always)]
 pub fn widen(from: &[f16], to: &mut [f32]) {
-    assert_eq!(from.len(), to.len());
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = widened(*from));
+    Halves::best().widen(from, to);
 }
 
-/// [`narrowed`] values, one by one.
+/// Rounds values to half precision: [`widened`] after [`narrowed`], one by one.
+pub fn round_to_half(values: &mut [f32]) {
+    Halves::best().round(values);
+}
+
+/// [`narrowed`] values, one by one; by the processor's own instructions where it has some.
 ///
 /// # Panics
 /// When the lengths differ.
-#[inline(always)]
 pub fn narrow(from: &[f32], to: &mut [f16]) {
-    assert_eq!(from.len(), to.len());
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = narrowed(*from));
+    Halves::best().narrow(from, to);
+}
+
+/// Adds values, each times its factor, in f32 and rounds every sum to half precision. The product is rounded to
+/// f32 before it is added.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn add_to_halves(sums: &mut [f16], values: &[f32], factors: Option<&[f32]>) {
+    Halves::best().add(sums, values, factors);
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
-use stunet_data::simd::{Work, narrow, narrowed, wide, widen, widened};
+use stunet_data::simd::{Work, add_to_halves, narrow, round_to_half, wide, widen};
 
 /// Rows `[C, X]` of sums, with the rows `[X]` of their weights.
 ///
@@ -427,9 +427,7 @@ impl Row {
         let length = values.len();
         match &mut self.sums {
             Sums::Single(sums) => add_weighted(&mut sums[at..at + length], values, importance),
-            Sums::Half(sums) => {
-                add_weighted_half(&mut sums[lane + at..][..length], values, importance);
-            }
+            Sums::Half(sums) => add_to_halves(&mut sums[lane + at..][..length], values, importance),
         }
     }
 
@@ -470,17 +468,18 @@ impl Row {
                     widen(sums, &mut mean);
                     mean.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
                     for other in others.chunks_exact(length) {
-                        round(&mut mean, sums);
+                        round_to_half(&mut mean);
                         widen(&other[class * width..][..width], &mut quotient);
                         quotient.iter_mut().zip(weights).for_each(|(v, w)| *v /= w);
-                        round(&mut quotient, sums);
+                        round_to_half(&mut quotient);
                         mean.iter_mut().zip(&quotient).for_each(|(m, q)| *m += q);
                     }
-                    round(&mut mean, sums);
                     if layout.num_folds > 1 {
+                        round_to_half(&mut mean);
                         mean.iter_mut().for_each(|v| *v /= folds);
-                        round(&mut mean, sums);
                     }
+                    narrow(&mean, sums);
+                    round_to_half(&mut mean);
                     finite &= all_finite(&mean);
                 }
             }
@@ -520,13 +519,6 @@ impl Work for Finite<'_> {
 #[inline(always)]
 fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(true, |finite, v| finite & v.is_finite())
-}
-
-/// Rounds `values` to half precision, by way of `half`, which holds them afterwards.
-#[inline(always)]
-fn round(values: &mut [f32], half: &mut [f16]) {
-    narrow(values, half);
-    widen(half, values);
 }
 
 /// The open rows of one plane under a window.
@@ -615,19 +607,5 @@ fn add_weighted(sums: &mut [f32], values: &[f32], importance: Option<&[f32]>) {
             terms.for_each(|((s, v), g)| *s += v * g);
         }
         None => sums.iter_mut().zip(values).for_each(|(s, v)| *s += v),
-    }
-}
-
-#[inline(always)]
-fn add_weighted_half(sums: &mut [f16], values: &[f32], importance: Option<&[f32]>) {
-    match importance {
-        Some(map) => {
-            let terms = sums.iter_mut().zip(values).zip(map);
-            terms.for_each(|((s, v), g)| *s = narrowed(widened(*s) + v * g));
-        }
-        None => {
-            let terms = sums.iter_mut().zip(values);
-            terms.for_each(|(s, v)| *s = narrowed(widened(*s) + v));
-        }
     }
 }
