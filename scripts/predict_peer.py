@@ -5,7 +5,8 @@
 
 Needs a Python with nnunetv2. The network of both has seeded weights and 105 classes; nnU-Net runs our
 plain-PyTorch statement of it in its `nnUNetPredictor`, with its preprocessing and export in processes
-of their own, as ever. Both commands take turns; time is the clock's and the processor's, all child
+of their own, as ever. Ours predicts twice: as nnU-Net does, whose accumulators are in half precision, and
+with accumulators in single precision. The commands take turns; time is the clock's and the processor's, all child
 processes included; peak memory is the largest sum over a command's processes (`Pss`, read up to ten
 times a second). The labelmaps are compared voxel by voxel; with --margins nnU-Net also stores its probabilities
 (which takes it time), and what it thought of the two labels is told where they differ. With --out,
@@ -181,11 +182,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "STUNetTrainer__nnUNetPlans__3d_fullres")
         save(model, args.size)
-        ours, theirs = (os.path.join(folder, name) for name in ("ours.nii.gz", "theirs.nii.gz"))
+        ours, single, theirs = (os.path.join(folder, name) for name in
+                                ("ours.nii.gz", "single.nii.gz", "theirs.nii.gz"))
         mirror = [] if args.mirror else ["--disable-tta"]
+        def predict(labels):
+            return [args.stunet, "predict", "-i", args.image, "-o", labels, "-m", model, "--device", "cpu",
+                    "--overwrite", "--quiet", "--reference", "v2.8", *mirror]
+
         commands = {
-            "stunet": [args.stunet, "predict", "-i", args.image, "-o", ours, "-m", model, "--device", "cpu",
-                       "--overwrite", "--quiet", "--reference", "v2.8", *mirror],
+            "stunet": predict(ours),
+            "stunet, f32 accumulators": [*predict(single), "--accumulation", "f32"],
             "nnU-Net": [sys.executable, os.path.realpath(__file__), "--peer", "--image", args.image, "--size",
                         args.size, "--threads", threads, "--folder", folder, "--labels",
                         theirs.removesuffix(".nii.gz"), *(["--mirror"] if args.mirror else []),
@@ -196,21 +202,24 @@ def main():
             for name, command in commands.items():
                 runs[name].append(timed(command, environment))
         compared = compare(ours, theirs, args.margins)
+        compared_single = compare(single, theirs, False)
     best = {name: min(rows, key=lambda row: row["wall_secs"]) for name, rows in runs.items()}
     print(f"STU-Net {args.size}, {os.path.basename(args.image)}, {args.threads} threads, load "
           f"{os.getloadavg()[0]:.1f}; best of {args.rounds}:\n")
     print("| | Wall | CPU | Peak memory |\n|---|---:|---:|---:|")
     for name, row in best.items():
         print(f"| {name} | {row['wall_secs']:.1f} s | {row['cpu_secs']:.1f} s | {row['peak_bytes'] / 1e9:.2f} GB |")
-    ratios = [best["nnU-Net"][key] / best["stunet"][key] for key in ("wall_secs", "cpu_secs", "peak_bytes")]
-    print("| ratio | " + " | ".join(f"{ratio:.1f} ×" for ratio in ratios) + " |")
-    print(f"\n{compared['differ']} of {compared['voxels']} voxels differ; {compared['labels']} labels.")
+    for name in ("stunet", "stunet, f32 accumulators"):
+        ratios = [best["nnU-Net"][key] / best[name][key] for key in ("wall_secs", "cpu_secs", "peak_bytes")]
+        print(f"| nnU-Net / {name} | " + " | ".join(f"{ratio:.1f} ×" for ratio in ratios) + " |")
+    print(f"\n{compared['differ']} of {compared['voxels']} voxels differ, {compared_single['differ']} with f32 "
+          f"accumulators; {compared['labels']} labels.")
     if args.margins and compared["differ"]:
         print(f"There, the reference's logits of the two labels are {compared['logit_differences'][-1]:.1e} apart at "
               f"most; its best and second label are {compared['median_margin']:.1e} apart in the median of all voxels.")
     if args.out:
         with open(args.out, "w") as f:
-            json.dump({"size": args.size, "runs": runs, "compared": compared}, f, indent=1)
+            json.dump({"size": args.size, "runs": runs, "compared": compared, "compared_f32": compared_single}, f, indent=1)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ use stunet_model::WindowSumsCost;
 /// read and written by every window.
 const FEATURES_PER_SUM: f64 = 1.6;
 
+/// Most bytes of weights that are kept. Those of STU-Net S and B take less; of larger networks they would
+/// take more than all else, for a twentieth of the time.
+const MOST_WEIGHTS: u64 = 1 << 30;
+
 /// Whether so many networks' feature maps are summed instead of classes, where that is possible. It does not
 /// depend on the memory that is there: values would.
 pub(crate) fn sums_features(num_folds: usize, num_features: usize, num_classes: usize) -> bool {
@@ -70,12 +74,15 @@ pub struct MemoryPlan {
     pub window_bytes: u64,
     /// The preprocessed volume and the labelmap.
     pub volume_bytes: u64,
+    /// Weights of convolutions as the processor reads them, which are kept between windows: see
+    /// [`stunet_model::keep_weights`]. 0 where there is no room for them.
+    pub weights_bytes: u64,
 }
 
 impl MemoryPlan {
     /// Everything together.
     pub fn total_bytes(&self) -> u64 {
-        self.sums_bytes + self.window_bytes + self.volume_bytes
+        self.sums_bytes + self.window_bytes + self.volume_bytes + self.weights_bytes
     }
 }
 
@@ -95,6 +102,8 @@ pub(crate) struct Needs<'a> {
     pub window_bytes: u64,
     /// The volume and the labels.
     pub held: Held,
+    /// What the networks can keep of their weights.
+    pub kept_weights: u64,
     /// What the device offers for sums, if it can take them.
     pub device: Option<DeviceRoom>,
     /// Whether all values are stored: in pieces of a few whole rows of the output.
@@ -131,7 +140,14 @@ impl Needs<'_> {
         }
         let on_host = self.device.as_ref().map(|device| self.why_not(device));
         let plan = self.on_the_host(&whole, allowed)?;
-        Ok(MemoryPlan { on_host, ..plan })
+        let weights_bytes = self.weights_beside(&plan, allowed);
+        Ok(MemoryPlan { on_host, weights_bytes, ..plan })
+    }
+
+    /// Bytes of weights that are kept beside all else: those of all networks, or none.
+    fn weights_beside(&self, plan: &MemoryPlan, allowed: Option<u64>) -> u64 {
+        let left = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(plan.total_bytes()));
+        if self.kept_weights <= left.min(MOST_WEIGHTS) { self.kept_weights } else { 0 }
     }
 
     /// The plan with sums of feature maps, or with feature maps where those are few enough, else with sums.
@@ -267,6 +283,7 @@ impl Needs<'_> {
                 1 => self.held.bytes_at_once(self.windows),
                 _ => self.held.bytes(),
             } + self.all_pieces(),
+            weights_bytes: 0,
             tiles,
         }
     }

@@ -61,6 +61,13 @@ pub trait Network: Any + Send + Sync {
     /// When the network cannot take windows of this size.
     fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError>;
 
+    /// Bytes that [`stunet_model::keep_weights`] needs for what a prediction computes over and over; 0 where it
+    /// would be of no use, as on a GPU.
+    fn kept_weight_bytes(&self, window: [usize; 3]) -> u64 {
+        let _ = window;
+        0
+    }
+
     /// Values of one window, read back to the host, some planes at a time, lowest first.
     ///
     /// # Shapes
@@ -320,6 +327,13 @@ impl Network for StuNet {
         Ok(window_cost(config.num_classes, window, peak_bytes, macs))
     }
 
+    fn kept_weight_bytes(&self, window: [usize; 3]) -> u64 {
+        match self.featured().is_some_and(|featured| featured.head().is_some()) {
+            true => cost::kept_weight_bytes(&self.config(), window),
+            false => 0,
+        }
+    }
+
     fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {
         let x = upload(window, &Resident::device(self));
         self.forward_by_planes(x, &mut |planes, logits| hand_out(planes, logits, take));
@@ -389,6 +403,13 @@ impl Network for PlainConvUNet {
         let peak_bytes = plain_unet::predict_peak_bytes(config, window);
         let macs = plain_unet::cost(config, window).conv_macs_predict;
         Ok(window_cost(config.num_classes, window, peak_bytes, macs))
+    }
+
+    fn kept_weight_bytes(&self, window: [usize; 3]) -> u64 {
+        match self.featured().is_some_and(|featured| featured.head().is_some()) {
+            true => plain_unet::kept_weight_bytes(self.config(), window),
+            false => 0,
+        }
     }
 
     fn predict_window(&self, window: Array4<f32>, take: &mut dyn FnMut(Range<usize>, &[f32])) {

@@ -395,7 +395,8 @@ fn estimated_secs(
 ) -> Option<f64> {
     let per_window = mirror::passes(settings.reference, &settings.mirror_axes).len();
     let passes = plan.num_windows * per_window * model.networks().len();
-    let pass_secs = options.pass_secs.or_else(|| speed::measure(model, settings, passes, options));
+    let pass_secs =
+        options.pass_secs.or_else(|| speed::measure(model, settings, Some(passes), options));
     pass_secs.map(|secs| secs * passes as f64)
 }
 
@@ -405,7 +406,7 @@ pub(crate) fn pass_secs(
     options: &PredictOptions,
 ) -> Result<Option<f64>, InferError> {
     let settings = window_settings(model, options)?;
-    Ok(speed::measure(model, &settings, usize::MAX, options))
+    Ok(speed::measure(model, &settings, None, options))
 }
 
 /// What the caller is told of a plan.
@@ -485,6 +486,7 @@ fn plan(
         num_passes,
         num_features,
         averages_features,
+        kept_weights: model.networks().iter().map(|n| n.kept_weight_bytes(settings.window)).sum(),
         accumulation: settings.effective_accumulation(),
         window_bytes: window_bytes(model.networks(), settings.window, summed, own)?,
         held: Held { volume, written: labels + graded, in_order },
@@ -642,6 +644,7 @@ impl Job<'_> {
             self.model.networks().iter().map(|network| &**network).collect();
         let events = &mut *self.events;
         let tiles = &self.plan.tiles;
+        let _kept = stunet_model::keep_weights(self.plan.weights_bytes);
         let slid =
             slide_tiles(&networks, volume, self.settings, tiles, sink, &mut |done, total| {
                 events(PredictEvent::Windows { done, total })

@@ -12,6 +12,7 @@ mod written_out;
 mod conv;
 mod evenly;
 mod interleave;
+mod kept_weights;
 mod memory;
 mod norm;
 mod operators;
@@ -21,7 +22,8 @@ mod simd;
 mod tensor;
 mod upsample;
 
-pub(crate) use conv::pointwise_rows;
+pub(crate) use conv::{kept_weight_cost, pointwise_rows};
+pub(crate) use kept_weights::{Allowance, held as kept_weight_bytes};
 pub(crate) use pool::{kept_memory, release_memory};
 pub(crate) use simd::Isa;
 

@@ -90,7 +90,9 @@ pub use facts::{DeviceFacts, device_facts, vector_instructions};
 pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, launches, with_broken_kernel};
 pub use in_use::{InUse, in_use};
 pub use instance_norm::{Norm, instance_norm, norm_activation, norm_residual_activation};
-pub use kept::{kept_memory, release_memory};
+pub use kept::{
+    KeptWeights, keep_weights, kept_memory, kept_weight_bytes, kept_weight_cost, release_memory,
+};
 pub use kept_kernels::keep_compiled_kernels;
 pub use labelled_softmax::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 pub use leaky_relu::leaky_relu;

@@ -2,6 +2,7 @@
 
 use crate::{NUM_STAGES, ParameterKind, StuNetConfig};
 use serde::Serialize;
+use stunet_kernels::kept_weight_cost;
 
 /// The cost of one stage of the network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -75,6 +76,29 @@ pub fn predict_peak_bytes(config: &StuNetConfig, input: [usize; 3]) -> u64 {
     let piece = planes_per_piece(config.num_classes, [input[1], input[2]]).min(input[0]);
     let head = 2 * volume(0) + 2 * (config.num_classes * piece * input[1] * input[2]) as u64;
     (0..NUM_STAGES).map(stage).fold(head, u64::max) * size_of::<f32>() as u64
+}
+
+/// Bytes that [`keep_weights`](crate::keep_weights) needs for the 3×3×3 convolutions of a network on windows of
+/// size `input`, `[z, y, x]`.
+pub fn kept_weight_bytes(config: &StuNetConfig, input: [usize; 3]) -> u64 {
+    let sizes = config.stage_sizes(input);
+    let block = |first: [usize; 2], level: usize, size: [usize; 3], stride: [usize; 3]| {
+        let [inputs, width] = first;
+        let others = (2 * config.depth[level]).saturating_sub(1) as u64;
+        kept_weight_cost([width, inputs], size, stride)
+            + others * kept_weight_cost([width; 2], sizes[level], [1; 3])
+    };
+    let encoder = (0..NUM_STAGES).map(|level| match level {
+        0 => block([config.in_channels, config.width[0]], 0, input, [1; 3]),
+        _ => {
+            let channels = [config.width[level - 1], config.width[level]];
+            block(channels, level, sizes[level - 1], config.strides[level - 1])
+        }
+    });
+    let decoder = config.upsamplings().into_iter().map(|(_, fine)| {
+        block([2 * config.width[fine], config.width[fine]], fine, sizes[fine], [1; 3])
+    });
+    encoder.chain(decoder).sum()
 }
 
 /// The cost of a network on one sample of size `input`, `[z, y, x]`.

@@ -10,7 +10,7 @@ mod cost;
 mod parameters;
 
 pub use config::PlainConvUNetConfig;
-pub use cost::{cost, num_parameters, predict_peak_bytes};
+pub use cost::{cost, kept_weight_bytes, num_parameters, predict_peak_bytes};
 
 use crate::block::{Conv, InstanceNorm};
 use crate::cost::planes_per_piece;

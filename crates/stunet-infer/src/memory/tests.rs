@@ -77,6 +77,7 @@ fn needs<'a>(windows: &'a Windows, taps: &'a [AxisTaps; 3], recipe: &WindowSetti
         accumulation: recipe.effective_accumulation(),
         window_bytes: 0,
         held: Held::default(),
+        kept_weights: 0,
         device: None,
         stored: false,
         labels_only: false,
@@ -272,6 +273,25 @@ fn the_shortest_cross_section_is_what_counts() {
     let row = (CLASSES * 4 + 4) as u64 * 64;
     assert!(bytes([16, 200, 64]) <= row * 16 * 17, "{}", bytes([16, 200, 64]) / row);
     assert_eq!(bytes([16, 200, 64]), bytes([16, 400, 64]));
+}
+
+/// Weights are kept where there is room beside all else, and never at the cost of a tile.
+#[test]
+fn weights_are_kept_where_there_is_room() {
+    let recipe = recipe(ALL[0].0, ALL[0].1, &[]);
+    let windows = Windows::new([30, 30, 30], recipe.window, 0.5).unwrap();
+    let taps = taps([30; 3], [60; 3], 3);
+    let plan = |kept_weights, allowed| {
+        let needs = Needs { kept_weights, ..needs(&windows, &taps, &recipe) };
+        needs.plan(allowed).unwrap()
+    };
+    let without = plan(0, None);
+    let all = without.total_bytes();
+    assert_eq!((without.weights_bytes, plan(1000, None).weights_bytes), (0, 1000));
+    assert_eq!(plan(1000, None).total_bytes(), all + 1000);
+    assert_eq!(plan(1000, Some(all + 1000)).weights_bytes, 1000);
+    assert_eq!(plan(1000, Some(all + 999)), without);
+    assert_eq!(plan(MOST_WEIGHTS + 1, None), without);
 }
 
 #[test]

@@ -12,19 +12,24 @@ use crate::tile::Tile;
 use ndarray::Array4;
 use std::ops::{ControlFlow, Range};
 
-/// Seconds of one pass over a window of `settings`; none where `passes` are too few to spend one on it.
+/// Seconds of all passes together below which nobody needs to know them before they begin.
+const SHORT_SECS: f64 = 60.0;
+
+/// Seconds of one pass over a window of `settings`; none where so many `passes` are too few to spend one on
+/// it, or take less than a minute.
 ///
 /// The processor is asked with an eighth of a window; devices compile and tune for the shapes they
-/// meet, so they get a window as it will be. The first pass makes room and does not count.
+/// meet, so they get a window as it will be. The first pass makes room, and tells only what is short.
 pub(super) fn measure(
     model: &Model,
     settings: &WindowSettings,
-    passes: usize,
+    passes: Option<usize>,
     options: &PredictOptions,
 ) -> Option<f64> {
     /// About a hundredth of the work: three passes of an eighth, or whole ones.
     const FEWEST: [usize; 2] = [25, 200];
-    if !CLOCK || passes < FEWEST[usize::from(options.device_has_own_memory)] {
+    let fewest = FEWEST[usize::from(options.device_has_own_memory)];
+    if !CLOCK || passes.is_some_and(|passes| passes < fewest) {
         return None;
     }
     let network = &**model.networks().first()?;
@@ -66,8 +71,12 @@ pub(super) fn measure(
         Some(slid.ok()?.windows_secs)
     };
     // Memory is fresh in the first, and that of the first in the others.
-    pass()?;
-    Some(pass()?.min(pass()?) * whole.work / cost.work)
+    let scale = whole.work / cost.work;
+    let first = pass()? * scale;
+    if passes.is_some_and(|passes| first * passes as f64 <= SHORT_SECS) {
+        return None;
+    }
+    Some(pass()?.min(pass()?) * scale)
 }
 
 /// Takes rows and forgets them.

@@ -202,7 +202,8 @@ fn a_bound_divides_and_changes_nothing() {
             };
             let free = run_within(None, "a.npz");
             assert_eq!(free.report.memory.tiles.len(), 1);
-            let bound = free.report.memory.total_bytes() - free.report.memory.sums_bytes / 4;
+            let plan = &free.report.memory;
+            let bound = plan.total_bytes() - plan.weights_bytes - plan.sums_bytes / 4;
             let bound = run_within(Some(bound), "b.npz");
             assert!(bound.report.memory.tiles.len() > 1, "{reference:?} {mode:?}");
             assert!(bound.report.sums_bytes < free.report.sums_bytes);
@@ -249,7 +250,7 @@ fn feature_maps_are_averaged_before_the_head() {
         let most = values.iter().zip(&of_windows).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(most < 1e-6, "{most}");
 
-        let bound = plan.total_bytes() - plan.sums_bytes / 4;
+        let bound = plan.total_bytes() - plan.weights_bytes - plan.sums_bytes / 4;
         let (tiled, labels_of_tiles, of_tiles) = run_with(true, Some(bound), "tiles");
         assert!(tiled.tiles.len() > 1 && tiled.keep == Keep::FeatureSums);
         assert_eq!((labels_of_tiles, of_tiles), (labels, values));

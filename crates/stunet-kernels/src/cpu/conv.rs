@@ -32,11 +32,13 @@ pub(crate) use pointwise::{
     pointwise_repeated, pointwise_rows, pointwise_weight_gradient,
 };
 
+use super::kept_weights::KeptWeight;
 use super::memory::Output;
 use super::norm::Normed;
 use super::simd::Isa;
 use crate::Algorithm;
 use ends::{Direction, Sink, Source, Work};
+use std::sync::Arc;
 
 /// Values of an output that no cache holds: it is written past them.
 const STREAMED: usize = 1 << 23;
@@ -80,7 +82,7 @@ pub(crate) fn forward(
     isa: Isa,
     shape: &Shape,
     parts: &[(&[f32], usize)],
-    weight: &[f32],
+    (weight, kept): (&[f32], Option<&Arc<KeptWeight>>),
     bias: &[f32],
 ) -> Output {
     assert_eq!(weight.len(), shape.outputs * shape.inputs * 27, "a kernel holds 27 taps");
@@ -88,7 +90,7 @@ pub(crate) fn forward(
     let source = Source::new(parts, [shape.batch, shape.inputs, voxels(shape.size)]);
     let (mut outputs, sink) = Sink::create(&[shape.outputs], shape.batch, voxels(shape.out_size()));
     let (direction, bias) = (Direction::Forward, Some(bias));
-    let work = Work { shape, direction, source, weight, bias, sink };
+    let work = Work { shape, direction, source, weight, kept, bias, sink };
     if winograd::pays(shape) {
         winograd::run(isa, &work);
     } else if few_channels::pays(shape) {
@@ -97,6 +99,23 @@ pub(crate) fn forward(
         forward::run(isa, &work);
     }
     outputs.pop().expect("one was created")
+}
+
+/// Bytes of weights that are kept for a convolution of one sample, and of these weights as they are read.
+pub(crate) fn kept_weight_cost(
+    [outputs, inputs]: [usize; 2],
+    size: [usize; 3],
+    stride: [usize; 3],
+) -> u64 {
+    let shape = Shape { batch: 1, inputs, outputs, size, stride };
+    let taps = match winograd::tile(&shape) {
+        Some(tile) => tile.frequencies(),
+        None if few_channels::pays(&shape) => return 0,
+        None => 27,
+    };
+    let width = weights::block_width(Isa::best(), outputs);
+    let read = taps * outputs.next_multiple_of(width) * inputs;
+    ((read + 27 * outputs * inputs) * size_of::<f32>()) as u64
 }
 
 /// What a convolution does beside its sums, where its shape [is fit for it](fuses).
@@ -135,7 +154,7 @@ pub(crate) fn forward_fused(
     isa: Isa,
     shape: &Shape,
     parts: &[(&[f32], usize)],
-    weight: &[f32],
+    (weight, kept): (&[f32], Option<&Arc<KeptWeight>>),
     bias: &[f32],
     fused: Fused<'_>,
 ) -> (Output, Vec<[f64; 2]>) {
@@ -152,7 +171,7 @@ pub(crate) fn forward_fused(
     let (mut outputs, mut sink) = Sink::create(&[shape.outputs], shape.batch, voxels(shape.size));
     sink.innermost = writes_innermost;
     let (direction, bias) = (Direction::Forward, Some(bias));
-    let work = Work { shape, direction, source, weight, bias, sink };
+    let work = Work { shape, direction, source, weight, kept, bias, sink };
     let moments = winograd::run_measured(isa, &work);
     (outputs.pop().expect("one was created"), moments)
 }
@@ -171,7 +190,7 @@ pub(crate) fn input_gradient(
     let source = Source::new(&read, [shape.batch, shape.outputs, voxels(shape.out_size())]);
     let (outputs, sink) = Sink::create(parts, shape.batch, voxels(shape.size));
     let direction = Direction::InputGradient;
-    let work = Work { shape, direction, source, weight, bias: None, sink };
+    let work = Work { shape, direction, source, weight, kept: None, bias: None, sink };
     if winograd::pays(shape) {
         winograd::run(isa, &work);
     } else {

@@ -6,7 +6,7 @@ use super::simd::Isa;
 use super::tensor::{
     dims, finish, finish_innermost, innermost, is_whole, moments, of_moments, own, tensor, values,
 };
-use super::{interleave, upsample};
+use super::{interleave, kept_weights, upsample};
 use crate::kernels::{Kernels, NormGradients, NormParameters};
 use burn::backend::{Flex, TensorMetadata};
 use burn_flex::FlexTensor;
@@ -266,11 +266,12 @@ fn convolve(
 ) -> FlexTensor {
     let (shape, is_pointwise) = sizes(parts, weight, stride);
     let (parts, weight, bias) = (contiguous(parts), weight.to_contiguous(), bias.to_contiguous());
+    let kept = if is_pointwise { None } else { kept_weights::of(&weight) };
     let (parts, weight, bias) = (slices(&parts), values(&weight), values(&bias));
     let output = if is_pointwise {
         conv::pointwise(Isa::best(), &shape, &parts, weight, bias)
     } else {
-        conv::forward(Isa::best(), &shape, &parts, weight, bias)
+        conv::forward(Isa::best(), &shape, &parts, (weight, kept.as_ref()), bias)
     };
     let [z, y, x] = shape.out_size();
     finish(output, [shape.batch, shape.outputs, z, y, x])
@@ -284,7 +285,8 @@ fn convolve_fused(
     fused: Fused<'_>,
 ) -> (FlexTensor, FlexTensor) {
     let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-    let (weight, bias) = (values(&weight), values(&bias));
+    let kept = kept_weights::of(&weight);
+    let (weight, bias) = ((values(&weight), kept.as_ref()), values(&bias));
     let (output, sums) = conv::forward_fused(Isa::best(), shape, parts, weight, bias, fused);
     let ([z, y, x], Shape { batch, outputs, .. }) = (shape.size, *shape);
     let dims = [batch, outputs, z, y, x];

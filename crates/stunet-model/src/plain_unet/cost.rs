@@ -3,6 +3,7 @@
 use super::PlainConvUNetConfig;
 use super::parameters::ConvShape;
 use crate::cost::{Cost, StageCost, planes_per_piece};
+use stunet_kernels::kept_weight_cost;
 
 /// Number of parameters.
 pub fn num_parameters(config: &PlainConvUNetConfig) -> u64 {
@@ -26,6 +27,30 @@ pub fn predict_peak_bytes(config: &PlainConvUNetConfig, input: [usize; 3]) -> u6
     let piece = planes_per_piece(config.num_classes, [height, width]).min(depth);
     let head = 2 * volume(0) + 2 * (config.num_classes * piece * height * width) as u64;
     (0..config.num_stages()).map(stage).fold(head, u64::max) * size_of::<f32>() as u64
+}
+
+/// Bytes that [`keep_weights`](crate::keep_weights) needs for the 3×3×3 convolutions of a network on windows of
+/// size `input`, `[z, y, x]`.
+pub fn kept_weight_bytes(config: &PlainConvUNetConfig, input: [usize; 3]) -> u64 {
+    let sizes = config.stage_sizes(input);
+    let of = |conv: &ConvShape, size: [usize; 3], stride: [usize; 3]| match conv.kernel {
+        [3, 3, 3] => kept_weight_cost([conv.output, conv.input], size, stride),
+        _ => 0,
+    };
+    let encoder = (0..config.num_stages()).flat_map(|level| {
+        let blocks = config.encoder_blocks(level).into_iter().enumerate();
+        let before = sizes[level.saturating_sub(1)];
+        let (size, stride) = (sizes[level], config.strides[level]);
+        blocks.map(move |(index, block)| match index {
+            0 => of(&block.conv, before, stride),
+            _ => of(&block.conv, size, [1; 3]),
+        })
+    });
+    let decoder = (0..config.num_stages() - 1).flat_map(|index| {
+        let size = sizes[config.beside(index)];
+        config.decoder_blocks(index).into_iter().map(move |block| of(&block.conv, size, [1; 3]))
+    });
+    encoder.chain(decoder).sum()
 }
 
 /// The cost of a network on one sample of size `input`, `[z, y, x]`.

@@ -1,8 +1,11 @@
 //! The tensors at both ends of a convolution, as kernels see them.
 
 use super::Shape;
+use crate::cpu::kept_weights::{KeptWeight, WeightOrder};
 use crate::cpu::memory::{Lines, Output, Target};
 use crate::cpu::norm::Normed;
+use crate::cpu::simd::Isa;
+use std::sync::Arc;
 
 /// Channels to read, from one tensor or from several as if they were concatenated.
 #[derive(Clone, Copy)]
@@ -139,6 +142,8 @@ pub(super) struct Work<'a> {
     pub source: Source<'a>,
     /// `[Cout, Cin, 3, 3, 3]`.
     pub weight: &'a [f32],
+    /// Where those are kept in the order in which they are read.
+    pub kept: Option<&'a Arc<KeptWeight>>,
     /// What sums begin with, for each channel written; zero without.
     pub bias: Option<&'a [f32]>,
     pub sink: Sink,
@@ -150,6 +155,19 @@ impl Work<'_> {
         match self.direction {
             Direction::Forward => [self.shape.inputs, self.shape.outputs],
             Direction::InputGradient => [self.shape.outputs, self.shape.inputs],
+        }
+    }
+
+    /// The weights of a convolution as `pack` orders them, of which there are `taps` for the 27 of a kernel.
+    pub(super) fn packed(
+        &self,
+        isa: Isa,
+        taps: usize,
+        pack: impl FnOnce() -> Output,
+    ) -> Arc<Output> {
+        match self.kept.filter(|_| self.direction == Direction::Forward) {
+            Some(kept) => kept.packed(WeightOrder { isa, taps }, pack),
+            None => Arc::new(pack()),
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
         Direction::InputGradient => Sweep::input_gradient(work.shape),
     };
     let packing = Packing::new(isa, sweep.outputs, sweep.inputs);
-    let packed = pack(isa, sweep, packing, work);
+    let packed = work.packed(isa, 27, || pack(isa, sweep, packing, work));
     let start = work.start(packing.blocks * packing.width);
     let (packed, start) = (packed.values(), start.values());
 

@@ -96,7 +96,7 @@ impl Case {
             )
         } else {
             (
-                forward(isa, shape, &slices, weight, &data.bias),
+                forward(isa, shape, &slices, (weight, None), &data.bias),
                 input_gradient(isa, shape, gradient, weight, &channels),
                 weight_gradient(isa, shape, &slices, gradient),
             )
@@ -376,14 +376,17 @@ fn fused_convolutions_are_the_same_convolutions() {
             let statistics = norm::statistics(isa, &data.x, volume, parameters.epsilon);
             let normed = Normed::new(parameters, &statistics);
             let read = norm::normalise(isa, &data.x, None, volume, parameters, &statistics);
-            let plain = forward(isa, shape, &[(read.values(), inputs)], &data.weight, &data.bias);
+            let plain =
+                forward(isa, shape, &[(read.values(), inputs)], (&data.weight, None), &data.bias);
             let innermost = to_innermost(&data.x, shape, inputs);
             let run = |threads: usize, x: &[f32], reads_innermost, writes_innermost| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let normed = Some(&normed);
                 let fused = Fused { repeats: None, reads_innermost, normed, writes_innermost };
                 let parts = [(x, inputs)];
-                pool.install(|| forward_fused(isa, shape, &parts, &data.weight, &data.bias, fused))
+                pool.install(|| {
+                    forward_fused(isa, shape, &parts, (&data.weight, None), &data.bias, fused)
+                })
             };
             let (_, first) = run(1, &data.x, false, false);
             for (threads, reads, writes) in

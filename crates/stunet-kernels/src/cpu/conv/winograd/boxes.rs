@@ -63,7 +63,7 @@ impl Tile {
     }
 
     /// Transformed values: as many as inputs.
-    pub(super) const fn frequencies(self) -> usize {
+    pub(in crate::cpu::conv) const fn frequencies(self) -> usize {
         let [z, y, x] = self.outputs();
         (z + 2) * (y + 2) * (x + 2)
     }

@@ -50,7 +50,7 @@ fn run_tasks(isa: Isa, work: &Work<'_>, measured: bool) -> Vec<Moments> {
     let [inputs, outputs] = work.channels();
     let tile = Tile::of(shape).expect("shapes for which tiles pay");
     let layout = Layout::new(isa, tile, inputs, outputs);
-    let packed = pack(isa, layout, work);
+    let packed = work.packed(isa, tile.frequencies(), || pack(isa, layout, work));
     let start = work.start(layout.blocks * layout.width);
     let (packed, start) = (packed.values(), start.values());
     let in_blocks = layout.inputs.div_ceil(CHANNELS);
