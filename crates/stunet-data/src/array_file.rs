@@ -27,6 +27,7 @@ pub use number::{Cell, Number};
 
 use crate::error::{DataError, Result};
 use crate::files;
+use crate::zeroed::zeroed;
 use b2nd::B2nd;
 use ndarray::Array4;
 use npy::Npy;
@@ -105,7 +106,7 @@ impl ArrayFile {
                     format!("{size:?} voxels from {first:?} on"),
                 ));
             }
-            let mut out = Array4::default(size);
+            let mut out = zeroed(size);
             match &self.kind {
                 _ if out.is_empty() => {}
                 Kind::B2nd(file) => file.read(first, &mut out)?,

@@ -64,5 +64,6 @@ pub mod splits;
 pub mod statistics;
 pub mod store;
 mod voxels;
+mod zeroed;
 
 pub use error::{DataError, Result};

@@ -24,6 +24,7 @@ pub use taps::AxisTaps;
 pub use torch::resize_labels_as_torch;
 
 use crate::simd::{Work, wide};
+use crate::zeroed::zeroed;
 use ndarray::{Array3, ArrayView3, Axis};
 use rayon::prelude::*;
 use separable::resize_axes;
@@ -172,7 +173,7 @@ pub(crate) fn resize_mapped<T: Voxel>(
     };
     let source = taps::nearest(input.shape()[axis], shape[axis]);
     let plane_shape = plane_shape(shape, axis);
-    let mut output = Array3::default(shape);
+    let mut output = zeroed(shape);
     let slices: Vec<_> = output.axis_iter_mut(Axis(axis)).collect();
     slices.into_par_iter().zip(groups(&source)).for_each(|(mut slice, group)| {
         if let Some(from) = group {

@@ -1,6 +1,7 @@
 //! Labels are resized by interpolating the indicator of each, then deciding.
 
 use super::{AxisTaps, copy_repeats, groups, owned, plane_shape, taps};
+use crate::zeroed::zeroed;
 use ndarray::{Array3, ArrayView3, Axis};
 use rayon::prelude::*;
 
@@ -50,7 +51,7 @@ where
     };
     let source = taps::nearest(input.shape()[axis], shape[axis]);
     let plane_shape = plane_shape(shape, axis);
-    let mut output = Array3::default(shape);
+    let mut output = zeroed(shape);
     let slices: Vec<_> = output.axis_iter_mut(Axis(axis)).collect();
     slices.into_par_iter().zip(groups(&source)).for_each(|(mut slice, group)| {
         if let Some(from) = group {
@@ -70,7 +71,7 @@ where
     let n = input.shape();
     let linear: [AxisTaps; 3] = std::array::from_fn(|a| AxisTaps::linear(n[a], shape[a]));
     let nearest: [Vec<usize>; 3] = std::array::from_fn(|a| taps::nearest(n[a], shape[a]));
-    let mut output = Array3::default(shape);
+    let mut output = zeroed(shape);
     let planes: Vec<_> = output.axis_iter_mut(Axis(0)).collect();
     planes.into_par_iter().enumerate().for_each(|(z, mut plane)| {
         for (y, mut row) in plane.rows_mut().into_iter().enumerate() {

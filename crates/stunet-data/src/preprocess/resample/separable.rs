@@ -6,6 +6,7 @@
 
 use super::{Order, Voxel, taps};
 use crate::simd::{Work, wide};
+use crate::zeroed::zeroed;
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
@@ -71,7 +72,7 @@ fn planes<T: Voxel, U: Voxel>(
     let free = (f64::NEG_INFINITY, f64::INFINITY);
     let along = [Line::new(n1, m1, order), Line::new(n2, m2, order)];
     let rows_first = m1 as f64 / n1 as f64 <= m2 as f64 / n2 as f64;
-    let mut output = Array3::default((input.shape()[0], m1, m2));
+    let mut output = zeroed((input.shape()[0], m1, m2));
     let targets: Vec<_> = output.axis_iter_mut(Axis(0)).collect();
     targets.into_par_iter().zip(input.axis_iter(Axis(0)).into_par_iter()).for_each_init(
         Scratch::default,
@@ -114,7 +115,7 @@ fn across<T: Voxel, U: Voxel>(
 ) -> Array3<U> {
     let (n, n1, n2) = input.dim();
     let line = Line::new(n, m, order);
-    let mut output = Array3::default((m, n1, n2));
+    let mut output = zeroed((m, n1, n2));
     let targets: Vec<_> = output.axis_iter_mut(Axis(1)).collect();
     targets
         .into_par_iter()

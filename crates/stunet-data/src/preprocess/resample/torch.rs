@@ -1,6 +1,7 @@
 //! Labels resized as PyTorch's interpolation of indicators decides.
 
 use super::{copy_repeats, groups, owned, plane_shape, taps};
+use crate::zeroed::zeroed;
 use half::f16;
 use ndarray::{Array3, ArrayView3, Axis};
 use rayon::prelude::*;
@@ -42,7 +43,7 @@ where
     };
     let source = taps::nearest(input.shape()[axis], shape[axis]);
     let plane_shape = plane_shape(shape, axis);
-    let mut output = Array3::default(shape);
+    let mut output = zeroed(shape);
     let slices: Vec<_> = output.axis_iter_mut(Axis(axis)).collect();
     slices.into_par_iter().zip(groups(&source)).for_each(|(mut slice, group)| {
         if let Some(from) = group {
@@ -60,7 +61,7 @@ where
 {
     let n = input.shape();
     let taps: [Vec<Tap>; 3] = std::array::from_fn(|a| taps_along(n[a], shape[a]));
-    let mut output = Array3::default(shape);
+    let mut output = zeroed(shape);
     let planes: Vec<_> = output.axis_iter_mut(Axis(0)).zip(&taps[0]).collect();
     planes.into_par_iter().for_each(|(mut plane, z)| {
         for (mut row, y) in plane.rows_mut().into_iter().zip(&taps[1]) {
