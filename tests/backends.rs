@@ -135,6 +135,7 @@ fn blended(device: &Device, reference: Reference, (keep, at_once): (Keep, usize)
         accumulation: Accumulation::F32,
         keep,
         windows_at_once: at_once,
+        average_passes: false,
         part_of: None,
     };
     let values = prng::uniform(74, 0, 19 * 16 * 30);

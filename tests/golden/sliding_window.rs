@@ -261,6 +261,7 @@ impl Subject {
             accumulation,
             keep: Keep::Sums,
             windows_at_once: 1,
+            average_passes: false,
             part_of: None,
         };
         let classes = self.network.config().num_classes;

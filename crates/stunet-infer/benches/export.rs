@@ -105,6 +105,7 @@ fn main() {
             accumulation,
             keep: Keep::Sums,
             windows_at_once: 1,
+            average_passes: false,
             part_of: None,
         };
         let decision = Decision::Largest { labels: (0..classes as u16).collect() };

@@ -50,6 +50,8 @@ pub(crate) struct Averages {
     /// `[z, y, x]`; none where every voxel counts alike.
     pub importance: Option<Vec<f32>>,
     pub num_passes: usize,
+    /// Whether feature maps are averaged over the passes before the head, where that can wait and is affine.
+    pub passes_first: bool,
     /// Passes that a device computes at once, at most.
     pub at_once: usize,
 }

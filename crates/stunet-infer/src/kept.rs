@@ -52,6 +52,10 @@ impl<'a> Trunks<'a> {
         &self.averages
     }
 
+    pub fn into_averages(self) -> Averages {
+        self.averages
+    }
+
     pub fn num_folds(&self) -> usize {
         self.networks.len()
     }
@@ -63,6 +67,23 @@ impl<'a> Trunks<'a> {
     /// Whether the values of averaged feature maps are averaged values.
     pub fn are_affine(&self) -> bool {
         self.heads.iter().all(|head| head.is_affine)
+    }
+
+    /// Whether feature maps are averaged over mirrored passes before the head.
+    pub fn means_first(&self) -> bool {
+        self.averages.passes_first
+            && self.averages.averaging == Averaging::AsTheyAre
+            && self.are_affine()
+    }
+
+    /// Passes of a network over a window whose values are averaged behind the head.
+    fn num_passes(&self) -> usize {
+        if self.means_first() { 1 } else { self.averages.num_passes }
+    }
+
+    /// What makes the values of one network's feature maps.
+    pub fn head(&self, fold: usize) -> &Head {
+        &self.heads[fold]
     }
 
     /// The last feature maps of one network.
@@ -147,9 +168,12 @@ impl KeptFeatures<'_> {
         rows
     }
 
-    /// Keeps the feature maps `[F, z, y, x]` of a pass.
+    /// Keeps the feature maps `[F, z, y, x]` of a pass, or their mean with those of the passes before.
     fn keep(&mut self, features: &[f32], pass: &WindowPass) {
         let window = self.trunks.averages.window;
+        if pass.index > 0 && self.trunks.means_first() {
+            return self.add_pass(features, pass);
+        }
         if pass.fold == 0 && pass.index == 0 {
             let within = self.slab.overlap(pass.start, window);
             let (rows, held) = (Vec::new(), 0);
@@ -169,6 +193,24 @@ impl KeptFeatures<'_> {
         });
         last.held += count;
         last.rows.extend(rows);
+    }
+
+    /// Adds the feature maps of a later pass to the rows of the first, and divides by their number at the last.
+    fn add_pass(&mut self, features: &[f32], pass: &WindowPass) {
+        let window = self.trunks.averages.window;
+        let last = self.windows.last_mut().expect("the first pass pushed it");
+        let from = last.rows.len() - last.num_rows();
+        let [planes, height, _] = &last.within;
+        let divisor = (pass.index + 1 == pass.count).then_some(pass.count as f32);
+        last.rows[from..].par_iter_mut().enumerate().for_each(|(index, to)| {
+            let z = planes.skipped + index / height.there.len();
+            let y = height.skipped + index % height.there.len();
+            let to = to.as_mut().expect("rows are held until they are final");
+            add_row(features, window, (z, y), pass.flips, to);
+            if let Some(divisor) = divisor {
+                to.iter_mut().for_each(|v| *v /= divisor);
+            }
+        });
     }
 
     /// These rows of these planes are final: nobody needs their feature maps.
@@ -238,23 +280,85 @@ impl Accumulators for KeptFeatures<'_> {
     }
 }
 
-/// Copies row `y` of plane `z` of a window from `[F, z, y, x]` to `[F, x]`, mirroring undone.
-fn copy_row(
+/// Row `y` of plane `z` of each map of a window `[F, z, y, x]`, mirroring along z and y undone.
+fn rows_of(
     features: &[f32],
     [depth, height, width]: [usize; 3],
     (z, y): (usize, usize),
-    [flip_z, flip_y, flip_x]: [bool; 3],
-    to: &mut [f32],
-) {
+    [flip_z, flip_y, _]: [bool; 3],
+) -> impl Iterator<Item = &[f32]> {
     let z = if flip_z { depth - 1 - z } else { z };
     let y = if flip_y { height - 1 - y } else { y };
     let maps = features.chunks_exact(depth * height * width);
-    for (to, from) in to.chunks_exact_mut(width).zip(maps) {
-        let from = &from[(z * height + y) * width..][..width];
-        match flip_x {
-            true => to.iter_mut().zip(from.iter().rev()).for_each(|(to, v)| *to = *v),
-            false => to.copy_from_slice(from),
-        }
+    maps.map(move |map| &map[(z * height + y) * width..][..width])
+}
+
+/// Copies row `y` of plane `z` of a window from `[F, z, y, x]` to `[F, x]`, mirroring undone.
+fn copy_row(
+    features: &[f32],
+    window: [usize; 3],
+    place: (usize, usize),
+    flips: [bool; 3],
+    to: &mut [f32],
+) {
+    let rows = to.chunks_exact_mut(window[2]).zip(rows_of(features, window, place, flips));
+    match flips[2] {
+        true => rows.for_each(|(to, from)| {
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, v)| *to = *v);
+        }),
+        false => rows.for_each(|(to, from)| to.copy_from_slice(from)),
+    }
+}
+
+/// Adds such a row.
+fn add_row(
+    features: &[f32],
+    window: [usize; 3],
+    place: (usize, usize),
+    flips: [bool; 3],
+    to: &mut [f32],
+) {
+    let rows = to.chunks_exact_mut(window[2]).zip(rows_of(features, window, place, flips));
+    match flips[2] {
+        true => rows.for_each(|(to, from)| {
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, v)| *to += *v);
+        }),
+        false => rows.for_each(|(to, from)| {
+            to.iter_mut().zip(from).for_each(|(to, v)| *to += *v);
+        }),
+    }
+}
+
+/// The mean over passes of the feature maps of one window, as they come.
+#[derive(Default)]
+pub(crate) struct MeanOfPasses {
+    /// `[z, y, F, x]`.
+    sum: Vec<f32>,
+}
+
+impl MeanOfPasses {
+    /// Takes the feature maps `[F, z, y, x]` of a pass; with the last it is the mean.
+    pub fn take(&mut self, features: &[f32], window: [usize; 3], pass: &WindowPass) {
+        self.sum.resize(features.len(), 0.0);
+        let [_, height, width] = window;
+        let row = features.len() / (window[0] * height);
+        debug_assert_eq!(row % width, 0, "whole rows of every map");
+        let divisor = (pass.index + 1 == pass.count).then_some(pass.count as f32);
+        self.sum.par_chunks_exact_mut(row).enumerate().for_each(|(index, to)| {
+            let place = (index / height, index % height);
+            match pass.index {
+                0 => copy_row(features, window, place, pass.flips, to),
+                _ => add_row(features, window, place, pass.flips, to),
+            }
+            if let Some(divisor) = divisor {
+                to.iter_mut().for_each(|v| *v /= divisor);
+            }
+        });
+    }
+
+    /// Row `[F, x]`, counted through all planes.
+    pub fn row(&self, index: usize, num_features: usize, width: usize) -> &[f32] {
+        &self.sum[index * num_features * width..][..num_features * width]
     }
 }
 
@@ -277,7 +381,7 @@ impl Trunks<'_> {
         sums: &mut RowSums<'_>,
         scratch: &mut Scratch,
     ) {
-        let Averages { num_classes, num_passes, .. } = self.averages;
+        let (num_classes, num_passes) = (self.averages.num_classes, self.num_passes());
         let [_, height, width] = self.averages.window;
         let [planes, rows, columns] = &window.within;
         let within = columns.skipped..columns.skipped + columns.there.len();
@@ -315,7 +419,8 @@ impl Work for AddPass<'_, '_> {
 
     #[inline(always)]
     fn run(self) {
-        let Averages { averaging, num_classes, num_passes, .. } = self.trunks.averages;
+        let Averages { averaging, num_classes, .. } = self.trunks.averages;
+        let num_passes = self.trunks.num_passes();
         let Scratch { block, sum } = self.scratch;
         let columns = block.len() / num_classes;
         if averaging == Averaging::Probabilities {

@@ -54,11 +54,11 @@ pub struct PredictOptions {
     pub mirror: bool,
     /// Precision of the sums, if not the plans'.
     pub accumulation: Option<Accumulation>,
-    /// Where the reference averages the logits of overlapping windows, average the feature maps before the
-    /// network's last layer instead, and compute that layer once for each voxel instead of once for each window
-    /// over it: less time and memory, and logits that differ by the rounding of f32 sums. This is done for
-    /// averages in f32 of networks with about as many classes as feature maps, or more, on the processor.
-    /// False computes the last layer for each window, as nnU-Net does.
+    /// Where the reference averages logits in f32, average the feature maps before the network's last layer
+    /// instead: less time and memory, and logits that differ by the rounding of f32 sums. Over the mirrored passes of
+    /// a window that layer is then computed once, and where windows are averaged in f32 as well, once for each voxel. This
+    /// is done for networks with about as many classes as feature maps, or more, on the processor.
+    /// False computes the last layer for each pass, as nnU-Net does.
     pub average_features: bool,
     /// Where to write the probabilities, if wanted; only with [`Mode::Normal`]. Beside an `.npz` in the
     /// layout of nnU-Net 2 goes the `.pkl` of the same name, which nnU-Net's ensembles need.
@@ -338,6 +338,7 @@ fn prepared_predicted(
     let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
     settings.keep = plan.keep;
+    settings.average_passes = averages_passes(model, &settings, &heads(model), options);
     settings.windows_at_once = plan.windows_at_once;
 
     tell(events, PredictEvent::Stage(Stage::Windows))?;
@@ -430,21 +431,42 @@ fn heads(model: &Model) -> Option<Vec<Head>> {
     model.networks().iter().map(|network| network.featured()?.head()).collect()
 }
 
-/// Whether feature maps are averaged before these heads.
+/// Whether so many feature maps may be averaged instead of values: before each of these heads.
+fn averages_before(
+    model: &Model,
+    settings: &WindowSettings,
+    heads: &Option<Vec<Head>>,
+    (options, folds): (&PredictOptions, usize),
+) -> bool {
+    let Some(heads) = heads else { return false };
+    let outputs = model.outputs();
+    let most = heads.iter().map(|head| head.num_features).max().unwrap_or(0);
+    options.average_features
+        && settings.averages(outputs) == outputs
+        && heads.iter().all(|head| head.is_affine)
+        && sums_features(folds, most, model.labels().num_outputs())
+}
+
+/// Whether feature maps are averaged over windows, which are summed for each network.
 fn averages_features(
     model: &Model,
     settings: &WindowSettings,
-    heads: &[Head],
+    heads: &Option<Vec<Head>>,
     options: &PredictOptions,
 ) -> bool {
-    let outputs = model.outputs();
-    let [num_folds, num_classes] = [heads.len(), model.labels().num_outputs()];
-    let most = heads.iter().map(|head| head.num_features).max().unwrap_or(0);
-    options.average_features
-        && settings.effective_accumulation() == Accumulation::F32
-        && settings.averages(outputs) == outputs
-        && heads.iter().all(|head| head.is_affine)
-        && sums_features(num_folds, most, num_classes)
+    let folds = model.networks().len();
+    settings.effective_accumulation() == Accumulation::F32
+        && averages_before(model, settings, heads, (options, folds))
+}
+
+/// Whether feature maps are averaged over the mirrored passes of a network over a window.
+fn averages_passes(
+    model: &Model,
+    settings: &WindowSettings,
+    heads: &Option<Vec<Head>>,
+    options: &PredictOptions,
+) -> bool {
+    averages_before(model, settings, heads, (options, 1))
 }
 
 /// The memory plan of a prediction.
@@ -474,16 +496,16 @@ fn plan(
     let heads = heads(model);
     let num_classes = model.labels().num_outputs();
     let num_features = heads.iter().flatten().map(|head| head.num_features).max();
-    let averages_features =
-        heads.is_some_and(|heads| averages_features(model, settings, &heads, options));
-    let summed = num_features.filter(|_| averages_features).unwrap_or(num_classes);
-    let summed = (num_passes, summed);
+    let averages_features = averages_features(model, settings, &heads, options);
+    let averages_passes = averages_passes(model, settings, &heads, options);
+    let few = averages_features || averages_passes;
+    let summed = (num_passes, num_features.filter(|_| few).unwrap_or(num_classes));
     let needs = Needs {
         windows,
         taps,
         num_classes,
         num_folds: model.networks().len(),
-        num_passes,
+        num_passes: if averages_passes { 1 } else { num_passes },
         num_features,
         averages_features,
         kept_weights: model.networks().iter().map(|n| n.kept_weight_bytes(settings.window)).sum(),

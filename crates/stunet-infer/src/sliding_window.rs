@@ -47,6 +47,10 @@ pub struct WindowSettings {
     /// [takes several](crate::network::Resident::windows_at_once): more work for a large device, and as much more
     /// memory. The values are the same.
     pub windows_at_once: usize,
+    /// Average the last feature maps of mirrored passes over a window and compute the network's last layer once for
+    /// all of them, where logits are averaged and that layer is [affine](crate::network::Head::is_affine), on the host:
+    /// less time, and logits that differ by the rounding of f32.
+    pub average_passes: bool,
     /// Where the volume lies in a larger one, if it is a part of one: its windows are those of the larger
     /// one ([`Windows::within`]).
     pub part_of: Option<PartOf>,
@@ -73,6 +77,7 @@ impl WindowSettings {
             accumulation: Accumulation::F32,
             keep: Keep::Sums,
             windows_at_once: 1,
+            average_passes: false,
             part_of: None,
         }
     }
@@ -148,6 +153,7 @@ impl WindowSettings {
             window: self.window,
             importance: self.importance(num_windows),
             num_passes,
+            passes_first: self.average_passes && num_passes > 1,
             at_once: self.windows_at_once,
         };
         let singles = self.effective_accumulation() == Accumulation::F32;

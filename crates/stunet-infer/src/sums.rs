@@ -6,13 +6,14 @@ use crate::blend::{Blender, Pass};
 use crate::cutter::{Cutter, DeviceLayer};
 use crate::error::InferError;
 use crate::feature_sums::AveragedTrunks;
-use crate::kept::Trunks;
+use crate::kept::{MeanOfPasses, Trunks};
 use crate::network::{MOST_AT_ONCE, Network, Resident};
 use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::Slab;
 use crate::tile::Tile;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use stunet_model::{MirroredPass, WindowValues, device_memory};
@@ -21,6 +22,8 @@ use stunet_model::{MirroredPass, WindowValues, device_memory};
 pub(crate) enum Summing<'a> {
     /// Not summed before all have come.
     Kept(Box<Trunks<'a>>),
+    /// On the host, behind one head for all passes over a window.
+    OneHead { trunks: Box<Trunks<'a>>, blender: Blender, mean: MeanOfPasses },
     /// Before their heads.
     BeforeHeads(Box<AveragedTrunks<'a>>),
     /// On the host.
@@ -42,10 +45,16 @@ impl<'a> Summing<'a> {
                 Ok(trunks) => return Self::of(trunks, keep),
                 Err(averages) => averages,
             },
+            Keep::Sums if averages.passes_first => match Trunks::new(networks, averages) {
+                Ok(trunks) if trunks.means_first() => return Self::one_head(trunks),
+                Ok(trunks) => trunks.into_averages(),
+                Err(averages) => averages,
+            },
             _ => averages,
         };
         let on_device = keep == Keep::DeviceSums;
-        let Averages { averaging, num_classes, window, importance, num_passes, at_once } = averages;
+        let Averages { averaging, num_classes, window, importance, num_passes, at_once, .. } =
+            averages;
         match on_device.then(|| band::residents(networks)).flatten() {
             Some(networks) => {
                 let device = networks[0].device();
@@ -59,6 +68,12 @@ impl<'a> Summing<'a> {
                 Self::Host { networks, blender }
             }
         }
+    }
+
+    fn one_head(trunks: Trunks<'a>) -> Self {
+        let Averages { averaging, num_classes, window, importance, .. } = trunks.averages();
+        let blender = Blender::new(*averaging, *num_classes, *window, importance.clone(), 1);
+        Self::OneHead { trunks: Box::new(trunks), blender, mean: MeanOfPasses::default() }
     }
 
     fn of(trunks: Trunks<'a>, keep: Keep) -> Self {
@@ -82,6 +97,11 @@ impl<'a> Summing<'a> {
                 let mut kept = trunks.keep(&mut slab, sink);
                 let _ = windows(&mut kept)?;
                 Ok(kept.bytes())
+            }
+            Self::OneHead { trunks, blender, mean } => {
+                let slab = &mut slab;
+                let _ = windows(&mut HeadedSums { trunks, blender, mean, slab, sink })?;
+                Ok(slab.bytes())
             }
             Self::BeforeHeads(trunks) => {
                 let mut sums = trunks.sums(&mut slab, below, sink);
@@ -136,6 +156,69 @@ impl Accumulators for HostSums<'_> {
             blend_secs += blend.secs();
         });
         forward.secs() - blend_secs
+    }
+
+    fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError> {
+        self.blender.add_weights(self.slab, start);
+        Ok(0.0)
+    }
+
+    fn close(
+        &mut self,
+        planes: Range<usize>,
+        rows: Range<usize>,
+    ) -> Result<ControlFlow<()>, InferError> {
+        self.slab.close(planes.clone(), rows.clone())?;
+        self.sink.rows(self.slab, planes, rows)?;
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Sums in a [`Slab`] of what a head makes of the mean feature maps of all passes over a window.
+struct HeadedSums<'a> {
+    trunks: &'a Trunks<'a>,
+    blender: &'a Blender,
+    mean: &'a mut MeanOfPasses,
+    slab: &'a mut Slab,
+    sink: &'a mut dyn RowSink,
+}
+
+impl HeadedSums<'_> {
+    /// Computes the values of the mean and adds them.
+    fn add_mean(&mut self, fold: usize, start: [usize; 3]) {
+        let Blender { window, num_classes, importance, .. } = self.blender;
+        let [_, height, width] = *window;
+        let (head, mean) = (self.trunks.head(fold), &*self.mean);
+        let planes = self.slab.planes(start, *window).into_par_iter().enumerate();
+        let planes = planes.filter_map(|(z, plane)| Some((z, plane?)));
+        planes.for_each_init(Vec::new, |block: &mut Vec<f32>, (z, mut plane)| {
+            block.resize(num_classes * width, 0.0);
+            for y in plane.rows() {
+                let row = z * height + y;
+                (head.run)(mean.row(row, head.num_features, width), width, 0..width, block);
+                let importance = importance.as_ref().map(|map| &map[row * width..][..width]);
+                for (class, values) in block.chunks_exact(width).enumerate() {
+                    plane.add_row((fold, class, y), values, importance);
+                }
+            }
+        });
+    }
+}
+
+impl Accumulators for HeadedSums<'_> {
+    fn advance(&mut self, _: usize) {}
+
+    fn add(&mut self, cutter: &Cutter<'_, '_>, pass: &WindowPass) -> f64 {
+        let window = cutter.window(pass.start, pass.flips);
+        let forward = Moment::now();
+        let features = self.trunks.features(pass.fold, window).into_data();
+        let secs = forward.secs();
+        let features = features.as_slice::<f32>().expect("features are f32");
+        self.mean.take(features, self.blender.window, pass);
+        if pass.index + 1 == pass.count {
+            self.add_mean(pass.fold, pass.start);
+        }
+        secs
     }
 
     fn add_weights(&mut self, start: [usize; 3]) -> Result<f64, InferError> {

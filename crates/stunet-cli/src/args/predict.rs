@@ -133,8 +133,8 @@ pub struct PredictArgs {
     #[arg(help_heading = WINDOWS, long, value_enum, value_name = "PRECISION")]
     pub accumulation: Option<AccumulationArg>,
 
-    /// Compute the network's last layer for every window, as nnU-Net does, and not once for every voxel from
-    /// averaged feature maps. Only averages of logits in f32 on the processor are affected: slower, and
+    /// Compute the network's last layer for every window and every mirrored pass, as nnU-Net does, and not once
+    /// from averaged feature maps. Only averages of logits in f32 on the processor are affected: slower, and
     /// the same logits but for rounding
     #[arg(help_heading = WINDOWS, long)]
     pub head_per_window: bool,

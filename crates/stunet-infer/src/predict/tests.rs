@@ -255,6 +255,25 @@ fn feature_maps_are_averaged_before_the_head() {
         assert!(tiled.tiles.len() > 1 && tiled.keep == Keep::FeatureSums);
         assert_eq!((labels_of_tiles, of_tiles), (labels, values));
     }
+    // In half precision over mirrored passes alone, whatever is held between windows.
+    let half = model(plans(Reference::NnUNetV28, [1, 0, 2]), labels(), 2);
+    let run_with = |average_features, mirror, name: &str| {
+        let path = folder.path().join(format!("{name}.npz"));
+        let options = PredictOptions {
+            average_features,
+            mirror,
+            save_probabilities: Some(path.clone()),
+            probability_format: ProbabilityFormat::Npz,
+            ..Default::default()
+        };
+        let found = run(&half, &options);
+        assert!(found.report.sums_bytes as u64 <= found.report.memory.sums_bytes);
+        Npz::open(&path).f32("probabilities")
+    };
+    let (values, of_passes) = (run_with(true, true, "one"), run_with(false, true, "each"));
+    let most = values.iter().zip(&of_passes).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(most < 2e-3, "{most}");
+    assert_eq!(run_with(true, false, "one_pass"), run_with(false, false, "each_pass"));
     // More feature maps than classes are worth: sums of classes.
     let few = LabelSet::from_names(["background"]).unwrap();
     let plans = plans(Reference::NnUNetV28, [0, 1, 2]);

@@ -190,6 +190,7 @@ pub(crate) fn recipe(
         accumulation,
         keep: Keep::Sums,
         windows_at_once: 1,
+        average_passes: false,
         part_of: None,
     }
 }
@@ -355,6 +356,47 @@ proptest! {
         let bound = if kept { 0.0 } else { 1e-6 };
         let most = averaged.iter().zip(&sums).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         prop_assert!(most <= bound, "{} of at most {}", most, bound);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    /// One head for all mirrored passes: the same but for rounding, and the same bits whether windows are kept or
+    /// summed.
+    #[test]
+    fn passes_averaged_before_the_head_are_averaged_passes(
+        shape in [1usize..14, 1..14, 1..14],
+        which in 0usize..5,
+        axes in proptest::sample::subsequence(vec![0usize, 1, 2], 1..=3),
+        folds in 1usize..3,
+    ) {
+        let (reference, accumulation) = ALL[which];
+        let recipe = recipe(reference, accumulation, &axes);
+        let gains = &[1.0, 0.3][..folds];
+        let fakes: Vec<_> = gains.iter().map(|gain| Fake { classes: 3, gain: *gain }).collect();
+        let apart: Vec<_> = gains.iter().map(|gain| Apart(Fake { classes: 3, gain: *gain })).collect();
+        let each = run(&fakes, shape, &recipe).concat();
+        if recipe.averages(Outputs::Logits) == Outputs::Logits {
+            let with = |keep| WindowSettings { average_passes: true, keep, ..recipe.clone() };
+            let summed = run(&apart, shape, &with(Keep::Sums)).concat();
+            let kept = run(&apart, shape, &with(Keep::Features)).concat();
+            prop_assert_eq!(&kept, &summed);
+            // A last place of half precision may be decided by it.
+            let bound = match recipe.effective_accumulation() {
+                Accumulation::F16 => 4e-3,
+                Accumulation::F32 => 1e-6,
+            };
+            let most = summed.iter().zip(&each).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            prop_assert!(most <= bound, "{}", most);
+        }
+        // Probabilities are made of every pass; a network without a head that can wait is asked for every pass.
+        let keep = if recipe.averages(Outputs::Logits) == Outputs::Logits { Keep::Sums } else { Keep::Features };
+        let asked = WindowSettings { average_passes: true, keep, ..recipe.clone() };
+        let found = match keep {
+            Keep::Sums => run(&fakes, shape, &asked),
+            _ => run(&apart, shape, &asked),
+        };
+        prop_assert_eq!(found.concat(), each);
     }
 }
 
