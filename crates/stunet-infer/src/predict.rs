@@ -337,9 +337,7 @@ fn prepared_predicted(
     settings.part_of = part_of(&trace);
     let windows = settings.windows(shape)?;
     let plan = plan(model, &settings, &windows, (&taps, &trace), options)?;
-    settings.keep = plan.keep;
-    settings.average_passes = averages_passes(model, &settings, &heads(model), options);
-    settings.windows_at_once = plan.windows_at_once;
+    follow(&mut settings, &plan, model, options);
 
     tell(events, PredictEvent::Stage(Stage::Windows))?;
     let estimated_secs = estimated_secs(model, &settings, &plan, options);
@@ -379,6 +377,18 @@ fn prepared_predicted(
         },
     };
     Ok(Prediction { labelmap, probabilities, confidence, report })
+}
+
+/// Settings as a plan wants them.
+fn follow(
+    settings: &mut WindowSettings,
+    plan: &MemoryPlan,
+    model: &Model,
+    options: &PredictOptions,
+) {
+    settings.keep = plan.keep;
+    settings.windows_at_once = plan.windows_at_once;
+    settings.average_passes = averages_passes(model, settings, &heads(model), options);
 }
 
 /// Where the part of a volume lies that a trace is of, if it is of a part.
