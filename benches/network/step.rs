@@ -4,6 +4,7 @@ use super::{Args, stock};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use clap::ValueEnum;
 use stunet::model::cost::cost;
+use stunet::model::eight_bit::EightBitStuNet;
 use stunet::model::{ModelError, ParameterKind, ParameterSpec, StuNet, StuNetConfig, StuNetSize};
 use stunet::train::loss::{Loss, LossConfig};
 use stunet::train::optimiser::{Sgd, SgdConfig};
@@ -45,6 +46,8 @@ pub enum Precision {
     F32,
     F16,
     Bf16,
+    /// Convolutions in eight bits, for prediction on the processor
+    Int8,
 }
 
 impl Precision {
@@ -53,6 +56,7 @@ impl Precision {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 
@@ -62,7 +66,7 @@ impl Precision {
 
     fn computed(self) -> precision::Precision {
         match self {
-            Self::F32 => precision::Precision::F32,
+            Self::F32 | Self::Int8 => precision::Precision::F32,
             Self::F16 => precision::Precision::F16,
             Self::Bf16 => precision::Precision::Bf16,
         }
@@ -114,6 +118,8 @@ impl Operators {
 /// A network with its input, ready to run any number of times.
 pub struct Step {
     network: Option<StuNet>,
+    /// The same in eight bits, if that is what is timed.
+    eight_bits: Option<EightBitStuNet>,
     input: Tensor<5>,
     precision: Precision,
     operators: Operators,
@@ -165,6 +171,12 @@ impl Step {
             // Cast once; a training step casts its f32 parameters every time.
             network = precision.computed().network(&network);
         }
+        let eight_bits = (precision == Precision::Int8).then(|| match train {
+            true => None,
+            false => EightBitStuNet::new(&network),
+        });
+        let missing = "int8: for prediction on the processor alone";
+        let eight_bits = eight_bits.map(|found| found.ok_or(missing)).transpose()?;
         let [z, y, x] = patch;
         let shape = [if train { args.batch } else { 1 }, 1, z, y, x];
         let values = prng::uniform(2, 0, shape.iter().product());
@@ -176,6 +188,7 @@ impl Step {
         });
         Ok(Self {
             network: Some(network),
+            eight_bits,
             input: input.cast(precision.dtype()),
             precision,
             operators: args.operators,
@@ -220,11 +233,18 @@ impl Step {
     /// Logits at full resolution, `[N, classes, Z, Y, X]`.
     pub fn logits(&self) -> Tensor<5> {
         let network = self.network.as_ref().expect("taken only within a step");
+        if let Some(eight_bits) = &self.eight_bits {
+            let head = network.decoder.heads.last().expect("a decoder has heads");
+            return head.forward(eight_bits.finest_features(self.input.clone()), [1; 3]);
+        }
         self.operators.forward(network, self.input.clone())
     }
 
     /// What the finest head is given.
     fn features(&self) -> Tensor<5> {
+        if let Some(eight_bits) = &self.eight_bits {
+            return eight_bits.finest_features(self.input.clone());
+        }
         let network = self.network.as_ref().expect("taken only within a step");
         self.operators.features(network, self.input.clone())
     }

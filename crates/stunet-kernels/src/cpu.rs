@@ -10,6 +10,7 @@
 mod written_out;
 
 mod conv;
+pub mod eight_bit;
 mod evenly;
 mod interleave;
 mod kept_weights;

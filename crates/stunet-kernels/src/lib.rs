@@ -111,6 +111,9 @@ pub use windowed::{
 };
 pub use with_gradient::with_gradient;
 
+#[cfg(feature = "cpu")]
+pub use cpu::eight_bit;
+
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {
     pub use crate::conv_transpose3d::reference::conv_transpose3d;

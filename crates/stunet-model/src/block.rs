@@ -136,6 +136,21 @@ impl InstanceNorm {
         }
     }
 
+    /// The norm and the activation behind it, of values in eight bits.
+    #[cfg(feature = "cpu")]
+    pub(crate) fn eight_bits(&self) -> kernels::eight_bit::EightBitNorm {
+        let values = |tensor: Tensor<1>| {
+            let data = tensor.into_data().convert::<f32>();
+            data.try_into_vec().expect("converted to f32")
+        };
+        kernels::eight_bit::EightBitNorm {
+            weight: values(self.weight.val()),
+            bias: values(self.bias.val()),
+            epsilon: NORM_EPSILON,
+            slope: LEAKY_SLOPE as f32,
+        }
+    }
+
     fn norm(&self) -> kernels::Norm {
         kernels::Norm { weight: self.weight.val(), bias: self.bias.val(), epsilon: NORM_EPSILON }
     }

@@ -12,6 +12,8 @@ mod x86;
 
 use portable::Portable;
 use std::sync::OnceLock;
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::has_avx512_vnni;
 
 /// Vectors of one instruction set.
 ///

@@ -3,6 +3,7 @@
 use super::memory::Output;
 use super::pool::Mapping;
 use burn::backend::{Bytes, DType, Shape, TensorMetadata};
+use burn::tensor::TensorData;
 use burn_flex::{FlexTensor, Layout};
 use cubecl_environment::bytes::{
     AccessError, AccessPolicy, AllocationController, AllocationProperty,
@@ -52,6 +53,11 @@ pub(super) fn of_moments(sums: Vec<[f64; 2]>, [batch, channels]: [usize; 2]) -> 
 pub(super) fn moments(tensor: &FlexTensor) -> &[[f64; 2]] {
     let sums = tensor.as_slice::<f64>().expect("moments are contiguous f64");
     sums.as_chunks().0
+}
+
+/// What a kernel wrote, in order, for whoever makes a tensor of it.
+pub(super) fn data(output: Output, shape: [usize; 5]) -> TensorData {
+    finish(output, shape).into_data()
 }
 
 fn with_layout(output: Output, shape: &Shape, layout: Layout) -> FlexTensor {

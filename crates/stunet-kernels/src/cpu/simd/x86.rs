@@ -19,6 +19,11 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bw")
 }
 
+/// AVX-512 with dot products of eight-bit numbers, and conversions to half precision.
+pub(crate) fn has_avx512_vnni() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("f16c")
+}
+
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
