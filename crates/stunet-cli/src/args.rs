@@ -42,7 +42,9 @@ pub use models::{
 pub use nnunet::NnunetArgs;
 pub use pictures::{PictureArgs, PicturesArgs, PreviewArgs, ViewArgs, WindowArg};
 pub use plan::{ImportArgs, PlanArgs, PreprocessArgs};
-pub use predict::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
+pub use predict::{
+    AccumulationArg, ConfidenceArg, ModeArg, NetworkPrecisionArg, PredictArgs, Probabilities,
+};
 pub use report::{MergeArgs, ReportCommand};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use spellings::spell_out;

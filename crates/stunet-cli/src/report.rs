@@ -10,7 +10,7 @@ use stunet::data::files;
 use stunet::data::labels::{CompactLabelMap, LabelSet};
 use stunet::data::plausibility::LabelWarning;
 use stunet::data::statistics::CaseStatistics;
-use stunet::infer::{Architecture, ModelKind, PredictReport, Timings};
+use stunet::infer::{Architecture, ModelKind, NetworkPrecision, PredictReport, Timings};
 use stunet::model::StuNetSize;
 
 use crate::commands::predict::budget::BudgetReport;
@@ -119,6 +119,8 @@ pub struct ModelReport {
     pub size: Option<StuNetSize>,
     /// The network.
     pub network: Architecture,
+    /// What its convolutions were computed in.
+    pub precision: NetworkPrecision,
     /// Its folds.
     pub folds: Vec<String>,
     /// What had to be assumed.

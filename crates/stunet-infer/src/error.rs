@@ -104,6 +104,14 @@ pub enum InferError {
         /// What to do instead.
         instead: &'static str,
     },
+    /// A model that cannot predict in eight bits.
+    #[error(
+        "eight bits: expected a model with an STU-Net on the processor, found one with a {found}; predict in f32"
+    )]
+    EightBits {
+        /// The kind of network that the model has.
+        found: String,
+    },
     /// A volume or window without voxels.
     #[error(
         "window: expected at least one voxel per axis, found volume {shape:?}, window {window:?}"

@@ -59,7 +59,7 @@ pub mod windows;
 pub use architecture::Architecture;
 pub use confidence::ConfidenceMeasure;
 pub use error::InferError;
-pub use model::{Folds, Model, ModelKind, OpenOptions};
+pub use model::{Folds, Model, ModelKind, NetworkPrecision, OpenOptions};
 pub use network::{Featured, Head, Network, Outputs, TensorNetwork, WindowCost};
 pub use predict::{
     Mode, PredictEvent, PredictOptions, PredictReport, Prediction, Prepared, Stage, Timings,

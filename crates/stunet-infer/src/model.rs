@@ -8,10 +8,12 @@ mod files;
 mod locate;
 mod located;
 mod own;
+mod precision;
 mod v1;
 mod v2;
 
 pub use description::{Description, FoldReport, Folds, ModelKind, OpenOptions};
+pub use precision::NetworkPrecision;
 
 use crate::architecture::Architecture;
 use crate::error::InferError;

@@ -1,5 +1,8 @@
 //! What a prediction asks of a network, and who answers: STU-Net, or a network of one's own.
 
+#[cfg(feature = "cpu")]
+mod eight_bit;
+
 use crate::architecture::Architecture;
 use crate::error::InferError;
 use burn::tensor::{DType, Device, Tensor, TensorData};

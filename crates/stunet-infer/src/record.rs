@@ -12,6 +12,7 @@ mod input;
 use crate::confidence::ConfidenceMeasure;
 use crate::error::InferError;
 use crate::model::Model;
+use crate::model::NetworkPrecision;
 use crate::predict::{PredictOptions, window_settings};
 use input::InputFile;
 use serde_json::{Map, Value, json};
@@ -80,6 +81,9 @@ impl Record {
         put("mirrored axes", json!(settings.mirror_axes));
         put("arithmetic", json!(settings.reference));
         put("accumulation", json!(settings.effective_accumulation()));
+        if model.precision() != NetworkPrecision::F32 {
+            put("precision", json!(model.precision()));
+        }
         Ok(Self { entries, input: Vec::new() })
     }
 

@@ -2,6 +2,19 @@
 
 use burn::tensor::{DType, Device};
 
+/// Whether this processor multiplies eight-bit numbers faster than others: with AVX-512 VNNI, and operators for the
+/// processor compiled in.
+pub fn has_eight_bit_products() -> bool {
+    #[cfg(feature = "cpu")]
+    {
+        crate::cpu::eight_bit::has_instructions()
+    }
+    #[cfg(not(feature = "cpu"))]
+    {
+        false
+    }
+}
+
 /// Name and limits of a GPU, or of what passes for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceFacts {

@@ -85,7 +85,7 @@ pub use conv3d::{conv3d, conv3d_joined, conv3d_joined_measured, conv3d_measured,
 pub use copied::copied;
 pub use device_failure::{DeviceFailure, DeviceFault, Readable, guarded, read, synchronized};
 pub use device_memory::{DeviceMemory, device_memory};
-pub use facts::{DeviceFacts, device_facts, vector_instructions};
+pub use facts::{DeviceFacts, device_facts, has_eight_bit_products, vector_instructions};
 #[cfg(feature = "gpu")]
 pub use gpu::{KernelCall, dry_kernel_calls, kernel_calls, launches, with_broken_kernel};
 pub use in_use::{InUse, in_use};

@@ -28,6 +28,7 @@ pub struct EightBitStuNet {
     decoder: Vec<Vec<Block>>,
     head: PointwiseRows,
     device: Device,
+    digest: String,
 }
 
 /// The block that reads the image.
@@ -141,6 +142,7 @@ impl EightBitStuNet {
             decoder: climb.collect(),
             head,
             device: encoder.stages[0][0].conv1.weight.val().device(),
+            digest: format!("{} in eight bits", network.digest()),
             config,
         })
     }
@@ -148,6 +150,11 @@ impl EightBitStuNet {
     /// The configuration of the network.
     pub fn config(&self) -> &StuNetConfig {
         &self.config
+    }
+
+    /// What tells it from every other network, whatever file it came from.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Where it computes.

@@ -51,6 +51,6 @@ pub use stunet_kernels::{
     DeviceFailure, DeviceFault, DeviceMemory, InUse, KeptWeights, LabelDecision, LabelledSoftmax,
     LinePlace, MirroredPass, PointwiseRows, SgdStep, SoftmaxSlopes, SoftmaxSums, WindowAverage,
     WindowOverlap, WindowSums, WindowSumsCost, WindowValues, copied, device_memory, guarded,
-    in_use, keep_weights, kept_memory, read, release_memory, sgd_step, sum_of_squares,
-    synchronized, with_gradient,
+    has_eight_bit_products, in_use, keep_weights, kept_memory, read, release_memory, sgd_step,
+    sum_of_squares, synchronized, with_gradient,
 };

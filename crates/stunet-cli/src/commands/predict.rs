@@ -32,7 +32,7 @@ use stunet::model::StuNetConfig;
 use stunet::pictures::page::PageCase;
 use stunet::verify::Storage;
 
-use crate::args::PredictArgs;
+use crate::args::{NetworkPrecisionArg, PredictArgs};
 use crate::failure::{Interrupted, Told};
 use crate::finish::Finish;
 use crate::interrupt;
@@ -55,6 +55,7 @@ pub fn run(args: &PredictArgs) -> anyhow::Result<()> {
     interrupt::watch(args.quiet, "window")?;
     kept::keep_kernels(args.no_cache);
     let chosen = device::choose(&args.device)?;
+    settings::check_precision(args, &chosen)?;
     kept::check([&chosen], &[Storage::F32], args.unverified_device)?;
     let found = jobs(args, &Environment::read())?;
     if !args.quiet {
@@ -188,7 +189,14 @@ impl<'a> Session<'a> {
         let options = open_options(args, chosen)?;
         let model = {
             let _progress = CaseBar::new("loading the model".to_owned(), args.quiet);
-            Model::open(&args.model, &options)?
+            let model = Model::open(&args.model, &options)?;
+            match args.precision {
+                NetworkPrecisionArg::F32 => model,
+                NetworkPrecisionArg::Int8 => model
+                    .in_eight_bits()
+                    .context("--precision int8")
+                    .with_context(|| args.model.display().to_string())?,
+            }
         };
         check_folds(args, &model.description().folds)?;
         let opener = model.plans().opener(args.axes.orientation)?;
@@ -225,6 +233,7 @@ impl<'a> Session<'a> {
             kind: description.kind,
             size: description.config.stunet().and_then(StuNetConfig::size),
             network: description.config.clone(),
+            precision: self.model.precision(),
             folds: description.folds.iter().map(|fold| fold.fold.clone()).collect(),
             digest: self.model.digest().map(str::to_owned),
             notes: description.notes.clone(),
@@ -235,7 +244,7 @@ impl<'a> Session<'a> {
             folds => format!(", {folds} folds"),
         };
         let classes = self.model.num_classes();
-        let kind = words::network(&description.config);
+        let kind = words::network(&self.model);
         self.say(&format!("{kind}, {classes} classes{folds}, on {}", self.device.name));
         for note in &description.notes {
             self.say(&format!("note: {note}"));

@@ -26,8 +26,8 @@ use super::tensor;
 use burn::tensor::TensorData;
 use lanes::DotProducts;
 
-/// Whether this machine multiplies eight-bit numbers faster than others: AVX-512 VNNI.
-pub fn has_eight_bit_products() -> bool {
+/// Whether the machine has instructions for them.
+pub(crate) fn has_instructions() -> bool {
     DotProducts::best() != DotProducts::Plain
 }
 

@@ -59,7 +59,7 @@ pub(super) fn session<'a>(
         }
         session.say(&format!(
             "{} takes about {} for the windows of {}, with {} left for them: {} is tried",
-            words::network(&session.model.description().config),
+            words::network(&session.model),
             output::duration(needed),
             case.job.case.name,
             output::duration(left),

@@ -165,7 +165,7 @@ impl Session<'_> {
     /// The model, and what became of the cases.
     fn about(&self, report: &Report) -> Vec<String> {
         let description = self.model.description();
-        let network = words::network(&description.config);
+        let network = words::network(&self.model);
         let size = description.config.stunet().and_then(StuNetConfig::size);
         let of = size.map_or(String::new(), |_| " (published size)".to_owned());
         let digest =

@@ -1,9 +1,34 @@
 //! From command-line options to the library's options.
 
+use anyhow::ensure;
 use stunet::data::plans;
+use stunet::device::Chosen;
 use stunet::infer::{self, ConfidenceMeasure, PredictOptions, ProbabilityFormat};
+use stunet::kernels::has_eight_bit_products;
 
-use crate::args::{AccumulationArg, ConfidenceArg, ModeArg, PredictArgs, Probabilities};
+use crate::args::{
+    AccumulationArg, ConfidenceArg, ModeArg, NetworkPrecisionArg, PredictArgs, Probabilities,
+};
+
+/// Fails where eight bits were asked for and would not be faster, or are not there.
+pub fn check_precision(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<()> {
+    if args.precision == NetworkPrecisionArg::F32 {
+        return Ok(());
+    }
+    ensure!(
+        chosen.name.starts_with("cpu"),
+        "--precision int8: expected the processor (--device cpu), found {}; leave the option out",
+        chosen.name
+    );
+    ensure!(
+        has_eight_bit_products(),
+        "--precision int8: expected a processor with AVX-512 VNNI, found {}; eight bits would be slower than f32 here: \
+         leave the option out",
+        stunet::kernels::vector_instructions()
+            .unwrap_or_else(|| "none of its instructions".to_owned())
+    );
+    Ok(())
+}
 
 /// What was chosen about every case, as far as voxels depend on it.
 pub fn settings(args: &PredictArgs) -> PredictOptions {

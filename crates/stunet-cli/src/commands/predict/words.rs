@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use stunet::data::plans::SeenOrientation;
 use stunet::infer::sliding_window::Keep;
-use stunet::infer::{Architecture, PredictEvent};
+use stunet::infer::{Model, NetworkPrecision, PredictEvent};
 
 use super::Session;
 use crate::finish::listed;
@@ -15,12 +15,17 @@ use crate::output;
 use crate::report::{CaseResult, LabelCount, Report};
 
 /// The kind of network and its size.
-pub(super) fn network(architecture: &Architecture) -> String {
-    match architecture.stunet() {
+pub(super) fn network(model: &Model) -> String {
+    let architecture = model.architecture();
+    let name = match architecture.stunet() {
         Some(config) => {
             format!("{architecture} {}", config.size().map_or("custom", |size| size.name()))
         }
         None => architecture.to_string(),
+    };
+    match model.precision() {
+        NetworkPrecision::F32 => name,
+        NetworkPrecision::Int8 => format!("{name} in eight bits"),
     }
 }
 

@@ -1,0 +1,70 @@
+//! What the networks of a model compute in.
+
+use super::Model;
+use crate::error::InferError;
+use crate::network::Network;
+use serde::Serialize;
+use std::any::Any;
+use std::sync::OnceLock;
+
+/// What a network's convolutions are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkPrecision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Integers of eight bits: an approximation.
+    Int8,
+}
+
+impl Model {
+    /// The model with its networks in eight bits, which are faster on processors that multiply such numbers
+    /// ([`has_eight_bit_products`](stunet_model::has_eight_bit_products)), and whose labels differ from those of the
+    /// model: see `stunet_model::eight_bit`. It can predict, and can no longer be saved.
+    ///
+    /// # Errors
+    /// When a network is no STU-Net on the processor.
+    pub fn in_eight_bits(self) -> Result<Self, InferError> {
+        let Self { networks, mut description, .. } = self;
+        let found = || InferError::EightBits { found: description.config.to_string() };
+        let networks = networks.into_iter().map(|network| eight_bits(network).ok_or_else(found));
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        // From now on the networks say which they are.
+        for load in description.folds.iter_mut().filter_map(|fold| fold.load.as_mut()) {
+            load.digest = None;
+        }
+        Ok(Self { networks, description, digest: OnceLock::new() })
+    }
+
+    /// What its networks compute in.
+    pub fn precision(&self) -> NetworkPrecision {
+        match is_in_eight_bits(&*self.networks[0]) {
+            true => NetworkPrecision::Int8,
+            false => NetworkPrecision::F32,
+        }
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn eight_bits(network: Box<dyn Network>) -> Option<Box<dyn Network>> {
+    let network: Box<dyn Any> = network;
+    let stunet = network.downcast::<stunet_model::StuNet>().ok()?;
+    let eight_bits = stunet_model::eight_bit::EightBitStuNet::new(&stunet)?;
+    Some(Box::new(eight_bits))
+}
+
+#[cfg(not(feature = "cpu"))]
+fn eight_bits(_: Box<dyn Network>) -> Option<Box<dyn Network>> {
+    None
+}
+
+#[cfg(feature = "cpu")]
+fn is_in_eight_bits(network: &dyn Any) -> bool {
+    network.is::<stunet_model::eight_bit::EightBitStuNet>()
+}
+
+#[cfg(not(feature = "cpu"))]
+fn is_in_eight_bits(_: &dyn Any) -> bool {
+    false
+}
