@@ -53,6 +53,8 @@ pub(super) unsafe trait Lanes: Copy {
     fn multiply(self, a: Self::Values, b: Self::Values) -> Self::Values;
     fn minimum(self, a: Self::Values, b: Self::Values) -> Self::Values;
     fn maximum(self, a: Self::Values, b: Self::Values) -> Self::Values;
+    /// Rows become columns.
+    fn transposed(self, rows: [Self::Values; LANES]) -> [Self::Values; LANES];
 }
 
 /// Work over any set of instructions. What it calls must be `#[inline(always)]`, too.
@@ -221,6 +223,38 @@ unsafe impl Lanes for Plain {
     fn maximum(self, a: Self::Values, b: Self::Values) -> Self::Values {
         std::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
     }
+
+    #[inline(always)]
+    fn transposed(self, rows: [Self::Values; LANES]) -> [Self::Values; LANES] {
+        std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Transpose;
+
+    impl Work for Transpose {
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) {
+            let value = |row: usize, column: usize| (row * LANES + column) as f32;
+            let rows = std::array::from_fn(|row| {
+                lanes.load(&std::array::from_fn(|column| value(row, column)))
+            });
+            for (column, values) in lanes.transposed(rows).into_iter().enumerate() {
+                let mut found = [0.0; LANES];
+                lanes.store(&mut found, values);
+                assert_eq!(found, std::array::from_fn(|row| value(row, column)));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        DotProducts::available().into_iter().for_each(|dots| dots.run(Transpose));
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -369,6 +403,48 @@ mod x86 {
         #[inline(always)]
         fn maximum(self, a: __m512, b: __m512) -> __m512 {
             proved!(_mm512_max_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn transposed(self, mut rows: [__m512; LANES]) -> [__m512; LANES] {
+            let from = rows;
+            for pair in 0..LANES / 2 {
+                let [a, b] = [from[2 * pair], from[2 * pair + 1]];
+                proved!({
+                    rows[2 * pair] = _mm512_unpacklo_ps(a, b);
+                    rows[2 * pair + 1] = _mm512_unpackhi_ps(a, b);
+                });
+            }
+            let from = rows;
+            for four in 0..LANES / 4 {
+                proved!({
+                    let a = _mm512_castps_pd(from[4 * four]);
+                    let b = _mm512_castps_pd(from[4 * four + 1]);
+                    let c = _mm512_castps_pd(from[4 * four + 2]);
+                    let d = _mm512_castps_pd(from[4 * four + 3]);
+                    rows[4 * four] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                    rows[4 * four + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                    rows[4 * four + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                    rows[4 * four + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+                });
+            }
+            // Quarters of the vectors: those of columns 0 to 3, 4 to 7, ..
+            let from = rows;
+            for column in 0..4 {
+                let [a, b] = [from[column], from[4 + column]];
+                let [c, d] = [from[8 + column], from[12 + column]];
+                proved!({
+                    let even = _mm512_shuffle_f32x4::<0x88>(a, b);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(a, b);
+                    let even_below = _mm512_shuffle_f32x4::<0x88>(c, d);
+                    let odd_below = _mm512_shuffle_f32x4::<0xdd>(c, d);
+                    rows[column] = _mm512_shuffle_f32x4::<0x88>(even, even_below);
+                    rows[4 + column] = _mm512_shuffle_f32x4::<0x88>(odd, odd_below);
+                    rows[8 + column] = _mm512_shuffle_f32x4::<0xdd>(even, even_below);
+                    rows[12 + column] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_below);
+                });
+            }
+            rows
         }
     }
 }

@@ -385,12 +385,32 @@ impl Work for PlanesOut<'_> {
         let mut row = vec![0f32; width * layout.block];
         for (y, from) in self.from.chunks_exact(row.len()).enumerate() {
             self.plane.row(lanes, y, from, &mut row);
-            for channel in first..self.channels.min(first + layout.block) {
+            let channels = first..self.channels.min(first + layout.block);
+            let whole =
+                if channels.len().is_multiple_of(LANES) { width / LANES * LANES } else { 0 };
+            for channel in channels.clone() {
                 let at = ((channel * depth + z) * height + y) * width;
                 // SAFETY: a row of a channel inside the output, which this task alone writes.
                 let to = unsafe { self.target.slice(at, width) };
                 let from = row[channel - first..].iter().step_by(layout.block);
-                to.iter_mut().zip(from).for_each(|(to, value)| *to = *value);
+                let pairs = to.iter_mut().zip(from).skip(whole);
+                pairs.for_each(|(to, value)| *to = *value);
+            }
+            for (vector, x) in (0..channels.len() / LANES)
+                .flat_map(|vector| (0..whole).step_by(LANES).map(move |x| (vector, x)))
+            {
+                let mut rows = [lanes.splat(0.0); LANES];
+                for of in 0..LANES {
+                    rows[of] = lanes.load(chunk(&row[(x + of) * layout.block + vector * LANES..]));
+                }
+                let columns = lanes.transposed(rows);
+                for of in 0..LANES {
+                    let channel = first + vector * LANES + of;
+                    let at = ((channel * depth + z) * height + y) * width + x;
+                    // SAFETY: as above.
+                    let to = unsafe { self.target.slice(at, LANES) };
+                    lanes.store(chunk_mut(to), columns[of]);
+                }
             }
         }
     }

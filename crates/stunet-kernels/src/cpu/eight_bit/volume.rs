@@ -312,6 +312,19 @@ impl CodeRow<'_> {
             for (piece, to) in self.to.chunks_mut(LANES * channels).enumerate() {
                 let mut block = [[0f32; LANES]; LANES];
                 let count = to.len() / channels;
+                if (there, count) == (LANES, LANES) {
+                    let mut rows = [lanes.splat(0.0); LANES];
+                    for of in 0..LANES {
+                        let at = (channel + of) * volume + from + piece * LANES;
+                        rows[of] = lanes.load(chunk(&values[at..]));
+                    }
+                    let columns = lanes.transposed(rows);
+                    for of in 0..LANES {
+                        let to = chunk_mut(&mut to[of * channels + channel..]);
+                        code.write(lanes, columns[of], to);
+                    }
+                    continue;
+                }
                 for of in 0..there {
                     let row = &values[(channel + of) * volume + from + piece * LANES..][..count];
                     block.iter_mut().zip(row).for_each(|(to, value)| to[of] = *value);
