@@ -12,7 +12,7 @@ use common::{LABELS, Scene, config, model_folder, plans, predict_arguments, said
 use stunet::data::labels::LabelSet;
 use stunet::data::nifti;
 use stunet::infer::Model;
-use stunet::model::Initialisation;
+use stunet::model::{Initialisation, StuNetConfig};
 use stunet_testing::nifti_bytes::NiftiBytes;
 
 /// Two cases that were predicted into `out` with the model of [`model_folder`].
@@ -310,4 +310,64 @@ fn the_time_decides_between_models() {
     assert!(!run("1h").contains("is tried"));
     assert_ne!(made_by(), by_smaller);
     assert!(run("0.001s").contains("skipped, exists"));
+}
+
+/// A model with seeded weights.
+fn save(config: &StuNetConfig, path: &Path) {
+    let device = stunet::device::parse("cpu").unwrap();
+    let network = config.init_seeded(Initialisation::NnUNetV1, 1, &device).unwrap();
+    let labels = LabelSet::from_names(LABELS).unwrap();
+    Model::from_parts(vec![network], plans(1), labels).unwrap().save_folder(path).unwrap();
+}
+
+/// Labels in eight bits are others than those in f32, and are told apart.
+#[test]
+fn eight_bits_are_other_settings() {
+    let mut predicted = Predicted::new(&[]);
+    let model = predicted.scene.path("sixteen features");
+    let config = StuNetConfig { width: [16, 4, 4, 4, 4, 4], ..config(1) };
+    save(&config, &model);
+    predicted.model = model;
+    assert!(predicted.run(&["--overwrite"]).status.success());
+    let there = predicted.outputs();
+    let again = predicted.run(&["--precision", "int8"]);
+    let (stdout, stderr) = said(&again);
+    assert_eq!(again.status.code(), Some(1), "{stdout}");
+    assert!(predicted.outputs() == there, "{stderr}");
+    if !stunet::kernels::has_eight_bit_products() {
+        assert!(
+            stderr.contains("--precision int8: expected a processor with AVX-512 VNNI"),
+            "{stderr}"
+        );
+        return;
+    }
+    assert!(stdout.contains("STU-Net custom in eight bits"), "{stdout}");
+    assert_eq!(stderr.matches("--overwrite").count(), 2, "{stderr}");
+    assert!(stderr.contains("precision int8, found f32"), "{stderr}");
+    let report = predicted.scene.path("report.json");
+    let written =
+        predicted.run(&["--precision", "int8", "--overwrite", "--json", report.to_str().unwrap()]);
+    assert!(written.status.success(), "{}", said(&written).1);
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["model"]["precision"], "int8");
+    predicted.check_skipped(&["--precision", "int8"]);
+}
+
+#[test]
+fn eight_bits_that_would_not_be_faster_are_refused() {
+    let scene = Scene::new();
+    let input = scene.file("a_0000.nii", &NiftiBytes::ramp([20, 18, 16]).bytes());
+    let model = scene.path("wide");
+    let config = StuNetConfig { width: [48, 4, 4, 4, 4, 4], ..config(1) };
+    save(&config, &model);
+    let mut arguments = predict_arguments(&input, &scene.path("out.nii"), &model);
+    arguments.extend(["--precision", "int8"].map(str::to_owned));
+    let refused = stunet(arguments);
+    let words = if stunet::kernels::has_eight_bit_products() {
+        "feature maps at full resolution, such as STU-Net S, found 48"
+    } else {
+        "expected a processor with AVX-512 VNNI"
+    };
+    common::assert_one_line(&refused, &["--precision int8", words]);
+    assert!(!scene.path("out.nii").exists());
 }

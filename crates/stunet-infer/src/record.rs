@@ -27,6 +27,8 @@ const VERSION: u64 = 1;
 /// Key of the files a case was read from.
 const INPUT: &str = "input";
 const MODEL: &str = "model";
+/// Key of what the networks compute in, where that is not f32.
+const PRECISION: &str = "precision";
 /// Key of a record in a file of JSON.
 const MADE_BY: &str = "made_by";
 
@@ -82,7 +84,7 @@ impl Record {
         put("arithmetic", json!(settings.reference));
         put("accumulation", json!(settings.effective_accumulation()));
         if model.precision() != NetworkPrecision::F32 {
-            put("precision", json!(model.precision()));
+            put(PRECISION, json!(model.precision()));
         }
         Ok(Self { entries, input: Vec::new() })
     }
@@ -219,8 +221,9 @@ impl Record {
         let keys = self.entries.keys().chain(found.keys());
         let mut keys = keys.filter(|key| *key != INPUT);
         let key = keys.find(|key| self.entries.get(*key) != found.get(*key))?;
+        let absent = if key == PRECISION { "f32" } else { "none" };
         let told =
-            |entries: &Map<String, Value>| entries.get(key).map_or_else(|| "none".to_owned(), word);
+            |entries: &Map<String, Value>| entries.get(key).map_or_else(|| absent.to_owned(), word);
         let (expected, found) = (told(&self.entries), told(found));
         Some(match key.as_str() {
             MODEL => (

@@ -189,6 +189,7 @@ impl<'a> Session<'a> {
         let options = open_options(args, chosen)?;
         let model = {
             let _progress = CaseBar::new("loading the model".to_owned(), args.quiet);
+            settings::check_network(args, &options)?;
             let model = Model::open(&args.model, &options)?;
             match args.precision {
                 NetworkPrecisionArg::F32 => model,

@@ -21,20 +21,18 @@ pub enum NetworkPrecision {
 impl Model {
     /// The model with its networks in eight bits, which are faster on processors that multiply such numbers
     /// ([`has_eight_bit_products`](stunet_model::has_eight_bit_products)), and whose labels differ from those of the
-    /// model: see `stunet_model::eight_bit`. It can predict, and can no longer be saved.
+    /// model: see `stunet_model::eight_bit`. It can predict, and can no longer be saved. Its [digest](Self::digest) is that
+    /// of the model; a [`Record`](crate::Record) says the precision beside it.
     ///
     /// # Errors
     /// When a network is no STU-Net on the processor.
     pub fn in_eight_bits(self) -> Result<Self, InferError> {
-        let Self { networks, mut description, .. } = self;
+        let digest = OnceLock::from(self.digest().map(str::to_owned));
+        let Self { networks, description, .. } = self;
         let found = || InferError::EightBits { found: description.config.to_string() };
         let networks = networks.into_iter().map(|network| eight_bits(network).ok_or_else(found));
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
-        // From now on the networks say which they are.
-        for load in description.folds.iter_mut().filter_map(|fold| fold.load.as_mut()) {
-            load.digest = None;
-        }
-        Ok(Self { networks, description, digest: OnceLock::new() })
+        Ok(Self { networks, description, digest })
     }
 
     /// What its networks compute in.
@@ -68,3 +66,6 @@ fn is_in_eight_bits(network: &dyn Any) -> bool {
 fn is_in_eight_bits(_: &dyn Any) -> bool {
     false
 }
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests;

@@ -1,10 +1,13 @@
 //! From command-line options to the library's options.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use stunet::data::plans;
 use stunet::device::Chosen;
-use stunet::infer::{self, ConfidenceMeasure, PredictOptions, ProbabilityFormat};
+use stunet::infer::{
+    self, ConfidenceMeasure, Model, OpenOptions, PredictOptions, ProbabilityFormat,
+};
 use stunet::kernels::has_eight_bit_products;
+use stunet::model::eight_bit::EightBitStuNet;
 
 use crate::args::{
     AccumulationArg, ConfidenceArg, ModeArg, NetworkPrecisionArg, PredictArgs, Probabilities,
@@ -26,6 +29,29 @@ pub fn check_precision(args: &PredictArgs, chosen: &Chosen) -> anyhow::Result<()
          leave the option out",
         stunet::kernels::vector_instructions()
             .unwrap_or_else(|| "none of its instructions".to_owned())
+    );
+    Ok(())
+}
+
+/// Fails where eight bits were asked for and the model cannot have them, or would not be faster; before its weights
+/// are read.
+pub fn check_network(args: &PredictArgs, options: &OpenOptions) -> anyhow::Result<()> {
+    if args.precision == NetworkPrecisionArg::F32 {
+        return Ok(());
+    }
+    let network = Model::describe(&args.model, options)?.config;
+    let Some(config) = network.stunet() else {
+        bail!(
+            "--precision int8: expected a model with an STU-Net, found one with a {network}; leave the option out: {}",
+            args.model.display()
+        );
+    };
+    ensure!(
+        EightBitStuNet::pays(config),
+        "--precision int8: expected a network with 16 to 32 feature maps at full resolution, such as STU-Net S, found {}; \
+         in eight bits it would hardly be faster than in f32: leave the option out: {}",
+        config.width[0],
+        args.model.display()
     );
     Ok(())
 }
