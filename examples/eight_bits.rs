@@ -6,7 +6,7 @@
 //!
 //! Without arguments, a new phantom is predicted with the demo model of this repository, which is so narrow that
 //! eight bits save nothing; only its labels are of interest.
-#![allow(clippy::disallowed_macros, reason = "examples print")]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "examples print")]
 
 mod common;
 

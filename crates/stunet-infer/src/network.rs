@@ -1,6 +1,5 @@
 //! What a prediction asks of a network, and who answers: STU-Net, or a network of one's own.
 
-#[cfg(feature = "cpu")]
 mod eight_bit;
 
 use crate::architecture::Architecture;

@@ -10,7 +10,7 @@
 mod written_out;
 
 mod conv;
-pub mod eight_bit;
+pub(crate) mod eight_bit;
 mod evenly;
 mod interleave;
 mod kept_weights;

@@ -43,6 +43,7 @@ mod copied;
 mod cpu;
 mod device_failure;
 mod device_memory;
+pub mod eight_bit;
 mod facts;
 #[cfg(feature = "gpu")]
 #[allow(unsafe_code)] // Launches: what a kernel reads and writes is its own promise.
@@ -110,9 +111,6 @@ pub use windowed::{
     WindowValues,
 };
 pub use with_gradient::with_gradient;
-
-#[cfg(feature = "cpu")]
-pub use cpu::eight_bit;
 
 /// The plain compositions of Burn operators every faster operator is held against.
 pub mod reference {

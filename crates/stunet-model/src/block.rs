@@ -137,7 +137,6 @@ impl InstanceNorm {
     }
 
     /// The norm and the activation behind it, of values in eight bits.
-    #[cfg(feature = "cpu")]
     pub(crate) fn eight_bits(&self) -> kernels::eight_bit::EightBitNorm {
         let values = |tensor: Tensor<1>| {
             let data = tensor.into_data().convert::<f32>();

@@ -25,7 +25,6 @@ mod block;
 mod config;
 pub mod cost;
 mod decoder;
-#[cfg(feature = "cpu")]
 pub mod eight_bit;
 mod encoder;
 mod error;

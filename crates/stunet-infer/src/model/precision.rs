@@ -6,6 +6,8 @@ use crate::network::Network;
 use serde::Serialize;
 use std::any::Any;
 use std::sync::OnceLock;
+use stunet_model::StuNet;
+use stunet_model::eight_bit::EightBitStuNet;
 
 /// What a network's convolutions are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -37,35 +39,19 @@ impl Model {
 
     /// What its networks compute in.
     pub fn precision(&self) -> NetworkPrecision {
-        match is_in_eight_bits(&*self.networks[0]) {
+        let network: &dyn Any = &*self.networks[0];
+        match network.is::<EightBitStuNet>() {
             true => NetworkPrecision::Int8,
             false => NetworkPrecision::F32,
         }
     }
 }
 
-#[cfg(feature = "cpu")]
 fn eight_bits(network: Box<dyn Network>) -> Option<Box<dyn Network>> {
     let network: Box<dyn Any> = network;
-    let stunet = network.downcast::<stunet_model::StuNet>().ok()?;
-    let eight_bits = stunet_model::eight_bit::EightBitStuNet::new(&stunet)?;
-    Some(Box::new(eight_bits))
+    let stunet = network.downcast::<StuNet>().ok()?;
+    Some(Box::new(EightBitStuNet::new(&stunet)?))
 }
 
-#[cfg(not(feature = "cpu"))]
-fn eight_bits(_: Box<dyn Network>) -> Option<Box<dyn Network>> {
-    None
-}
-
-#[cfg(feature = "cpu")]
-fn is_in_eight_bits(network: &dyn Any) -> bool {
-    network.is::<stunet_model::eight_bit::EightBitStuNet>()
-}
-
-#[cfg(not(feature = "cpu"))]
-fn is_in_eight_bits(_: &dyn Any) -> bool {
-    false
-}
-
-#[cfg(all(test, feature = "cpu"))]
+#[cfg(test)]
 mod tests;

@@ -9,20 +9,24 @@
 //!
 //! What a border of codes of 0 adds to a sum is one number for each output.
 
+#[allow(clippy::needless_range_loop, reason = "indices name voxels and vectors")]
 mod conv;
 mod lanes;
+#[allow(clippy::needless_range_loop, reason = "as above")]
 mod norm;
 #[cfg(test)]
 mod tests;
+#[allow(clippy::needless_range_loop, reason = "as above")]
 mod volume;
 mod weights;
 
 pub use conv::EightBitSums;
-pub use norm::{EightBitNorm, EightBitResidual};
+pub use norm::EightBitResidual;
 pub use volume::{EightBitCodes, EightBitValues};
 pub use weights::EightBitConv;
 
 use super::tensor;
+use crate::eight_bit::norm::EightBitNorm;
 use burn::tensor::TensorData;
 use lanes::DotProducts;
 

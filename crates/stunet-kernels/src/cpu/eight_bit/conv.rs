@@ -279,7 +279,7 @@ impl Row<'_, '_> {
         macro_rules! tiles {
             ($vectors:literal: $($voxels:literal)*) => {{
                 let mut x = 0;
-                $(while x + $voxels <= width {
+                $(while width - x >= $voxels {
                     // SAFETY: `runs` has asserted that the row's voxels lie inside, and the weights are as many.
                     let sums = unsafe { tile::<L, $voxels, $vectors>(lanes, runs, x, weights.as_ptr()) };
                     for of in 0..$voxels {

@@ -6,20 +6,8 @@ use super::volume::{Affine, EightBitCodes, EightBitValues, Layout, Range, Rows, 
 use super::weights::EightBitConv;
 use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Output, Target};
+use crate::eight_bit::norm::EightBitNorm;
 use rayon::prelude::*;
-
-/// An instance norm and the activation behind it.
-#[derive(Clone, Debug)]
-pub struct EightBitNorm {
-    /// `[C]`.
-    pub weight: Vec<f32>,
-    /// `[C]`.
-    pub bias: Vec<f32>,
-    /// Added to the variance.
-    pub epsilon: f64,
-    /// Slope of the activation for negative values.
-    pub slope: f32,
-}
 
 impl EightBitNorm {
     /// What it does to the values of each channel, of which one is worth `unit`; channels beyond its own become 0.
@@ -380,38 +368,43 @@ struct PlanesOut<'a> {
 impl Work for PlanesOut<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Plane { size: [depth, height, width], layout, index, .. } = self.plane;
-        let (first, z) = (index / depth * layout.block, index % depth);
+        let Plane { size: [_, _, width], layout, .. } = self.plane;
         let mut row = vec![0f32; width * layout.block];
         for (y, from) in self.from.chunks_exact(row.len()).enumerate() {
             self.plane.row(lanes, y, from, &mut row);
-            let channels = first..self.channels.min(first + layout.block);
-            let whole =
-                if channels.len().is_multiple_of(LANES) { width / LANES * LANES } else { 0 };
-            for channel in channels.clone() {
-                let at = ((channel * depth + z) * height + y) * width;
-                // SAFETY: a row of a channel inside the output, which this task alone writes.
-                let to = unsafe { self.target.slice(at, width) };
-                let from = row[channel - first..].iter().step_by(layout.block);
-                let pairs = to.iter_mut().zip(from).skip(whole);
-                pairs.for_each(|(to, value)| *to = *value);
+            for first in (0..layout.block).step_by(LANES) {
+                self.write(lanes, y, first, &row);
             }
-            for (vector, x) in (0..channels.len() / LANES)
-                .flat_map(|vector| (0..whole).step_by(LANES).map(move |x| (vector, x)))
-            {
-                let mut rows = [lanes.splat(0.0); LANES];
-                for of in 0..LANES {
-                    rows[of] = lanes.load(chunk(&row[(x + of) * layout.block + vector * LANES..]));
-                }
-                let columns = lanes.transposed(rows);
-                for of in 0..LANES {
-                    let channel = first + vector * LANES + of;
-                    let at = ((channel * depth + z) * height + y) * width + x;
-                    // SAFETY: as above.
-                    let to = unsafe { self.target.slice(at, LANES) };
-                    lanes.store(chunk_mut(to), columns[of]);
-                }
+        }
+    }
+}
+
+impl PlanesOut<'_> {
+    /// Writes a vector of channels of a row to their planes.
+    #[inline(always)]
+    fn write<L: Lanes>(&self, lanes: L, y: usize, first: usize, row: &[f32]) {
+        let Plane { size: [depth, height, width], layout, index, .. } = self.plane;
+        let (channel, z) = (index / depth * layout.block + first, index % depth);
+        let count = self.channels.saturating_sub(channel).min(LANES);
+        let at = |of: usize| (((channel + of) * depth + z) * height + y) * width;
+        let whole = if count == LANES { width / LANES * LANES } else { 0 };
+        for x in (0..whole).step_by(LANES) {
+            let mut rows = [lanes.splat(0.0); LANES];
+            for of in 0..LANES {
+                rows[of] = lanes.load(chunk(&row[(x + of) * layout.block + first..]));
             }
+            let columns = lanes.transposed(rows);
+            for of in 0..LANES {
+                // SAFETY: voxels of a channel inside the output, which this task alone writes.
+                let to = unsafe { self.target.slice(at(of) + x, LANES) };
+                lanes.store(chunk_mut(to), columns[of]);
+            }
+        }
+        for of in 0..count {
+            // SAFETY: as above.
+            let to = unsafe { self.target.slice(at(of) + whole, width - whole) };
+            let from = row.iter().skip(whole * layout.block + first + of).step_by(layout.block);
+            to.iter_mut().zip(from).for_each(|(to, value)| *to = *value);
         }
     }
 }

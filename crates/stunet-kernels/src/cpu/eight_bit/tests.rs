@@ -1,9 +1,10 @@
 //! Against plain sums of integers, and of `f64`.
 
 use super::lanes::{DotProducts, LANES};
-use super::norm::{EightBitNorm, EightBitResidual};
+use super::norm::EightBitResidual;
 use super::volume::{EightBitCodes, EightBitValues};
 use super::weights::EightBitConv;
+use crate::eight_bit::norm::EightBitNorm;
 
 /// Numbers between -1 and 1.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
