@@ -12,7 +12,7 @@ use crate::accumulators::{Accumulators, Averages, WindowPass};
 use crate::blend::{Averaging, average, softmax};
 use crate::cutter::Cutter;
 use crate::error::InferError;
-use crate::network::{Featured, Head, Network};
+use crate::network::{AddToHalvesFn, Featured, Head, Network};
 use crate::platform::Moment;
 use crate::sink::RowSink;
 use crate::slab::{Overlap, RowSums, Slab};
@@ -21,6 +21,7 @@ use ndarray::Array4;
 use rayon::prelude::*;
 use std::ops::{ControlFlow, Range};
 use stunet_data::simd::{Work, wide};
+use stunet_model::HalfSums;
 
 /// Bytes of final rows that are formed before they are handed out, about.
 const PIECE_BYTES: usize = 8 << 20;
@@ -372,6 +373,12 @@ struct Scratch {
 }
 
 impl Trunks<'_> {
+    /// What adds a network's values to sums in half precision as they are computed, where nothing comes in between.
+    fn added_at_once(&self, fold: usize) -> Option<&AddToHalvesFn> {
+        let as_they_are = self.averages.averaging == Averaging::AsTheyAre && self.num_passes() == 1;
+        self.heads[fold].add_to_halves.as_ref().filter(|_| as_they_are)
+    }
+
     /// Adds a window to a row of the slab: all its passes.
     fn add_row(
         &self,
@@ -391,11 +398,18 @@ impl Trunks<'_> {
             &map[(z * height + y) * width..][within.clone()]
         });
         let column = columns.there.start - first_column;
-        scratch.block.resize(num_classes * within.len(), 0.0);
         let lanes = window.rows.iter().skip(at).step_by(window.num_rows());
         for (lane, row) in lanes.enumerate() {
             let (fold, index) = (lane / num_passes, lane % num_passes);
             let row = row.as_ref().expect("rows are held until they are final");
+            if let Some(add) = self.added_at_once(fold)
+                && let Some((values, pitch)) = sums.halves(fold, column)
+            {
+                let to = HalfSums { values, pitch, factors: importance };
+                add(row, width, within.clone(), to);
+                continue;
+            }
+            scratch.block.resize(num_classes * within.len(), 0.0);
             (self.heads[fold].run)(row, width, within.clone(), &mut scratch.block);
             wide(AddPass { trunks: self, index, fold, column, importance, sums, scratch });
         }

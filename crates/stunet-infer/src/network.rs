@@ -10,8 +10,9 @@ use serde::Serialize;
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use stunet_model::plain_unet::{self, PlainConvUNet};
-use stunet_model::{PointwiseRows, StuNet, WindowValues, cost};
+use stunet_model::{HalfSums, PointwiseRows, StuNet, WindowValues, cost};
 
 /// What the values are that a network computes for every voxel and class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -125,17 +126,28 @@ pub struct Head {
     /// Makes `[C, columns]` of some columns of `[F, width]`: the feature maps, their width, the columns,
     /// and where the values go.
     pub run: HeadFn,
+    /// Adds the same values to sums in half precision instead, bit by bit as if [`run`](Self::run) had written them
+    /// first: the feature maps, their width, the columns, and the sums. None where there is no faster way than that.
+    pub add_to_halves: Option<AddToHalvesFn>,
 }
 
 /// See [`Head::run`].
 pub type HeadFn = Box<dyn Fn(&[f32], usize, Range<usize>, &mut [f32]) + Send + Sync>;
 
+/// See [`Head::add_to_halves`].
+pub type AddToHalvesFn = Box<dyn Fn(&[f32], usize, Range<usize>, HalfSums<'_>) + Send + Sync>;
+
 impl Head {
     fn of(rows: PointwiseRows) -> Self {
         let [num_features, _] = rows.channels();
+        let rows = Arc::new(rows);
+        let adding = rows.clone();
         let run: HeadFn =
             Box::new(move |from, width, columns, to| rows.run(from, width, columns, to));
-        Self { num_features, is_affine: true, run }
+        let add: AddToHalvesFn = Box::new(move |from, width, columns, sums| {
+            adding.add_to_halves(from, width, columns, sums);
+        });
+        Self { num_features, is_affine: true, run, add_to_halves: Some(add) }
     }
 }
 

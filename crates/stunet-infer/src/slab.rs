@@ -439,7 +439,7 @@ impl Row {
             None => weights.iter_mut().for_each(|w| *w += 1.0),
         }
         if matches!(self.sums, Sums::Half(_)) {
-            weights.iter_mut().for_each(|w| *w = f16::from_f32(*w).to_f32());
+            round_to_half(weights);
         }
     }
 
@@ -591,6 +591,17 @@ impl RowSums<'_> {
         let width = self.layout.columns.len();
         let lane = self.layout.num_classes * width;
         self.row.add([fold * lane, class * width + at], values, importance);
+    }
+
+    /// The sums in half precision of all classes of a fold, from column `at` on, and how many columns a class has;
+    /// none where sums are in f32.
+    pub(crate) fn halves(&mut self, fold: usize, at: usize) -> Option<(&mut [f16], usize)> {
+        let width = self.layout.columns.len();
+        let lane = self.layout.num_classes * width;
+        match &mut self.row.sums {
+            Sums::Half(sums) => Some((&mut sums[fold * lane..][..lane][at..], width)),
+            Sums::Single(_) => None,
+        }
     }
 
     /// Adds the weights of a window: its importance, or 1 without a map.

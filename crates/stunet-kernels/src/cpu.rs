@@ -23,7 +23,7 @@ mod simd;
 mod tensor;
 mod upsample;
 
-pub(crate) use conv::{kept_weight_cost, pointwise_rows};
+pub(crate) use conv::{add_pointwise_rows, kept_weight_cost, pointwise_rows};
 pub(crate) use kept_weights::{Allowance, held as kept_weight_bytes};
 pub(crate) use pool::{kept_memory, release_memory};
 pub(crate) use simd::Isa;

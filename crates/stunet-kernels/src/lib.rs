@@ -98,7 +98,7 @@ pub use kept_kernels::keep_compiled_kernels;
 pub use labelled_softmax::{LabelledSoftmax, SoftmaxSlopes, SoftmaxSums};
 pub use leaky_relu::leaky_relu;
 pub use measured::Measured;
-pub use pointwise_rows::PointwiseRows;
+pub use pointwise_rows::{HalfSums, PointwiseRows};
 pub use residual::Residual;
 pub use sgd::{SgdStep, sgd_step};
 pub use squares::sum_of_squares;

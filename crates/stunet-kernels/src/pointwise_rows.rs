@@ -1,6 +1,6 @@
 //! A 1×1×1 convolution of voxels that are on the host already, row by row.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, f16};
 use std::ops::Range;
 
 /// A 1×1×1 convolution whose caller decides which voxels are computed when, such as the last layer of a
@@ -28,6 +28,20 @@ pub struct PointwiseRows {
     weight: Vec<f32>,
     /// `[Cout]`.
     bias: Vec<f32>,
+}
+
+/// Sums in half precision, and how values count that are added to them.
+///
+/// The product of a value and its factor is rounded to f32, and its sum with what is there first to f32, then to
+/// half precision.
+#[derive(Debug)]
+pub struct HalfSums<'a> {
+    /// Rows of sums `[Cout, columns]`, one for each output channel; what lies between them stays as it is.
+    pub values: &'a mut [f16],
+    /// Values from the beginning of a row to that of the next.
+    pub pitch: usize,
+    /// The factor of each column; none where all are 1.
+    pub factors: Option<&'a [f32]>,
 }
 
 impl PointwiseRows {
@@ -84,5 +98,29 @@ impl PointwiseRows {
         }
         #[cfg(not(feature = "cpu"))]
         unreachable!("none is made: {input:p} {pitch} {columns:?} {to:p}");
+    }
+
+    /// Adds what [`run`](Self::run) gives to sums in half precision, without writing it anywhere before.
+    ///
+    /// # Shapes
+    /// `input` `[Cin, pitch]`; the columns are as many as those of the sums.
+    ///
+    /// # Panics
+    /// When lengths do not fit, or without input channels.
+    pub fn add_to_halves(
+        &self,
+        input: &[f32],
+        pitch: usize,
+        columns: Range<usize>,
+        sums: HalfSums<'_>,
+    ) {
+        #[cfg(feature = "cpu")]
+        {
+            let isa = crate::cpu::Isa::best();
+            let parameters = (self.weight.as_slice(), self.bias.as_slice());
+            crate::cpu::add_pointwise_rows(isa, parameters, (input, pitch), columns, sums);
+        }
+        #[cfg(not(feature = "cpu"))]
+        unreachable!("none is made: {input:p} {pitch} {columns:?} {sums:?}");
     }
 }

@@ -47,9 +47,9 @@ pub use low_rank::{LowRank, LowRankConfig};
 pub use parameter::{NetworkPart, ParameterKind, ParameterRef, ParameterSource, ParameterSpec};
 pub use stunet::StuNet;
 pub use stunet_kernels::{
-    DeviceFailure, DeviceFault, DeviceMemory, InUse, KeptWeights, LabelDecision, LabelledSoftmax,
-    LinePlace, MirroredPass, PointwiseRows, SgdStep, SoftmaxSlopes, SoftmaxSums, WindowAverage,
-    WindowOverlap, WindowSums, WindowSumsCost, WindowValues, copied, device_memory, guarded,
-    has_eight_bit_products, in_use, keep_weights, kept_memory, read, release_memory, sgd_step,
-    sum_of_squares, synchronized, with_gradient,
+    DeviceFailure, DeviceFault, DeviceMemory, HalfSums, InUse, KeptWeights, LabelDecision,
+    LabelledSoftmax, LinePlace, MirroredPass, PointwiseRows, SgdStep, SoftmaxSlopes, SoftmaxSums,
+    WindowAverage, WindowOverlap, WindowSums, WindowSumsCost, WindowValues, copied, device_memory,
+    guarded, has_eight_bit_products, in_use, keep_weights, kept_memory, read, release_memory,
+    sgd_step, sum_of_squares, synchronized, with_gradient,
 };

@@ -155,7 +155,7 @@ impl Featured for Apart {
                 .zip(rows)
                 .for_each(|(to, row)| to.copy_from_slice(&row[columns.clone()]));
         });
-        Some(Head { num_features: self.0.classes, is_affine: true, run })
+        Some(Head { num_features: self.0.classes, is_affine: true, run, add_to_halves: None })
     }
 }
 

@@ -28,8 +28,8 @@ mod winograd;
 
 pub(crate) use backward::bias_gradient;
 pub(crate) use pointwise::{
-    can_overwrite, pointwise, pointwise_input_gradient, pointwise_over, pointwise_over_repeated,
-    pointwise_repeated, pointwise_rows, pointwise_weight_gradient,
+    add_pointwise_rows, can_overwrite, pointwise, pointwise_input_gradient, pointwise_over,
+    pointwise_over_repeated, pointwise_repeated, pointwise_rows, pointwise_weight_gradient,
 };
 
 use super::kept_weights::KeptWeight;

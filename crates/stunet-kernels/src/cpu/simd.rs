@@ -4,16 +4,21 @@
 //! instruction set and runs the one asked for. The implementor is a token: it exists only where its
 //! instructions do, which is what makes its arithmetic safe to call.
 
+mod halves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use burn::tensor::f16;
 use portable::Portable;
 use std::sync::OnceLock;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::has_avx512_vnni;
+
+/// Values in the widest vectors.
+pub(crate) const MOST_LANES: usize = 16;
 
 /// Vectors of one instruction set.
 ///
@@ -74,6 +79,36 @@ pub(crate) unsafe trait Simd: Copy {
     unsafe fn stream(self, to: *mut f32, value: Self::Vector) {
         // SAFETY: the caller's promise.
         unsafe { self.store(to, value) };
+    }
+    /// Reads a vector of values in half precision, exactly.
+    ///
+    /// # Safety
+    /// `from` is valid for reading `LANES` values.
+    #[inline(always)]
+    unsafe fn load_halves(self, from: *const f16) -> Self::Vector {
+        const { assert!(Self::LANES <= MOST_LANES, "room for a vector") };
+        let mut lanes = [0.0; MOST_LANES];
+        for (lane, to) in lanes[..Self::LANES].iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *to = halves::widened(unsafe { *from.add(lane) });
+        }
+        // SAFETY: there are as many lanes.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+    /// Writes a vector, every value rounded to the nearest one in half precision, ties to even.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `LANES` values.
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut f16, value: Self::Vector) {
+        const { assert!(Self::LANES <= MOST_LANES, "room for a vector") };
+        let mut lanes = [0.0; MOST_LANES];
+        // SAFETY: there are as many lanes.
+        unsafe { self.store(lanes.as_mut_ptr(), value) };
+        for (lane, value) in lanes[..Self::LANES].iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(lane) = halves::narrowed(*value) };
+        }
     }
     /// Orders what [`stream`](Self::stream) wrote before all that follows.
     #[inline(always)]
@@ -253,6 +288,55 @@ mod tests {
                     [sums[0][lane], sums[1][lane]],
                     [0.5 + 2.0 * value, 0.5 + 2.0 * value * value]
                 );
+            }
+        }
+    }
+
+    /// What is narrowed, and what is found when that is widened again.
+    struct Round<'a>(&'a [f32], &'a mut [f16], &'a mut [f32]);
+
+    impl Task for Round<'_> {
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let Self(values, narrow, wide) = self;
+            for at in (0..values.len()).step_by(S::LANES) {
+                // SAFETY: whole vectors, as `values` are a multiple of 16.
+                unsafe {
+                    simd.store_halves(
+                        narrow.as_mut_ptr().add(at),
+                        simd.load(values.as_ptr().add(at)),
+                    );
+                    let rounded = simd.load_halves(narrow.as_ptr().add(at));
+                    simd.store(wide.as_mut_ptr().add(at), rounded);
+                }
+            }
+        }
+    }
+
+    /// Every half, what lies halfway to the next and beside both, and bit patterns from all over.
+    #[test]
+    fn every_set_rounds_to_half_precision_alike() {
+        let halves = (0..0x7c00u16).flat_map(|bits| {
+            let value = f16::from_bits(bits).to_f32();
+            let next = f16::from_bits(bits + 1).to_f32();
+            let next = if next.is_finite() { next } else { 65_536.0 };
+            [value, (value + next) / 2.0].map(|at| [at.next_down(), at, at.next_up()])
+        });
+        let values = halves.flatten().flat_map(|value| [value, -value]);
+        let mut values: Vec<f32> =
+            values.chain((0..=u32::MAX).step_by(40_009).map(f32::from_bits)).collect();
+        values.resize(values.len().next_multiple_of(16), 0.0);
+        for isa in Isa::available() {
+            let (mut narrow, mut wide) = (vec![f16::ONE; values.len()], vec![1.0; values.len()]);
+            isa.run(Round(&values, &mut narrow, &mut wide));
+            for ((value, narrow), wide) in values.iter().zip(&narrow).zip(&wide) {
+                let expected = f16::from_f32(*value);
+                if expected.is_nan() {
+                    assert!(narrow.is_nan() && wide.is_nan(), "{isa:?}: {value}");
+                } else {
+                    assert_eq!(narrow.to_bits(), expected.to_bits(), "{isa:?}: {value}");
+                    assert_eq!(wide.to_bits(), expected.to_f32().to_bits(), "{isa:?}: {value}");
+                }
             }
         }
     }

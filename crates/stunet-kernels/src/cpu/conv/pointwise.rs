@@ -6,6 +6,7 @@
 //!
 //! With a stride it reads every `stride`-th voxel and nothing between, so those are picked first.
 
+mod half_sums;
 mod planes;
 mod rows;
 
@@ -14,6 +15,7 @@ use super::{STREAMED, Shape, voxels};
 use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::{Origin, Output, Target, with_scratch};
 use crate::cpu::simd::Isa;
+pub(crate) use half_sums::add_pointwise_rows;
 use planes::{Planes, Repeated, Weights, buffer_len};
 use rayon::prelude::*;
 pub(crate) use rows::pointwise_rows;

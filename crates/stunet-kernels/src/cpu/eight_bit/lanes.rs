@@ -4,6 +4,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::simd::has_avx512_vnni;
+use burn::tensor::f16;
 
 /// Channels that are computed at once.
 pub(super) const LANES: usize = 16;
@@ -191,12 +192,12 @@ unsafe impl Lanes for Plain {
 
     #[inline(always)]
     fn load_halves(self, from: &[u16; LANES]) -> Self::Values {
-        from.map(|bits| half::f16::from_bits(bits).to_f32())
+        from.map(|bits| f16::from_bits(bits).to_f32())
     }
 
     #[inline(always)]
     fn store_halves(self, to: &mut [u16; LANES], values: Self::Values) {
-        *to = values.map(|value| half::f16::from_f32(value).to_bits());
+        *to = values.map(|value| f16::from_f32(value).to_bits());
     }
 
     #[inline(always)]

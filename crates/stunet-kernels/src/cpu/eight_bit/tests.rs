@@ -5,6 +5,7 @@ use super::norm::EightBitResidual;
 use super::volume::{EightBitCodes, EightBitValues};
 use super::weights::EightBitConv;
 use crate::eight_bit::norm::EightBitNorm;
+use burn::tensor::f16;
 
 /// Numbers between -1 and 1.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -47,7 +48,7 @@ fn halves(halves: &[u16], layout: super::volume::Layout, voxels: usize) -> Vec<f
         halves[(block * voxels + voxel) * layout.block + lane]
     };
     let all = (0..layout.channels).flat_map(|c| (0..voxels).map(move |v| (c, v)));
-    all.map(|(c, v)| half::f16::from_bits(value(c, v)).to_f64()).collect()
+    all.map(|(c, v)| f16::from_bits(value(c, v)).to_f64()).collect()
 }
 
 /// A volume of so many channels, as a norm leaves it.

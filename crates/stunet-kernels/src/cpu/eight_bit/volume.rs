@@ -3,6 +3,7 @@
 use super::lanes::{DotProducts, LANES, Lanes, Work};
 use crate::cpu::evenly::Evenly;
 use crate::cpu::memory::Output;
+use burn::tensor::f16;
 use rayon::prelude::*;
 
 /// Numbers of one or two bytes in memory that is kept for later ones.
@@ -50,7 +51,7 @@ impl Range {
 
     /// NaN where a value is too large for half precision.
     fn in_halves(self) -> Self {
-        let most = half::f16::MAX.to_f32();
+        let most = f16::MAX.to_f32();
         if self.least >= -most && self.most <= most { self } else { Self::of(f32::NAN, f32::NAN) }
     }
 

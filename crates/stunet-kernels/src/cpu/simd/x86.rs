@@ -1,13 +1,14 @@
-//! Vectors of x86-64: AVX-512, and AVX2 with FMA.
+//! Vectors of x86-64: AVX-512, and AVX2 with FMA and F16C.
 
 use super::{Simd, Task};
+use burn::tensor::f16;
 use std::arch::x86_64::*;
 
-/// Proof that the machine has AVX-512 (F, DQ, VL, BW), AVX2 and FMA.
+/// Proof that the machine has AVX-512 (F, DQ, VL, BW), AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-/// Proof that the machine has AVX2 and FMA.
+/// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -25,11 +26,13 @@ pub(crate) fn has_avx512_vnni() -> bool {
 }
 
 pub(super) fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
 }
 
 pub(super) fn run_avx512<T: Task>(task: T) {
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c")]
     fn inner<T: Task>(task: T) {
         task.run(Avx512(()));
     }
@@ -39,11 +42,11 @@ pub(super) fn run_avx512<T: Task>(task: T) {
 }
 
 pub(super) fn run_avx2<T: Task>(task: T) {
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     fn inner<T: Task>(task: T) {
         task.run(Avx2(()));
     }
-    assert!(has_avx2(), "this machine has no AVX2 with FMA");
+    assert!(has_avx2(), "this machine has no AVX2 with FMA and F16C");
     // SAFETY: the machine has the features, as just asserted.
     unsafe { inner(task) }
 }
@@ -147,6 +150,20 @@ unsafe impl Simd for Avx512 {
     unsafe fn store(self, to: *mut f32, value: __m512) {
         // SAFETY: the token proves AVX-512; the caller promises 16 values.
         unsafe { _mm512_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(self, from: *const f16) -> __m512 {
+        // SAFETY: the token proves AVX-512; the caller promises 16 values.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut f16, value: __m512) {
+        // SAFETY: the token proves AVX-512; the caller promises 16 values.
+        unsafe {
+            _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value))
+        }
     }
 
     #[inline(always)]
@@ -273,6 +290,18 @@ unsafe impl Simd for Avx2 {
     unsafe fn store(self, to: *mut f32, value: __m256) {
         // SAFETY: the token proves AVX2; the caller promises 8 values.
         unsafe { _mm256_storeu_ps(to, value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(self, from: *const f16) -> __m256 {
+        // SAFETY: the token proves F16C; the caller promises 8 values.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_halves(self, to: *mut f16, value: __m256) {
+        // SAFETY: the token proves F16C; the caller promises 8 values.
+        unsafe { _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)) }
     }
 
     #[inline(always)]
