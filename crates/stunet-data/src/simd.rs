@@ -152,6 +152,15 @@ pub fn add_to_halves(sums: &mut [f16], values: &[f32], factors: Option<&[f32]>) 
     Halves::best().add(sums, values, factors);
 }
 
+/// Divides rows of sums by the divisors of their columns, in f32, and rounds the quotients to half precision. Whether
+/// all are finite numbers.
+///
+/// # Shapes
+/// `sums` `[rows, columns]`, `divisors` `[columns]`.
+pub fn divide_halves(sums: &mut [f16], divisors: &[f32]) -> bool {
+    Halves::best().divide(sums, divisors)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

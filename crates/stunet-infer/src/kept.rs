@@ -12,6 +12,7 @@ use crate::accumulators::{Accumulators, Averages, WindowPass};
 use crate::blend::{Averaging, average, softmax};
 use crate::cutter::Cutter;
 use crate::error::InferError;
+use crate::kept_rows::KeptRows;
 use crate::network::{AddToHalvesFn, Featured, Head, Network};
 use crate::platform::Moment;
 use crate::sink::RowSink;
@@ -22,6 +23,9 @@ use rayon::prelude::*;
 use std::ops::{ControlFlow, Range};
 use stunet_data::simd::{Work, wide};
 use stunet_model::HalfSums;
+
+/// Why a row's feature maps are there.
+const HELD: &str = "rows are held until they are final";
 
 /// Bytes of final rows that are formed before they are handed out, about.
 const PIECE_BYTES: usize = 8 << 20;
@@ -111,7 +115,8 @@ impl<'a> Trunks<'a> {
 
     /// The feature maps of windows of one tile.
     pub fn keep<'s>(&'s self, slab: &'s mut Slab, sink: &'s mut dyn RowSink) -> KeptFeatures<'s> {
-        KeptFeatures { trunks: self, slab, sink, windows: Vec::new(), free: Vec::new(), made: 0 }
+        let rows = KeptRows::new(self.row_len());
+        KeptFeatures { trunks: self, slab, sink, windows: Vec::new(), rows }
     }
 
     fn row_len(&self) -> usize {
@@ -126,15 +131,14 @@ pub(crate) struct KeptFeatures<'a> {
     sink: &'a mut dyn RowSink,
     /// In the order in which they came.
     windows: Vec<KeptWindow>,
-    free: Vec<Box<[f32]>>,
-    made: usize,
+    rows: KeptRows,
 }
 
 /// What of a window lies in the slab.
 struct KeptWindow {
     within: [Overlap; 3],
-    /// `[F, x]`, mirroring undone, by network and pass, plane and row; none where they are final.
-    rows: Vec<Option<Box<[f32]>>>,
+    /// The numbers of rows `[F, x]`, mirroring undone, by network and pass, plane and row; none where they are final.
+    rows: Vec<Option<usize>>,
     /// How many there are.
     held: usize,
 }
@@ -157,16 +161,7 @@ impl KeptWindow {
 impl KeptFeatures<'_> {
     /// Most bytes held at a time, final rows included.
     pub fn bytes(&self) -> usize {
-        self.made * self.trunks.row_len() * size_of::<f32>() + self.slab.bytes()
-    }
-
-    /// Room for the rows of another pass; none where it is yet to be made.
-    fn vacant(&mut self, count: usize) -> Vec<Option<Box<[f32]>>> {
-        let free = self.free.split_off(self.free.len() - count.min(self.free.len()));
-        self.made += count - free.len();
-        let mut rows: Vec<_> = free.into_iter().map(Some).collect();
-        rows.resize_with(count, || None);
-        rows
+        self.rows.bytes() + self.slab.bytes()
     }
 
     /// Keeps the feature maps `[F, z, y, x]` of a pass, or their mean with those of the passes before.
@@ -181,19 +176,17 @@ impl KeptFeatures<'_> {
             self.windows.push(KeptWindow { within, rows, held });
         }
         let count = self.windows.last().map_or(0, KeptWindow::num_rows);
-        let mut rows = self.vacant(count);
-        let length = self.trunks.row_len();
+        let rows = self.rows.take(count);
         let last = self.windows.last_mut().expect("the first pass pushed it");
         let [planes, height, _] = &last.within;
-        rows.par_iter_mut().enumerate().for_each(|(index, to)| {
+        // By all threads: fresh memory is slow, and there is much of it.
+        self.rows.rows_mut(&rows).into_par_iter().enumerate().for_each(|(index, to)| {
             let z = planes.skipped + index / height.there.len();
             let y = height.skipped + index % height.there.len();
-            // By all threads: fresh memory is slow, and there is much of it.
-            let to = to.get_or_insert_with(|| vec![0.0; length].into());
             copy_row(features, window, (z, y), pass.flips, to);
         });
         last.held += count;
-        last.rows.extend(rows);
+        last.rows.extend(rows.into_iter().map(Some));
     }
 
     /// Adds the feature maps of a later pass to the rows of the first, and divides by their number at the last.
@@ -203,10 +196,10 @@ impl KeptFeatures<'_> {
         let from = last.rows.len() - last.num_rows();
         let [planes, height, _] = &last.within;
         let divisor = (pass.index + 1 == pass.count).then_some(pass.count as f32);
-        last.rows[from..].par_iter_mut().enumerate().for_each(|(index, to)| {
+        let rows: Vec<_> = last.rows[from..].iter().map(|row| row.expect(HELD)).collect();
+        self.rows.rows_mut(&rows).into_par_iter().enumerate().for_each(|(index, to)| {
             let z = planes.skipped + index / height.there.len();
             let y = height.skipped + index % height.there.len();
-            let to = to.as_mut().expect("rows are held until they are final");
             add_row(features, window, (z, y), pass.flips, to);
             if let Some(divisor) = divisor {
                 to.iter_mut().for_each(|v| *v /= divisor);
@@ -216,7 +209,7 @@ impl KeptFeatures<'_> {
 
     /// These rows of these planes are final: nobody needs their feature maps.
     fn release(&mut self, planes: &Range<usize>, rows: &Range<usize>) {
-        let free = &mut self.free;
+        let kept = &mut self.rows;
         self.windows.retain_mut(|window| {
             let num_rows = window.num_rows();
             let [within_z, within_y, _] = window.within.each_ref().map(|axis| axis.there.clone());
@@ -226,7 +219,7 @@ impl KeptFeatures<'_> {
                     for row in window.rows.iter_mut().skip(at).step_by(num_rows) {
                         if let Some(row) = row.take() {
                             window.held -= 1;
-                            free.push(row);
+                            kept.give_back(row);
                         }
                     }
                 }
@@ -261,19 +254,17 @@ impl Accumulators for KeptFeatures<'_> {
         let step = rows_per_piece(self.slab.bytes_of_row(), planes.len());
         for from in rows.clone().step_by(step) {
             let piece = from..(from + step).min(rows.end);
-            let (trunks, windows) = (self.trunks, &self.windows);
-            let first_column = self.slab.columns().start;
-            self.slab.form(
-                planes.clone(),
-                piece.clone(),
-                |z, y, sums, scratch: &mut Scratch| {
-                    for window in windows {
-                        if let Some(at) = window.at(z, y) {
-                            trunks.add_row(window, (z, y, at), first_column, sums, scratch);
-                        }
-                    }
-                },
-            )?;
+            let forming = Forming {
+                trunks: self.trunks,
+                windows: &self.windows,
+                rows: &self.rows,
+                first_column: self.slab.columns().start,
+            };
+            self.slab.form(planes.clone(), piece.clone(), |z, y, sums, scratch| {
+                // Rows are formed one after the other, but for where threads part.
+                let next = if y + 1 < piece.end { (z, y + 1) } else { (z + 1, piece.start) };
+                forming.form((z, y), next, sums, scratch);
+            })?;
             self.sink.rows(self.slab, planes.clone(), piece)?;
         }
         self.release(&planes, &rows);
@@ -378,42 +369,83 @@ impl Trunks<'_> {
         let as_they_are = self.averages.averaging == Averaging::AsTheyAre && self.num_passes() == 1;
         self.heads[fold].add_to_halves.as_ref().filter(|_| as_they_are)
     }
+}
 
-    /// Adds a window to a row of the slab: all its passes.
-    fn add_row(
+/// Rows of the slab that are about to be formed.
+struct Forming<'a> {
+    trunks: &'a Trunks<'a>,
+    windows: &'a [KeptWindow],
+    rows: &'a KeptRows,
+    first_column: usize,
+}
+
+impl Forming<'_> {
+    /// Adds all passes of all windows over a row of the slab; `next` is the row that probably comes after it.
+    fn form(
         &self,
-        window: &KeptWindow,
-        (z, y, at): (usize, usize, usize),
-        first_column: usize,
+        row: (usize, usize),
+        next: (usize, usize),
         sums: &mut RowSums<'_>,
         scratch: &mut Scratch,
     ) {
-        let (num_classes, num_passes) = (self.averages.num_classes, self.num_passes());
-        let [_, height, width] = self.averages.window;
+        let first_of_next = || self.terms(next).next().and_then(|(.., features)| features);
+        let mut terms = self.terms(row).peekable();
+        while let Some((window, lane, features)) = terms.next() {
+            let following = terms.peek().map_or_else(first_of_next, |(.., features)| *features);
+            let features = (features.expect(HELD), following.unwrap_or_default());
+            self.add_pass(window, row, (lane, features), sums, scratch);
+        }
+    }
+
+    /// The feature maps of all passes over a row of the slab, with their window and which of its passes they are; none
+    /// where nobody needs them any more.
+    fn terms(
+        &self,
+        (z, y): (usize, usize),
+    ) -> impl Iterator<Item = (&KeptWindow, usize, Option<&[f32]>)> {
+        let windows =
+            self.windows.iter().filter_map(move |window| Some((window, window.at(z, y)?)));
+        windows.flat_map(move |(window, at)| {
+            let lanes = window.rows.iter().skip(at).step_by(window.num_rows()).enumerate();
+            lanes.map(move |(lane, row)| (window, lane, row.map(|row| self.rows.row(row))))
+        })
+    }
+
+    /// Adds a pass, and with the last one the weights of the window.
+    fn add_pass(
+        &self,
+        window: &KeptWindow,
+        (z, y): (usize, usize),
+        (lane, (features, next)): (usize, (&[f32], &[f32])),
+        sums: &mut RowSums<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Averages { num_classes, importance, window: [_, height, width], .. } =
+            &self.trunks.averages;
         let [planes, rows, columns] = &window.within;
         let within = columns.skipped..columns.skipped + columns.there.len();
-        let importance = self.averages.importance.as_ref().map(|map| {
+        let importance = importance.as_ref().map(|map| {
             let z = planes.skipped + z - planes.there.start;
             let y = rows.skipped + y - rows.there.start;
             &map[(z * height + y) * width..][within.clone()]
         });
-        let column = columns.there.start - first_column;
-        let lanes = window.rows.iter().skip(at).step_by(window.num_rows());
-        for (lane, row) in lanes.enumerate() {
-            let (fold, index) = (lane / num_passes, lane % num_passes);
-            let row = row.as_ref().expect("rows are held until they are final");
-            if let Some(add) = self.added_at_once(fold)
-                && let Some((values, pitch)) = sums.halves(fold, column)
-            {
-                let to = HalfSums { values, pitch, factors: importance };
-                add(row, width, within.clone(), to);
-                continue;
-            }
+        let column = columns.there.start - self.first_column;
+        let num_passes = self.trunks.num_passes();
+        let (fold, index) = (lane / num_passes, lane % num_passes);
+        if let Some(add) = self.trunks.added_at_once(fold)
+            && let Some((values, pitch)) = sums.halves(fold, column)
+        {
+            let to = HalfSums { values, pitch, factors: importance, next };
+            add(features, *width, within.clone(), to);
+        } else {
             scratch.block.resize(num_classes * within.len(), 0.0);
-            (self.heads[fold].run)(row, width, within.clone(), &mut scratch.block);
-            wide(AddPass { trunks: self, index, fold, column, importance, sums, scratch });
+            (self.trunks.heads[fold].run)(features, *width, within.clone(), &mut scratch.block);
+            let trunks = self.trunks;
+            wide(AddPass { trunks, index, fold, column, importance, sums, scratch });
         }
-        sums.add_weights(column..column + within.len(), importance);
+        if lane + 1 == self.trunks.num_folds() * num_passes {
+            sums.add_weights(column..column + within.len(), importance);
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub mod export;
 mod feature_sums;
 pub mod importance;
 mod kept;
+mod kept_rows;
 pub mod memory;
 pub mod mirror;
 pub mod model;

@@ -138,7 +138,7 @@ pub type HeadFn = Box<dyn Fn(&[f32], usize, Range<usize>, &mut [f32]) + Send + S
 pub type AddToHalvesFn = Box<dyn Fn(&[f32], usize, Range<usize>, HalfSums<'_>) + Send + Sync>;
 
 impl Head {
-    fn of(rows: PointwiseRows) -> Self {
+    pub(crate) fn of(rows: PointwiseRows) -> Self {
         let [num_features, _] = rows.channels();
         let rows = Arc::new(rows);
         let adding = rows.clone();

@@ -18,7 +18,7 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 use stunet_data::plans::Accumulation;
-use stunet_data::simd::{Work, add_to_halves, narrow, round_to_half, wide, widen};
+use stunet_data::simd::{Work, add_to_halves, divide_halves, narrow, round_to_half, wide, widen};
 
 /// Rows `[C, X]` of sums, with the rows `[X]` of their weights.
 ///
@@ -460,6 +460,9 @@ impl Row {
                     finite &= all_finite(class);
                 }
             }
+            Sums::Half(values) if layout.num_folds == 1 => {
+                finite = divide_halves(values, weights);
+            }
             Sums::Half(values) => {
                 let length = layout.num_classes * width;
                 let (first, others) = values.split_at_mut(length);
@@ -474,10 +477,8 @@ impl Row {
                         round_to_half(&mut quotient);
                         mean.iter_mut().zip(&quotient).for_each(|(m, q)| *m += q);
                     }
-                    if layout.num_folds > 1 {
-                        round_to_half(&mut mean);
-                        mean.iter_mut().for_each(|v| *v /= folds);
-                    }
+                    round_to_half(&mut mean);
+                    mean.iter_mut().for_each(|v| *v /= folds);
                     narrow(&mean, sums);
                     round_to_half(&mut mean);
                     finite &= all_finite(&mean);

@@ -42,6 +42,9 @@ pub struct HalfSums<'a> {
     pub pitch: usize,
     /// The factor of each column; none where all are 1.
     pub factors: Option<&'a [f32]>,
+    /// What will be read next, such as the input of the next call: it is brought into the cache meanwhile, where the
+    /// processor can be asked for that.
+    pub next: &'a [f32],
 }
 
 impl PointwiseRows {

@@ -94,6 +94,34 @@ impl Halves {
             Self::Any => add_one_by_one(sums, values, factors),
         }
     }
+
+    /// Whether all quotients are finite numbers.
+    pub fn divide(self, sums: &mut [f16], divisors: &[f32]) -> bool {
+        match self {
+            // SAFETY: the machine has the instructions, as whoever made this asked it.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::avx512::divide(sums, divisors) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::F16c => unsafe { x86::f16c::divide(sums, divisors) },
+            Self::Any => {
+                let rows = sums.chunks_mut(divisors.len().max(1));
+                rows.for_each(|row| divide_one_by_one(row, divisors));
+                all_finite(sums)
+            }
+        }
+    }
+}
+
+fn divide_one_by_one(sums: &mut [f16], divisors: &[f32]) {
+    sums.iter_mut().zip(divisors).for_each(|(s, d)| *s = narrowed(widened(*s) / d));
+}
+
+/// Whether none is infinite or no number; looks at all of them, in wide registers.
+#[inline(always)]
+fn all_finite(values: &[f16]) -> bool {
+    let most = values.iter().fold(0, |most: u16, v| most.max(v.to_bits() & 0x7fff));
+    most < f16::INFINITY.to_bits()
 }
 
 fn add_one_by_one(sums: &mut [f16], values: &[f32], factors: Option<&[f32]>) {
@@ -114,7 +142,7 @@ mod x86 {
     /// The loops, for vectors of so many values and what reads, writes and computes those.
     macro_rules! loops {
         ($name:ident, $features:literal, $lanes:literal, $load:ident, $store:ident, $load_halves:ident,
-         $store_halves:ident, $widen:ident, $narrow:ident, $mul:ident, $add:ident) => {
+         $store_halves:ident, $widen:ident, $narrow:ident, $mul:ident, $add:ident, $div:ident) => {
             pub mod $name {
                 use super::*;
 
@@ -192,6 +220,39 @@ mod x86 {
                     let factors = factors.map(|factors| &factors[whole..]);
                     super::super::add_one_by_one(&mut sums[whole..], &values[whole..], factors);
                 }
+
+                /// Rows as long as `divisors`.
+                #[target_feature(enable = $features)]
+                pub fn divide(sums: &mut [f16], divisors: &[f32]) -> bool {
+                    let (whole, rest) = divisors.as_chunks::<LANES>();
+                    let mut last = [1.0; LANES];
+                    last[..rest.len()].copy_from_slice(rest);
+                    let mut finite = true;
+                    for row in sums.chunks_mut(divisors.len().max(1)) {
+                        let (vectors, rest) = row.as_chunks_mut::<LANES>();
+                        for (sums, divisors) in vectors.iter_mut().zip(whole) {
+                            divide_vector(sums, divisors);
+                        }
+                        let mut sums = [f16::ZERO; LANES];
+                        sums[..rest.len()].copy_from_slice(rest);
+                        divide_vector(&mut sums, &last);
+                        rest.copy_from_slice(&sums[..rest.len()]);
+                        finite &= super::super::all_finite(row);
+                    }
+                    finite
+                }
+
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn divide_vector(sums: &mut [f16; LANES], divisors: &[f32; LANES]) {
+                    // SAFETY: each is a vector of values.
+                    unsafe {
+                        let value = $widen($load_halves(sums.as_ptr().cast()));
+                        let value = $div(value, $load(divisors.as_ptr()));
+                        let halves = $narrow::<_MM_FROUND_TO_NEAREST_INT>(value);
+                        $store_halves(sums.as_mut_ptr().cast(), halves);
+                    }
+                }
             }
         };
     }
@@ -207,7 +268,8 @@ mod x86 {
         _mm512_cvtph_ps,
         _mm512_cvtps_ph,
         _mm512_mul_ps,
-        _mm512_add_ps
+        _mm512_add_ps,
+        _mm512_div_ps
     );
     loops!(
         f16c,
@@ -220,7 +282,8 @@ mod x86 {
         _mm256_cvtph_ps,
         _mm256_cvtps_ph,
         _mm256_mul_ps,
-        _mm256_add_ps
+        _mm256_add_ps,
+        _mm256_div_ps
     );
 }
 
@@ -279,6 +342,38 @@ mod tests {
                     let mut sums = start.clone();
                     halves.add(&mut sums, values, factors);
                     assert!(bits(&sums) == bits(&expected), "{halves:?}, {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_divides_alike() {
+        let start: Vec<f16> =
+            (0..3 * 0x7c00u32).map(|i| f16::from_bits((i * 7919) as u16)).collect();
+        for width in [1, 7, 8, 15, 16, 17, 33, 244] {
+            let start = &start[..start.len() / width * width];
+            let divisors: Vec<f32> = (0..width).map(|i| 0.02 + (i % 17) as f32 / 9.0).collect();
+            for rows in [&start[..0], &start[..width], start] {
+                let mut expected = rows.to_vec();
+                for row in expected.chunks_mut(width) {
+                    divide_one_by_one(row, &divisors);
+                }
+                let finite = expected.iter().all(|v| v.is_finite());
+                for halves in Halves::available() {
+                    let mut found = rows.to_vec();
+                    assert_eq!(halves.divide(&mut found, &divisors), finite, "{halves:?}, {width}");
+                    assert!(bits(&found) == bits(&expected), "{halves:?}, {width}");
+                }
+            }
+        }
+        for bad in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN] {
+            for at in 0..33 {
+                for halves in Halves::available() {
+                    let mut sums = [f16::ONE; 33];
+                    assert!(halves.divide(&mut sums, &[0.5; 33]));
+                    sums[at] = bad;
+                    assert!(!halves.divide(&mut sums, &[0.5; 33]), "{halves:?}, {at}");
                 }
             }
         }

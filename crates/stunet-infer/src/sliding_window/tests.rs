@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use ndarray::{Array4, s};
 use proptest::prelude::*;
-use stunet_model::WindowValues;
+use stunet_model::{PointwiseRows, WindowValues};
 
 /// A network whose logits depend on the voxel, its place in the window and the class.
 pub(crate) struct Fake {
@@ -156,6 +156,57 @@ impl Featured for Apart {
                 .for_each(|(to, row)| to.copy_from_slice(&row[columns.clone()]));
         });
         Some(Head { num_features: self.0.classes, is_affine: true, run, add_to_halves: None })
+    }
+}
+
+/// A [`Fake`] whose logits are feature maps, of which a convolution of single voxels makes five classes.
+struct Convolved {
+    features: Apart,
+    /// Whether the head may add them to sums as it computes them.
+    at_once: bool,
+}
+
+impl Network for Convolved {
+    fn in_channels(&self) -> usize {
+        1
+    }
+
+    fn num_classes(&self) -> usize {
+        5
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs::Logits
+    }
+
+    fn cost(&self, window: [usize; 3]) -> Result<WindowCost, InferError> {
+        fake_cost(5, window)
+    }
+
+    fn predict_window(&self, _: Array4<f32>, _: &mut dyn FnMut(Range<usize>, &[f32])) {
+        panic!("of all classes")
+    }
+
+    fn featured(&self) -> Option<&dyn Featured> {
+        Some(self)
+    }
+}
+
+impl Featured for Convolved {
+    fn features(&self, window: Array4<f32>) -> Tensor<5> {
+        self.features.features(window)
+    }
+
+    fn head(&self) -> Option<Head> {
+        let inputs = self.features.0.classes;
+        let values = |len: usize| (0..len).map(|i| (i as f32 * 1.7).sin()).collect::<Vec<_>>();
+        let weight = TensorData::new(values(5 * inputs), [5, inputs, 1, 1, 1]);
+        let (device, bias) = (Device::flex(), TensorData::new(values(5), [5]));
+        let weight = Tensor::from_data(weight, (&device, DType::F32));
+        let bias = Tensor::from_data(bias, (&device, DType::F32));
+        let head = Head::of(PointwiseRows::new(weight, bias)?);
+        let add_to_halves = head.add_to_halves.filter(|_| self.at_once);
+        Some(Head { add_to_halves, ..head })
     }
 }
 
@@ -329,6 +380,37 @@ proptest! {
         let apart: Vec<_> = gains.iter().map(|gain| Apart(Fake { classes: 3, gain: *gain })).collect();
         let kept = run(&apart, shape, &WindowSettings { keep: Keep::Features, ..recipe.clone() });
         prop_assert_eq!(kept, run(&fakes, shape, &recipe));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn values_that_are_added_as_they_are_computed_are_the_same(
+        shape in [1usize..14, 1..14, 1..90],
+        which in 0usize..5,
+        axes in proptest::sample::subsequence(vec![0usize, 1, 2], 0..=3),
+        average_passes in any::<bool>(),
+        wide in any::<bool>(),
+        folds in 1usize..3,
+    ) {
+        let (reference, accumulation) = ALL[which];
+        let mut recipe = recipe(reference, accumulation, &axes);
+        if wide {
+            recipe.window[2] = 70;
+        }
+        let recipe = WindowSettings { keep: Keep::Features, average_passes, ..recipe };
+        let gains = &[1.0, 0.3][..folds];
+        let [fused, plain] = [true, false].map(|at_once| {
+            let network = |gain: &f32| {
+                let features = Apart(Fake { classes: 3, gain: *gain });
+                Convolved { features, at_once }
+            };
+            let networks: Vec<_> = gains.iter().map(network).collect();
+            let planes = run(&networks, shape, &recipe).concat();
+            planes.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        });
+        prop_assert_eq!(fused, plain);
     }
 }
 

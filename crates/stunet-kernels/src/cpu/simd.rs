@@ -110,6 +110,11 @@ pub(crate) unsafe trait Simd: Copy {
             unsafe { *to.add(lane) = halves::narrowed(*value) };
         }
     }
+    /// Has the cache line at an address read, for those who need it soon; nothing where there is no such instruction.
+    #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        let _ = from;
+    }
     /// Orders what [`stream`](Self::stream) wrote before all that follows.
     #[inline(always)]
     fn fence(self) {}

@@ -179,6 +179,12 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        // SAFETY: every x86-64 machine has it, and it may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+
+    #[inline(always)]
     fn fence(self) {
         // SAFETY: every x86-64 machine has it.
         unsafe { _mm_sfence() }
@@ -314,6 +320,12 @@ unsafe impl Simd for Avx2 {
                 _mm256_storeu_ps(to, value);
             }
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        // SAFETY: every x86-64 machine has it, and it may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
 
     #[inline(always)]

@@ -8,6 +8,10 @@ use std::ops::Range;
 
 /// Values in the widest tile.
 const MOST_COLUMNS: usize = VECTORS * MOST_LANES;
+/// Values in a line of a cache.
+const LINE: usize = 16;
+/// Lines that are asked for with a tile, at most: more would wait for each other.
+const MOST_LINES: usize = 16;
 
 /// Adds the 1×1×1 convolution of `columns` of `input` `[Cin, pitch]`, each value times the factor of its column,
 /// to `sums`.
@@ -31,14 +35,15 @@ pub(crate) fn add_pointwise_rows(
     let inner = weight.len() / outputs;
     assert!(inner > 0 && weight.len() == outputs * inner, "a weight for each pair of channels");
     assert!(columns.end <= pitch && input.len() >= inner * pitch, "columns of whole rows");
-    let HalfSums { values: to, pitch: to_pitch, factors } = sums;
+    let HalfSums { values: to, pitch: to_pitch, factors, next } = sums;
     let last = (outputs - 1) * to_pitch + count;
     assert!(count <= to_pitch && to.len() >= last, "a sum for each output channel and column");
     assert!(factors.is_none_or(|factors| factors.len() == count), "a factor for each column");
     let width = VECTORS * isa.lanes();
     let input = &input[columns.start..];
     let whole = count / width * width;
-    isa.run(AddRows { weight, bias, input, pitch, count: whole, factors, to: &mut *to, to_pitch });
+    #[rustfmt::skip]
+    isa.run(AddRows { weight, bias, input, pitch, count: whole, factors, to: &mut *to, to_pitch, next });
     let count = count - whole;
     if count > 0 {
         // A tile of their own, the rest zero.
@@ -48,7 +53,9 @@ pub(crate) fn add_pointwise_rows(
         }
         let (input, pitch, to) = (padded.as_slice(), width, &mut to[whole..]);
         let factors = factors.map(|factors| &factors[whole..]);
-        isa.run(AddRows { weight, bias, input, pitch, count, factors, to, to_pitch });
+        let next = if whole == 0 { next } else { &[] };
+        #[rustfmt::skip]
+        isa.run(AddRows { weight, bias, input, pitch, count, factors, to, to_pitch, next });
     }
 }
 
@@ -62,6 +69,7 @@ struct AddRows<'a> {
     factors: Option<&'a [f32]>,
     to: &'a mut [f16],
     to_pitch: usize,
+    next: &'a [f32],
 }
 
 impl Task for AddRows<'_> {
@@ -69,12 +77,23 @@ impl Task for AddRows<'_> {
     fn run<S: Simd>(mut self, simd: S) {
         const { assert!(S::PLANES == 6 || S::PLANES == 2, "tiles are written for 6 and 2 planes") };
         let outputs = self.bias.len();
+        let width = VECTORS * S::LANES;
+        let tiles = outputs.div_ceil(S::PLANES) * self.count.div_ceil(width);
+        let lines = self.next.len().div_ceil(LINE * tiles.max(1)).min(MOST_LINES);
+        let mut next = self.next.chunks(LINE);
         let mut row = 0;
         while row < outputs {
-            let rows = if row + S::PLANES <= outputs { S::PLANES } else { 1 };
-            for column in (0..self.count).step_by(VECTORS * S::LANES) {
+            let left = outputs - row;
+            let rows = match left {
+                _ if left >= S::PLANES => S::PLANES,
+                3.. => 3,
+                _ => 1,
+            };
+            for column in (0..self.count).step_by(width) {
+                next.by_ref().take(lines).for_each(|line| simd.prefetch(line.as_ptr()));
                 match rows {
                     6 => self.tile::<S, 6>(simd, row, column),
+                    3 => self.tile::<S, 3>(simd, row, column),
                     2 => self.tile::<S, 2>(simd, row, column),
                     _ => self.tile::<S, 1>(simd, row, column),
                 }
@@ -190,7 +209,7 @@ mod tests {
                     }
                 }
                 let mut found = start.clone();
-                let sums = HalfSums { values: &mut found, pitch, factors };
+                let sums = HalfSums { values: &mut found, pitch, factors, next: &input };
                 add_pointwise_rows(isa, (&weight, &bias), (&input, width), columns.clone(), sums);
                 let bits = |sums: &[f16]| sums.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&found), bits(&expected), "{:?}", isa);
