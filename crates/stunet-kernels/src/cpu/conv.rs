@@ -168,7 +168,8 @@ pub(crate) fn forward_fused(
     let sizes = [shape.batch, shape.inputs, voxels(shape.size)];
     let mut source = Source::repeated(parts, sizes, repeats.unwrap_or([1; 3]));
     (source.innermost, source.normed) = (reads_innermost, normed);
-    let (mut outputs, mut sink) = Sink::create(&[shape.outputs], shape.batch, voxels(shape.size));
+    let (mut outputs, mut sink) =
+        Sink::create(&[shape.outputs], shape.batch, voxels(shape.out_size()));
     sink.innermost = writes_innermost;
     let (direction, bias) = (Direction::Forward, Some(bias));
     let work = Work { shape, direction, source, weight, kept, bias, sink };
@@ -191,7 +192,7 @@ pub(crate) fn input_gradient(
     let (outputs, sink) = Sink::create(parts, shape.batch, voxels(shape.size));
     let direction = Direction::InputGradient;
     let work = Work { shape, direction, source, weight, kept: None, bias: None, sink };
-    if winograd::pays(shape) {
+    if winograd::pays_for_gradients(shape) {
         winograd::run(isa, &work);
     } else {
         forward::run(isa, &work);
@@ -210,7 +211,7 @@ pub(crate) fn weight_gradient(
     let read = [(gradient, shape.outputs)];
     let gradient = Source::new(&read, [shape.batch, shape.outputs, voxels(shape.out_size())]);
     let mut weight = Output::new(shape.outputs * shape.inputs * 27);
-    let compute = if winograd::pays(shape) {
+    let compute = if winograd::pays_for_gradients(shape) {
         winograd::weight_gradient
     } else if few_channels::pays(shape) {
         few_channels::weight_gradient

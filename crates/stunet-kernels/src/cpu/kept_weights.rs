@@ -91,6 +91,8 @@ pub(super) struct WeightOrder {
     pub isa: Isa,
     /// Values that stand for the 27 of a kernel.
     pub taps: usize,
+    /// Whether they are transformed for a stride.
+    pub strided: bool,
 }
 
 /// Weights with other orders of them.
@@ -160,7 +162,7 @@ mod tests {
     use burn::tensor::{Device, Int, Tensor};
 
     fn order(taps: usize) -> WeightOrder {
-        WeightOrder { isa: Isa::best(), taps }
+        WeightOrder { isa: Isa::best(), taps, strided: false }
     }
 
     #[test]
@@ -196,7 +198,7 @@ mod tests {
         assert_eq!(other.values(), [7.0; 27]);
     }
 
-    /// By minimal filtering, in large and small tiles, and directly; with a stride; for two sizes at once.
+    /// By minimal filtering, in large and small tiles, and directly; with a stride, both ways; for two sizes at once.
     #[test]
     fn convolutions_with_kept_weights_are_the_same() {
         let device = Device::flex();
@@ -205,7 +207,9 @@ mod tests {
             let values = Tensor::<1, Int>::arange(0..count, &device).float();
             ((values * 0.37).sin() * 1.7).reshape(shape)
         };
-        for (channels, size, stride) in [(16, 24, 1), (32, 6, 1), (16, 3, 1), (16, 12, 2)] {
+        for (channels, size, stride) in
+            [(16, 24, 1), (32, 6, 1), (16, 3, 1), (16, 12, 2), (16, 16, 2)]
+        {
             let (weight, bias) = (values([16, channels, 3, 3, 3]), Tensor::ones([16], &device));
             let xs = [values([1, channels, size, size, size]), values([1, channels, 4, 5, 3])];
             let all = || {

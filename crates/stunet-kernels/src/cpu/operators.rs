@@ -288,7 +288,7 @@ fn convolve_fused(
     let kept = kept_weights::of(&weight);
     let (weight, bias) = ((values(&weight), kept.as_ref()), values(&bias));
     let (output, sums) = conv::forward_fused(Isa::best(), shape, parts, weight, bias, fused);
-    let ([z, y, x], Shape { batch, outputs, .. }) = (shape.size, *shape);
+    let ([z, y, x], Shape { batch, outputs, .. }) = (shape.out_size(), *shape);
     let dims = [batch, outputs, z, y, x];
     let output = match fused.writes_innermost {
         true => finish_innermost(output, dims),

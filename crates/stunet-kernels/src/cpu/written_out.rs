@@ -32,6 +32,12 @@ macro_rules! four {
     };
 }
 
+macro_rules! five {
+    (|$i:ident| $value:expr) => {
+        written_out!(|$i| $value, 0 1 2 3 4)
+    };
+}
+
 macro_rules! six {
     (|$i:ident| $value:expr) => {
         written_out!(|$i| $value, 0 1 2 3 4 5)

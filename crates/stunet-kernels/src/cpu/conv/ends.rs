@@ -4,7 +4,6 @@ use super::Shape;
 use crate::cpu::kept_weights::{KeptWeight, WeightOrder};
 use crate::cpu::memory::{Lines, Output, Target};
 use crate::cpu::norm::Normed;
-use crate::cpu::simd::Isa;
 use std::sync::Arc;
 
 /// Channels to read, from one tensor or from several as if they were concatenated.
@@ -158,15 +157,10 @@ impl Work<'_> {
         }
     }
 
-    /// The weights of a convolution as `pack` orders them, of which there are `taps` for the 27 of a kernel.
-    pub(super) fn packed(
-        &self,
-        isa: Isa,
-        taps: usize,
-        pack: impl FnOnce() -> Output,
-    ) -> Arc<Output> {
+    /// The weights of a convolution as `pack` orders them.
+    pub(super) fn packed(&self, order: WeightOrder, pack: impl FnOnce() -> Output) -> Arc<Output> {
         match self.kept.filter(|_| self.direction == Direction::Forward) {
-            Some(kept) => kept.packed(WeightOrder { isa, taps }, pack),
+            Some(kept) => kept.packed(order, pack),
             None => Arc::new(pack()),
         }
     }

@@ -6,6 +6,7 @@ use super::geometry::{Cut, Strip, Sweep};
 use super::tile::{self, Segment};
 use super::weights::{Packing, pack};
 use crate::cpu::evenly::Evenly;
+use crate::cpu::kept_weights::WeightOrder;
 use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -23,7 +24,8 @@ pub(crate) fn run(isa: Isa, work: &Work<'_>) {
         Direction::InputGradient => Sweep::input_gradient(work.shape),
     };
     let packing = Packing::new(isa, sweep.outputs, sweep.inputs);
-    let packed = work.packed(isa, 27, || pack(isa, sweep, packing, work));
+    let order = WeightOrder { isa, taps: 27, strided: false };
+    let packed = work.packed(order, || pack(isa, sweep, packing, work));
     let start = work.start(packing.blocks * packing.width);
     let (packed, start) = (packed.values(), start.values());
 

@@ -220,16 +220,44 @@ fn transformed_in_large_tiles() {
     }
 }
 
-/// The root of the mean square error, beside that of products added one by one in `f32`.
+/// Whole tiles, and tiles that reach beyond the volume along each axis; inputs with an end of their own.
+#[test]
+fn transformed_with_strides() {
+    for case in [
+        case(1, (9, 17, 4), [16, 16, 16], [2; 3], 3),
+        case(1, (24, 40, 0), [15, 17, 19], [2; 3], 3),
+        case(2, (16, 8, 0), [8, 13, 18], [2; 3], 3),
+        case(2, (37, 33, 20), [3, 20, 31], [2; 3], 3),
+    ] {
+        assert_eq!(winograd::tile(&case.shape), Some(winograd::Tile::Strided));
+        assert_eq!(algorithm(&case.shape, 3), Algorithm::Winograd);
+        assert!(!winograd::pays_for_gradients(&case.shape));
+        check(&case);
+    }
+    for (size, stride) in [([16; 3], [1, 2, 2]), ([16; 3], [4; 3]), ([1, 40, 400], [2; 3])] {
+        assert_eq!(algorithm(&case(1, (16, 16, 0), size, stride, 3).shape, 3), Algorithm::Direct);
+    }
+}
+
 #[test]
 fn large_tiles_are_nearly_as_exact_as_plain_sums() {
-    let case = case(1, (16, 16, 0), [16, 16, 16], [1; 3], 3);
+    check_exactness(&case(1, (16, 16, 0), [16, 16, 16], [1; 3], 3), 2.5);
+}
+
+#[test]
+fn strided_tiles_are_as_exact_as_plain_sums() {
+    check_exactness(&case(1, (16, 16, 0), [17, 32, 32], [2; 3], 3), 1.0);
+}
+
+/// The root of the mean square error is at most `most` times that of products added one by one in `f32`.
+fn check_exactness(case: &Case, most: f64) {
     let data = case.data();
+    let volume = voxels(case.shape.out_size());
     let mut plain = vec![0f32; data.gradient.len()];
     for_each_product(&case.shape, 3, |x, w, o| {
         plain[o] = data.x[x].mul_add(data.weight[w], plain[o]);
     });
-    let bias = |o: usize| data.bias[o / 4096 % 16];
+    let bias = |o: usize| data.bias[o / volume % case.shape.outputs];
     plain.iter_mut().enumerate().for_each(|(o, value)| *value += bias(o));
     let expected = &case.expected(&data)[0].1;
     let error = |found: &[f32]| -> f64 {
@@ -239,7 +267,7 @@ fn large_tiles_are_nearly_as_exact_as_plain_sums() {
     let plain = error(&plain);
     for isa in Isa::available() {
         let found = error(&case.compute(isa, &data)[0].1);
-        assert!(found <= 2.5 * plain, "{isa:?}: {found:.1e}, plain sums {plain:.1e}");
+        assert!(found <= most * plain, "{isa:?}: {found:.1e}, plain sums {plain:.1e}");
     }
 }
 
@@ -280,6 +308,12 @@ fn every_form() {
             assert!(values.iter().all(|value| value.is_finite()), "{case:?}: {name}");
         }
     }
+    // Its gradients are those of another case.
+    let Case { shape, .. } = &case(4, (8, 8, 0), [3, 16, 15], [2; 3], 3);
+    assert_eq!(winograd::tile(shape), Some(winograd::Tile::Strided));
+    let (x, weight) = (values(1, 4 * 8 * voxels(shape.size)), values(2, 8 * 8 * 27));
+    let y = forward(Isa::Portable, shape, &[(&x, 8)], (&weight, None), &[0.0; 8]);
+    assert!(y.values().iter().all(|value| value.is_finite()));
 }
 
 #[test]
@@ -323,6 +357,23 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_strided_tiles(
+        batch in 1usize..3,
+        inputs in 8usize..40,
+        outputs in 8usize..40,
+        part in 0usize..8,
+        size in [11usize..18, 11usize..18, 11usize..22],
+    ) {
+        let case = case(batch, (inputs, outputs, part), size, [2; 3], 3);
+        prop_assume!(winograd::tile(&case.shape) == Some(winograd::Tile::Strided));
+        check(&case);
+    }
+}
+
 #[test]
 fn threads_change_no_bit() {
     let cases = [
@@ -330,6 +381,7 @@ fn threads_change_no_bit() {
         case(2, (20, 40, 0), [6, 16, 24], [1; 3], 3),
         case(1, (20, 40, 4), [6, 16, 24], [2, 1, 2], 3),
         case(1, (70, 150, 0), [8, 8, 8], [2; 3], 3),
+        case(2, (20, 140, 4), [16, 15, 24], [2; 3], 3),
         case(2, (1, 16, 0), [9, 20, 40], [1; 3], 3),
         case(2, (40, 105, 7), [6, 30, 40], [1; 3], 1),
     ];
@@ -349,8 +401,7 @@ fn threads_change_no_bit() {
 }
 
 /// From planes to channels innermost.
-fn to_innermost(planes: &[f32], shape: &Shape, channels: usize) -> Vec<f32> {
-    let volume = voxels(shape.size);
+fn to_innermost(planes: &[f32], volume: usize, channels: usize) -> Vec<f32> {
     let samples = planes.chunks(channels * volume);
     samples
         .flat_map(|s| (0..volume * channels).map(|i| s[i % channels * volume + i / channels]))
@@ -362,8 +413,12 @@ fn to_innermost(planes: &[f32], shape: &Shape, channels: usize) -> Vec<f32> {
 #[test]
 fn fused_convolutions_are_the_same_convolutions() {
     use crate::cpu::norm::{self, Normed, Parameters};
-    for (channels, size) in [((16, 32, 0), [9, 8, 11]), ((32, 16, 0), [15, 16, 18])] {
-        let case = case(2, channels, size, [1; 3], 3);
+    for (channels, size, stride) in [
+        ((16, 32, 0), [9, 8, 11], 1),
+        ((32, 16, 0), [15, 16, 18], 1),
+        ((16, 32, 0), [15, 16, 18], 2),
+    ] {
+        let case = case(2, channels, size, [stride; 3], 3);
         let (shape, data) = (&case.shape, case.data());
         let (inputs, outputs, volume) = (shape.inputs, shape.outputs, voxels(size));
         let parameters = Parameters {
@@ -378,7 +433,8 @@ fn fused_convolutions_are_the_same_convolutions() {
             let read = norm::normalise(isa, &data.x, None, volume, parameters, &statistics);
             let plain =
                 forward(isa, shape, &[(read.values(), inputs)], (&data.weight, None), &data.bias);
-            let innermost = to_innermost(&data.x, shape, inputs);
+            let innermost = to_innermost(&data.x, volume, inputs);
+            let written = voxels(shape.out_size());
             let run = |threads: usize, x: &[f32], reads_innermost, writes_innermost| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let normed = Some(&normed);
@@ -395,13 +451,13 @@ fn fused_convolutions_are_the_same_convolutions() {
                 let x = if reads { &innermost } else { &data.x };
                 let (found, sums) = run(threads, x, reads, writes);
                 let expected = match writes {
-                    true => to_innermost(plain.values(), shape, outputs),
+                    true => to_innermost(plain.values(), written, outputs),
                     false => plain.values().to_vec(),
                 };
                 assert!(found.values() == expected, "{isa:?} {case:?}: {reads} {writes}");
                 assert_eq!(sums, first, "{isa:?} {case:?} with {threads} threads");
             }
-            for (sums, plane) in first.iter().zip(plain.values().chunks(volume)) {
+            for (sums, plane) in first.iter().zip(plain.values().chunks(written)) {
                 let sum = |f: fn(f64) -> f64| plane.iter().map(|v| f(f64::from(*v))).sum::<f64>();
                 let expected = [sum(|v| v), sum(|v| v * v)];
                 let near = |i: usize| (sums[i] - expected[i]).abs() <= 1e-12 * expected[1];

@@ -35,12 +35,17 @@ pub(super) use forward::{run, run_measured};
 
 use super::Shape;
 
-/// The tiles by which a convolution and its gradients are computed, if that is the fastest way.
+/// The tiles by which a convolution is computed, if that is the fastest way.
 pub(super) fn tile(shape: &Shape) -> Option<Tile> {
     Tile::of(shape)
 }
 
-/// Whether this is the fastest way to compute a convolution and its gradients.
+/// Whether this is the fastest way to compute a convolution.
 pub(super) fn pays(shape: &Shape) -> bool {
     tile(shape).is_some()
+}
+
+/// Whether this is the fastest way to compute the gradients of a convolution.
+pub(super) fn pays_for_gradients(shape: &Shape) -> bool {
+    Tile::of_gradients(shape).is_some()
 }

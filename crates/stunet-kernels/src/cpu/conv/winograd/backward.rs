@@ -19,7 +19,7 @@ const TASKS: usize = 16;
 /// Blocks of inputs a task sums at a time, for every gradient it transforms.
 const GROUP: usize = 4;
 
-/// The gradient of the weights, for shapes that [`pays`](super::pays) accepts.
+/// The gradient of the weights, for shapes that [`pays_for_gradients`](super::pays_for_gradients) accepts.
 pub(crate) fn weight_gradient(
     isa: Isa,
     shape: &Shape,
@@ -27,9 +27,9 @@ pub(crate) fn weight_gradient(
     gradient: Source<'_>,
     weight: &mut [f32],
 ) {
-    let tile = Tile::of(shape).expect("shapes for which tiles pay");
+    let tile = Tile::of_gradients(shape).expect("shapes for which tiles pay");
     let layout = Layout::new(isa, tile, shape.inputs, shape.outputs);
-    let cut = Cut::new(tile, shape.size, shape.batch, CHANNELS + layout.width);
+    let cut = Cut::new(tile, shape.size, shape.batch, [CHANNELS, layout.width]);
     let in_blocks = shape.inputs.div_ceil(CHANNELS);
     let groups = in_blocks.div_ceil(GROUP);
     let pairs = layout.blocks * groups;
@@ -44,7 +44,7 @@ pub(crate) fn weight_gradient(
         let task = BoxGradients { shape, source, gradient, layout, block, group, target, sums };
         let largest = cut.largest();
         with_scratch(|first, second| {
-            let transformed = largest.len();
+            let transformed = largest.input_len();
             let first = first.scratch(transformed * (CHANNELS + layout.width));
             let (inputs, gradients) = first.split_at_mut(transformed * CHANNELS);
             let voxels = second.scratch(task.voxels_len(largest));
@@ -144,8 +144,8 @@ impl BoxGradients<'_> {
         let (count, pitch) = (tiles.count(), tiles.pitch());
         let channels = (self.layout.inputs - block * CHANNELS).min(CHANNELS);
         assert!(VECTORS * S::LANES == width, "a block of outputs");
-        assert!(inputs.len() >= tiles.len() * CHANNELS, "transformed inputs");
-        assert!(gradients.len() >= tiles.len() * width, "transformed gradients");
+        assert!(inputs.len() >= tiles.input_len() * CHANNELS, "transformed inputs");
+        assert!(gradients.len() >= tiles.output_len() * width, "transformed gradients");
         let frequencies = tiles.tile.frequencies();
         for frequency in 0..frequencies {
             let sums = self.sums + (block * CHANNELS * frequencies + frequency * channels) * width;

@@ -13,6 +13,8 @@ const LEAST_CHANNELS: usize = 8;
 const LEAST_TILES: usize = 32;
 /// The same for large tiles instead of small ones.
 const LEAST_LARGE_TILES: usize = 128;
+/// The same for tiles of strided convolutions.
+const LEAST_STRIDED_TILES: usize = 64;
 
 /// What is transformed at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,28 +23,37 @@ pub(in crate::cpu::conv) enum Tile {
     Small,
     /// 4×4×2 outputs.
     Large,
+    /// 2×2×2 outputs at stride 2 along each axis; forward alone.
+    Strided,
 }
 
 impl Tile {
-    /// The tiles by which a convolution and its gradients are computed fastest, if by any.
+    /// The tiles by which a convolution is computed fastest, if by any.
     pub(super) fn of(shape: &Shape) -> Option<Self> {
-        let enough = shape.inputs.min(shape.outputs) >= LEAST_CHANNELS;
-        if shape.stride != [1; 3] || !enough {
+        if shape.inputs.min(shape.outputs) < LEAST_CHANNELS {
             return None;
         }
+        let size = shape.out_size();
         let pays = |tile: &Self| {
-            let (tiles, least) = (tile.count(shape.size), tile.least());
+            let (tiles, least) = (tile.count(size), tile.least());
             // Sizes are filled up to whole tiles; thin volumes would mostly be filling.
             let filled = tiles * tile.outputs().iter().product::<usize>();
-            shape.batch * tiles >= least && tile.is_filled(filled, super::super::voxels(shape.size))
+            let is_filled = tile.is_filled(filled, super::super::voxels(size));
+            shape.stride == [tile.stride(); 3] && shape.batch * tiles >= least && is_filled
         };
-        [Self::Large, Self::Small].into_iter().find(pays)
+        [Self::Large, Self::Small, Self::Strided].into_iter().find(pays)
+    }
+
+    /// The same of the gradients of a convolution.
+    pub(super) fn of_gradients(shape: &Shape) -> Option<Self> {
+        Self::of(shape).filter(|tile| tile.stride() == 1)
     }
 
     const fn least(self) -> usize {
         match self {
             Self::Small => LEAST_TILES,
             Self::Large => LEAST_LARGE_TILES,
+            Self::Strided => LEAST_STRIDED_TILES,
         }
     }
 
@@ -51,21 +62,54 @@ impl Tile {
             Self::Small => filled <= voxels * 5 / 3,
             // A small tile needs twice as many products for each output.
             Self::Large => filled <= voxels * 5 / 4,
+            // Products are 0.58 of the direct ones.
+            Self::Strided => filled <= voxels * 4 / 3,
         }
     }
 
     /// Outputs along each axis.
     pub(super) const fn outputs(self) -> [usize; 3] {
         match self {
-            Self::Small => [2, 2, 2],
+            Self::Small | Self::Strided => [2, 2, 2],
             Self::Large => [4, 4, 2],
         }
     }
 
-    /// Transformed values: as many as inputs.
+    /// The stride along each axis.
+    pub(super) const fn stride(self) -> usize {
+        match self {
+            Self::Small | Self::Large => 1,
+            Self::Strided => 2,
+        }
+    }
+
+    /// Inputs along each axis.
+    pub(super) const fn inputs(self) -> [usize; 3] {
+        let ([z, y, x], step) = (self.outputs(), self.stride());
+        [step * (z - 1) + 3, step * (y - 1) + 3, step * (x - 1) + 3]
+    }
+
+    /// Transformed values of the inputs: as many as inputs.
+    pub(super) const fn input_frequencies(self) -> usize {
+        let [z, y, x] = self.inputs();
+        z * y * x
+    }
+
+    /// Transformed values of a kernel.
     pub(in crate::cpu::conv) const fn frequencies(self) -> usize {
-        let [z, y, x] = self.outputs();
-        (z + 2) * (y + 2) * (x + 2)
+        match self {
+            Self::Small | Self::Large => self.input_frequencies(),
+            // Two of five along each axis are the same.
+            Self::Strided => 64,
+        }
+    }
+
+    /// Transformed values of the outputs.
+    pub(super) const fn output_frequencies(self) -> usize {
+        match self {
+            Self::Small | Self::Large => self.input_frequencies(),
+            Self::Strided => 27,
+        }
     }
 
     /// Tiles of a volume along each axis.
@@ -84,7 +128,7 @@ impl Tile {
 pub(super) struct Cut {
     /// What boxes consist of.
     pub tile: Tile,
-    /// Voxels of the volume.
+    /// Voxels of the volume written.
     pub size: [usize; 3],
     /// Tiles of a box along each axis.
     tiles: [usize; 3],
@@ -99,17 +143,23 @@ pub(super) struct Box3 {
     /// What it consists of.
     pub tile: Tile,
     pub sample: usize,
-    /// First voxel.
+    /// First voxel written.
     pub origin: [usize; 3],
     /// Tiles along each axis.
     pub tiles: [usize; 3],
 }
 
 impl Cut {
-    /// A cut into boxes of which a tile keeps `channels` transformed values per frequency.
-    pub(super) fn new(tile: Tile, size: [usize; 3], samples: usize, channels: usize) -> Self {
+    /// A cut of outputs into boxes of which a tile keeps transformed values of so many channels read and written.
+    pub(super) fn new(
+        tile: Tile,
+        size: [usize; 3],
+        samples: usize,
+        [read, written]: [usize; 2],
+    ) -> Self {
         let all = tile.along(size);
-        let most = BOX_BYTES / (4 * tile.frequencies() * channels);
+        let values = tile.input_frequencies() * read + tile.output_frequencies() * written;
+        let most = BOX_BYTES / (4 * values);
         let most = most.clamp(*TILES.start(), *TILES.end());
         let mut best: Option<(f64, [usize; 3])> = None;
         for z in 1..=all[0].min(4) {
@@ -160,8 +210,7 @@ const ROW: usize = 16;
 /// Work beside the products, for one tile: voxels read with their halo in blocks of eight, and what
 /// boxes that end short waste.
 fn cost(tile: Tile, all: [usize; 3], tiles: [usize; 3]) -> f64 {
-    let outputs = tile.outputs();
-    let [z, y, x] = std::array::from_fn(|axis| outputs[axis] * tiles[axis] + 2);
+    let [z, y, x] = Box3 { tile, sample: 0, origin: [0; 3], tiles }.outer();
     let row = (x.div_ceil(8) * 8 + ROW) as f64;
     let waste: f64 = (0..3)
         .map(|axis| (all[axis].div_ceil(tiles[axis]) * tiles[axis]) as f64 / all[axis] as f64)
@@ -182,9 +231,14 @@ impl Box3 {
         self.count() | 1
     }
 
-    /// Vectors from the first frequency's tiles to behind the last one's.
-    pub(super) fn len(&self) -> usize {
-        self.tile.frequencies() * self.pitch()
+    /// Vectors from the first frequency's tiles to behind the last one's, of inputs.
+    pub(super) fn input_len(&self) -> usize {
+        self.tile.input_frequencies() * self.pitch()
+    }
+
+    /// The same of outputs.
+    pub(super) fn output_len(&self) -> usize {
+        self.tile.output_frequencies() * self.pitch()
     }
 
     /// Voxels written along each axis, those behind the volume's end included.
@@ -195,7 +249,8 @@ impl Box3 {
 
     /// Voxels read along each axis.
     pub(super) fn outer(&self) -> [usize; 3] {
-        self.inner().map(|inner| inner + 2)
+        let step = self.tile.stride();
+        self.inner().map(|inner| step * (inner - 1) + 3)
     }
 }
 
@@ -206,10 +261,10 @@ mod tests {
     #[test]
     fn boxes_hold_every_voxel_once() {
         let sizes = [([7, 12, 19], 32), ([128, 128, 128], 32), ([1, 2, 300], 4000)];
-        let tiles = [Tile::Small, Tile::Large];
+        let tiles = [Tile::Small, Tile::Large, Tile::Strided];
         for (tile, (size, channels)) in tiles.into_iter().flat_map(|tile| sizes.map(|s| (tile, s)))
         {
-            let cut = Cut::new(tile, size, 2, channels);
+            let cut = Cut::new(tile, size, 2, [channels / 2; 2]);
             let mut seen = vec![0u8; 2 * size.iter().product::<usize>()];
             for index in 0..cut.len() {
                 let found = cut.get(index);

@@ -22,11 +22,11 @@ pub(super) struct Region {
 impl Region {
     /// What a box reads of a volume of `size` voxels, halo included.
     pub(super) fn read(tiles: Box3, size: [usize; 3]) -> Self {
-        let origin = tiles.origin.map(|first| first as isize - 1);
+        let origin = tiles.origin.map(|first| (tiles.tile.stride() * first) as isize - 1);
         Self { sample: tiles.sample, origin, extent: tiles.outer(), size }
     }
 
-    /// What a box writes.
+    /// What a box writes to a volume of `size` voxels.
     pub(super) fn written(tiles: Box3, size: [usize; 3]) -> Self {
         let origin = tiles.origin.map(|first| first as isize);
         Self { sample: tiles.sample, origin, extent: tiles.inner(), size }

@@ -2,13 +2,14 @@
 
 use super::boxes::{Box3, Cut, Tile};
 use super::copy::{Region, copy_in, copy_out, gather, measure, scatter};
-use super::transform::{transform_input, transform_output};
+use super::transform::{for_each_term, transform_input, transform_output};
 use super::weights::{Layout, pack};
 use crate::cpu::conv::ends::{Sink, Source, Work};
 use crate::cpu::conv::geometry::CHANNELS;
 use crate::cpu::conv::tile::{self, Segment};
-use crate::cpu::conv::voxels;
+use crate::cpu::conv::{Shape, voxels};
 use crate::cpu::evenly::Evenly;
+use crate::cpu::kept_weights::WeightOrder;
 use crate::cpu::memory::with_scratch;
 use crate::cpu::simd::{Isa, Simd, Task};
 use rayon::prelude::*;
@@ -50,15 +51,16 @@ fn run_tasks(isa: Isa, work: &Work<'_>, measured: bool) -> Vec<Moments> {
     let [inputs, outputs] = work.channels();
     let tile = Tile::of(shape).expect("shapes for which tiles pay");
     let layout = Layout::new(isa, tile, inputs, outputs);
-    let packed = work.packed(isa, tile.frequencies(), || pack(isa, layout, work));
+    let order = WeightOrder { isa, taps: tile.frequencies(), strided: tile == Tile::Strided };
+    let packed = work.packed(order, || pack(isa, layout, work));
     let start = work.start(layout.blocks * layout.width);
     let (packed, start) = (packed.values(), start.values());
     let in_blocks = layout.inputs.div_ceil(CHANNELS);
     // Every task transforms what it reads, so outputs are divided only where boxes are few.
     let mut blocks = layout.blocks;
     let cut = loop {
-        let channels = in_blocks * CHANNELS + blocks * layout.width;
-        let cut = Cut::new(tile, shape.size, shape.batch, channels);
+        let channels = [in_blocks * CHANNELS, blocks * layout.width];
+        let cut = Cut::new(tile, shape.out_size(), shape.batch, channels);
         if blocks == 1 || cut.len() * layout.blocks.div_ceil(blocks) >= TASKS {
             break cut;
         }
@@ -69,8 +71,8 @@ fn run_tasks(isa: Isa, work: &Work<'_>, measured: bool) -> Vec<Moments> {
         // Tasks beside each other share their weights.
         let (range, tiles) = (task / cut.len(), cut.get(task % cut.len()));
         let blocks = range * blocks..((range + 1) * blocks).min(layout.blocks);
-        let (size, source, sink) = (shape.size, work.source, &work.sink);
-        let task = BoxTask { size, tiles, source, layout, packed, start, blocks, sink };
+        let (source, sink) = (work.source, &work.sink);
+        let task = BoxTask { shape, tiles, source, layout, packed, start, blocks, sink };
         let found = if measured { task.blocks.len() * layout.width } else { 0 };
         let (sample, channel) = (tiles.sample, task.blocks.start * layout.width);
         let found = [vec![0.0; found], vec![0.0; found]];
@@ -89,7 +91,7 @@ fn run_tasks(isa: Isa, work: &Work<'_>, measured: bool) -> Vec<Moments> {
 
 /// A box, for a range of blocks of outputs.
 struct BoxTask<'a> {
-    size: [usize; 3],
+    shape: &'a Shape,
     tiles: Box3,
     source: Source<'a>,
     layout: Layout,
@@ -130,12 +132,12 @@ impl Task for BoxInScratch<'_> {
 impl BoxTask<'_> {
     /// Transformed values of one block of inputs.
     fn input_len(&self) -> usize {
-        self.tiles.len() * CHANNELS
+        self.tiles.input_len() * CHANNELS
     }
 
     /// Transformed values of one block of outputs.
     fn block_len(&self) -> usize {
-        self.tiles.len() * self.layout.width
+        self.tiles.output_len() * self.layout.width
     }
 
     fn sums_len(&self) -> usize {
@@ -149,7 +151,7 @@ impl BoxTask<'_> {
 
     #[inline(always)]
     fn read<S: Simd>(&self, simd: S, inputs: &mut [f32], voxels: &mut [f32]) {
-        let region = Region::read(self.tiles, self.size);
+        let region = Region::read(self.tiles, self.shape.size);
         for (block, to) in inputs.chunks_exact_mut(self.input_len()).enumerate() {
             let first = block * CHANNELS;
             let count = (self.layout.inputs - first).min(CHANNELS);
@@ -162,33 +164,43 @@ impl BoxTask<'_> {
         }
     }
 
+    /// The products that belong to one frequency of the outputs.
+    fn terms(&self, output: usize, segments: &mut Vec<Segment>) {
+        let Layout { tile, inputs, width, blocks, .. } = self.layout;
+        segments.clear();
+        for_each_term(tile, output, |input, kernel| {
+            let weight = kernel * blocks * self.layout.block_len();
+            segments.extend((0..inputs).step_by(CHANNELS).map(|first| Segment {
+                input: first / CHANNELS * self.input_len() + input * self.tiles.pitch() * CHANNELS,
+                weight: weight + first * width,
+                channels: (inputs - first).min(CHANNELS),
+            }));
+        });
+    }
+
     #[inline(always)]
     fn multiply<S: Simd, const VECTORS: usize>(&self, simd: S, inputs: &[f32], sums: &mut [f32]) {
-        let Layout { inputs: channels, width, blocks, .. } = self.layout;
+        let Layout { tile, width, .. } = self.layout;
         let (count, pitch) = (self.tiles.count(), self.tiles.pitch());
         assert!(VECTORS * S::LANES == width, "a block of outputs");
-        let in_blocks = channels.div_ceil(CHANNELS);
+        let in_blocks = self.layout.inputs.div_ceil(CHANNELS);
         assert!(inputs.len() >= in_blocks * self.input_len() && sums.len() >= self.sums_len());
-        let segments: Vec<_> = (0..in_blocks)
-            .map(|block| Segment {
-                input: block * self.input_len(),
-                weight: block * CHANNELS * width,
-                channels: (channels - block * CHANNELS).min(CHANNELS),
-            })
-            .collect();
+        assert!(self.packed.len() >= self.layout.len(), "transformed weights");
         let zero = [0f32; 32];
-        for frequency in 0..self.layout.tile.frequencies() {
+        let mut segments = Vec::new();
+        for frequency in 0..tile.output_frequencies() {
+            self.terms(frequency, &mut segments);
             for block in self.blocks.clone() {
-                let weight = (frequency * blocks + block) * self.layout.block_len();
-                let weight = &self.packed[weight..][..self.layout.block_len()];
+                let weight = &self.packed[block * self.layout.block_len()..];
                 let at = (block - self.blocks.start) * self.block_len() + frequency * pitch * width;
-                // SAFETY: every segment's tiles of this frequency lie in `inputs` and the block's in
-                // `sums`, as asserted; the weights are `channels` rows of `width` values.
+                // SAFETY: every segment's tiles, of one frequency, lie in `inputs` and the block's in
+                // `sums`, as asserted; the weights are `channels` rows of `width` values of the block's,
+                // as asserted.
                 unsafe {
                     tile::sweep::<S, VECTORS>(
                         simd,
                         count,
-                        inputs.as_ptr().add(frequency * pitch * CHANNELS),
+                        inputs.as_ptr(),
                         weight.as_ptr(),
                         &segments,
                         Some(zero.as_ptr()),
@@ -209,7 +221,7 @@ impl BoxTask<'_> {
         moments: &mut [Vec<f64>; 2],
     ) {
         let Layout { outputs, width, .. } = self.layout;
-        let region = Region::written(self.tiles, self.size);
+        let region = Region::written(self.tiles, self.shape.out_size());
         for (block, sums) in self.blocks.clone().zip(sums.chunks_exact(self.block_len())) {
             let start = &self.start[block * width..][..width];
             transform_output(simd, self.tiles, width, sums, start, voxels);

@@ -3,12 +3,22 @@
 mod axis;
 mod large;
 mod small;
+mod strided;
 
 use super::boxes::{Box3, Tile};
 use crate::cpu::simd::Simd;
 
-/// The most transformed values of a tile.
+/// The most transformed values of a kernel.
 pub(super) const MOST: usize = Tile::Large.frequencies();
+
+/// Calls `visit` with each frequency of inputs and the one of the kernel whose products belong to frequency `output` of
+/// the outputs.
+pub(super) fn for_each_term(tile: Tile, output: usize, mut visit: impl FnMut(usize, usize)) {
+    match tile {
+        Tile::Small | Tile::Large => visit(output, output),
+        Tile::Strided => strided::terms(output).for_each(|[input, kernel]| visit(input, kernel)),
+    }
+}
 
 /// Reads a vector.
 ///
@@ -33,10 +43,11 @@ pub(super) fn transform_input<S: Simd>(
     to: &mut [f32],
 ) {
     assert!(voxels.len() >= tiles.outer().iter().product::<usize>() * width, "voxels of a box");
-    assert!(to.len() >= tiles.len() * width, "frequencies of a box");
+    assert!(to.len() >= tiles.input_len() * width, "frequencies of a box");
     match tiles.tile {
         Tile::Small => small::input(simd, tiles, width, voxels, to),
         Tile::Large => large::input(simd, tiles, width, voxels, to),
+        Tile::Strided => strided::input(simd, tiles, width, voxels, to),
     }
 }
 
@@ -52,16 +63,17 @@ pub(super) fn transform_output<S: Simd>(
     start: &[f32],
     voxels: &mut [f32],
 ) {
-    assert!(from.len() >= tiles.len() * width, "frequencies of a box");
+    assert!(from.len() >= tiles.output_len() * width, "frequencies of a box");
     assert!(voxels.len() >= tiles.inner().iter().product::<usize>() * width, "voxels of a box");
     assert!(start.len() >= width, "a start for each channel");
     match tiles.tile {
         Tile::Small => small::output(simd, tiles, width, from, start, voxels),
         Tile::Large => large::output(simd, tiles, width, from, start, voxels),
+        Tile::Strided => strided::output(simd, tiles, width, from, start, voxels),
     }
 }
 
-/// Transforms the gradients of a box's outputs; layouts as in [`transform_input`], without a halo.
+/// Transforms the gradients of a box's outputs, for [gradients](Tile::of_gradients); layouts as in [`transform_input`], without a halo.
 #[inline(always)]
 pub(super) fn transform_gradient<S: Simd>(
     simd: S,
@@ -71,10 +83,11 @@ pub(super) fn transform_gradient<S: Simd>(
     to: &mut [f32],
 ) {
     assert!(voxels.len() >= tiles.inner().iter().product::<usize>() * width, "voxels of a box");
-    assert!(to.len() >= tiles.len() * width, "frequencies of a box");
+    assert!(to.len() >= tiles.output_len() * width, "frequencies of a box");
     match tiles.tile {
         Tile::Small => small::gradient(simd, tiles, width, voxels, to),
         Tile::Large => large::gradient(simd, tiles, width, voxels, to),
+        Tile::Strided => unreachable!("strided tiles are for convolutions alone"),
     }
 }
 
@@ -93,10 +106,15 @@ pub(super) fn transform_kernel<S: Simd>(
             }
         }
         Tile::Large => *to = large::kernel(simd, taps),
+        Tile::Strided => {
+            for (to, value) in to.iter_mut().zip(strided::kernel(simd, taps)) {
+                *to = value;
+            }
+        }
     }
 }
 
-/// Transforms the gradient of a transformed kernel back: a vector for each frequency to 27.
+/// Transforms the gradient of a transformed kernel back, for [gradients](Tile::of_gradients): a vector for each frequency to 27.
 #[inline(always)]
 pub(super) fn transform_kernel_gradient<S: Simd>(
     simd: S,
@@ -109,5 +127,6 @@ pub(super) fn transform_kernel_gradient<S: Simd>(
             small::kernel_gradient(simd, first)
         }
         Tile::Large => large::kernel_gradient(simd, frequencies),
+        Tile::Strided => unreachable!("strided tiles are for convolutions alone"),
     }
 }

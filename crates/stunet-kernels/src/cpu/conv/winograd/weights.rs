@@ -40,7 +40,8 @@ impl Layout {
         self.inputs * self.width
     }
 
-    fn len(&self) -> usize {
+    /// Values of all frequencies.
+    pub(super) fn len(&self) -> usize {
         self.tile.frequencies() * self.blocks * self.block_len()
     }
 }

@@ -1,9 +1,10 @@
-//! The transforms along one axis: F(2, 3), two outputs of four inputs, and F(4, 3), four of six.
+//! The transforms along one axis: F(2, 3), two outputs of four inputs, and F(4, 3), four of six; at stride 2 two outputs
+//! of five.
 //!
 //! F(2, 3) has its points at 0, ±1 and infinity; its transforms of inputs and outputs are sums alone. F(4, 3)
 //! has 0, ±[`NEAR`], ±[`FAR`] and infinity. The points usually taken, ±1 and ±2, lose ten times as much along
 //! three axes: powers of 2 reach 8 where those of `FAR` reach 2.6. Both points and their squares are exact in
-//! `f32`.
+//! `f32`. Strided tiles have 1, -1 and infinity: 0 in the place of -1 doubles their error.
 //!
 //! # Source
 //! Barabasz, Anderson, Soodhalter and Gregg, "Error analysis and improving the accuracy of Winograd convolution
@@ -53,6 +54,27 @@ pub(super) fn kernel_gradient_2<S: Simd>(simd: S, [a, b, c, d]: [S::Vector; 4]) 
     let half = simd.splat(0.5);
     let sum = simd.multiply(half, simd.add(b, c));
     [simd.add(a, sum), simd.multiply(half, simd.subtract(b, c)), simd.add(sum, d)]
+}
+
+/// Five inputs of two outputs at stride 2: the first, third and fifth at the points 1, -1 and infinity, the others at
+/// 1 and -1.
+#[inline(always)]
+pub(super) fn input_strided<S: Simd>(simd: S, [a, b, c, d, e]: [S::Vector; 5]) -> [S::Vector; 5] {
+    [simd.add(a, c), simd.subtract(a, c), simd.subtract(e, a), simd.add(b, d), simd.subtract(b, d)]
+}
+
+/// Two outputs from their three sums.
+#[inline(always)]
+pub(super) fn output_strided<S: Simd>(simd: S, [a, b, c]: [S::Vector; 3]) -> [S::Vector; 2] {
+    [simd.add(a, b), simd.add(simd.subtract(a, b), c)]
+}
+
+/// Three weights: the outer two at the points 1, -1 and infinity, and the middle one, the same at both points.
+#[inline(always)]
+pub(super) fn kernel_strided<S: Simd>(simd: S, [a, b, c]: [S::Vector; 3]) -> [S::Vector; 4] {
+    let half = simd.splat(0.5);
+    let (sum, difference) = (simd.add(a, c), simd.subtract(a, c));
+    [simd.multiply(half, sum), simd.multiply(half, difference), c, simd.multiply(half, b)]
 }
 
 /// `a + factor * b`.
