@@ -2,7 +2,7 @@
 
 use super::boxes::{Box3, Cut, Tile};
 use super::copy::{Region, copy_in, copy_out, gather, measure, scatter};
-use super::transform::{for_each_term, transform_input, transform_output};
+use super::transform::{strided_terms, transform_input, transform_output};
 use super::weights::{Layout, pack};
 use crate::cpu::conv::ends::{Sink, Source, Work};
 use crate::cpu::conv::geometry::CHANNELS;
@@ -164,34 +164,43 @@ impl BoxTask<'_> {
         }
     }
 
-    /// The products that belong to one frequency of the outputs.
-    fn terms(&self, output: usize, segments: &mut Vec<Segment>) {
+    /// The products that belong to each frequency of the outputs, one after the other; where all are alike, those of
+    /// the first.
+    fn terms(&self) -> Vec<Segment> {
         let Layout { tile, inputs, width, blocks, .. } = self.layout;
-        segments.clear();
-        for_each_term(tile, output, |input, kernel| {
-            let weight = kernel * blocks * self.layout.block_len();
-            segments.extend((0..inputs).step_by(CHANNELS).map(|first| Segment {
-                input: first / CHANNELS * self.input_len() + input * self.tiles.pitch() * CHANNELS,
-                weight: weight + first * width,
-                channels: (inputs - first).min(CHANNELS),
-            }));
-        });
+        let segment = |[input, kernel]: [usize; 2], first: usize| Segment {
+            input: first / CHANNELS * self.input_len() + input * self.tiles.pitch() * CHANNELS,
+            weight: kernel * blocks * self.layout.block_len() + first * width,
+            channels: (inputs - first).min(CHANNELS),
+        };
+        let of = |term| (0..inputs).step_by(CHANNELS).map(move |first| segment(term, first));
+        match tile {
+            Tile::Small | Tile::Large => of([0, 0]).collect(),
+            Tile::Strided => (0..27).flat_map(strided_terms).flat_map(of).collect(),
+        }
     }
 
     #[inline(always)]
     fn multiply<S: Simd, const VECTORS: usize>(&self, simd: S, inputs: &[f32], sums: &mut [f32]) {
-        let Layout { tile, width, .. } = self.layout;
+        let Layout { tile, width, blocks, .. } = self.layout;
         let (count, pitch) = (self.tiles.count(), self.tiles.pitch());
         assert!(VECTORS * S::LANES == width, "a block of outputs");
         let in_blocks = self.layout.inputs.div_ceil(CHANNELS);
         assert!(inputs.len() >= in_blocks * self.input_len() && sums.len() >= self.sums_len());
         assert!(self.packed.len() >= self.layout.len(), "transformed weights");
         let zero = [0f32; 32];
-        let mut segments = Vec::new();
+        let terms = self.terms();
+        let mut left = terms.as_slice();
         for frequency in 0..tile.output_frequencies() {
-            self.terms(frequency, &mut segments);
+            let (segments, shift) = match tile {
+                Tile::Small | Tile::Large => (left, frequency),
+                Tile::Strided => {
+                    let count = strided_terms(frequency).count() * in_blocks;
+                    (left.split_off(..count).expect("terms of all frequencies"), 0)
+                }
+            };
             for block in self.blocks.clone() {
-                let weight = &self.packed[block * self.layout.block_len()..];
+                let weight = &self.packed[(shift * blocks + block) * self.layout.block_len()..];
                 let at = (block - self.blocks.start) * self.block_len() + frequency * pitch * width;
                 // SAFETY: every segment's tiles, of one frequency, lie in `inputs` and the block's in
                 // `sums`, as asserted; the weights are `channels` rows of `width` values of the block's,
@@ -200,9 +209,9 @@ impl BoxTask<'_> {
                     tile::sweep::<S, VECTORS>(
                         simd,
                         count,
-                        inputs.as_ptr(),
+                        inputs.as_ptr().add(shift * pitch * CHANNELS),
                         weight.as_ptr(),
-                        &segments,
+                        segments,
                         Some(zero.as_ptr()),
                         sums.as_mut_ptr().add(at),
                         width,

@@ -11,13 +11,9 @@ use crate::cpu::simd::Simd;
 /// The most transformed values of a kernel.
 pub(super) const MOST: usize = Tile::Large.frequencies();
 
-/// Calls `visit` with each frequency of inputs and the one of the kernel whose products belong to frequency `output` of
-/// the outputs.
-pub(super) fn for_each_term(tile: Tile, output: usize, mut visit: impl FnMut(usize, usize)) {
-    match tile {
-        Tile::Small | Tile::Large => visit(output, output),
-        Tile::Strided => strided::terms(output).for_each(|[input, kernel]| visit(input, kernel)),
-    }
+/// Frequencies of inputs and of the kernel whose products belong to frequency `output` of the outputs of a strided tile.
+pub(super) fn strided_terms(output: usize) -> impl Iterator<Item = [usize; 2]> {
+    strided::terms(output)
 }
 
 /// Reads a vector.

@@ -43,7 +43,7 @@ pub(super) fn input<S: Simd>(simd: S, tiles: Box3, width: usize, voxels: &[f32],
             for x in 0..4 * count_x + 1 {
                 let place = if x % 8 == 4 { 4 } else { x % 4 };
                 // SAFETY: `z + 4`, `y + 4` and `x` lie in the box, as asserted.
-                last[place] = unsafe { column(simd, voxels, row + x * width, strides) };
+                unsafe { column(simd, voxels, row + x * width, strides, &mut last[place]) };
                 if x % 4 != 0 || x == 0 {
                     continue;
                 }
@@ -76,13 +76,16 @@ unsafe fn column<S: Simd>(
     voxels: &[f32],
     at: usize,
     [plane, row]: [usize; 2],
-) -> [[S::Vector; 5]; 5] {
+    to: &mut [[S::Vector; 5]; 5],
+) {
     // SAFETY: the caller's promise.
     let along_z: [[S::Vector; 5]; 5] = five!(|Y| input_strided(
         simd,
         five!(|Z| unsafe { load(simd, voxels, at + Z * plane + Y * row) })
     ));
-    five!(|F| input_strided(simd, five!(|Y| along_z[Y][F])))
+    for (fz, to) in to.iter_mut().enumerate() {
+        *to = input_strided(simd, five!(|Y| along_z[Y][fz]));
+    }
 }
 
 /// Transforms a box back; see [`transform_output`](super::transform_output), which asserts what lies where.
