@@ -160,6 +160,15 @@ def compare(ours, theirs, margins):
     return found
 
 
+# Ours, and the options of each.
+VARIANTS = {
+    "stunet": [],
+    "stunet, f32 accumulators": ["--accumulation", "f32"],
+    "stunet, int8": ["--precision", "int8"],
+    "stunet, int8, f32 accumulators": ["--precision", "int8", "--accumulation", "f32"],
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", required=True)
@@ -182,16 +191,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "STUNetTrainer__nnUNetPlans__3d_fullres")
         save(model, args.size)
-        ours, single, theirs = (os.path.join(folder, name) for name in
-                                ("ours.nii.gz", "single.nii.gz", "theirs.nii.gz"))
+        theirs = os.path.join(folder, "theirs.nii.gz")
         mirror = [] if args.mirror else ["--disable-tta"]
-        def predict(labels):
-            return [args.stunet, "predict", "-i", args.image, "-o", labels, "-m", model, "--device", "cpu",
-                    "--overwrite", "--quiet", "--reference", "v2.8", *mirror]
+        ours = {name: os.path.join(folder, f"{index}.nii.gz") for index, name in enumerate(VARIANTS)}
+
+        def predict(name):
+            return [args.stunet, "predict", "-i", args.image, "-o", ours[name], "-m", model, "--device", "cpu",
+                    "--overwrite", "--quiet", "--reference", "v2.8", *mirror, *VARIANTS[name]]
 
         commands = {
-            "stunet": predict(ours),
-            "stunet, f32 accumulators": [*predict(single), "--accumulation", "f32"],
+            **{name: predict(name) for name in VARIANTS},
             "nnU-Net": [sys.executable, os.path.realpath(__file__), "--peer", "--image", args.image, "--size",
                         args.size, "--threads", threads, "--folder", folder, "--labels",
                         theirs.removesuffix(".nii.gz"), *(["--mirror"] if args.mirror else []),
@@ -201,25 +210,27 @@ def main():
         for _ in range(args.rounds):
             for name, command in commands.items():
                 runs[name].append(timed(command, environment))
-        compared = compare(ours, theirs, args.margins)
-        compared_single = compare(single, theirs, False)
+        compared = {name: compare(ours[name], theirs, args.margins and not options)
+                    for name, options in VARIANTS.items()}
     best = {name: min(rows, key=lambda row: row["wall_secs"]) for name, rows in runs.items()}
     print(f"STU-Net {args.size}, {os.path.basename(args.image)}, {args.threads} threads, load "
           f"{os.getloadavg()[0]:.1f}; best of {args.rounds}:\n")
     print("| | Wall | CPU | Peak memory |\n|---|---:|---:|---:|")
     for name, row in best.items():
         print(f"| {name} | {row['wall_secs']:.1f} s | {row['cpu_secs']:.1f} s | {row['peak_bytes'] / 1e9:.2f} GB |")
-    for name in ("stunet", "stunet, f32 accumulators"):
+    for name in VARIANTS:
         ratios = [best["nnU-Net"][key] / best[name][key] for key in ("wall_secs", "cpu_secs", "peak_bytes")]
         print(f"| nnU-Net / {name} | " + " | ".join(f"{ratio:.1f} ×" for ratio in ratios) + " |")
-    print(f"\n{compared['differ']} of {compared['voxels']} voxels differ, {compared_single['differ']} with f32 "
-          f"accumulators; {compared['labels']} labels.")
-    if args.margins and compared["differ"]:
-        print(f"There, the reference's logits of the two labels are {compared['logit_differences'][-1]:.1e} apart at "
-              f"most; its best and second label are {compared['median_margin']:.1e} apart in the median of all voxels.")
+    print()
+    for name, found in compared.items():
+        print(f"{name}: {found['differ']} of {found['voxels']} voxels differ; {found['labels']} labels.")
+    plain = compared["stunet"]
+    if args.margins and plain["differ"]:
+        print(f"There, the reference's logits of the two labels are {plain['logit_differences'][-1]:.1e} apart at "
+              f"most; its best and second label are {plain['median_margin']:.1e} apart in the median of all voxels.")
     if args.out:
         with open(args.out, "w") as f:
-            json.dump({"size": args.size, "runs": runs, "compared": compared, "compared_f32": compared_single}, f, indent=1)
+            json.dump({"size": args.size, "runs": runs, "compared": compared}, f, indent=1)
 
 
 if __name__ == "__main__":
