@@ -75,7 +75,8 @@ fn network(args: &Args, size: &str, task: Task, precision: Precision, device: &D
     let [z, y, x]: [usize; 3] = args.patch.clone().try_into().unwrap();
     let input = Tensor::<5>::ones([args.batch, 1, z, y, x], &device).cast(precision.dtype());
     let forward: ForwardDeep = match precision {
-        Precision::F32 => |network: &StuNet, x| network.forward_deep(x),
+        // Eight bits are of the processor, which has no kernels to count.
+        Precision::F32 | Precision::Int8 => |network: &StuNet, x| network.forward_deep(x),
         Precision::F16 => |network: &StuNet, x| {
             stunet::train::precision::Precision::F16.network(network).forward_deep(x)
         },
