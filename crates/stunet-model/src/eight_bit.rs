@@ -12,11 +12,11 @@ use stunet_kernels::eight_bit::{
     EightBitCodes, EightBitConv, EightBitNorm, EightBitResidual, EightBitSums, EightBitValues,
 };
 
-/// Bytes of a vector of channels, to which they are filled up.
+/// Channels of a vector, to whole numbers of which they are filled up.
 const VECTOR: usize = 16;
 
-/// Feature maps at full resolution up to which eight bits are faster by more than 1.3 times, measured: STU-Net S by 1.4, L
-/// by 1.2.
+/// Feature maps at full resolution up to which eight bits are at least 1.3 times faster, measured: STU-Net S 1.4, B 1.3,
+/// L 1.2 times.
 const MOST_FEATURES: usize = 32;
 
 /// An [`StuNet`] whose convolutions are computed in eight bits; it can predict alone.
