@@ -1,5 +1,7 @@
 //! Memory of rows that are kept for a while, each for itself.
 
+use rayon::prelude::*;
+
 /// Rows of one length, found by number.
 pub(crate) struct KeptRows {
     length: usize,
@@ -52,6 +54,13 @@ impl KeptRows {
         let mut all: Vec<_> = blocks.map(Some).collect();
         let taken = rows.iter().map(|row| all[*row].take().expect("rows that differ"));
         taken.collect()
+    }
+}
+
+impl Drop for KeptRows {
+    /// By all threads: giving gigabytes back to the system takes a while.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.blocks).into_par_iter().for_each(drop);
     }
 }
 
